@@ -1,0 +1,1 @@
+"""drachtwist: SIP applications in Python, on Twisted."""

@@ -1,0 +1,116 @@
+"""Every exception that drachtwist raises, and every failure that its Deferreds carry.
+
+::
+
+    DrachtwistError
+    +-- LocalProtocolError        the caller's slip: nothing was sent
+    |   +-- FrameTooLarge         a command that the server could not receive
+    +-- RemoteProtocolError       the peer's fault
+    |   +-- FrameError            bytes that are no frame
+    |   +-- MessageError          text that is no SIP message, or a header that has no valid value
+    |   +-- CommandRefused        the server's NOK or NO to a command
+    +-- ConnectionFailed
+    |   +-- AuthenticationError   the server refused the secret
+    |   +-- ConnectionLost        the link went away while something was pending on it
+    +-- SipError                  a final response that is a failure
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drachtwist.sip.message import Response
+
+__all__ = [
+    "AuthenticationError",
+    "CommandRefused",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "DrachtwistError",
+    "FrameError",
+    "FrameTooLarge",
+    "LocalProtocolError",
+    "MessageError",
+    "RemoteProtocolError",
+    "SipError",
+]
+
+
+class DrachtwistError(Exception):
+    """The root of all errors of this package."""
+
+
+class LocalProtocolError(DrachtwistError, ValueError):
+    """The caller asked for something that must not be sent; nothing was sent."""
+
+
+class FrameTooLarge(LocalProtocolError):
+    """A command longer than the server can receive (protocol.md 1.3).
+
+    :param size: bytes of the payload.
+    :param limit: bytes that are allowed.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a frame of {size} bytes is over the limit of {limit}")
+        self.size = size
+        self.limit = limit
+
+
+class RemoteProtocolError(DrachtwistError):
+    """The peer broke the protocol, or refused what it was asked."""
+
+
+class FrameError(RemoteProtocolError):
+    """Bytes that do not start with a valid frame length, or a frame over the limit."""
+
+
+class MessageError(RemoteProtocolError, ValueError):
+    """Text that cannot be read as a SIP message, header value or URI.
+
+    :param text: what is wrong.
+    :param status: the response that RFC 3261 wants for it (400 unless something fits better).
+    """
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class CommandRefused(RemoteProtocolError):
+    """The server answered a command with ``NOK`` (the connection stays) or ``NO`` (it closes).
+
+    :param text: the server's own words (protocol.md 4.5).
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class ConnectionFailed(DrachtwistError):
+    """A connection could not be made, authenticated or kept."""
+
+
+class AuthenticationError(ConnectionFailed):
+    """The server refused our secret (protocol.md 2.1)."""
+
+
+class ConnectionLost(ConnectionFailed):
+    """The link to the server went away before what was asked could be answered."""
+
+
+class SipError(DrachtwistError):
+    """A request ended with a final response that is not a success.
+
+    :param status: the status code, 300 to 699.
+    :param reason: the reason phrase.
+    :param response: the response itself, if one was received.
+    """
+
+    def __init__(self, status: int, reason: str = "", response: Response | None = None) -> None:
+        super().__init__(f"{status} {reason}".rstrip())
+        self.status = status
+        self.reason = reason
+        self.response = response
