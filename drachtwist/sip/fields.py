@@ -1,0 +1,495 @@
+"""The structured header values of SIP, as frozen values with ``parse(text)`` and ``str(value)``.
+
+A value that was parsed writes itself exactly as it was read; one that was made, or changed with
+:func:`dataclasses.replace`, is written in the usual form. Parameters that nobody here knows are
+kept in order and spelling. All ``parse`` methods take text without line breaks (messages unfold
+what they hand out) and raise :class:`~drachtwist.errors.MessageError`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from drachtwist.errors import MessageError
+from drachtwist.sip import grammar
+from drachtwist.sip.params import NO_PARAMS, Params
+from drachtwist.sip.uri import AnyUri, Uri
+
+__all__ = [
+    "Address",
+    "CSeq",
+    "Event",
+    "MediaType",
+    "RAck",
+    "Reason",
+    "Replaces",
+    "SessionExpires",
+    "SubscriptionState",
+    "Valued",
+    "Via",
+]
+
+_V = TypeVar("_V", bound="Valued")
+_WS = grammar.WS
+_NAME_ADDR = re.compile(
+    rf'{_WS}(?:({grammar.QUOTED}){_WS}|([^"<>,;]*))<{_WS}([^<>]*?){_WS}>({grammar.PARAMS}){_WS}',
+    re.DOTALL,
+)
+_ADDR_SPEC = re.compile(
+    rf'{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>,;?"]+)({grammar.PARAMS}){_WS}', re.DOTALL
+)
+_VIA = re.compile(
+    rf"{_WS}({grammar.TOKEN}){_WS}/{_WS}({grammar.TOKEN}){_WS}/{_WS}({grammar.TOKEN})[ \t]+"
+    rf"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-_]+){_WS}(?::{_WS}([0-9]{{1,5}}))?({grammar.PARAMS}){_WS}",
+    re.DOTALL,
+)
+_CSEQ = re.compile(rf"{_WS}([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
+_RACK = re.compile(rf"{_WS}([0-9]+)[ \t]+([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
+_VALUED = re.compile(rf'{_WS}([^\s;,"<>]+)({grammar.PARAMS}){_WS}', re.DOTALL)
+_MAX_NUMBER = 2**31 - 1
+
+_set = object.__setattr__
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A name-addr or addr-spec with parameters: From, To, Contact, Route, Refer-To, ..."""
+
+    display: str | None
+    """The display name without quotes; None when there is none, ``""`` when it is ``""``."""
+    uri: str
+    """The URI as it was written."""
+    params: Params = NO_PARAMS
+    """The parameters of the header (those inside ``<>`` belong to the URI)."""
+    _written: str | None = field(init=False, default=None, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read one address.
+
+        :raises MessageError: when the text is none, or more than one.
+        """
+        address, end = cls._scan(text, 0)
+        if end != len(text):
+            raise MessageError(f"bad address: {text!r}")
+        return address
+
+    @classmethod
+    def parse_list(cls, text: str) -> list[Address]:
+        """Read a comma-separated list of addresses.
+
+        :raises MessageError: when anything in it is no address.
+        """
+        address, end = cls._scan(text, 0)
+        addresses = [address]
+        while end < len(text):
+            if text[end] != ",":
+                raise MessageError(f"bad address: {text!r}")
+            address, end = cls._scan(text, end + 1)
+            addresses.append(address)
+        return addresses
+
+    @classmethod
+    def _scan(cls, text: str, at: int) -> tuple[Address, int]:
+        found = _NAME_ADDR.match(text, at)
+        if found is not None:
+            quoted, plain, uri, params = found.groups()
+            if quoted is not None:
+                display: str | None = grammar.unquote(quoted)
+            else:
+                display = plain.strip() or None
+            if ":" not in uri:
+                raise MessageError(f"bad address: {text!r}")
+        else:
+            found = _ADDR_SPEC.match(text, at)
+            if found is not None:
+                display = None
+                uri, params = found.groups()
+            elif text.strip(" \t") == "*":
+                display, uri, params = None, "*", ""
+            else:
+                raise MessageError(f"bad address: {text!r}")
+        address = cls(display, uri, Params._trusted(params) if params else NO_PARAMS)
+        end = len(text) if found is None else found.end()
+        _set(address, "_written", text[at:end].strip(" \t"))
+        return address, end
+
+    @property
+    def parsed_uri(self) -> AnyUri:
+        """The URI taken apart.
+
+        :raises MessageError: when it is no valid URI.
+        """
+        return Uri.parse(self.uri)
+
+    @property
+    def tag(self) -> str | None:
+        """The ``tag`` parameter."""
+        return self.params.get("tag")
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether this is the ``*`` of ``Contact: *`` (RFC 3261 section 10.2.2)."""
+        return self.uri == "*"
+
+    def __str__(self) -> str:
+        if self._written is not None:
+            return self._written
+        if self.uri == "*":
+            return "*"
+        if self.display is None:
+            return f"<{self.uri}>{self.params}"
+        return f"{grammar.quote(self.display)} <{self.uri}>{self.params}"
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """One hop that a request took (RFC 3261 section 20.42)."""
+
+    transport: str
+    host: str
+    """The host; an IPv6 address keeps its brackets."""
+    port: int | None = None
+    params: Params = NO_PARAMS
+    protocol: str = "SIP"
+    version: str = "2.0"
+    _written: str | None = field(init=False, default=None, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Via:
+        """Read one hop.
+
+        :raises MessageError: when the text is none, or more than one.
+        """
+        via, end = cls._scan(text, 0)
+        if end != len(text):
+            raise MessageError(f"bad Via: {text!r}")
+        return via
+
+    @classmethod
+    def parse_list(cls, text: str) -> list[Via]:
+        """Read a comma-separated list of hops, the latest first.
+
+        :raises MessageError: when anything in it is no hop.
+        """
+        via, end = cls._scan(text, 0)
+        vias = [via]
+        while end < len(text):
+            if text[end] != ",":
+                raise MessageError(f"bad Via: {text!r}")
+            via, end = cls._scan(text, end + 1)
+            vias.append(via)
+        return vias
+
+    @classmethod
+    def _scan(cls, text: str, at: int) -> tuple[Via, int]:
+        found = _VIA.match(text, at)
+        if found is None:
+            raise MessageError(f"bad Via: {text!r}")
+        protocol, version, transport, host, digits, params = found.groups()
+        port = None if digits is None else int(digits)
+        if port is not None and port > 65535:
+            raise MessageError(f"port out of range: {text!r}")
+        via = cls(
+            transport,
+            host,
+            port,
+            Params._trusted(params) if params else NO_PARAMS,
+            protocol,
+            version,
+        )
+        _set(via, "_written", found[0].strip(" \t"))
+        return via, found.end()
+
+    @property
+    def branch(self) -> str | None:
+        """The ``branch`` parameter, which names the transaction."""
+        return self.params.get("branch")
+
+    @property
+    def received(self) -> str | None:
+        """The address that the request came from, without brackets, when somebody noted it."""
+        value = self.params.get("received")
+        return None if value is None else value.strip("[]")
+
+    @property
+    def rport(self) -> int | None:
+        """The port that the request came from, when somebody noted it (RFC 3581)."""
+        value = self.params.get("rport")
+        return int(value) if value and value.isdecimal() and len(value) < 6 else None
+
+    @property
+    def wants_rport(self) -> bool:
+        """Whether the sender asked for the source port to be noted (RFC 3581 section 4)."""
+        return "rport" in self.params
+
+    def __str__(self) -> str:
+        if self._written is not None:
+            return self._written
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.protocol}/{self.version}/{self.transport} {self.host}{port}{self.params}"
+
+
+@dataclass(frozen=True, slots=True)
+class CSeq:
+    """A sequence number and its method (RFC 3261 section 20.16)."""
+
+    number: int
+    method: str
+
+    @classmethod
+    def parse(cls, text: str) -> CSeq:
+        """Read a CSeq value.
+
+        :raises MessageError: when the text is none, or the number is 2**31 or more.
+        """
+        found = _CSEQ.fullmatch(text)
+        if found is None:
+            raise MessageError(f"bad CSeq: {text!r}")
+        return cls(_number(found[1], "CSeq"), found[2])
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class RAck:
+    """Which reliable provisional response a PRACK is for (RFC 3262 section 7.2)."""
+
+    rseq: int
+    cseq: int
+    method: str
+
+    @classmethod
+    def parse(cls, text: str) -> RAck:
+        """Read a RAck value.
+
+        :raises MessageError: when the text is none.
+        """
+        found = _RACK.fullmatch(text)
+        if found is None:
+            raise MessageError(f"bad RAck: {text!r}")
+        return cls(_number(found[1], "RAck", 2**32 - 1), _number(found[2], "RAck"), found[3])
+
+    def __str__(self) -> str:
+        return f"{self.rseq} {self.cseq} {self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """A word with parameters: the shape of many headers."""
+
+    value: str
+    params: Params = NO_PARAMS
+    _written: str | None = field(init=False, default=None, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls: type[_V], text: str) -> _V:
+        """Read one value.
+
+        :raises MessageError: when the text is none, or more than one.
+        """
+        value, end = cls._scan(text, 0)
+        if end != len(text):
+            raise MessageError(f"bad {cls.__name__}: {text!r}")
+        return value
+
+    @classmethod
+    def parse_list(cls: type[_V], text: str) -> list[_V]:
+        """Read a comma-separated list; an empty text is an empty list.
+
+        :raises MessageError: when anything in it is no such value.
+        """
+        return [cls.parse(item) for item in grammar.split_commas(text)]
+
+    @classmethod
+    def _scan(cls: type[_V], text: str, at: int) -> tuple[_V, int]:
+        found = _VALUED.match(text, at)
+        if found is None:
+            raise MessageError(f"bad {cls.__name__}: {text!r}")
+        value = cls(found[1], Params._trusted(found[2]) if found[2] else NO_PARAMS)
+        value._check()
+        _set(value, "_written", found[0].strip(" \t"))
+        return value, found.end()
+
+    def _check(self) -> None:
+        """Refuse a value that the class has no room for."""
+
+    def __str__(self) -> str:
+        return f"{self.value}{self.params}" if self._written is None else self._written
+
+
+@dataclass(frozen=True, slots=True)
+class MediaType(Valued):
+    """A Content-Type, or an item of Accept (RFC 3261 section 20.15)."""
+
+    def _check(self) -> None:
+        if "/" not in self.value:
+            raise MessageError(f"bad media type: {self.value!r}")
+
+    @property
+    def type(self) -> str:
+        """The part before the slash, in lower case."""
+        return self.value.partition("/")[0].lower()
+
+    @property
+    def subtype(self) -> str:
+        """The part after the slash, in lower case."""
+        return self.value.partition("/")[2].lower()
+
+    @property
+    def essence(self) -> str:
+        """``type/subtype`` in lower case."""
+        return self.value.lower()
+
+    @property
+    def boundary(self) -> str | None:
+        """What separates the parts of a multipart body."""
+        return self.params.text("boundary")
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Valued):
+    """An event package, with its ``id`` (RFC 6665 section 8.2.1)."""
+
+    @property
+    def package(self) -> str:
+        """The name of the package and its templates."""
+        return self.value
+
+    @property
+    def id(self) -> str | None:
+        """What tells several subscriptions in one dialog apart."""
+        return self.params.get("id")
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionState(Valued):
+    """The state of a subscription (RFC 6665 section 8.2.3)."""
+
+    @property
+    def state(self) -> str:
+        """``active``, ``pending``, ``terminated`` or an extension, in lower case."""
+        return self.value.lower()
+
+    @property
+    def reason(self) -> str | None:
+        """Why the subscription ended."""
+        return self.params.get("reason")
+
+    @property
+    def expires(self) -> int | None:
+        """Seconds that the subscription has left."""
+        return _seconds(self.params.get("expires"))
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds to wait before subscribing again."""
+        return _seconds(self.params.get("retry-after"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason(Valued):
+    """Why a request was sent (RFC 3326)."""
+
+    @property
+    def protocol(self) -> str:
+        """Whose codes ``cause`` is one of: ``SIP``, ``Q.850``, ..."""
+        return self.value
+
+    @property
+    def cause(self) -> int | None:
+        """The code."""
+        return _seconds(self.params.get("cause"))
+
+    @property
+    def text(self) -> str | None:
+        """The explanation, without its quotes."""
+        return self.params.text("text")
+
+
+@dataclass(frozen=True, slots=True)
+class Replaces(Valued):
+    """The dialog that a new one takes the place of (RFC 3891); Join and Target-Dialog alike."""
+
+    @property
+    def call_id(self) -> str:
+        """The Call-ID of that dialog."""
+        return self.value
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag of the side that receives this."""
+        return self.params.get("to-tag") or self.params.get("local-tag")
+
+    @property
+    def from_tag(self) -> str | None:
+        """The tag of the other side."""
+        return self.params.get("from-tag") or self.params.get("remote-tag")
+
+    @property
+    def early_only(self) -> bool:
+        """Whether only a dialog that was not answered may be replaced."""
+        return "early-only" in self.params
+
+
+@dataclass(frozen=True, slots=True)
+class SessionExpires(Valued):
+    """The session timer (RFC 4028), or another number of seconds with parameters."""
+
+    def _check(self) -> None:
+        if _seconds(self.value) is None:
+            raise MessageError(f"not a number of seconds: {self.value!r}")
+
+    @property
+    def seconds(self) -> int:
+        """The interval."""
+        return int(self.value)
+
+    @property
+    def refresher(self) -> str | None:
+        """Who refreshes the session: ``uac`` or ``uas``."""
+        return self.params.get("refresher")
+
+
+def parse_integer(text: str) -> int:
+    """Read a header that is one number: Max-Forwards, Expires, Content-Length, RSeq, ...
+
+    :raises MessageError: when the text is anything else, or the number is 2**32 or more.
+    """
+    return _number(text.strip(" \t"), "number", 2**32 - 1)
+
+
+def parse_tokens(text: str) -> list[str]:
+    """Read a comma-separated list of words: Allow, Supported, Require, ..."""
+    return list(_tokens(text))
+
+
+def _tokens(text: str) -> Iterator[str]:
+    for item in text.split(","):
+        item = item.strip(" \t")
+        if item:
+            yield item
+
+
+def _number(digits: str, what: str, limit: int = _MAX_NUMBER) -> int:
+    if not (digits.isascii() and digits.isdecimal()):
+        raise MessageError(f"bad {what}: {digits!r}")
+    # int() refuses thousands of digits with an error of its own, so look at the length first.
+    significant = digits.lstrip("0")
+    if len(significant) > 10:
+        raise MessageError(f"{what} out of range: {digits[:40]}")
+    value = int(significant or "0")
+    if value > limit:
+        raise MessageError(f"{what} out of range: {digits[:40]}")
+    return value
+
+
+def _seconds(text: str | None) -> int | None:
+    """Read an optional number of a parameter; what is none reads as None."""
+    if text is None or not (text.isascii() and text.isdecimal()) or len(text) > 10:
+        return None
+    return int(text)

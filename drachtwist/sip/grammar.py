@@ -1,0 +1,122 @@
+"""Named fragments of the SIP grammar (RFC 3261 section 25.1), as regular expression source.
+
+Values are unfolded before any of these see them, so linear white space is blanks and tabs. The
+fragments are somewhat wider than the grammar where real phones are (a parameter value may hold
+any character that cannot be mistaken for a separator); they are never narrower.
+Every repetition is over classes that exclude what follows, so that matching stays linear.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = [
+    "COMPACT_FORMS",
+    "PARAM",
+    "PARAMS",
+    "QUOTED",
+    "TOKEN",
+    "WS",
+    "has_line_break",
+    "is_token",
+    "quote",
+    "split_commas",
+    "unescape",
+    "unfold",
+    "unquote",
+]
+
+TOKEN_CHARS = r"A-Za-z0-9\-.!%*_+`'~"
+TOKEN = rf"[{TOKEN_CHARS}]+"
+WS = r"[ \t]*"
+QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# A repeated group may not contain a choice that could match the same text in two ways.
+PARAM = rf';{WS}({TOKEN}){WS}(?:={WS}({QUOTED}|[^\s;,"<>]*))?'
+PARAMS = rf'(?:{WS};{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>]*))?)*'
+
+COMPACT_FORMS = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "n": "identity-info",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+"""The compact header names registered with IANA, and the lower-case long names."""
+
+is_token = re.compile(TOKEN).fullmatch
+"""Match when the whole text is a token (RFC 3261 section 25.1)."""
+
+has_line_break = re.compile("[\r\n\0]").search
+"""Match when the text holds CR, LF or NUL, which must never enter a header."""
+
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_TO_ESCAPE = re.compile(r'(["\\])')
+_ESCAPES = re.compile("((?:%[0-9A-Fa-f]{2})+)")
+_LIST_ITEM = re.compile(rf"(?:{QUOTED}|<[^<>]*>|[^,\"<])+", re.DOTALL)
+
+
+def unfold(value: str) -> str:
+    """Join a folded value: each line break with the blanks around it becomes one blank."""
+    return _FOLD.sub(" ", value) if "\n" in value else value
+
+
+def quote(text: str) -> str:
+    """Write text as a quoted-string."""
+    return '"' + _TO_ESCAPE.sub(r"\\\1", text) + '"'
+
+
+def unquote(text: str) -> str:
+    """Give the meaning of a quoted-string; anything else is returned as it is."""
+    if len(text) > 1 and text[0] == '"' and text[-1] == '"':
+        inner = text[1:-1]
+        return _PAIR.sub(r"\1", inner) if "\\" in inner else inner
+    return text
+
+
+def unescape(text: str) -> str:
+    """Resolve the ``%hh`` escapes of a URI; a percent sign that is no escape stays."""
+    if "%" not in text:
+        return text
+    return _ESCAPES.sub(_decoded, text)
+
+
+def _decoded(found: re.Match[str]) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "surrogateescape")
+
+
+def split_commas(text: str) -> Iterator[str]:
+    """Split a list value at the commas outside quotes and angle brackets; empty items vanish."""
+    at = 0
+    end = len(text)
+    while at < end:
+        found = _LIST_ITEM.match(text, at)
+        if found is None:
+            # A comma without an item before it, or a quote or bracket that nothing closes.
+            if text[at] == ",":
+                at += 1
+                continue
+            item, at = text[at:], end
+        else:
+            item, at = found[0], found.end()
+            if at < end and text[at] != ",":
+                item, at = item + text[at:], end
+        item = item.strip(" \t")
+        if item:
+            yield item

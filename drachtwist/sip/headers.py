@@ -1,0 +1,356 @@
+"""Header fields: an ordered, case-blind multimap over the bytes they came in.
+
+A received message is looked up far more often than it is taken apart: an application asks for two
+or three of a dozen headers. So ``get``, ``get_all`` and ``has`` search the lower-cased bytes of
+the header section, and a table of fields is made only when somebody iterates or changes something.
+Searching finds the same as the table would, because a line that starts with the name and a colon
+is the field, a continuation line starts with a blank, and the section ends before the body. Heads
+that have blanks before a colon anywhere go to the table at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Union
+
+from drachtwist.errors import LocalProtocolError
+from drachtwist.sip import grammar
+
+__all__ = ["HeaderValue", "Headers", "HeadersLike", "header_key"]
+
+HeaderValue = Union[str, int, Sequence[str], object]  # noqa: UP007 - evaluated on Python 3.10
+"""A value to set: text, a number, any value of :mod:`drachtwist.sip.fields` (its ``str()`` is
+taken), or a list of these for several lines of the same header."""
+
+HeadersLike = Union[  # noqa: UP007 - evaluated on Python 3.10
+    Mapping[str, HeaderValue], Iterable[tuple[str, HeaderValue]], None
+]
+"""Headers as callers may give them: a mapping, pairs of names and values, or nothing."""
+
+# How to look a header up: needle of the long name, needle of the compact name, key.
+_Plan = tuple[bytes, Union[bytes, None], str]  # noqa: UP007 - evaluated on Python 3.10
+
+_LONG_TO_COMPACT = {long: compact for compact, long in grammar.COMPACT_FORMS.items()}
+_PLANS: dict[str, _Plan] = {}
+_PLANS_LIMIT = 1024
+_BLANKS = b" \t"
+_STRIPPED = " \t\r\n"
+
+# One field: key (long name in lower case), name as spelled, unfolded value, and the line as it
+# was read without its line end, None when it was set here.
+_Field = tuple[str, str, str, Union[str, None]]  # noqa: UP007 - evaluated on Python 3.10
+
+
+def header_key(name: str) -> str:
+    """Give the name under which a header is known: long form, lower case."""
+    key = name.lower()
+    return grammar.COMPACT_FORMS.get(key, key)
+
+
+def _plan(name: str) -> _Plan:
+    """Make the plan for a name, and remember it while there is room."""
+    key = header_key(name)
+    if not grammar.is_token(key):
+        # No field has such a name; neither does this needle occur before the end of a head.
+        return (b"\n\r\n\r\n\n", None, key)
+    compact = _LONG_TO_COMPACT.get(key)
+    plan = (
+        b"\n%b:" % key.encode("ascii"),
+        None if compact is None else b"\n%b:" % compact.encode("ascii"),
+        key,
+    )
+    if len(_PLANS) < _PLANS_LIMIT:
+        _PLANS[name] = plan
+    return plan
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a header that is to be sent.
+
+    :raises LocalProtocolError: when it is no token.
+    """
+    if not grammar.is_token(name):
+        raise LocalProtocolError(f"not a header name: {name!r}")
+    return name
+
+
+def checked_value(value: object) -> str:
+    """Return the text of a header value that is to be sent.
+
+    :raises LocalProtocolError: when it holds CR, LF or NUL.
+    """
+    text = value if type(value) is str else str(value)
+    if grammar.has_line_break(text):
+        raise LocalProtocolError(f"line break or NUL in a header value: {text!r}")
+    return text
+
+
+def checked_lines(value: object) -> list[str]:
+    """Return the texts of a header's lines: several for a list or tuple, otherwise one.
+
+    :raises LocalProtocolError: when one of them holds CR, LF or NUL.
+    """
+    if isinstance(value, (list, tuple)):
+        return [checked_value(item) for item in value]
+    return [checked_value(value)]
+
+
+class Headers:
+    """The header fields of a message, in order, with spelling and repeats kept.
+
+    Names are compared blind to case, and the compact forms are the same as the long ones.
+
+    :param headers: what to start with.
+    :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+    """
+
+    __slots__ = ("_changed", "_fields", "_lower", "_raw")
+
+    _raw: bytes
+    _lower: bytes
+    _fields: list[_Field] | None
+    _changed: bool
+
+    def __init__(self, headers: HeadersLike = None) -> None:
+        self._raw = self._lower = b""
+        self._changed = True
+        self._fields = fields = []
+        if headers is None:
+            return
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            key = header_key(checked_name(name))
+            if type(value) is str and not grammar.has_line_break(value):
+                fields.append((key, name, value, None))
+            else:
+                for text in checked_lines(value):
+                    fields.append((key, name, text, None))
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Headers:
+        """Wrap a received message.
+
+        :param raw: a message from its start line on, or only its head; what follows the first
+            empty line is never looked at.
+        """
+        end = raw.find(b"\r\n\r\n")
+        if end < 0:
+            end = raw.find(b"\n\n")
+            # An end of our own makes the searches stop when the message brought none.
+            head = raw + b"\r\n\r\n" if end < 0 else raw[:end] + b"\r\n\r\n"
+        else:
+            head = raw[: end + 4]
+        return cls._of_head(head)
+
+    @classmethod
+    def _of_head(cls, head: bytes) -> Headers:
+        """Wrap a start line and header lines that end with an empty line."""
+        self = cls.__new__(cls)
+        self._raw = head
+        self._lower = lower = head.lower()
+        self._changed = False
+        self._fields = None
+        if b" :" in lower or b"\t:" in lower:
+            self._fields = self._table()
+        return self
+
+    # Looking
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Give the first value of a header, unfolded and without surrounding blanks."""
+        plan = _PLANS.get(name) or _plan(name)
+        if self._fields is not None:
+            key = plan[2]
+            for field in self._fields:
+                if field[0] == key:
+                    return field[2]
+            return default
+        lower = self._lower
+        needle = plan[0]
+        at = lower.find(needle)
+        compact = plan[1]
+        if compact is not None:
+            # Found or not, only a compact name in front of the long one comes first.
+            earlier = lower.find(compact, 0, at)
+            if earlier >= 0:
+                at = earlier
+                needle = compact
+        if at < 0:
+            return default
+        return self._value_at(at + len(needle))
+
+    def _value_at(self, start: int) -> str:
+        raw = self._raw
+        end = raw.find(b"\n", start)
+        if raw[end + 1] in _BLANKS:
+            while raw[end + 1] in _BLANKS:
+                end = raw.find(b"\n", end + 1)
+            return grammar.unfold(
+                raw[start:end].decode("utf-8", "surrogateescape").strip(_STRIPPED)
+            )
+        return raw[start:end].decode("utf-8", "surrogateescape").strip(_STRIPPED)
+
+    def has(self, name: str) -> bool:
+        """Whether the header is there."""
+        plan = _PLANS.get(name) or _plan(name)
+        if self._fields is not None:
+            key = plan[2]
+            return any(field[0] == key for field in self._fields)
+        if plan[0] in self._lower:
+            return True
+        return plan[1] is not None and plan[1] in self._lower
+
+    def get_all(self, name: str) -> list[str]:
+        """Give the values of a header, one for each line it has."""
+        plan = _PLANS.get(name) or _plan(name)
+        if self._fields is not None:
+            key = plan[2]
+            return [field[2] for field in self._fields if field[0] == key]
+        lower = self._lower
+        found = []
+        for needle in plan[:2]:
+            if needle is None:
+                continue
+            at = lower.find(needle)
+            while at >= 0:
+                found.append((at, at + len(needle)))
+                at = lower.find(needle, at + 1)
+        if len(found) > 1:
+            found.sort()
+        return [self._value_at(start) for _, start in found]
+
+    def get_name(self, name: str) -> str | None:
+        """Give the spelling in which the header's first field has its name."""
+        key = header_key(name)
+        for field in self._fields or self._read():
+            if field[0] == key:
+                return field[1]
+        return None
+
+    def items(self) -> list[tuple[str, str]]:
+        """Give all names, as spelled, with their values, in order."""
+        fields = self._fields if self._fields is not None else self._read()
+        return [(name, value) for _, name, value, _ in fields if name]
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.has(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in order, repeated ones as often as they stand there."""
+        return iter([name for name, _ in self.items()])
+
+    def __len__(self) -> int:
+        return len(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        """Compare names (blind to case and compact forms) and values, in order."""
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return [(header_key(n), v) for n, v in self.items()] == [
+            (header_key(n), v) for n, v in other.items()
+        ]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Headers({self.items()!r})"
+
+    # Changing
+
+    def set(self, name: str, value: HeaderValue) -> None:
+        """Replace all fields of a header, at the place of the first; at the end when it is new.
+
+        An empty list removes the header.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        key = header_key(checked_name(name))
+        new = [(key, name, text, None) for text in checked_lines(value)]
+        fields = self._for_change()
+        at = next((i for i, field in enumerate(fields) if field[0] == key), len(fields))
+        fields[at:] = new + [field for field in fields[at:] if field[0] != key]
+
+    def add(self, name: str, value: HeaderValue) -> None:
+        """Add fields at the end.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        key = header_key(checked_name(name))
+        new = [(key, name, text, None) for text in checked_lines(value)]
+        self._for_change().extend(new)
+
+    def prepend(self, name: str, value: HeaderValue) -> None:
+        """Add fields in front of those with the same name; at the very top when it is new.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        key = header_key(checked_name(name))
+        new = [(key, name, text, None) for text in checked_lines(value)]
+        fields = self._for_change()
+        at = next((i for i, field in enumerate(fields) if field[0] == key), 0)
+        fields[at:at] = new
+
+    def remove(self, name: str) -> None:
+        """Remove all fields of a header; it is no error when there are none."""
+        key = header_key(name)
+        if self.has(name):
+            fields = self._for_change()
+            fields[:] = [field for field in fields if field[0] != key]
+
+    def copy(self) -> Headers:
+        """Make independent headers of the same content and spelling."""
+        new = Headers.__new__(Headers)
+        new._raw, new._lower = self._raw, self._lower
+        new._changed = self._changed
+        new._fields = None if self._fields is None else list(self._fields)
+        return new
+
+    # The table
+
+    def _for_change(self) -> list[_Field]:
+        fields = self._fields if self._fields is not None else self._read()
+        self._changed = True
+        return fields
+
+    def _read(self) -> list[_Field]:
+        if self._fields is None:
+            self._fields = self._table()
+        return self._fields
+
+    def _table(self) -> list[_Field]:
+        """Take the lines apart; one that is no field keeps its place under no name."""
+        fields: list[_Field] = []
+        lines = self._raw.decode("utf-8", "surrogateescape").split("\n")
+        # Behind the start line; without the empty line and what split() puts behind its end.
+        at, end = 1, len(lines) - 2
+        while at < end:
+            line = lines[at]
+            at += 1
+            while at < end and lines[at][:1] in (" ", "\t"):
+                line += "\n" + lines[at]
+                at += 1
+            if line[-1:] == "\r":
+                line = line[:-1]
+            name, colon, value = line.partition(":")
+            name = name.rstrip(" \t")
+            if colon and grammar.is_token(name):
+                value = grammar.unfold(value.strip(_STRIPPED))
+                fields.append((header_key(name), name, value, line))
+            else:
+                fields.append(("", "", line, line))
+        return fields
+
+    def malformed_lines(self) -> list[str]:
+        """Give the lines that are no header field at all."""
+        fields = self._fields if self._fields is not None else self._read()
+        return [value for key, _, value, _ in fields if not key]
+
+    def lines(self) -> list[str]:
+        """Give the fields as lines to be sent, those that nobody changed as they were read."""
+        fields = self._fields if self._fields is not None else self._read()
+        return [f"{name}: {value}" if line is None else line for _, name, value, line in fields]

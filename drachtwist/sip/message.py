@@ -1,0 +1,872 @@
+"""SIP messages: requests and responses, received or made here.
+
+A received message is its bytes: nothing is parsed until somebody asks, and one that nobody changed
+serialises as exactly what came in. Three readings of bytes differ in how much they insist on:
+
+* ``Request.from_bytes`` and ``Response.from_bytes`` look at nothing at all;
+* :func:`parse_message` looks at the start line, for messages that a drachtio server delivers;
+* :func:`parse_datagram` looks at everything that RFC 3261 and RFC 4475 want to see checked before
+  a message from the network is acted upon.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.sip import grammar, multipart
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer
+from drachtwist.sip.headers import (
+    Headers,
+    HeadersLike,
+    HeaderValue,
+    checked_name,
+    header_key,
+)
+from drachtwist.sip.registry import LISTS, SINGLES
+from drachtwist.sip.status import REASONS, reason_phrase
+from drachtwist.sip.uri import AnyUri, SipUri, Uri
+
+__all__ = [
+    "METHODS",
+    "Message",
+    "Request",
+    "Response",
+    "encode_request",
+    "encode_response",
+    "parse_datagram",
+    "parse_message",
+]
+
+METHODS = (
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "INVITE",
+    "MESSAGE",
+    "NOTIFY",
+    "OPTIONS",
+    "PRACK",
+    "PUBLISH",
+    "REFER",
+    "REGISTER",
+    "SUBSCRIBE",
+    "UPDATE",
+)
+"""The registered methods."""
+
+_METHODS = {method.encode("ascii"): method for method in METHODS}
+
+_M = TypeVar("_M", bound="Message")
+_RQ = TypeVar("_RQ", bound="Request")
+_RS = TypeVar("_RS", bound="Response")
+
+_CODEC = ("utf-8", "surrogateescape")
+_RESPONSE_START = b"SIP/"
+
+# Read leniently: blanks in the Request-URI or at the end of the line do not stop us here.
+_REQUEST_LINE = re.compile(r"([^\s]+)[ \t]+([^\r\n]*?)[ \t]+[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]*")
+_STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
+_STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
+_URI_TO_SEND = re.compile(r"[^\s<>\"\0]+").fullmatch
+
+# What drachtio-srf finds numbers and names with.
+_USER = re.compile(r"sips?:(.*?)@")
+_NAME = re.compile(r'"([^"]+)"\s*<sips?:.+@')
+_NAME_SEPARATOR = re.compile(r',\s*(?=")')
+
+
+class Message:
+    """What requests and responses have in common."""
+
+    __slots__ = ("_body", "_headers", "_raw")
+
+    # The bytes that were received, b"" for a message made here; stale once something changed.
+    _raw: bytes
+    _headers: Headers | None
+    # None while the body is that of the received bytes.
+    _body: bytes | None
+
+    @classmethod
+    def from_bytes(cls: type[_M], raw: bytes) -> _M:
+        """Wrap the bytes of one message; nothing is checked before it is asked for.
+
+        :param raw: start line, headers, empty line and body, to the last byte.
+        """
+        raise NotImplementedError("use Request or Response")
+
+    # Headers
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields; changing them changes the message."""
+        headers = self._headers
+        if headers is None:
+            self._headers = headers = Headers.from_bytes(self._raw)
+        return headers
+
+    def get(self, name: str) -> str | None:
+        """Give the first value of a header, unfolded; None when the header is not there."""
+        headers = self._headers
+        if headers is None:
+            self._headers = headers = Headers.from_bytes(self._raw)
+        return headers.get(name)
+
+    def get_all(self, name: str) -> list[str]:
+        """Give the values of a header, one for each line it has."""
+        return self.headers.get_all(name)
+
+    def has(self, name: str) -> bool:
+        """Whether the header is there."""
+        headers = self._headers
+        if headers is None:
+            self._headers = headers = Headers.from_bytes(self._raw)
+        return headers.has(name)
+
+    def get_header_name(self, name: str) -> str | None:
+        """Give the spelling that the message has for a header's name; None when it is not there."""
+        return self.headers.get_name(name)
+
+    def set(self, name: str, value: HeaderValue) -> None:
+        """Replace a header, or add it at the end.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        self.headers.set(name, value)
+
+    def add(self, name: str, value: HeaderValue) -> None:
+        """Add header lines at the end.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        self.headers.add(name, value)
+
+    def remove(self, name: str) -> None:
+        """Remove all lines of a header."""
+        self.headers.remove(name)
+
+    def get_parsed_header(self, name: str) -> Any:
+        """Give the typed view of a header.
+
+        That is an :class:`~drachtwist.sip.fields.Address` for From, To, Refer-To and the like; a
+        list of them for Contact, Route, P-Asserted-Identity and the like; lists of
+        :class:`~drachtwist.sip.fields.Via`, challenges, credentials or words; a number; and so on
+        by header. A header that has no typed view is given as text.
+
+        :returns: None when the header is not there; lists cover all lines of the header.
+        :raises MessageError: when the value is not what the header should hold.
+        """
+        key = header_key(name)
+        parse_list = LISTS.get(key)
+        if parse_list is not None:
+            values = self.headers.get_all(key)
+            if len(values) == 1:
+                return parse_list(values[0])
+            if not values:
+                return None
+            return [item for value in values for item in parse_list(value)]
+        text = self.get(key)
+        if text is None:
+            return None
+        parse = SINGLES.get(key)
+        return text if parse is None else parse(text)
+
+    def _required(self, name: str) -> Any:
+        value = self.get_parsed_header(name)
+        if value is None:
+            raise MessageError(f"no {name} header")
+        return value
+
+    @property
+    def call_id(self) -> str:
+        """The Call-ID.
+
+        :raises MessageError: when there is none.
+        """
+        value = self.get("Call-ID")
+        if value is None:
+            raise MessageError("no Call-ID header")
+        return value
+
+    @property
+    def cseq(self) -> CSeq:
+        """The CSeq.
+
+        :raises MessageError: when there is none, or a bad one.
+        """
+        return self._required("CSeq")  # type: ignore[no-any-return]
+
+    @property
+    def from_(self) -> Address:
+        """The From header.
+
+        :raises MessageError: when there is none, or a bad one.
+        """
+        return self._required("From")  # type: ignore[no-any-return]
+
+    @property
+    def to(self) -> Address:
+        """The To header.
+
+        :raises MessageError: when there is none, or a bad one.
+        """
+        return self._required("To")  # type: ignore[no-any-return]
+
+    @property
+    def vias(self) -> list[Via]:
+        """All Via values, the topmost first.
+
+        :raises MessageError: when there is none, or a bad one.
+        """
+        return self._required("Via")  # type: ignore[no-any-return]
+
+    @property
+    def contacts(self) -> list[Address]:
+        """All Contact values; none when there is no Contact header.
+
+        :raises MessageError: when one of them is no address.
+        """
+        return self.get_parsed_header("Contact") or []
+
+    # Body
+
+    @property
+    def body(self) -> bytes:
+        """The body. Text that is assigned is encoded as UTF-8; Content-Length follows by itself."""
+        if self._body is not None:
+            return self._body
+        return self._raw[self._body_start() :]
+
+    @body.setter
+    def body(self, body: bytes | str) -> None:
+        self._body = _encoded_body(body)
+        self.headers.set("Content-Length", len(self._body))
+
+    def _body_start(self) -> int:
+        at = self._raw.find(b"\r\n\r\n")
+        if at >= 0:
+            return at + 4
+        at = self._raw.find(b"\n\n")
+        return at + 2 if at >= 0 else len(self._raw)
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are no UTF-8 become surrogates, as os.fsdecode does it."""
+        return self.body.decode(*_CODEC)
+
+    @property
+    def content_type(self) -> MediaType | None:
+        """The Content-Type, None when there is none.
+
+        :raises MessageError: when it cannot be read.
+        """
+        return self.get_parsed_header("Content-Type")  # type: ignore[no-any-return]
+
+    @property
+    def parts(self) -> list[multipart.Part]:
+        """The parts of a multipart body; a body of another type is the only part.
+
+        :raises MessageError: when the body is not what its type says.
+        """
+        body = self.body
+        kind = self.content_type
+        if kind is None or kind.type != "multipart":
+            if not body:
+                return []
+            headers = Headers()
+            for name in ("Content-Type", "Content-Disposition", "Content-ID"):
+                value = self.get(name)
+                if value is not None:
+                    headers.add(name, value)
+            return [multipart.Part(headers, body)]
+        if kind.boundary is None:
+            raise MessageError("a multipart type without a boundary")
+        return multipart.decode(body, kind.boundary)
+
+    def set_parts(self, parts: Iterable[multipart.Part], subtype: str = "mixed") -> None:
+        """Make the body a multipart one, and set the Content-Type accordingly.
+
+        :raises LocalProtocolError: when there are no parts.
+        """
+        boundary, body = multipart.encode(parts)
+        self.set("Content-Type", f"multipart/{subtype};boundary={boundary}")
+        self.body = body
+
+    # What drachtio applications like to know
+
+    @property
+    def calling_number(self) -> str:
+        """The user part of P-Asserted-Identity, or else of From; empty when there is none."""
+        found = _USER.search(self._identity())
+        return "" if found is None else found[1].split(";")[0]
+
+    @property
+    def calling_name(self) -> str:
+        """The quoted display name of P-Asserted-Identity, or else of From; or empty."""
+        for part in _NAME_SEPARATOR.split(self._identity()):
+            found = _NAME.match(part)
+            if found is not None:
+                return found[1]
+        return ""
+
+    def _identity(self) -> str:
+        asserted = self.get_all("P-Asserted-Identity")
+        return ",".join(asserted) if asserted else self.get("From") or ""
+
+    @property
+    def called_number(self) -> str:
+        """The user part of the Request-URI, without parameters; empty when there is none."""
+        return ""
+
+    @property
+    def can_form_dialog(self) -> bool:
+        """Whether this is an INVITE or SUBSCRIBE outside of any dialog."""
+        return False
+
+    # Serialising
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes that were received, whatever changed since; empty for a message made here."""
+        return self._raw
+
+    def _start_line(self) -> str | None:
+        """Give the start line to send, None while it is the one that was received."""
+        raise NotImplementedError
+
+    def __bytes__(self) -> bytes:
+        """Serialise; Content-Length is that of the body in bytes."""
+        headers = self._headers
+        start = self._start_line()
+        if start is None and self._body is None and (headers is None or not headers._changed):
+            return self._raw
+        if start is None:
+            start = self._received_line()
+        headers = self.headers
+        body = self.body
+        if (
+            headers.get("Content-Length") != str(len(body))
+            or len(headers.get_all("Content-Length")) != 1
+        ):
+            headers.set(headers.get_name("Content-Length") or "Content-Length", len(body))
+        head = "\r\n".join([start, *headers.lines(), "\r\n"])
+        return head.encode(*_CODEC) + body
+
+    def _received_line(self) -> str:
+        raw = self._raw
+        end = raw.find(b"\n")
+        line = raw if end < 0 else raw[:end]
+        return line.rstrip(b"\r").decode(*_CODEC)
+
+    def __str__(self) -> str:
+        return bytes(self).decode(*_CODEC)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Request(Message):
+    """A request.
+
+    :param method: the method.
+    :param uri: the Request-URI, as text or as a value of :mod:`drachtwist.sip.uri`.
+    :param headers: the headers; Content-Length comes by itself.
+    :param body: the body; text is encoded as UTF-8.
+    :raises LocalProtocolError: for anything that would not be one well-formed message.
+    """
+
+    __slots__ = ("_changed_line", "_method", "_uri", "_version")
+
+    # Read from the start line when asked for.
+    _method: str | None
+    _uri: str | None
+    _version: str | None
+    _changed_line: bool
+
+    def __init__(
+        self,
+        method: str,
+        uri: str | AnyUri,
+        headers: HeadersLike = None,
+        body: bytes | str = b"",
+    ) -> None:
+        self._raw = b""
+        self._method = _checked_method(method)
+        self._uri = _checked_uri(uri)
+        self._version = "2.0"
+        self._changed_line = True
+        self._headers = Headers(headers)
+        self._body = body = _encoded_body(body)
+        self._headers.set("Content-Length", len(body))
+
+    @classmethod
+    def from_bytes(cls: type[_RQ], raw: bytes) -> _RQ:
+        """Wrap the bytes of one request; nothing is checked before it is asked for.
+
+        :param raw: start line, headers, empty line and body, to the last byte.
+        """
+        self = cls.__new__(cls)
+        self._raw = raw
+        self._headers = self._body = self._method = self._uri = self._version = None
+        self._changed_line = False
+        return self
+
+    def _read_line(self) -> None:
+        line = self._received_line()
+        found = _REQUEST_LINE.fullmatch(line)
+        if found is None:
+            raise MessageError(f"bad request line: {line!r}")
+        if self._method is None:
+            self._method = found[1]
+        if self._uri is None:
+            self._uri = found[2]
+        self._version = found[3]
+
+    @property
+    def method(self) -> str:
+        """The method, in the case that it has on the wire.
+
+        :raises MessageError: when the start line cannot be read; also when assigned
+            :class:`~drachtwist.errors.LocalProtocolError` for what is no token.
+        """
+        method = self._method
+        if method is None:
+            raw = self._raw
+            method = _METHODS.get(raw[: raw.find(b" ")])
+            if method is None:
+                self._read_line()
+                method = self._method
+                assert method is not None
+            self._method = method
+        return method
+
+    @method.setter
+    def method(self, method: str) -> None:
+        self._complete_line()
+        self._method = _checked_method(method)
+
+    @property
+    def uri(self) -> str:
+        """The Request-URI as it is written.
+
+        :raises MessageError: when the start line cannot be read; also when assigned
+            :class:`~drachtwist.errors.LocalProtocolError` for what cannot be sent.
+        """
+        if self._uri is None:
+            self._read_line()
+            assert self._uri is not None
+        return self._uri
+
+    @uri.setter
+    def uri(self, uri: str | AnyUri) -> None:
+        self._complete_line()
+        self._uri = _checked_uri(uri)
+
+    def _complete_line(self) -> None:
+        """Read what is not read yet, since the received line no longer counts."""
+        if self._version is None:
+            self._read_line()
+        self._changed_line = True
+
+    @property
+    def version(self) -> str:
+        """The SIP version, ``2.0``.
+
+        :raises MessageError: when the start line cannot be read.
+        """
+        if self._version is None:
+            self._read_line()
+            assert self._version is not None
+        return self._version
+
+    @property
+    def request_uri(self) -> AnyUri:
+        """The Request-URI taken apart.
+
+        :raises MessageError: when it is no valid URI.
+        """
+        return Uri.parse(self.uri)
+
+    def get_parsed_uri(self) -> AnyUri:
+        """Give the Request-URI taken apart, as :attr:`request_uri` does.
+
+        :raises MessageError: when it is no valid URI.
+        """
+        return Uri.parse(self.uri)
+
+    @property
+    def is_new_invite(self) -> bool:
+        """Whether this is an INVITE outside of any dialog."""
+        return self.method == "INVITE" and not self._has_to_tag()
+
+    @property
+    def can_form_dialog(self) -> bool:
+        """Whether this is an INVITE or SUBSCRIBE outside of any dialog."""
+        return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
+
+    def _has_to_tag(self) -> bool:
+        text = self.get("To")
+        # Hardly any To without a tag has the letters of the word, so the rest is rare.
+        if text is None or "tag" not in text.lower():
+            return False
+        try:
+            return Address.parse(text).tag is not None
+        except MessageError:
+            return False
+
+    @property
+    def called_number(self) -> str:
+        """The user part of the Request-URI, without parameters; empty when there is none."""
+        found = _USER.search(self.uri)
+        return "" if found is None else found[1].split(";")[0]
+
+    def _start_line(self) -> str | None:
+        if not self._changed_line:
+            return None
+        return f"{self._method} {self._uri} SIP/{self._version}"
+
+    def __repr__(self) -> str:
+        try:
+            return f"<{type(self).__name__} {self.method} {self.uri}>"
+        except MessageError:
+            return f"<{type(self).__name__} unreadable>"
+
+
+class Response(Message):
+    """A response.
+
+    :param status: the status code, 100 to 699.
+    :param reason: the reason phrase, the usual one if None.
+    :param headers: the headers; Content-Length comes by itself.
+    :param body: the body; text is encoded as UTF-8.
+    :raises LocalProtocolError: for anything that would not be one well-formed message.
+    """
+
+    __slots__ = ("_changed_line", "_reason", "_status", "_version")
+
+    # Read from the start line when asked for.
+    _status: int | None
+    _reason: str | None
+    _version: str | None
+    _changed_line: bool
+
+    def __init__(
+        self,
+        status: int,
+        reason: str | None = None,
+        headers: HeadersLike = None,
+        body: bytes | str = b"",
+    ) -> None:
+        self._raw = b""
+        self._status = _checked_status(status)
+        self._reason = reason_phrase(status) if reason is None else _checked_reason(reason)
+        self._version = "2.0"
+        self._changed_line = True
+        self._headers = Headers(headers)
+        self._body = body = _encoded_body(body)
+        self._headers.set("Content-Length", len(body))
+
+    @classmethod
+    def from_bytes(cls: type[_RS], raw: bytes) -> _RS:
+        """Wrap the bytes of one response; nothing is checked before it is asked for.
+
+        :param raw: start line, headers, empty line and body, to the last byte.
+        """
+        self = cls.__new__(cls)
+        self._raw = raw
+        self._headers = self._body = self._status = self._reason = self._version = None
+        self._changed_line = False
+        return self
+
+    def _read_line(self) -> None:
+        line = self._received_line()
+        found = _STATUS_LINE.fullmatch(line)
+        if found is None:
+            raise MessageError(f"bad status line: {line!r}")
+        if len(found[2]) != 3 or not 100 <= int(found[2]) <= 699:
+            raise MessageError(f"bad status code: {line!r}")
+        if self._status is None:
+            self._status = int(found[2])
+        if self._reason is None:
+            self._reason = found[3] or ""
+        self._version = found[1]
+
+    @property
+    def status(self) -> int:
+        """The status code.
+
+        :raises MessageError: when the start line cannot be read; also when assigned
+            :class:`~drachtwist.errors.LocalProtocolError` for what is not from 100 to 699.
+        """
+        if self._status is None:
+            self._read_line()
+            assert self._status is not None
+        return self._status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        self._complete_line()
+        self._status = _checked_status(status)
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase, which may be empty.
+
+        :raises MessageError: when the start line cannot be read; also when assigned
+            :class:`~drachtwist.errors.LocalProtocolError` for what cannot be sent.
+        """
+        if self._reason is None:
+            self._read_line()
+            assert self._reason is not None
+        return self._reason
+
+    @reason.setter
+    def reason(self, reason: str) -> None:
+        self._complete_line()
+        self._reason = _checked_reason(reason)
+
+    def _complete_line(self) -> None:
+        """Read what is not read yet, since the received line no longer counts."""
+        if self._version is None:
+            self._read_line()
+        self._changed_line = True
+
+    @property
+    def version(self) -> str:
+        """The SIP version, ``2.0``.
+
+        :raises MessageError: when the start line cannot be read.
+        """
+        if self._version is None:
+            self._read_line()
+            assert self._version is not None
+        return self._version
+
+    def _start_line(self) -> str | None:
+        if not self._changed_line:
+            return None
+        return f"SIP/{self._version} {self._status} {self._reason}"
+
+    def __repr__(self) -> str:
+        try:
+            return f"<{type(self).__name__} {self.status} {self.reason}>"
+        except MessageError:
+            return f"<{type(self).__name__} unreadable>"
+
+
+# Making bytes without making a message: what answers most requests.
+
+_KNOWN_NAMES: dict[str, bool] = {}
+"""Header names that were checked, and whether they are to be written; Content-Length is not."""
+_KNOWN_NAMES_LIMIT = 1024
+
+_STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
+
+
+def encode_response(
+    status: int,
+    reason: str | None = None,
+    headers: HeadersLike = None,
+    body: bytes | str = b"",
+) -> bytes:
+    """Write a response; the same bytes as ``bytes(Response(...))``, without the message.
+
+    :raises LocalProtocolError: for anything that would not be one well-formed message.
+    """
+    if reason is None:
+        start = _STATUS_LINES.get(status)
+        if start is None:
+            start = f"SIP/2.0 {_checked_status(status)} {reason_phrase(status)}"
+    else:
+        start = f"SIP/2.0 {_checked_status(status)} {reason}"
+    return _encode(start, headers, body)
+
+
+def encode_request(
+    method: str,
+    uri: str | AnyUri,
+    headers: HeadersLike = None,
+    body: bytes | str = b"",
+) -> bytes:
+    """Write a request; the same bytes as ``bytes(Request(...))``, without the message.
+
+    :raises LocalProtocolError: for anything that would not be one well-formed message.
+    """
+    return _encode(f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0", headers, body)
+
+
+def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
+    lines = [start]
+    if headers is not None:
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            write = _KNOWN_NAMES.get(name)
+            if write is None:
+                write = _learn_name(name)
+            if not write:
+                continue
+            if type(value) is str:
+                lines.append(f"{name}: {value}")
+            elif isinstance(value, (list, tuple)):
+                lines += [f"{name}: {item}" for item in value]
+            else:
+                lines.append(f"{name}: {value}")
+    if type(body) is not bytes:
+        body = _encoded_body(body)
+    lines.append(f"Content-Length: {len(body)}")
+    text = "\r\n".join(lines)
+    # One look at the whole: more line ends than we wrote mean that a value brought its own.
+    ends = len(lines) - 1
+    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+        raise LocalProtocolError(f"line break or NUL in {_culprit(lines)!r}")
+    return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
+
+
+def _culprit(lines: list[str]) -> str:
+    return next(line for line in lines if grammar.has_line_break(line))
+
+
+def _learn_name(name: str) -> bool:
+    write = header_key(checked_name(name)) != "content-length"
+    if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
+        _KNOWN_NAMES[name] = write
+    return write
+
+
+def _encoded_body(body: bytes | str) -> bytes:
+    if isinstance(body, str):
+        return body.encode(*_CODEC)
+    return bytes(body)
+
+
+def _checked_method(method: str) -> str:
+    if not grammar.is_token(method):
+        raise LocalProtocolError(f"not a method: {method!r}")
+    return method
+
+
+def _checked_uri(uri: str | AnyUri) -> str:
+    text = str(uri)
+    if not _URI_TO_SEND(text):
+        raise LocalProtocolError(f"not a URI to send: {text!r}")
+    return text
+
+
+def _checked_status(status: int) -> int:
+    if not isinstance(status, int) or not 100 <= status <= 699:
+        raise LocalProtocolError(f"not a status from 100 to 699: {status!r}")
+    return status
+
+
+def _checked_reason(reason: str) -> str:
+    if grammar.has_line_break(reason):
+        raise LocalProtocolError(f"line break or NUL in the reason: {reason!r}")
+    return reason
+
+
+# Reading
+
+
+def parse_message(raw: bytes) -> Request | Response:
+    """Read a message by its start line; the headers are looked at when asked for.
+
+    :raises MessageError: when the start line is that of no message.
+    """
+    message: Request | Response
+    if raw[:4].upper() == _RESPONSE_START:
+        message = Response.from_bytes(raw)
+    else:
+        message = Request.from_bytes(raw)
+    message._read_line()
+    return message
+
+
+# Headers that make no sense twice, of those that somebody acts upon.
+_ONCE = (
+    "From",
+    "To",
+    "Call-ID",
+    "CSeq",
+    "Max-Forwards",
+    "Content-Length",
+    "Content-Type",
+    "Expires",
+    "Event",
+    "Session-Expires",
+    "RSeq",
+    "RAck",
+    "Subject",
+)
+
+
+def parse_datagram(raw: bytes) -> Request | Response:
+    """Read a message from the network, checking what every element has to check.
+
+    The body is cut to what Content-Length says, and octets behind it are dropped (RFC 3261
+    section 18.3).
+
+    :raises MessageError: when the message must not be processed; its ``status`` is that of the
+        response due, if the message was a request.
+    """
+    raw = raw.lstrip(b"\r\n")
+    end = raw.find(b"\r\n\r\n")
+    if end < 0:
+        raise MessageError("the header section has no end")
+    message = parse_message(raw)
+    check_head(message, raw[: end + 4])
+    length = message.get("Content-Length")
+    if length is not None:
+        size = parse_integer(length)
+        available = len(raw) - end - 4
+        if size > available:
+            raise MessageError(f"Content-Length is {size}, but {available} octets came")
+        if size < available:
+            message._raw = raw[: end + 4 + size]
+    return message
+
+
+def check_head(message: Request | Response, head: bytes) -> None:
+    """Check a start line and headers as :func:`parse_datagram` does.
+
+    :param head: the message up to and with the empty line.
+    :raises MessageError: when the message must not be processed.
+    """
+    if isinstance(message, Request):
+        _check_request_line(message)
+    elif message.version != "2.0":
+        raise MessageError(f"SIP version {message.version}", 505)
+    ends = head.count(b"\r\n")
+    if head.count(b"\n") != ends or head.count(b"\r") != ends:
+        raise MessageError("a line ends with CR or LF only")
+    headers = message.headers
+    bad = headers.malformed_lines()
+    if bad:
+        raise MessageError(f"not a header field: {bad[0]!r}")
+    for name in _ONCE:
+        if len(headers.get_all(name)) > 1:
+            raise MessageError(f"more than one {name}")
+    if not message.call_id:
+        raise MessageError("empty Call-ID")
+    cseq = message.cseq
+    _ = message.from_, message.to, message.vias, message.contacts
+    if isinstance(message, Request) and cseq.method != message.method:
+        status = 400 if message.method in METHODS else 501
+        raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
+    hops = message.get_parsed_header("Max-Forwards")
+    if hops is not None and hops > 255:
+        raise MessageError(f"Max-Forwards of {hops}")
+
+
+def _check_request_line(message: Request) -> None:
+    if message.version != "2.0":
+        raise MessageError(f"SIP version {message.version}", 505)
+    if _STRICT_REQUEST_LINE.fullmatch(message._received_line()) is None:
+        raise MessageError("superfluous blanks or brackets in the request line")
+    uri = message.request_uri
+    if isinstance(uri, SipUri) and uri.headers:
+        raise MessageError("headers in the Request-URI")

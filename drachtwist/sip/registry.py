@@ -1,0 +1,77 @@
+"""Which headers have which typed view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from drachtwist.sip.digest import AuthenticationInfo, Challenge, Credentials
+from drachtwist.sip.fields import (
+    Address,
+    CSeq,
+    Event,
+    MediaType,
+    RAck,
+    Reason,
+    Replaces,
+    SessionExpires,
+    SubscriptionState,
+    Valued,
+    Via,
+    parse_integer,
+    parse_tokens,
+)
+
+__all__ = ["LISTS", "SINGLES"]
+
+_integer = parse_integer
+
+SINGLES: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(
+        ("from", "to", "refer-to", "referred-by", "reply-to", "remote-party-id"), Address.parse
+    ),
+    **dict.fromkeys(
+        ("content-length", "max-forwards", "expires", "min-expires", "rseq", "max-breadth"),
+        _integer,
+    ),
+    **dict.fromkeys(("session-expires", "min-se", "retry-after"), SessionExpires.parse),
+    **dict.fromkeys(("replaces", "join", "target-dialog"), Replaces.parse),
+    "authentication-info": AuthenticationInfo.parse,
+    "proxy-authentication-info": AuthenticationInfo.parse,
+    "content-disposition": Valued.parse,
+    "content-type": MediaType.parse,
+    "cseq": CSeq.parse,
+    "event": Event.parse,
+    "rack": RAck.parse,
+    "subscription-state": SubscriptionState.parse,
+}
+"""Headers of one value, by key, and what reads it."""
+
+LISTS: dict[str, Callable[[str], list[Any]]] = {
+    **dict.fromkeys(
+        (
+            "contact",
+            "route",
+            "record-route",
+            "path",
+            "service-route",
+            "p-asserted-identity",
+            "p-preferred-identity",
+            "p-associated-uri",
+            "diversion",
+            "history-info",
+        ),
+        Address.parse_list,
+    ),
+    **dict.fromkeys(
+        ("allow", "supported", "require", "proxy-require", "unsupported", "allow-events"),
+        parse_tokens,
+    ),
+    **dict.fromkeys(("www-authenticate", "proxy-authenticate"), Challenge.parse_list),
+    **dict.fromkeys(("authorization", "proxy-authorization"), Credentials.parse_list),
+    "accept": MediaType.parse_list,
+    "accept-contact": Valued.parse_list,
+    "reason": Reason.parse_list,
+    "via": Via.parse_list,
+}
+"""Headers of several values, by key, and what reads one line of them."""
