@@ -219,7 +219,7 @@ class Challenge(_Schemed):
     @property
     def qop(self) -> tuple[str, ...]:
         """The protections on offer, in lower case; empty for an RFC 2069 challenge."""
-        return tuple(grammar_item.lower() for grammar_item in _items(self.params.text("qop")))
+        return tuple(item.lower() for item in _items(self.params.text("qop")))
 
     @property
     def stale(self) -> bool:

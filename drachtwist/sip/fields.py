@@ -35,7 +35,7 @@ __all__ = [
 _V = TypeVar("_V", bound="Valued")
 _WS = grammar.WS
 _NAME_ADDR = re.compile(
-    rf'{_WS}(?:({grammar.QUOTED}){_WS}|([^"<>,;]*))<{_WS}([^<>]*?){_WS}>({grammar.PARAMS}){_WS}',
+    rf'{_WS}(?:({grammar.QUOTED}){_WS}|([^"<>,;]*))<([^<>]*)>({grammar.PARAMS}){_WS}',
     re.DOTALL,
 )
 _ADDR_SPEC = re.compile(
@@ -101,6 +101,7 @@ class Address:
                 display: str | None = grammar.unquote(quoted)
             else:
                 display = plain.strip() or None
+            uri = uri.strip(" \t")
             if ":" not in uri:
                 raise MessageError(f"bad address: {text!r}")
         else:

@@ -243,10 +243,10 @@ class Message:
     @body.setter
     def body(self, body: bytes | str) -> None:
         self._body = _encoded_body(body)
-        self.headers.set("Content-Length", len(self._body))
+        self.headers.set_length(len(self._body))
 
     def _body_start(self) -> int:
-        at = self._raw.find(b"\r\n\r\n")
+        at = self._raw.find(b"\r\n\r\n")  # ends the head before any bare LF does
         if at >= 0:
             return at + 4
         at = self._raw.find(b"\n\n")
@@ -347,11 +347,7 @@ class Message:
             start = self._received_line()
         headers = self.headers
         body = self.body
-        if (
-            headers.get("Content-Length") != str(len(body))
-            or len(headers.get_all("Content-Length")) != 1
-        ):
-            headers.set(headers.get_name("Content-Length") or "Content-Length", len(body))
+        headers.set_length(len(body))
         head = "\r\n".join([start, *headers.lines(), "\r\n"])
         return head.encode(*_CODEC) + body
 
@@ -403,7 +399,7 @@ class Request(Message):
         self._changed_line = True
         self._headers = Headers(headers)
         self._body = body = _encoded_body(body)
-        self._headers.set("Content-Length", len(body))
+        self._headers.set_length(len(body))
 
     @classmethod
     def from_bytes(cls: type[_RQ], raw: bytes) -> _RQ:
@@ -570,7 +566,7 @@ class Response(Message):
         self._changed_line = True
         self._headers = Headers(headers)
         self._body = body = _encoded_body(body)
-        self._headers.set("Content-Length", len(body))
+        self._headers.set_length(len(body))
 
     @classmethod
     def from_bytes(cls: type[_RS], raw: bytes) -> _RS:

@@ -110,8 +110,7 @@ def _part(data: bytes) -> Part:
     else:
         at, blank = len(data), b""
     # Headers skips a start line, so give it one.
-    head = b"\r\n%b\r\n\r\n" % data[:at] if at else b"\r\n\r\n"
-    return Part(Headers._of_head(head), data[at + len(blank) :])
+    return Part(Headers.from_bytes(b"\r\n%b%b" % (data[:at], blank)), data[at + len(blank) :])
 
 
 def encode(parts: Iterable[Part], boundary: str | None = None) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar
@@ -76,7 +76,8 @@ class Params(Mapping[str, "str | None"]):
 
     @staticmethod
     def _split(text: str) -> tuple[tuple[str, str | None], ...]:
-        return tuple((found[1], found[2]) for found in _PARAM.finditer(text))
+        pairs: Any = [found.groups() for found in _PARAM.finditer(text)]
+        return tuple(pairs)
 
     def __getitem__(self, name: str) -> str | None:
         name = name.lower()
@@ -84,6 +85,14 @@ class Params(Mapping[str, "str | None"]):
             if key.lower() == name:
                 return value
         raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Give the value of a parameter; None also when it has none."""
+        name = name.lower()
+        for key, value in self.pairs:
+            if key.lower() == name:
+                return value
+        return default
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
