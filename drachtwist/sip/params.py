@@ -86,7 +86,9 @@ class Params(Mapping[str, "str | None"]):
                 return value
         raise KeyError(name)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(  # type: ignore[override]  # narrower than Mapping's, which takes any default
+        self, name: str, default: str | None = None
+    ) -> str | None:
         """Give the value of a parameter; None also when it has none."""
         name = name.lower()
         for key, value in self.pairs:

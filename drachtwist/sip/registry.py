@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,13 @@ from drachtwist.sip.fields import (
 
 __all__ = ["LISTS", "SINGLES"]
 
-_integer = parse_integer
+_COMMENT = re.compile(r"\([^()]*\)")
+
+
+def _retry_after(text: str) -> SessionExpires:
+    """Read a Retry-After, whose comment is for people."""
+    return SessionExpires.parse(_COMMENT.sub("", text))
+
 
 SINGLES: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(
@@ -32,9 +39,9 @@ SINGLES: dict[str, Callable[[str], Any]] = {
     ),
     **dict.fromkeys(
         ("content-length", "max-forwards", "expires", "min-expires", "rseq", "max-breadth"),
-        _integer,
+        parse_integer,
     ),
-    **dict.fromkeys(("session-expires", "min-se", "retry-after"), SessionExpires.parse),
+    **dict.fromkeys(("session-expires", "min-se"), SessionExpires.parse),
     **dict.fromkeys(("replaces", "join", "target-dialog"), Replaces.parse),
     "authentication-info": AuthenticationInfo.parse,
     "proxy-authentication-info": AuthenticationInfo.parse,
@@ -43,6 +50,7 @@ SINGLES: dict[str, Callable[[str], Any]] = {
     "cseq": CSeq.parse,
     "event": Event.parse,
     "rack": RAck.parse,
+    "retry-after": _retry_after,
     "subscription-state": SubscriptionState.parse,
 }
 """Headers of one value, by key, and what reads it."""

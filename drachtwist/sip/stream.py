@@ -124,10 +124,10 @@ class StreamParser:
     def _find_head(self, at: int) -> bool:
         """Look for the end of the head that starts at ``at``, and for the size of its body."""
         buffer = self._buffer
-        end = buffer.find(_HEAD_END, at + max(0, self._searched - 3))
+        end = buffer.find(_HEAD_END, at + max(0, self._searched - 3), at + self._limit)
         if end < 0:
             self._searched = len(buffer) - at
-            if self._searched > self._limit:
+            if self._searched >= self._limit:
                 raise MessageError(f"a head of more than {self._limit} octets", 513)
             return False
         head_size = end + 4 - at
@@ -151,7 +151,7 @@ class StreamParser:
         return message
 
     def _fatal(self, raw: bytes, error: MessageError) -> Malformed:
-        end = raw.find(_HEAD_END)
+        end = raw.find(_HEAD_END, 0, self._limit)
         raw = raw[: end + 4] if end >= 0 else raw[: self._limit]
         try:
             message = parse_message(raw)
