@@ -119,8 +119,8 @@ class _Schemed:
                 raise MessageError(f"bad {cls.__name__}: {text!r}")
             start = at
             at = first = scheme.end()
-            param = _AUTH_PARAM.match(text, at)
-            word = None if param is not None else _TOKEN68.match(text, at)
+            word = _TOKEN68.match(text, at)
+            param = None if word is not None else _AUTH_PARAM.match(text, at)
             if word is not None:
                 at = word.end()
             elif param is None and at < end and text[at] != ",":
