@@ -278,6 +278,7 @@ class AuthenticationInfo:
 
         :raises MessageError: when it is not a list of ``name=value``.
         """
+        text = text.strip(" \t")
         at = 0
         while True:
             param = _AUTH_PARAM.match(text, at)

@@ -67,14 +67,13 @@ _RS = TypeVar("_RS", bound="Response")
 _CODEC = ("utf-8", "surrogateescape")
 _RESPONSE_START = b"SIP/"
 
-# Read leniently: blanks in the Request-URI or at the end of the line do not stop us here.
-_REQUEST_LINE = re.compile(r"([^\s]+)[ \t]+([^\r\n]*?)[ \t]+[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]*")
+_VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
 _STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
 _URI_TO_SEND = re.compile(r"[^\s<>\"\0]+").fullmatch
 
 # What drachtio-srf finds numbers and names with.
-_USER = re.compile(r"sips?:(.*?)@")
+_SCHEME = re.compile("sips?:")
 _NAME = re.compile(r'"([^"]+)"\s*<sips?:.+@')
 _NAME_SEPARATOR = re.compile(r',\s*(?=")')
 
@@ -300,8 +299,7 @@ class Message:
     @property
     def calling_number(self) -> str:
         """The user part of P-Asserted-Identity, or else of From; empty when there is none."""
-        found = _USER.search(self._identity())
-        return "" if found is None else found[1].split(";")[0]
+        return _user(self._identity())
 
     @property
     def calling_name(self) -> str:
@@ -415,14 +413,18 @@ class Request(Message):
 
     def _read_line(self) -> None:
         line = self._received_line()
-        found = _REQUEST_LINE.fullmatch(line)
-        if found is None:
+        # Read leniently: blanks in the Request-URI or at the end of the line do not stop us here.
+        method, _, rest = line.strip(" \t").partition(" ")
+        uri, _, version = rest.rpartition(" ")
+        uri = uri.strip(" \t")
+        found = _VERSION(version)
+        if found is None or not method or not uri:
             raise MessageError(f"bad request line: {line!r}")
         if self._method is None:
-            self._method = found[1]
+            self._method = method
         if self._uri is None:
-            self._uri = found[2]
-        self._version = found[3]
+            self._uri = uri
+        self._version = found[1]
 
     @property
     def method(self) -> str:
@@ -519,8 +521,7 @@ class Request(Message):
     @property
     def called_number(self) -> str:
         """The user part of the Request-URI, without parameters; empty when there is none."""
-        found = _USER.search(self.uri)
-        return "" if found is None else found[1].split(";")[0]
+        return _user(self.uri)
 
     def _start_line(self) -> str | None:
         if not self._changed_line:
@@ -732,6 +733,15 @@ def _learn_name(name: str) -> bool:
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
         _KNOWN_NAMES[name] = write
     return write
+
+
+def _user(text: str) -> str:
+    """Give what stands between the first ``sip:`` or ``sips:`` and the next ``@`` or ``;``."""
+    scheme = _SCHEME.search(text)
+    if scheme is None:
+        return ""
+    end = text.find("@", scheme.end())
+    return "" if end < 0 else text[scheme.end() : end].split(";")[0]
 
 
 def _encoded_body(body: bytes | str) -> bytes:

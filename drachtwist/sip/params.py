@@ -55,7 +55,8 @@ class Params(Mapping[str, "str | None"]):
 
         :raises MessageError: when the text is something else.
         """
-        if _PARAMS.fullmatch(text) is None:
+        found = _PARAMS.match(text)
+        if found is None or found.end() != len(text):
             raise MessageError(f"bad parameters: {text!r}")
         return cls._trusted(text)
 

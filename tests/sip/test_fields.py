@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.sip.digest import Challenge
 from drachtwist.sip.fields import (
     Address,
     CSeq,
@@ -22,7 +23,7 @@ from drachtwist.sip.fields import (
     Via,
     parse_integer,
 )
-from drachtwist.sip.grammar import quote, split_commas, unquote
+from drachtwist.sip.grammar import quote, split_commas, unfold, unquote
 from drachtwist.sip.params import Params
 from drachtwist.sip.uri import SipUri
 
@@ -243,6 +244,25 @@ class SmallFieldTests(SynchronousTestCase):
 
 
 class GrammarTests(SynchronousTestCase):
+    def test_hostile_values(self) -> None:
+        """Values made to exhaust a backtracking parser are refused before the test times out."""
+        blanks = " " * 60_000
+        for text in (
+            ";a= " * 10_000 + '"',
+            f";a={blanks}" * 3 + '"',
+            "<sip:a@b>" + ";a= " * 10_000 + '"',
+            '"' + '\\"' * 30_000,
+            f"SIP/2.0/UDP host{blanks}:{blanks}x",
+            "<" * 60_000,
+            f"Digest a=b,{blanks}" * 2 + "=",
+            f"a{blanks}\n " * 2,
+        ):
+            unfold(text)
+            list(split_commas(text))
+            for parse in (Address.parse_list, Via.parse_list, Reason.parse, Challenge.parse):
+                self.assertRaises(MessageError, parse, text)
+            self.assertRaises(MessageError, Params.parse, text)
+
     @given(words)
     def test_quote_round_trip(self, text: str) -> None:
         """Unquoting undoes quoting."""

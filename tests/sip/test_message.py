@@ -164,6 +164,19 @@ class ReadingTests(SynchronousTestCase):
         self.assertFalse(hasattr(Mine.from_bytes(INVITE), "__dict__"))
         self.assertRaises(AttributeError, getattr, Mine.from_bytes(INVITE), "more")
 
+    def test_hostile_lines(self) -> None:
+        """Long runs of blanks or schemes cost no more than their length."""
+        blanks = b" " * 60_000
+        for raw in (
+            b"INVITE" + blanks + b"x\r\n\r\n",
+            b"INVITE " + blanks + b"\t" + blanks + b"\r\n\r\n",
+            b"INVITE x SIP/2.0\r\nSubject: a" + blanks + b"b\r\n c\r\n\r\n",
+        ):
+            self.assertRaises(MessageError, parse_datagram, raw)
+            subject = Request.from_bytes(raw).get("Subject")
+            self.assertEqual(None if subject is None else subject[-3:], subject and "b c")
+        self.assertEqual(Request("INVITE", "@" + "sip:" * 20_000).called_number, "")
+
 
 class DrachtioTests(SynchronousTestCase):
     """What drachtio-srf's messages tell about a call."""
