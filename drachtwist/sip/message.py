@@ -358,12 +358,6 @@ class Message:
     def __str__(self) -> str:
         return bytes(self).decode(*_CODEC)
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
 
 class Request(Message):
     """A request.
