@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
+from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
     ApplicationSession,
@@ -136,7 +137,8 @@ class DrachtioProtocol(_Clocked):
         self._corked = False
         self._lost: ConnectionLost | None = None
         self._error: Exception | None = None
-        self.on_closed: Callable[[Exception], None] | None = None
+        self.on_up: Callable[[DrachtioProtocol], None] | None = None
+        self.on_closed: Callable[[DrachtioProtocol, Exception], None] | None = None
 
     def __repr__(self) -> str:
         mode = "outbound" if self.outbound else "inbound"
@@ -257,7 +259,9 @@ class DrachtioProtocol(_Clocked):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Everything that waits for an answer fails."""
         self._arm(None)
-        error = self._error or ConnectionLost(reason.getErrorMessage())
+        error = self._error or ConnectionLost(
+            describe_tls_failure(reason.value) or reason.getErrorMessage()
+        )
         self._error = error
         self._lost = lost = (
             error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
@@ -272,7 +276,7 @@ class DrachtioProtocol(_Clocked):
         except Exception:
             self._log.failure("failed to handle the loss of {peer}", peer=self.peer)
         if self.on_closed is not None:
-            self.on_closed(error)
+            self.on_closed(self, error)
 
     # Inside
 
@@ -289,6 +293,8 @@ class DrachtioProtocol(_Clocked):
                     handler.cdr(self, event)
                 elif isinstance(event, Authenticated):
                     handler.link_up(self)
+                    if self.on_up is not None:
+                        self.on_up(self)
                 elif isinstance(event, Malformed):
                     self._log.warn(
                         "ignoring a frame of {peer}: {problem}",
