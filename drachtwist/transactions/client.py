@@ -1,0 +1,234 @@
+r"""Client transactions: a request goes out, responses come back (RFC 3261 section 17.1).
+
+INVITE::
+
+    CALLING ---1xx---> PROCEEDING ---2xx---> ACCEPTED ---M---> TERMINATED
+       |  \________________|________2xx________/                  |
+       |                   |                                     |
+       +-----300-699-------+--- ACK ----> COMPLETED -----D-------+
+
+others::
+
+    TRYING ---1xx---> PROCEEDING ---200-699---> COMPLETED ---K---> TERMINATED
+       \________________200-699________________/
+
+Over UDP the request is repeated: an INVITE until any response comes (Timer A, doubling without a
+limit, until Timer B gives up), the others until the final response comes (Timer E, doubling up to
+T2, always T2 once there was a provisional one, until Timer F gives up). Over a transport that loses
+nothing the request goes out once, and nothing is absorbed at the end.
+
+Whoever is late loses: when a repeat and the end are due at the same time, it is the end.
+
+An INVITE may be cancelled only after a provisional response (section 9.1), so the machine keeps the
+wish, says with :class:`~drachtwist.transactions.machine.SendCancel` when its time has come, and
+then waits 64*T1 for the 487 before it gives up.
+"""
+
+from __future__ import annotations
+
+from drachtwist.sip.fields import Via
+from drachtwist.sip.message import Request, Response, encode_request
+from drachtwist.transactions.machine import (
+    RING_TIMED_OUT,
+    SEND_CANCEL,
+    TERMINATED,
+    TIMED_OUT,
+    TRANSPORT_FAILED,
+    Deliver,
+    Effect,
+    State,
+    Transaction,
+    Transmit,
+)
+from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
+
+__all__ = ["InviteClient", "NonInviteClient", "cancel_for", "failure_ack"]
+
+
+class InviteClient(Transaction):
+    """Client side of an INVITE (RFC 3261 section 17.1.1, RFC 6026 section 7.2).
+
+    :param request: the INVITE as it is to be sent, with its own Via on top.
+    :param reliable: whether the transport loses nothing (TCP, TLS, WebSocket).
+    """
+
+    __slots__ = ("_ack", "_cancel", "_data", "request")
+
+    def __init__(
+        self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
+    ) -> None:
+        super().__init__(State.CALLING, timing, reliable)
+        self.request = request
+        self._data = bytes(request)
+        self._ack: bytes | None = None
+        # Whether the owner wants to cancel; a wish that was carried out counts as none.
+        self._cancel = False
+
+    def start(self, now: float) -> list[Effect]:
+        """Send the request."""
+        timing = self.timing
+        self._interval = timing.a
+        self._wait(None if self.reliable else now + self._interval, now + timing.b)
+        return [Transmit(self._data)]
+
+    def receive(self, response: Response, now: float) -> list[Effect]:
+        """Take in a response, found by its key (see :mod:`~drachtwist.transactions.matching`)."""
+        status = response.status
+        state = self.state
+        if state is State.CALLING or state is State.PROCEEDING:
+            if status < 200:
+                return self._provisional(response, now)
+            if status < 300:
+                self.state = State.ACCEPTED
+                self._wait(None, now + self.timing.m)  # Timer M
+                return [Deliver(response)]
+            self._ack = failure_ack(self.request, response)
+            effects: list[Effect] = [Transmit(self._ack), Deliver(response)]
+            # Timer D
+            until = None if self.reliable else now + self.timing.d
+            return effects + self._linger(State.COMPLETED, until)
+        if state is State.ACCEPTED and 200 <= status < 300:
+            return [Deliver(response)]
+        if state is State.COMPLETED and status >= 300:
+            assert self._ack is not None
+            return [Transmit(self._ack)]
+        return []
+
+    def _provisional(self, response: Response, now: float) -> list[Effect]:
+        effects: list[Effect] = [Deliver(response)]
+        first = self.state is State.CALLING
+        self.state = State.PROCEEDING
+        if self._cancel:
+            self._cancel = False
+            self._wait(None, now + self.timing.lifetime)
+            effects.append(SEND_CANCEL)
+        elif first or self._repeat_at is not None:
+            # In this state "repeat" is Timer C; none is left once the INVITE is cancelled.
+            ring = self.timing.c
+            self._wait(None if ring is None else now + ring, None)
+        return effects
+
+    def cancel(self, now: float) -> list[Effect]:
+        """Wish to cancel (RFC 3261 section 9.1).
+
+        :class:`~drachtwist.transactions.machine.SendCancel` comes now, or with the first
+        provisional response, or never if there was a final one. Once it came, the transaction
+        gives up after 64*T1.
+        """
+        if self.state is State.CALLING:
+            self._cancel = True
+        elif self.state is State.PROCEEDING and self._give_up_at is None:
+            self._wait(None, now + self.timing.lifetime)
+            return [SEND_CANCEL]
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Take note of the time."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            waiting = self.state in (State.CALLING, State.PROCEEDING)
+            self._terminate()
+            return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
+        if self._repeat_at is None or now < self._repeat_at:
+            return []
+        if self.state is State.PROCEEDING:  # Timer C
+            self._wait(None, None)
+            return [RING_TIMED_OUT]
+        self._interval *= 2
+        self._wait(now + self._interval, self._give_up_at)  # Timer A
+        return [Transmit(self._data)]
+
+    def transport_failed(self, now: float) -> list[Effect]:
+        """Learn that the request, or the ACK, could not be sent."""
+        if self.state in (State.TERMINATED, State.ACCEPTED):
+            return []
+        self._terminate()
+        return [TRANSPORT_FAILED, TERMINATED]
+
+
+class NonInviteClient(Transaction):
+    """Client side of any other request (RFC 3261 section 17.1.2).
+
+    :param request: the request as it is to be sent, with its own Via on top.
+    :param reliable: whether the transport loses nothing.
+    """
+
+    __slots__ = ("_data", "request")
+
+    def __init__(
+        self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
+    ) -> None:
+        super().__init__(State.TRYING, timing, reliable)
+        self.request = request
+        self._data = bytes(request)
+
+    def start(self, now: float) -> list[Effect]:
+        """Send the request."""
+        timing = self.timing
+        self._interval = timing.e
+        self._wait(None if self.reliable else now + self._interval, now + timing.f)
+        return [Transmit(self._data)]
+
+    def receive(self, response: Response, now: float) -> list[Effect]:
+        """Take in a response, found by its key (see :mod:`~drachtwist.transactions.matching`)."""
+        if self.state is not State.TRYING and self.state is not State.PROCEEDING:
+            return []
+        effects: list[Effect] = [Deliver(response)]
+        if response.status < 200:
+            self.state = State.PROCEEDING
+            return effects
+        # Timer K
+        return effects + self._linger(
+            State.COMPLETED, None if self.reliable else now + self.timing.k
+        )
+
+    def tick(self, now: float) -> list[Effect]:
+        """Take note of the time."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            waiting = self.state is not State.COMPLETED
+            self._terminate()
+            return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
+        if self._repeat_at is None or now < self._repeat_at:
+            return []
+        t2 = self.timing.t2
+        self._interval = t2 if self.state is State.PROCEEDING else min(2 * self._interval, t2)
+        self._wait(now + self._interval, self._give_up_at)  # Timer E
+        return [Transmit(self._data)]
+
+    def transport_failed(self, now: float) -> list[Effect]:
+        """Learn that the request could not be sent."""
+        if self.state in (State.TERMINATED, State.COMPLETED):
+            return []
+        self._terminate()
+        return [TRANSPORT_FAILED, TERMINATED]
+
+
+def failure_ack(invite: Request, response: Response) -> bytes:
+    """Write the ACK to a response of 300 to 699 (RFC 3261 section 17.1.1.3).
+
+    :param invite: the INVITE as it was sent.
+    """
+    return encode_request("ACK", invite.uri, _like(invite, "ACK", response.get("To")))
+
+
+def cancel_for(invite: Request) -> Request:
+    """Make the CANCEL of a request (RFC 3261 section 9.1).
+
+    It has the Via, and so the branch, of what it cancels; headers like Reason may be added.
+
+    :param invite: the INVITE as it was sent.
+    """
+    return Request("CANCEL", invite.uri, _like(invite, "CANCEL", invite.get("To")))
+
+
+def _like(invite: Request, method: str, to: str | None) -> list[tuple[str, object]]:
+    via = Via.parse_list(invite.get("Via") or "")[0]
+    headers: list[tuple[str, object]] = [("Via", via)]
+    headers += [("Route", route) for route in invite.get_all("Route")]
+    headers += [
+        ("Max-Forwards", 70),
+        ("From", invite.get("From")),
+        ("To", to or invite.get("To")),
+        ("Call-ID", invite.get("Call-ID")),
+        ("CSeq", f"{invite.cseq.number} {method}"),
+    ]
+    return headers

@@ -1,0 +1,232 @@
+"""Server transactions: a request came, responses go back (RFC 3261 section 17.2, RFC 6026).
+
+INVITE::
+
+    PROCEEDING ---2xx---> ACCEPTED ---L---> TERMINATED
+        |                                       |
+        +--300-699--> COMPLETED --ACK--> CONFIRMED --I--+
+                          +-------------H------+
+
+others::
+
+    TRYING ---1xx---> PROCEEDING ---200-699---> COMPLETED ---J---> TERMINATED
+
+A request that comes again gets the last response again. A failure of an INVITE is repeated over
+UDP (Timer G, doubling up to T2) until its ACK comes or Timer H gives up. A 2xx is not repeated by
+Timer G: that is the business of the user agent core, for which there is
+:class:`~drachtwist.transactions.repeaters.AnswerRepeater`; the transaction lets further 2xx
+through and hands an ACK with its own branch up.
+
+No machine limits how long the owner may take: PROCEEDING and TRYING have no deadline.
+A response after the final one is dropped; so is anything but 2xx in ACCEPTED.
+"""
+
+from __future__ import annotations
+
+from drachtwist.sip.message import Request, Response
+from drachtwist.transactions.machine import (
+    TERMINATED,
+    TIMED_OUT,
+    TRANSPORT_FAILED,
+    Deliver,
+    Effect,
+    State,
+    Transaction,
+    Transmit,
+)
+from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
+
+__all__ = ["InviteServer", "NonInviteServer", "trying"]
+
+
+class InviteServer(Transaction):
+    """Server side of an INVITE (RFC 3261 section 17.2.1, RFC 6026 section 7.1).
+
+    :param request: the INVITE; it is not delivered again.
+    :param reliable: whether the transport loses nothing (TCP, TLS, WebSocket).
+    :param repeat_2xx: whether an INVITE that comes again after the 2xx gets the 2xx again. A
+        proxy leaves that to the user agents (RFC 6026 section 7.1: it is absorbed).
+    """
+
+    __slots__ = ("_last", "_repeat_2xx", "request", "status")
+
+    status: int
+    """The status of the last response, 0 for none."""
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        reliable: bool = False,
+        timing: Timing = DEFAULT_TIMING,
+        repeat_2xx: bool = True,
+    ) -> None:
+        super().__init__(State.PROCEEDING, timing, reliable)
+        self.request = request
+        self.status = 0
+        self._last: bytes | None = None
+        self._repeat_2xx = repeat_2xx
+
+    @property
+    def last_response(self) -> bytes | None:
+        """The response that was sent last."""
+        return self._last
+
+    def respond(self, response: Response, now: float) -> list[Effect]:
+        """Send a response."""
+        return self.respond_bytes(response.status, bytes(response), now)
+
+    def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
+        """Send a response that is bytes already.
+
+        :param status: its status code.
+        """
+        state = self.state
+        if state is State.ACCEPTED and 200 <= status < 300:
+            self._last = data
+            return [Transmit(data)]
+        if state is not State.PROCEEDING:
+            return []
+        self._last = data
+        self.status = status
+        effects: list[Effect] = [Transmit(data)]
+        if status < 200:
+            return effects
+        timing = self.timing
+        if status < 300:
+            self.state = State.ACCEPTED
+            self._wait(None, now + timing.l)  # Timer L
+            return effects
+        self.state = State.COMPLETED
+        self._interval = timing.g
+        self._wait(None if self.reliable else now + self._interval, now + timing.h)
+        return effects
+
+    def receive(self, request: Request, now: float) -> list[Effect]:
+        """Take in an INVITE that came again, or an ACK.
+
+        See :func:`~drachtwist.transactions.matching.server_key`.
+        """
+        state = self.state
+        if request.method == "ACK":
+            if state is State.ACCEPTED:
+                return [Deliver(request)]
+            if state is State.COMPLETED:
+                # Timer I
+                until = None if self.reliable else now + self.timing.i
+                return self._linger(State.CONFIRMED, until)
+            return []
+        if self._last is None or request.method != "INVITE":
+            return []
+        if (
+            state is State.PROCEEDING
+            or state is State.COMPLETED
+            or (state is State.ACCEPTED and self._repeat_2xx)
+        ):
+            return [Transmit(self._last)]
+        return []
+
+    def tick(self, now: float) -> list[Effect]:
+        """Take note of the time."""
+        if self._give_up_at is not None and now >= self._give_up_at:
+            waiting = self.state is State.COMPLETED  # Timer H
+            self._terminate()
+            return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
+        if self._repeat_at is None or now < self._repeat_at:
+            return []
+        assert self._last is not None
+        self._interval = min(2 * self._interval, self.timing.t2)
+        self._wait(now + self._interval, self._give_up_at)  # Timer G
+        return [Transmit(self._last)]
+
+    def transport_failed(self, now: float) -> list[Effect]:
+        """Learn that a response could not be sent; the transaction stays (RFC 6026)."""
+        if self.state in (State.TERMINATED, State.CONFIRMED):
+            return []
+        return [TRANSPORT_FAILED]
+
+
+class NonInviteServer(Transaction):
+    """Server side of any other request (RFC 3261 section 17.2.2).
+
+    :param request: the request; it is not delivered again.
+    :param reliable: whether the transport loses nothing.
+    """
+
+    __slots__ = ("_last", "request", "status")
+
+    status: int
+    """The status of the last response, 0 for none."""
+
+    def __init__(
+        self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
+    ) -> None:
+        super().__init__(State.TRYING, timing, reliable)
+        self.request = request
+        self.status = 0
+        self._last: bytes | None = None
+
+    @property
+    def last_response(self) -> bytes | None:
+        """The response that was sent last."""
+        return self._last
+
+    def respond(self, response: Response, now: float) -> list[Effect]:
+        """Send a response."""
+        return self.respond_bytes(response.status, bytes(response), now)
+
+    def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
+        """Send a response that is bytes already.
+
+        :param status: its status code.
+        """
+        if self.state is not State.TRYING and self.state is not State.PROCEEDING:
+            return []
+        self._last = data
+        self.status = status
+        effects: list[Effect] = [Transmit(data)]
+        if status < 200:
+            self.state = State.PROCEEDING
+            return effects
+        # Timer J
+        return effects + self._linger(
+            State.COMPLETED, None if self.reliable else now + self.timing.j
+        )
+
+    def receive(self, request: Request, now: float) -> list[Effect]:
+        """Take in the request once more."""
+        if self._last is None or self.state is State.TERMINATED:
+            return []
+        return [Transmit(self._last)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Take note of the time."""
+        if self._give_up_at is None or now < self._give_up_at:
+            return []
+        self._terminate()
+        return [TERMINATED]
+
+    def transport_failed(self, now: float) -> list[Effect]:
+        """Learn that a response could not be sent."""
+        if self.state is State.TERMINATED:
+            return []
+        self._terminate()
+        return [TRANSPORT_FAILED, TERMINATED]
+
+
+_STATUS_LINE = "SIP/2.0 100 Trying"
+
+
+def trying(request: Request) -> bytes:
+    """Write the 100 to a request (RFC 3261 section 8.2.6): no tag, no Contact, a Timestamp if sent.
+
+    :param request: the request with ``received`` and ``rport`` filled in.
+    """
+    lines = [_STATUS_LINE]
+    lines += [f"Via: {via}" for via in request.get_all("Via")]
+    for name in ("From", "To", "Call-ID", "CSeq", "Timestamp"):
+        value = request.get(name)
+        if value is not None:
+            lines.append(f"{name}: {value}")
+    lines.append("Content-Length: 0\r\n\r\n")
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
