@@ -18,11 +18,19 @@ from typing import Any
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import ClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from drachtwist.errors import AuthenticationError, ConnectionFailed, DrachtwistError
+from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import describe_tls_failure
@@ -85,19 +93,20 @@ class InboundConnection(Service):
         self._on_error = on_error
         self._on_reconnecting = on_reconnecting
         self._last_error = ""
-        self._refused = False
-        self._watching = False
+        self._failures = 0
         self._clock = clock
         self._ended: Exception | None = None
         self._waiting: list[Deferred[DrachtioProtocol]] = []
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
+        # The service's own prepareConnection is not used: a connection that closes while it is
+        # being prepared leaves ClientService without a transition to make. So it counts an open
+        # connection as success, and what to wait is counted here.
         self._client = ClientService(
-            connect.endpoint,
-            factory,
+            _Reporting(connect.endpoint, self._attempt_failed),
+            _Watched(factory, self._up, self._closed),
             retryPolicy=self._wait,
             clock=clock,
-            prepareConnection=self._prepare,
         )
 
     def __repr__(self) -> str:
@@ -118,7 +127,6 @@ class InboundConnection(Service):
         if not self.running:
             super().startService()
             self._client.startService()
-            self._watch_attempt()
 
     def stopService(self) -> Deferred[Any]:
         """Disconnect, and connect no more.
@@ -159,72 +167,49 @@ class InboundConnection(Service):
         if waiting in self._waiting:
             self._waiting.remove(waiting)
 
-    def _prepare(self, link: Any) -> Deferred[None]:
-        """Take part in one attempt: it succeeds when the server accepts the secret."""
-        ready: Deferred[None] = Deferred()
+    def _up(self, link: DrachtioProtocol) -> None:
+        self.link = link
+        self._failures = 0
+        self._last_error = ""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(link)
 
-        def up(link: DrachtioProtocol) -> None:
-            self.link = link
-            self._last_error = ""
-            waiting, self._waiting = self._waiting, []
-            if not ready.called:
-                ready.callback(None)
-            for waiter in waiting:
-                waiter.callback(link)
-
-        def closed(link: DrachtioProtocol, error: Exception) -> None:
-            if self.link is link:
-                self.link = None
-            if not ready.called:
-                ready.errback(error)
-
-        link.on_up = up
-        link.on_closed = closed
-        return ready
-
-    def _watch_attempt(self) -> None:
-        """Be told when the current attempt fails; ClientService forgets such waiters then."""
-        if self.running and not self._watching:
-            self._watching = True
-            self._client.whenConnected(failAfterFailures=1).addCallbacks(
-                self._attempt_succeeded, self._attempt_failed
-            )
-
-    def _attempt_succeeded(self, link: object) -> None:
-        self._watching = False
+    def _closed(self, link: DrachtioProtocol, error: Exception) -> None:
+        if self.link is link:
+            self.link = None
+        elif self.running:
+            self._report(error)
+            if isinstance(error, AuthenticationError):
+                self._failures = 1 << 10
+                if not self._retry_refused:
+                    # Not at once: ClientService is yet to learn of the loss.
+                    self._clock.callLater(0, self._give_up, error)
 
     def _attempt_failed(self, failure: Failure) -> None:
-        self._watching = False
-        if not self.running:
-            return
-        error = failure.value
-        if not isinstance(error, DrachtwistError):
-            what = describe_tls_failure(error) or failure.getErrorMessage()
-            error = ConnectionFailed(f"cannot connect to {self._connect.text}: {what}")
+        if self.running:
+            what = describe_tls_failure(failure.value) or failure.getErrorMessage()
+            self._report(ConnectionFailed(f"cannot connect to {self._connect.text}: {what}"))
+
+    def _report(self, error: Exception) -> None:
         text = str(error)
         if text != self._last_error:
             self._last_error = text
             self._log.warn("{endpoint}: {error}", endpoint=self._connect.text, error=error)
             if self._on_error is not None:
                 self._on_error(error)
-        if isinstance(error, AuthenticationError):
-            self._refused = True
-            if not self._retry_refused:
-                super().stopService()
-                self._end(error)
-                self._client.stopService()
-                return
-        self._watch_attempt()
 
-    def _wait(self, failures: int) -> float:
-        # ClientService asks when a connection was lost and when an attempt failed.
-        delay = self._back_off(1 << 10 if self._refused else failures)
-        self._refused = False
+    def _give_up(self, error: Exception) -> None:
         if self.running:
-            # Not at once: ClientService is in the middle of changing its state.
-            self._clock.callLater(0, self._watch_attempt)
-            if self._on_reconnecting is not None:
-                self._on_reconnecting(delay)
+            super().stopService()
+            self._client.stopService()
+            self._end(error)
+
+    def _wait(self, attempts: int) -> float:
+        self._failures += 1
+        delay = self._back_off(self._failures)
+        if self.running and self._on_reconnecting is not None:
+            self._on_reconnecting(delay)
         return delay
 
     def _end(self, error: Exception) -> None:
@@ -232,6 +217,48 @@ class InboundConnection(Service):
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.errback(error)
+
+
+@implementer(IStreamClientEndpoint)
+class _Reporting:
+    """An endpoint that tells why it could not connect."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, failed: Callable[[Failure], None]) -> None:
+        self._endpoint = endpoint
+        self._failed = failed
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect."""
+
+        def fail(failure: Failure) -> Failure:
+            self._failed(failure)
+            return failure
+
+        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        return connecting.addErrback(fail)
+
+
+class _Watched(ClientFactory):
+    """Makes protocols that report to a connection."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        factory: DrachtioClientFactory,
+        up: Callable[[DrachtioProtocol], None],
+        closed: Callable[[DrachtioProtocol, Exception], None],
+    ) -> None:
+        self._factory = factory
+        self._up = up
+        self._closed = closed
+
+    def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
+        """Make the protocol of one attempt."""
+        link = self._factory.buildProtocol(addr)
+        link.on_up = self._up
+        link.on_closed = self._closed
+        return link
 
 
 class OutboundListener(Service):
