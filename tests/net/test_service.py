@@ -1,0 +1,366 @@
+"""Tests of connections that last, over real sockets where a socket matters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
+from drachtwist.net.endpoints import Connect, connect_to, listen_on
+from drachtwist.net.protocol import (
+    DrachtioClientFactory,
+    DrachtioListenerFactory,
+    DrachtioProtocol,
+    DrachtioServerFactory,
+    DrachtioServerProtocol,
+)
+from drachtwist.net.service import BackOff, InboundConnection, OutboundListener
+from drachtwist.net.tls import TlsOptions
+from drachtwist.wire.commands import Answer, Cdr, Delivery
+from drachtwist.wire.session import ApplicationSession, Commanded, ServerSession
+from tests.certificates import identity
+
+reactor: Any = installed_reactor
+
+
+class Recorder:
+    """Keeps what links report, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.waiting: list[tuple[str, Deferred[Any]]] = []
+
+    def note(self, kind: str, value: Any) -> None:
+        """Keep an event, and wake who waits for one like it."""
+        self.events.append((kind, value))
+        for item in [item for item in self.waiting if item[0] == kind]:
+            self.waiting.remove(item)
+            item[1].callback(value)
+
+    def next(self, kind: str) -> Deferred[Any]:
+        """Wait for the next event of a kind."""
+        waiting: Deferred[Any] = Deferred()
+        self.waiting.append((kind, waiting))
+        return waiting
+
+    def link_up(self, link: DrachtioProtocol) -> None:
+        self.note("up", link)
+
+    def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
+        self.note("down", reason)
+
+    def delivered(self, link: DrachtioProtocol, delivery: Delivery) -> None:
+        self.note("delivered", delivery)
+
+    def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
+        self.note("cdr", cdr)
+
+    def signed(self, link: DrachtioServerProtocol) -> None:
+        self.note("signed", link)
+
+    def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
+        self.note("commanded", event.command)
+        link.answer(event.message_id, "OK")
+
+    def gone(self, link: DrachtioServerProtocol) -> None:
+        self.note("gone", link)
+
+
+class Sink:
+    """Keeps the answers to a command."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.lost: ConnectionLost | None = None
+
+    def answered(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        self.lost = reason
+
+
+class BackOffTests(SynchronousTestCase):
+    def test_capped_and_spread(self) -> None:
+        """The wait doubles up to a cap, and half of it is random."""
+        low = BackOff(1.0, 30.0, lambda: 0.0)
+        high = BackOff(1.0, 30.0, lambda: 1.0)
+        self.assertEqual([high(n) for n in (1, 2, 3, 6, 7, 1000)], [1, 2, 4, 30, 30, 30])
+        self.assertEqual([low(n) for n in (1, 2, 1000)], [0.5, 1, 15])
+
+
+class FakeEndpoint:
+    """An endpoint whose attempts the test decides; not a double of ours but of the network."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[Any, Deferred[Any]]] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        attempt: Deferred[Any] = Deferred()
+        self.attempts.append((factory, attempt))
+        return attempt
+
+
+class ReconnectTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Make a connection over a network that the test decides about."""
+        from twisted.internet.testing import StringTransport
+
+        self.transport_class = StringTransport
+        self.clock = Clock()
+        self.endpoint = FakeEndpoint()
+        self.errors: list[Exception] = []
+        self.delays: list[float] = []
+        self.connection = InboundConnection(
+            Connect(self.endpoint, "tcp:server:9022", False),  # type: ignore[arg-type]
+            DrachtioClientFactory(
+                lambda: ApplicationSession("cymru"),
+                Recorder(),
+                self.clock,
+            ),
+            clock=self.clock,
+            back_off=BackOff(1.0, 8.0, lambda: 1.0),
+            on_error=self.errors.append,
+            on_reconnecting=self.delays.append,
+        )
+        self.connection.startService()
+
+    def accept(self) -> Any:
+        """Let the newest attempt succeed; give the protocol."""
+        factory, attempt = self.endpoint.attempts[-1]
+        made = factory.buildProtocol(None)
+        self.transport = self.transport_class()
+        made.makeConnection(self.transport)
+        attempt.callback(made)
+        return made
+
+    def answer(self, made: Any, *tokens: str) -> None:
+        """Answer the authentication."""
+        sent = self.transport.value()
+        message_id = sent.split(b"#", 1)[1].split(b"|")[0].decode()
+        payload = "|".join(["i", "response", message_id, *tokens]).encode()
+        made.dataReceived(b"%d#%b" % (len(payload), payload))
+
+    def test_waits_grow_and_are_reset_by_authentication_only(self) -> None:
+        """A server that accepts connections and drops them is not hammered."""
+        for _ in range(5):
+            made = self.accept()
+            made.connectionLost(Failure(ConnectionLost("dropped")))
+            self.clock.advance(self.delays[-1])
+        self.assertEqual(self.delays, [1, 2, 4, 8, 8])
+        self.assertEqual(len(self.errors), 1)
+        made = self.accept()
+        self.answer(made, "OK", "udp/h:1", "v0.9.10")
+        self.assertIsNotNone(self.connection.link)
+        made.connectionLost(Failure(ConnectionLost("dropped")))
+        self.assertIsNone(self.connection.link)
+        self.assertEqual(self.delays[-1], 1)
+
+    def test_refused_connections(self) -> None:
+        """Each kind of failure is reported once, while the attempts go on."""
+        for _ in range(3):
+            self.endpoint.attempts[-1][1].errback(ConnectionRefusedError("refused"))
+            self.clock.advance(self.delays[-1])
+        self.assertEqual(self.delays, [1, 2, 4])
+        [error] = self.errors
+        self.assertIsInstance(error, ConnectionFailed)
+        self.assertIn("tcp:server:9022", str(error))
+
+    def test_wrong_secret(self) -> None:
+        """A refused secret is reported once, ends the attempts, and fails who waits."""
+        waiting = self.connection.when_connected()
+        made = self.accept()
+        self.answer(made, "NO", "incorrect secret")
+        made.connectionLost(Failure(ConnectionLost("closed")))
+        self.clock.advance(1000)
+        self.assertEqual(len(self.endpoint.attempts), 1)
+        [error] = self.errors
+        self.assertIsInstance(error, AuthenticationError)
+        self.failureResultOf(waiting, AuthenticationError)
+        self.failureResultOf(self.connection.when_connected(), AuthenticationError)
+
+    def test_stopped(self) -> None:
+        """Whoever waits when the connection is stopped gets an error, not silence."""
+        waiting = self.connection.when_connected()
+        self.connection.stop()
+        self.failureResultOf(waiting, ConnectionFailed)
+
+
+class RealSocketTests(TestCase):
+    """A server's end and an application's end over loopback."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        """Make recorders for both ends."""
+        self.app, self.server = Recorder(), Recorder()
+        me = identity()
+        self.server_tls = TlsOptions(key=me.key, certificate=me.certificate)
+        self.trusting = TlsOptions(ca=me.certificate)
+
+    async def serve(self, tls: TlsOptions | None = None, port: int = 0) -> int:
+        """Run an admin port; give its number."""
+        factory = DrachtioServerFactory(
+            lambda: ServerSession("cymru", ["udp/127.0.0.1:5060"], "v0.9.10"), self.server
+        )
+        self.port: Any = await listen_on(reactor, port, "127.0.0.1", tls).endpoint.listen(factory)
+        self.addCleanup(self.port.stopListening)
+        number: int = self.port.getHost().port
+        return number
+
+    def connect(
+        self, port: int, tls: TlsOptions | None = None, secret: str = "cymru"
+    ) -> InboundConnection:
+        """Connect to it."""
+        connection = InboundConnection(
+            connect_to(reactor, "127.0.0.1", port, tls),
+            DrachtioClientFactory(
+                lambda: ApplicationSession(secret, ["blue"], ["invite"]), self.app, reactor
+            ),
+            clock=reactor,
+            back_off=BackOff(0.01, 0.05),
+            on_error=lambda error: self.app.note("error", error),
+        )
+        self.addCleanup(connection.stop)
+        connection.startService()
+        return connection
+
+    async def test_tcp_and_tls(self) -> None:
+        """Commands and answers travel over both, and the tags are known."""
+        for tls, trusting in ((None, None), (self.server_tls, self.trusting)):
+            connection = self.connect(await self.serve(tls), trusting)
+            link = await connection.when_connected()
+            sink = Sink()
+            link.send_message("", "", b"OPTIONS sip:a@b SIP/2.0\r\n\r\n", sink)
+            await self.server.next("commanded")
+            while not sink.answers:
+                await deferLater(reactor, 0)
+            self.assertTrue(sink.answers[0].ok)
+            signed = [value for kind, value in self.server.events if kind == "signed"]
+            self.assertEqual(signed[-1].tags, ("blue",))
+            await connection.stop()
+
+    async def test_untrusted_certificate(self) -> None:
+        """A certificate that is not trusted is refused, with words that say so."""
+        connection = self.connect(await self.serve(self.server_tls), TlsOptions())
+        error = await self.app.next("error")
+        self.assertIn("not trusted", str(error))
+        self.assertIn("--tls-ca", str(error))
+        await connection.stop()
+        self.assertEqual([kind for kind, _ in self.server.events if kind == "signed"], [])
+
+    async def test_certificate_of_another_name(self) -> None:
+        """A trusted certificate for another name is refused too."""
+        options = TlsOptions(ca=self.trusting.ca, server_name="other.example")
+        connection = self.connect(await self.serve(self.server_tls), options)
+        error = await self.app.next("error")
+        self.assertIn("another name", str(error))
+        await connection.stop()
+
+    async def test_unverified(self) -> None:
+        """Verification can be switched off by name."""
+        connection = self.connect(await self.serve(self.server_tls), TlsOptions(verify=False))
+        link = await connection.when_connected()
+        self.assertTrue(link.authenticated)
+        await connection.stop()
+
+    async def test_wrong_secret(self) -> None:
+        """A wrong secret fails who waits."""
+        connection = self.connect(await self.serve(), secret="wrong")
+        with self.assertRaises(AuthenticationError):
+            await connection.when_connected()
+        await connection.stop()
+
+    async def test_server_comes_back(self) -> None:
+        """After the server died and came back the connection is up again, TLS still TLS."""
+        number = await self.serve(self.server_tls)
+        connection = self.connect(number, self.trusting)
+        link = await connection.when_connected()
+        sink = Sink()
+        down = self.app.next("down")
+        await self.port.stopListening()
+        [served] = [value for kind, value in self.server.events if kind == "signed"]
+        served.transport.abortConnection()
+        link.send_message("", "", b"OPTIONS sip:a@b SIP/2.0\r\n\r\n", sink)
+        await down
+        self.assertIsInstance(sink.lost, ConnectionLost)
+        signed = self.server.next("signed")
+        await self.serve(self.server_tls, number)
+        again = await signed
+        self.assertTrue(connection.tls)
+        self.assertEqual(again.transport.getPeerCertificate(), None)
+        await connection.when_connected()
+        await connection.stop()
+
+    async def test_outbound(self) -> None:
+        """Servers connect to a listener, over TCP and TLS; the application speaks first."""
+        for tls, creator in ((None, None), (self.server_tls, self.trusting)):
+            listener = OutboundListener(
+                listen_on(reactor, 0, "127.0.0.1", tls),
+                DrachtioListenerFactory(
+                    lambda: ApplicationSession("cymru", ["blue"]), self.app, reactor
+                ),
+            )
+            listener.startService()
+            address: Any = await listener.when_listening()
+            factory = DrachtioServerFactory(
+                lambda: ServerSession("cymru", ["udp/127.0.0.1:5060"], "v0.9.10"),
+                self.server,
+                outbound=True,
+            )
+            signed, up = self.server.next("signed"), self.app.next("up")
+            target = connect_to(reactor, "127.0.0.1", address.port, creator)
+            await target.endpoint.connect(factory)
+            served, link = await signed, await up
+            gone = self.server.next("gone")
+            self.assertTrue(link.outbound)
+            self.assertEqual(served.tags, ("blue",))
+            link.close()
+            await gone
+            await listener.stop()
+
+    async def test_port_in_use(self) -> None:
+        """A port that cannot be bound is an error for who waits."""
+        number = await self.serve()
+        listener = OutboundListener(
+            listen_on(reactor, number, "127.0.0.1"),
+            DrachtioListenerFactory(lambda: ApplicationSession("cymru"), self.app, reactor),
+        )
+        listener.startService()
+        with self.assertRaises(ConnectionFailed):
+            await listener.when_listening()
+        await listener.stop()
+
+    async def test_garbage(self) -> None:
+        """A peer that sends garbage loses its connection; the others never notice."""
+        number = await self.serve()
+        good = self.connect(number)
+        link = await good.when_connected()
+        from twisted.internet.endpoints import connectProtocol
+        from twisted.internet.protocol import Protocol
+
+        class Garbage(Protocol):
+            gone: Deferred[None]
+
+            def connectionMade(self) -> None:
+                self.gone = Deferred()
+                assert self.transport is not None
+                self.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+
+            def connectionLost(self, reason: Any = None) -> None:
+                self.gone.callback(None)
+
+        bad = await connectProtocol(connect_to(reactor, "127.0.0.1", number).endpoint, Garbage())
+        await bad.gone
+        sink = Sink()
+        link.send_message("", "", b"OPTIONS sip:a@b SIP/2.0\r\n\r\n", sink)
+        while not sink.answers:
+            await deferLater(reactor, 0)
+        self.assertTrue(link.authenticated)
+        await good.stop()
