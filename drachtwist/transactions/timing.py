@@ -21,18 +21,20 @@ class Timing:
     """
 
     t1: float = 0.5
-    """An estimate of the round trip; 64 times this is the life of most transactions."""
+    """An estimate of the round trip."""
     t2: float = 4.0
     """The longest interval between repeats of a non-INVITE request or of a final response."""
     t4: float = 5.0
     """How long a message may live in the network."""
+    t1x64: float | None = None
+    """The life of most transactions, None for 64 times T1."""
     request_step: float | None = None
     """The wait before the first repeat of a request, None for T1."""
     ring: float | None = None
     """Timer C: how long an INVITE may ring after its last provisional response, None for ever."""
 
     def __post_init__(self) -> None:
-        for name in ("t1", "t2", "t4", "request_step", "ring"):
+        for name in ("t1", "t2", "t4", "t1x64", "request_step", "ring"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise LocalProtocolError(f"{name} has to be more than 0 seconds, not {value!r}")
@@ -40,7 +42,7 @@ class Timing:
     @property
     def lifetime(self) -> float:
         """64 times T1: when whoever got no answer gives up."""
-        return 64 * self.t1
+        return 64 * self.t1 if self.t1x64 is None else self.t1x64
 
     @property
     def a(self) -> float:
@@ -50,7 +52,7 @@ class Timing:
     @property
     def b(self) -> float:
         """Timer B: how long an INVITE waits for its first response."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def c(self) -> float | None:
@@ -60,7 +62,7 @@ class Timing:
     @property
     def d(self) -> float:
         """Timer D: how long the client absorbs repeats of a failure; 32 s with the defaults."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def e(self) -> float:
@@ -70,7 +72,7 @@ class Timing:
     @property
     def f(self) -> float:
         """Timer F: how long a request other than INVITE waits for its final response."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def g(self) -> float:
@@ -80,7 +82,7 @@ class Timing:
     @property
     def h(self) -> float:
         """Timer H: how long the server waits for an ACK."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def i(self) -> float:
@@ -90,7 +92,7 @@ class Timing:
     @property
     def j(self) -> float:
         """Timer J: how long the server answers repeats of a request other than INVITE."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def k(self) -> float:
@@ -100,12 +102,12 @@ class Timing:
     @property
     def l(self) -> float:  # noqa: E743 - the RFC's name for it
         """Timer L: how long an INVITE transaction stays to pass 2xx responses (RFC 6026)."""
-        return 64 * self.t1
+        return self.lifetime
 
     @property
     def m(self) -> float:
         """Timer M: how long a client accepts further 2xx responses (RFC 6026)."""
-        return 64 * self.t1
+        return self.lifetime
 
 
 DEFAULT_TIMING = Timing()
