@@ -211,8 +211,8 @@ class RealSocketTests(TestCase):
         )
         self.port: Any = await listen_on(reactor, port, "127.0.0.1", tls).endpoint.listen(factory)
         self.addCleanup(self.port.stopListening)
-        number: int = self.port.getHost().port
-        return number
+        bound: Any = self.port.getHost()
+        return int(bound.port)
 
     def connect(
         self, port: int, tls: TlsOptions | None = None, secret: str = "cymru"
