@@ -1,0 +1,71 @@
+# `make demo` and `make test` need Python 3.10 or newer with venv, and make; they fetch the rest into .venv.
+
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	command -v $$python >/dev/null && $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' \
+	2>/dev/null && echo $$python && break; done)
+BIN := $(VENV)/bin
+DEMO ?=
+TRIAL ?= -j2
+TESTS ?= tests
+
+.PHONY: help demo test lint types docs wheel ci clean
+
+help:
+	@echo 'make demo    install, start a server and an application, and call it'
+	@echo 'make test    install, and run the tests (TESTS=tests.sip for some of them)'
+	@echo 'make lint    check format and style      make types   check the types'
+	@echo 'make docs    build the documentation     make wheel   build and try the distributions'
+	@echo 'make ci      everything, as CI does it   make clean   remove what these made'
+
+demo: $(VENV)/installed
+	@$(BIN)/drachtwist demo $(DEMO)
+
+# What the tests write goes to a directory that is removed, whatever happens.
+test: $(VENV)/installed-test
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
+	HYPOTHESIS_STORAGE_DIRECTORY="$$scratch/hypothesis" PATH="$(abspath $(BIN)):$$PATH" \
+	$(BIN)/trial --temp-directory="$$scratch/trial" $(TRIAL) $(TESTS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+docs: $(VENV)/installed-dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	@echo 'open docs/_build/html/index.html'
+
+wheel: $(VENV)/installed-dev
+	.ci/wheel $(BIN)/python
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf $(VENV) build dist drachtwist.egg-info docs/_build .mypy_cache .ruff_cache .hypothesis
+	rm -rf _trial_temp* twisted/plugins/dropin.cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Asking for --help once writes the cache of plugins, which makes every later start faster.
+$(VENV)/installed: setup.cfg pyproject.toml | $(BIN)/python
+	@echo 'Installing drachtwist into $(VENV) ...'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e . && \
+	$(BIN)/twistd --help >/dev/null && touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo 'Installing what the tests need into $(VENV) ...'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' && touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-test
+	@echo 'Installing the tools into $(VENV) ...'
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[dev]' && touch $@
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'This needs Python 3.10 or newer with the venv module' \
+	'(or say which: make PYTHON=/path/to/python3).' >&2; exit 1; }
+	@echo 'Making $(VENV) with '$$($(PYTHON) --version)' ...'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'Python could not make a virtual environment;' \
+	'on Debian: apt-get install python3-venv' >&2; exit 1; }

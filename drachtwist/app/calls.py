@@ -1,0 +1,164 @@
+"""Establishing dialogs.
+
+Answering an INVITE has one of three outcomes, and only one of them. The server confirms the 200:
+there is a dialog, handed out in the same breath, so that its handlers are in place before the next
+message is looked at. The caller gives up first: :exc:`SipError` 487, as for a call of ours that is
+refused. The connection goes away: :exc:`ConnectionLost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from drachtwist.app.dialog import Dialog
+from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not_sent
+from drachtwist.app.interfaces import Sdp, SdpSource
+from drachtwist.app.links import Pending, fail_later
+from drachtwist.app.outgoing import Farewell
+from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.wire.commands import Answer
+
+__all__ = ["create_uas"]
+
+
+def create_uas(
+    req: Request,
+    res: Response,
+    *,
+    local_sdp: SdpSource = None,
+    headers: HeadersLike = None,
+) -> Deferred[Dialog]:
+    """Accept an INVITE or SUBSCRIBE; see :meth:`drachtwist.app.srf.Srf.create_uas`."""
+    method = req.method
+    if method not in ("INVITE", "SUBSCRIBE"):
+        raise LocalProtocolError(f"a {method} makes no dialog")
+    if req._final:
+        return fail(_not_sent(req))
+    if method == "INVITE":
+        accepting = _Accepting(res, 200, headers)
+        req._state.invites[req._token(8)] = accepting
+    else:
+        accepting = _Accepting(res, 202, headers)
+    if local_sdp is None or type(local_sdp) in (str, bytes):
+        accepting.send(cast(Sdp, local_sdp))
+    else:
+        accepting.wait(local_sdp)
+    return accepting.deferred
+
+
+class _Accepting(Pending[Dialog]):
+    """A request that is being accepted."""
+
+    __slots__ = ("_headers", "res", "status")
+
+    def __init__(self, res: Response, status: int, headers: HeadersLike) -> None:
+        self.res = res
+        self.status = status
+        self._headers = headers
+        self.deferred = Deferred()
+
+    def wait(self, local_sdp: SdpSource) -> None:
+        """Send the response once there is a session description."""
+        made: Any = local_sdp() if callable(local_sdp) else local_sdp
+        if isinstance(made, Deferred):
+            waiting = made
+        elif isinstance(made, Awaitable):
+            waiting = Deferred.fromCoroutine(_await(made))
+        else:
+            self.send(made)
+            return
+
+        def failed(failure: Failure) -> None:
+            if not self.deferred.called:
+                self.deferred.errback(failure)
+
+        waiting.addCallback(self.send).addErrback(failed)
+
+    def send(self, sdp: Sdp) -> None:
+        """Send the response."""
+        res = self.res
+        req = res.req
+        if self.deferred.called:
+            return  # cancelled, in either sense, while we waited
+        if req._final:
+            self.deferred.errback(_not_sent(req))
+            return
+        message = res._encode(self.status, None, self._headers, sdp)
+        self._headers = None
+        more = req._more
+        if more is not None and more.unpracked:
+            more.queue.append(lambda: self._transmit(message))
+        else:
+            res._transmit(message, self)
+
+    def _transmit(self, message: bytes) -> None:
+        if self.deferred.called:
+            return
+        if self.res.req._final:
+            self.deferred.errback(_not_sent(self.res.req))
+        else:
+            self.res._transmit(message, self)
+
+    # What the link reports
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the response, or refused to."""
+        req = self.res.req
+        state = req._state
+        deferred = self.deferred
+        if answer.tokens[3] == "OK":
+            dialog_id = answer.dialog_id
+            if dialog_id and not deferred.called:
+                dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
+                state.dialogs[dialog_id] = dialog
+                state.link.uses += 1
+                req._answered_finally()
+                req._compact()
+                deferred.callback(dialog)
+                return
+            if dialog_id:
+                Farewell(state, dialog_id).send()  # nobody wants the dialog any more
+            else:
+                self._fail(CommandRefused("the server has made no dialog of the response"))
+            req._answered_finally()
+            return
+        if UNKNOWN_TRANSACTION in answer.text:
+            req._cancelled(None)
+            self._fail(SipError(487, "Request Terminated"))
+        else:
+            self._fail(CommandRefused(answer.text))
+        req._answered_finally()
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away before the server said anything."""
+        self._fail(reason)
+
+    def fail_later(self, error: Exception) -> None:
+        """Fail in a moment: nothing was sent."""
+        fail_later(self.res.req._state, self, error)
+
+    # What becomes of the INVITE meanwhile
+
+    def _invite(self) -> Request:
+        return self.res.req
+
+    def _cancelled(self, cancel: Request | None) -> None:
+        self.res.req._cancelled(cancel)
+        self._fail(SipError(487, "Request Terminated"))
+
+    def _link_lost(self, reason: ConnectionLost) -> None:
+        self.res.req._link_lost(reason)
+        self._fail(reason)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.deferred.called:
+            self.deferred.errback(Failure(error))
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

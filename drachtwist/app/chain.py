@@ -1,0 +1,410 @@
+"""Handlers in a row: which of them sees a request, and what happens when one fails.
+
+A :class:`Router` collects handlers. The handlers that may see a method are picked out once, when
+the first such request comes, with those of mounted routers in their places. The number of arguments
+tells the kinds apart:
+
+=================================  ================================================================
+``handler(req, res)``              ends the chain
+``handler(req, res, next)``        may hand the request on with ``next()``, or ``next(error)``
+``handler(error, req, res, next)`` sees only requests whose handler raised or called
+                                   ``next(error)``; of these, those of its own router
+=================================  ================================================================
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.running import settle
+from drachtwist.errors import LocalProtocolError
+from drachtwist.sip import grammar
+
+if TYPE_CHECKING:
+    from drachtwist.app.exchange import Request, Response
+
+__all__ = ["Chain", "Router"]
+
+_Function = Callable[..., Any]
+
+# A layer: the method it is for ("*" for all), and a function or router.
+_Layer = tuple[str, "_Function | Router"]
+
+# A step of a chain: the function, how many arguments it takes, and the first step of the router
+# that it belongs to.
+_Step = tuple[_Function, int, int]
+
+_PLAIN, _MIDDLEWARE, _ERROR = 2, 3, 4
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _arity(handler: _Function) -> int:
+    """Count the arguments that a handler wants.
+
+    :raises LocalProtocolError: when it cannot be a handler.
+    """
+    if not callable(handler):
+        raise LocalProtocolError(f"not a handler: {handler!r}")
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except (TypeError, ValueError):
+        return _PLAIN
+    wanted = 0
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return max(wanted, _MIDDLEWARE)
+        if parameter.kind in _POSITIONAL and (
+            parameter.default is parameter.empty or parameter.name == "next"
+        ):
+            wanted += 1
+    if wanted not in (_PLAIN, _MIDDLEWARE, _ERROR):
+        raise LocalProtocolError(
+            f"{handler!r} takes {wanted} arguments: a handler takes (req, res), (req, res, next)"
+            " or (error, req, res, next)"
+        )
+    return wanted
+
+
+class Router:
+    """A row of handlers that can be mounted in another, or in an :class:`~drachtwist.app.srf.Srf`.
+
+    ::
+
+        admin = Router()
+
+        @admin.options
+        def alive(req, res):
+            res.send(200)
+
+        srf.use(admin)
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[_Layer] = []
+        self._mounted_in: list[Router] = []
+
+    def use(self, *args: Any) -> Any:
+        """Add handlers: ``use(handler, ...)`` for all methods, ``use(method, handler, ...)``.
+
+        :param args: functions, other routers, or lists of these; before them, perhaps, a method in
+            any case.
+        :returns: the first handler.
+        :raises LocalProtocolError: for what cannot be a handler, or is no method.
+        """
+        method = "*"
+        if args and isinstance(args[0], str):
+            method, args = args[0].upper(), args[1:]
+            if method != "*" and not grammar.is_token(method):
+                raise LocalProtocolError(f"not a method: {method!r}")
+        handlers = list(_flat(args))
+        if not handlers:
+            raise LocalProtocolError("no handler given")
+        for handler in handlers:
+            if isinstance(handler, Router):
+                if handler is self or self in handler._below():
+                    raise LocalProtocolError("a router cannot be mounted in itself")
+                handler._mounted_in.append(self)
+            else:
+                _arity(handler)
+            self._layers.append((method, handler))
+        self._changed()
+        return handlers[0]
+
+    def on_request(self, method: str) -> Callable[[AnyHandler], AnyHandler]:
+        """Decorate the handler of a method, of any name.
+
+        :raises LocalProtocolError: when it is no method.
+        """
+
+        def decorate(handler: AnyHandler) -> AnyHandler:
+            self.use(method, handler)
+            return handler
+
+        return decorate
+
+    def ack(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle ACKs that belong to no dialog object."""
+        self.use("ACK", handler, *more)
+        return handler
+
+    def bye(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle BYEs that belong to no dialog object."""
+        self.use("BYE", handler, *more)
+        return handler
+
+    def cancel(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Do nothing: a CANCEL goes to the INVITE it is for (:meth:`Request.on_cancel`)."""
+        self.use("CANCEL", handler, *more)
+        return handler
+
+    def info(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle INFO requests outside of dialogs."""
+        self.use("INFO", handler, *more)
+        return handler
+
+    def invite(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle new calls."""
+        self.use("INVITE", handler, *more)
+        return handler
+
+    def message(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle instant messages outside of dialogs."""
+        self.use("MESSAGE", handler, *more)
+        return handler
+
+    def notify(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle NOTIFY requests outside of dialogs."""
+        self.use("NOTIFY", handler, *more)
+        return handler
+
+    def options(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle OPTIONS requests outside of dialogs."""
+        self.use("OPTIONS", handler, *more)
+        return handler
+
+    def prack(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle PRACKs, which are answered with 200 otherwise."""
+        self.use("PRACK", handler, *more)
+        return handler
+
+    def publish(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle PUBLISH requests."""
+        self.use("PUBLISH", handler, *more)
+        return handler
+
+    def refer(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle REFER requests outside of dialogs."""
+        self.use("REFER", handler, *more)
+        return handler
+
+    def register(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle registrations."""
+        self.use("REGISTER", handler, *more)
+        return handler
+
+    def subscribe(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle new subscriptions."""
+        self.use("SUBSCRIBE", handler, *more)
+        return handler
+
+    def update(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+        """Handle UPDATE requests that belong to no dialog object."""
+        self.use("UPDATE", handler, *more)
+        return handler
+
+    # Inside
+
+    def _below(self) -> set[Router]:
+        """Give the routers mounted in this one, at any depth."""
+        found: set[Router] = set()
+        for _, handler in self._layers:
+            if isinstance(handler, Router):
+                found |= {handler} | handler._below()
+        return found
+
+    def _changed(self) -> None:
+        """See to it that the change reaches whoever runs the handlers."""
+        for router in self._mounted_in:
+            router._changed()
+
+    def _methods(self) -> set[str]:
+        """Give the methods that have handlers of their own."""
+        methods: set[str] = set()
+        for method, handler in self._layers:
+            if isinstance(handler, Router):
+                methods |= handler._methods() if method == "*" else {method}
+            else:
+                methods.add(method)
+        return methods - {"*"}
+
+    def _steps(self, method: str, base: int = 0) -> list[_Step]:
+        """Pick the handlers that may see a method.
+
+        :param base: how many steps stand before those of this router.
+        """
+        steps: list[_Step] = []
+        for wanted, handler in self._layers:
+            if wanted not in ("*", method):
+                continue
+            if isinstance(handler, Router):
+                steps += handler._steps(method, base + len(steps))
+            else:
+                steps.append((handler, _arity(handler), base))
+        return steps
+
+
+def _flat(handlers: Any) -> Iterator[Any]:
+    for handler in handlers:
+        if isinstance(handler, (list, tuple)):
+            yield from _flat(handler)
+        else:
+            yield handler
+
+
+class Ender:
+    """What happens to requests that the handlers of a chain left unanswered."""
+
+    def unhandled(self, req: Request, res: Response) -> None:
+        """No handler took the request."""
+        raise NotImplementedError
+
+    def failed(self, req: Request, res: Response, failure: Failure) -> None:
+        """A handler failed, and no error handler took it."""
+        raise NotImplementedError
+
+
+class Chain:
+    """The handlers that see the requests of one method.
+
+    :param steps: the handlers in order.
+    :param ender: what happens when nobody takes the request.
+    """
+
+    __slots__ = ("_ender", "_only", "steps")
+
+    _log = Logger()
+
+    def __init__(self, steps: list[_Step], ender: Ender) -> None:
+        self.steps = tuple(steps)
+        self._ender = ender
+        # The common case, a single handler that takes (req, res), needs nothing but the call.
+        self._only = steps[0][0] if len(steps) == 1 and steps[0][1] == _PLAIN else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no handler, but error handlers at most, will see the request."""
+        return all(step[1] == _ERROR for step in self.steps)
+
+    def run(self, req: Request, res: Response) -> None:
+        """Offer a request to the handlers."""
+        only = self._only
+        if only is None:
+            self._run(0, req, res)
+            return
+        try:
+            result = only(req, res)
+        except Exception:
+            self._failed(0, req, res, Failure())
+            return
+        if result is not None:
+            self._wait(result, 0, req, res, None)
+
+    def _run(self, index: int, req: Request, res: Response) -> Deferred[None] | None:
+        """Offer a request to the handlers from a step on.
+
+        :returns: fires when the handler is done; None when it is already.
+        """
+        steps = self.steps
+        size = len(steps)
+        while index < size and steps[index][1] == _ERROR:
+            index += 1
+        if index == size:
+            self._ender.unhandled(req, res)
+            return None
+        handler, arity, _ = steps[index]
+        try:
+            if arity == _PLAIN:
+                result = handler(req, res)
+            else:
+                result = handler(req, res, _Next(self, index, req, res))
+        except Exception:
+            return self._failed(index, req, res, Failure())
+        return None if result is None else self._wait(result, index, req, res, Deferred())
+
+    def _failed(
+        self, index: int, req: Request, res: Response, failure: Failure
+    ) -> Deferred[None] | None:
+        """Offer the failure of a step to the error handlers behind it."""
+        steps = self.steps
+        for at in range(index + 1, len(steps)):
+            handler, arity, first = steps[at]
+            # A router's error handlers take the errors of its own handlers.
+            if arity == _ERROR and first <= index:
+                try:
+                    result = handler(failure.value, req, res, _Next(self, at, req, res))
+                except Exception:
+                    return self._failed(at, req, res, Failure())
+                return None if result is None else self._wait(result, at, req, res, Deferred())
+        self._ender.failed(req, res, failure)
+        return None
+
+    def _wait(
+        self, result: Any, index: int, req: Request, res: Response, over: Deferred[None] | None
+    ) -> Deferred[None] | None:
+        """Wait for what a handler returned."""
+        waiting = _Waiting(self, index, req, res, over)
+        if settle(result, waiting.done):
+            return None
+        waiting.hold()
+        return over
+
+
+class _Waiting:
+    """A handler that is not done yet; meanwhile the connection of its request stays open."""
+
+    __slots__ = ("_chain", "_held", "_index", "_over", "_req", "_res")
+
+    def __init__(
+        self, chain: Chain, index: int, req: Request, res: Response, over: Deferred[None] | None
+    ) -> None:
+        self._chain = chain
+        self._index = index
+        self._req = req
+        self._res = res
+        self._over = over
+        self._held = False
+
+    def hold(self) -> None:
+        if self._chain is not None:
+            self._held = True
+            self._req._state.use()
+
+    def done(self, failure: Failure | None) -> None:
+        chain, over = self._chain, self._over
+        self._chain = None  # type: ignore[assignment]
+        if failure is not None:
+            further = chain._failed(self._index, self._req, self._res, failure)
+            if further is not None and over is not None:
+                further.chainDeferred(over)
+                over = None
+        if over is not None:
+            over.callback(None)
+        if self._held:
+            self._req._state.release()
+
+
+class _Next:
+    """Hands a request on; what middleware gets as ``next``."""
+
+    __slots__ = ("_called", "_chain", "_index", "_req", "_res")
+
+    def __init__(self, chain: Chain, index: int, req: Request, res: Response) -> None:
+        self._chain = chain
+        self._index = index
+        self._req = req
+        self._res = res
+        self._called = False
+
+    def __call__(self, error: BaseException | None = None) -> Deferred[None]:
+        chain, req, res = self._chain, self._req, self._res
+        if self._called:
+            chain._log.warn(
+                "next() was called twice for {method}, Call-ID {call_id}",
+                method=req.method,
+                call_id=req.get("Call-ID"),
+            )
+            return succeed(None)
+        self._called = True
+        over = None
+        if error is not None:
+            over = chain._failed(self._index, req, res, Failure(error))
+        elif not res.finished:
+            over = chain._run(self._index + 1, req, res)
+        return succeed(None) if over is None else over

@@ -1,0 +1,985 @@
+"""A dialog: a call, or a subscription, that is established.
+
+What comes in is answered here unless the application has a handler for it, in the way that
+drachtio applications are used to:
+
+=====================================  ============================================================
+BYE                                    200; the dialog is over
+ACK                                    kept, with the answer it may carry
+re-INVITE, UPDATE                      200 with our last session description, directions turned
+                                       round; 491 while a re-INVITE of ours is open, 500 while one
+                                       of the peer's is (RFC 3261 section 14.2)
+INFO, MESSAGE, NOTIFY, OPTIONS,        200
+PRACK, PUBLISH, REFER
+SUBSCRIBE                              202 when it ends the subscription, otherwise 489
+anything else                          501
+BYE of the server itself               nothing, it must not be answered; the dialog is over
+=====================================  ============================================================
+
+A handler may be added at any time after the dialog was handed out; the end of the dialog and the
+ACK are facts that it still learns when it comes late.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app import media
+from drachtwist.app.exchange import (
+    ReceivedResponse,
+    Request,
+    Response,
+    answer_ok,
+    make_request,
+)
+from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.links import LinkState, Server
+from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.running import settle
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    LocalProtocolError,
+    MessageError,
+    SipError,
+)
+from drachtwist.sip.headers import HeadersLike
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+    from drachtwist.net.protocol import DrachtioProtocol
+
+__all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]
+
+_log = Logger(namespace="drachtwist.app.dialog")
+
+_ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+_MAX_GLARES = 5
+
+
+class DialogEnd(Enum):
+    """How a dialog came to its end."""
+
+    REMOTE = "the peer ended it"
+    LOCAL = "the application ended it"
+    SERVER = "the server ended it"
+    LINK_LOST = "the connection to the server was lost"
+
+
+@dataclass(frozen=True, slots=True)
+class DialogEnded:
+    """The end of a dialog."""
+
+    reason: DialogEnd
+    request: Request | None
+    """The BYE or NOTIFY that ended it, if one came in."""
+    text: str
+    """What is known about the cause: the text of the server's Reason header, or the failure of the
+    connection."""
+
+
+class _More:
+    """What only few dialogs need."""
+
+    __slots__ = (
+        "ack_waiting",
+        "back_off",
+        "end_text",
+        "end_waiting",
+        "handlers",
+        "incoming_invite",
+        "invite",
+        "local_sdp",
+        "modifications",
+        "own_sdp",
+        "queue",
+        "remote_sdp",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        # By method, or by name of the event ("hold", ...), which is in lower case.
+        self.handlers: dict[str, tuple[Callable[..., Any], ...]] = {}
+        self.ack_waiting: list[Deferred[Request | None]] = []
+        self.end_waiting: list[Deferred[DialogEnded]] = []
+        self.end_text = ""
+        self.local_sdp: bytes | None = None
+        self.remote_sdp: bytes | None = None
+        # What the application described last; what was sent may differ in direction.
+        self.own_sdp: bytes | None = None
+        self.modifications: deque[_Modification] = deque()
+        self.invite: DialogRequest | None = None
+        self.back_off: IDelayedCall | None = None
+        self.incoming_invite: Request | None = None
+        self.requests: set[DialogRequest] = set()
+        self.queue: list[Request] | None = None
+
+
+class Party:
+    """One side of a dialog."""
+
+    __slots__ = ("_dialog", "_is_local")
+
+    def __init__(self, dialog: Dialog, is_local: bool) -> None:
+        self._dialog = dialog
+        self._is_local = is_local
+
+    def __repr__(self) -> str:
+        return f"<Party {self.uri}>"
+
+    def _message(self) -> sip.Message:
+        return self._dialog._message(self._is_local)
+
+    @property
+    def address(self) -> sip.Address | None:
+        """The From or To of this side; None when it cannot be read."""
+        message = self._message()
+        try:
+            return message.from_ if isinstance(message, sip.Request) else message.to
+        except MessageError:
+            return None
+
+    @property
+    def tag(self) -> str:
+        """The tag of this side; empty when it gave none."""
+        address = self.address
+        return "" if address is None else address.tag or ""
+
+    @property
+    def contact(self) -> str:
+        """The Contact header of this side; empty when it gave none."""
+        return self._message().get("Contact") or ""
+
+    @property
+    def uri(self) -> str:
+        """The URI of the Contact, or of From or To when there is no usable Contact."""
+        try:
+            contacts = self._message().contacts
+        except MessageError:
+            contacts = []
+        if contacts:
+            return contacts[0].uri
+        address = self.address
+        return "" if address is None else address.uri
+
+    @property
+    def sdp(self) -> bytes:
+        """The session description that this side gave last; empty when it gave none."""
+        more = self._dialog._more
+        if more is not None:
+            sdp = more.local_sdp if self._is_local else more.remote_sdp
+            if sdp is not None:
+                return sdp
+        return self._message().body
+
+
+class Dialog:
+    """An established dialog.
+
+    Applications get dialogs from ``create_uas`` and its relatives, and do not make them.
+    """
+
+    __slots__ = (
+        "_acked",
+        "_end",
+        "_end_request",
+        "_more",
+        "_on_destroy",
+        "_sent",
+        "_state",
+        "connected",
+        "id",
+        "is_on_hold",
+        "req",
+        "type",
+    )
+
+    id: str
+    """The server's name of the dialog."""
+
+    type: str
+    """``uas`` when the peer began the dialog, ``uac`` when the application did."""
+
+    req: Request
+    """The request that began the dialog."""
+
+    connected: bool
+    """Whether the dialog is up: it did not end, and is not being ended."""
+
+    is_on_hold: bool
+    """Whether the peer, or :meth:`modify`, put the media on hold."""
+
+    def __init__(
+        self, state: LinkState, dialog_id: str, type: str, req: Request, sent: bytes
+    ) -> None:
+        self._state = state
+        self.id = dialog_id
+        self.type = type
+        self.req = req
+        self._sent = sent
+        self.connected = True
+        self.is_on_hold = False
+        self._acked = False
+        self._end: DialogEnd | None = None
+        self._end_request: Request | None = None
+        self._on_destroy: tuple[Callable[[Request | None], Any], ...] = ()
+        self._more: _More | None = None
+
+    def __repr__(self) -> str:
+        end = "" if self._end is None else f", over: {self._end.value}"
+        return f"<Dialog {self.type} {self.id}{end}>"
+
+    # Facts
+
+    @property
+    def res(self) -> Response:
+        """The response that established the dialog."""
+        return self.req.res
+
+    @property
+    def dialog_type(self) -> str:
+        """``INVITE`` or ``SUBSCRIBE``."""
+        return self.req.method
+
+    @property
+    def subscribe_event(self) -> str | None:
+        """The event that a subscription is about; None for calls."""
+        return self.req.get("Event") if self.dialog_type == "SUBSCRIBE" else None
+
+    @property
+    def call_id(self) -> str:
+        """The Call-ID."""
+        return self.req.get("Call-ID") or ""
+
+    @property
+    def local(self) -> Party:
+        """Our side: ``uri``, ``tag``, ``sdp``, ``contact``."""
+        return Party(self, True)
+
+    @property
+    def remote(self) -> Party:
+        """The peer's side: ``uri``, ``tag``, ``sdp``, ``contact``."""
+        return Party(self, False)
+
+    @property
+    def link(self) -> DrachtioProtocol:
+        """The connection that the dialog lives on."""
+        return self._state.link
+
+    @property
+    def server(self) -> Server:
+        """The server that the dialog lives on."""
+        return self._state.server
+
+    @property
+    def srf(self) -> Srf:
+        """The application that the dialog belongs to."""
+        return self._state.srf
+
+    @property
+    def ended(self) -> DialogEnded | None:
+        """How the dialog ended; None while it did not."""
+        if self._end is None:
+            return None
+        text = self._more.end_text if self._more is not None else ""
+        return DialogEnded(self._end, self._end_request, text)
+
+    # Events
+
+    def on_destroy(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler when the dialog ends, unless :meth:`destroy` ended it.
+
+        It gets the BYE or NOTIFY that ended it, None when the connection was lost; :attr:`ended`
+        tells more. It is called at once when the dialog is over already.
+        """
+        if self._end is None:
+            self._on_destroy += (handler,)
+        elif self._end is not DialogEnd.LOCAL:
+            self.req._call(handler, self._end_request)
+        return handler
+
+    def when_ended(self) -> Deferred[DialogEnded]:
+        """Wait for the dialog to end, whoever ends it.
+
+        :returns: how it ended; it never fails.
+        """
+        ended = self.ended
+        if ended is not None:
+            return succeed(ended)
+        more = self._extended()
+        waiting: Deferred[DialogEnded] = Deferred(lambda it: _remove(more.end_waiting, it))
+        more.end_waiting.append(waiting)
+        return waiting
+
+    def on_ack(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each ACK; with None, at once, when the first came already."""
+        if self._acked:
+            self.req._call(handler, None)
+        return self._add("ACK", handler)
+
+    def when_acked(self) -> Deferred[Request | None]:
+        """Wait for the ACK of the 200 that established the call.
+
+        :returns: the ACK, or None when it came before anybody asked. Fails with :exc:`SipError`
+            when the dialog ends first, with :exc:`ConnectionLost` when the connection does.
+        """
+        if self._acked:
+            return succeed(None)
+        if self._end is not None:
+            return fail(self._why_over())
+        more = self._extended()
+        waiting: Deferred[Request | None] = Deferred(lambda it: _remove(more.ack_waiting, it))
+        more.ack_waiting.append(waiting)
+        return waiting
+
+    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+        """Call a handler, with (req, res), for each request of a method; it has to answer.
+
+        The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
+        are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
+        """
+        return self._add(method.upper(), handler)
+
+    def on_info(self, handler: AnyHandler) -> AnyHandler:
+        """Handle INFO requests: ``handler(req, res)``."""
+        return self._add("INFO", handler)
+
+    def on_message(self, handler: AnyHandler) -> AnyHandler:
+        """Handle MESSAGE requests: ``handler(req, res)``."""
+        return self._add("MESSAGE", handler)
+
+    def on_notify(self, handler: AnyHandler) -> AnyHandler:
+        """Handle NOTIFY requests: ``handler(req, res)``."""
+        return self._add("NOTIFY", handler)
+
+    def on_options(self, handler: AnyHandler) -> AnyHandler:
+        """Handle OPTIONS requests: ``handler(req, res)``."""
+        return self._add("OPTIONS", handler)
+
+    def on_prack(self, handler: AnyHandler) -> AnyHandler:
+        """Handle PRACK requests: ``handler(req, res)``."""
+        return self._add("PRACK", handler)
+
+    def on_publish(self, handler: AnyHandler) -> AnyHandler:
+        """Handle PUBLISH requests: ``handler(req, res)``."""
+        return self._add("PUBLISH", handler)
+
+    def on_refer(self, handler: AnyHandler) -> AnyHandler:
+        """Handle REFER requests: ``handler(req, res)``."""
+        return self._add("REFER", handler)
+
+    def on_subscribe(self, handler: AnyHandler) -> AnyHandler:
+        """Handle SUBSCRIBE requests that keep a subscription alive: ``handler(req, res)``."""
+        return self._add("SUBSCRIBE", handler)
+
+    def on_unsubscribe(self, handler: AnyHandler) -> AnyHandler:
+        """Learn that the peer ends a subscription, which is accepted already: ``handler(req)``.
+
+        A last NOTIFY is due (:meth:`destroy` sends it).
+        """
+        return self._add("unsubscribe", handler)
+
+    def on_update(self, handler: AnyHandler) -> AnyHandler:
+        """Handle UPDATE requests: ``handler(req, res)``."""
+        return self._add("UPDATE", handler)
+
+    def on_modify(self, handler: AnyHandler) -> AnyHandler:
+        """Handle re-INVITEs: ``handler(req, res)``."""
+        return self._add("INVITE", handler)
+
+    def on_refresh(self, handler: AnyHandler) -> AnyHandler:
+        """Learn of re-INVITEs that change nothing, which are accepted already: ``handler(req)``."""
+        return self._add("refresh", handler)
+
+    def on_hold(self, handler: AnyHandler) -> AnyHandler:
+        """Learn that the peer wants no media, which is accepted already: ``handler(req)``."""
+        return self._add("hold", handler)
+
+    def on_unhold(self, handler: AnyHandler) -> AnyHandler:
+        """Learn that the peer wants media again, which is accepted already: ``handler(req)``."""
+        return self._add("unhold", handler)
+
+    # What the application does
+
+    def destroy(
+        self, headers: HeadersLike = None, *, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse | None]:
+        """End the dialog: with a BYE, a subscription with a last NOTIFY (or SUBSCRIBE).
+
+        The dialog is over with the response, whichever it is.
+
+        :param headers: further headers of that request.
+        :returns: the response; None when the dialog was over before. Fails with
+            :exc:`ConnectionLost`, or with :exc:`CommandRefused` when the server refuses the
+            request, after which the dialog is still up.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        if self._end is not None or not self.connected:
+            # Being ended is as good as ended, but the caller may want to know when.
+            over: Deferred[ReceivedResponse | None] = Deferred()
+            self.when_ended().addCallback(lambda _: over.callback(None))
+            return over
+        method, extra = "BYE", headers
+        if self.dialog_type == "SUBSCRIBE":
+            given = sip.Headers(headers)
+            if not given.has("Event") and self.subscribe_event is not None:
+                given.add("Event", self.subscribe_event)
+            if self.type == "uas":
+                method = "NOTIFY"
+                if not given.has("Subscription-State"):
+                    given.add("Subscription-State", "terminated")
+            else:
+                method = "SUBSCRIBE"
+                given.set("Expires", "0")
+            extra = given.items()
+        return self._send_last(method, extra, body, True)
+
+    def request(
+        self, method: str, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a request in the dialog.
+
+        A BYE ends the dialog, as :meth:`destroy` does; an INVITE waits for its turn, and its 200
+        is acknowledged.
+
+        :returns: the final response; a refusal is a result too. Fails with :exc:`SipError` 481 when
+            the dialog is over, with :exc:`CommandRefused` when the server does not send the
+            request, with :exc:`ConnectionLost`.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        method = method.upper()
+        if method in ("ACK", "CANCEL"):
+            raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
+        if not self.connected:
+            return fail(self._why_over())
+        if method == "INVITE":
+            return self._modify(_Modification(body, headers))
+        if method == "BYE":
+            return self._send_last(method, headers, body, False)
+        request = DialogRequest(self._state, self.id, method)
+        if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
+            state = sip.Headers(headers).get("Subscription-State") or ""
+            if state.lstrip().lower().startswith("terminated"):
+                request.over = self._destroyed
+        return self._send(request, headers, body).deferred
+
+    def info(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an INFO; see :meth:`request`."""
+        return self.request("INFO", headers=headers, body=body)
+
+    def invite(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a re-INVITE and acknowledge its 200; see :meth:`request` and :meth:`modify`."""
+        return self.request("INVITE", headers=headers, body=body)
+
+    def message(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a MESSAGE; see :meth:`request`."""
+        return self.request("MESSAGE", headers=headers, body=body)
+
+    def notify(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a NOTIFY; see :meth:`request`."""
+        return self.request("NOTIFY", headers=headers, body=body)
+
+    def options(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an OPTIONS; see :meth:`request`."""
+        return self.request("OPTIONS", headers=headers, body=body)
+
+    def prack(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a PRACK; see :meth:`request`."""
+        return self.request("PRACK", headers=headers, body=body)
+
+    def publish(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a PUBLISH; see :meth:`request`."""
+        return self.request("PUBLISH", headers=headers, body=body)
+
+    def refer(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a REFER; see :meth:`request`."""
+        return self.request("REFER", headers=headers, body=body)
+
+    def register(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a REGISTER; see :meth:`request`."""
+        return self.request("REGISTER", headers=headers, body=body)
+
+    def subscribe(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a SUBSCRIBE; see :meth:`request`."""
+        return self.request("SUBSCRIBE", headers=headers, body=body)
+
+    def update(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an UPDATE; see :meth:`request`."""
+        return self.request("UPDATE", headers=headers, body=body)
+
+    def bye(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a BYE; :meth:`destroy` does the same, and more kindly."""
+        return self.request("BYE", headers=headers, body=body)
+
+    def modify(self, sdp: bytes | str, *, headers: HeadersLike = None) -> Deferred[bytes]:
+        """Change the session with a re-INVITE, and acknowledge its 200.
+
+        Only one re-INVITE is on its way at a time; others wait. When the peer answers 491, because
+        it sent one at the same time, it is repeated after the time that RFC 3261 section 14.1
+        names. A refusal changes nothing: the dialog goes on as it was.
+
+        :param sdp: a session description, or ``hold`` or ``unhold``: our last one, all media
+            inactive, and back.
+        :param headers: further headers.
+        :returns: the peer's session description. Fails with :exc:`SipError` when the peer refuses
+            or the dialog is over, with :exc:`LocalProtocolError` for ``unhold`` of a session that
+            is not on hold, with :exc:`CommandRefused` and :exc:`ConnectionLost`.
+        :raises LocalProtocolError: for headers that cannot be sent.
+        """
+        if not self.connected:
+            return fail(self._why_over())
+        modification = _Modification(sdp, headers)
+        answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
+
+        def judge(response: ReceivedResponse) -> None:
+            if response.status < 300:
+                answered.callback(response.body)
+            else:
+                answered.errback(SipError(response.status, response.reason, response))
+
+        def failed(failure: Failure) -> None:
+            if not answered.called:
+                answered.errback(failure)
+
+        self._modify(modification).addCallback(judge).addErrback(failed)
+        return answered
+
+    # Inside: sending
+
+    def _extended(self) -> _More:
+        if self._more is None:
+            self._more = _More()
+        return self._more
+
+    def _add(self, event: str, handler: AnyHandler) -> AnyHandler:
+        handlers = self._extended().handlers
+        handlers[event] = (*handlers.get(event, ()), handler)
+        return handler
+
+    def _handlers(self, event: str) -> tuple[Callable[..., Any], ...]:
+        return () if self._more is None else self._more.handlers.get(event, ())
+
+    def _send_last(
+        self, method: str, headers: HeadersLike, body: bytes | str, or_none: bool
+    ) -> Deferred[Any]:
+        """Send the request that ends the dialog."""
+        request = DialogRequest(self._state, self.id, method, or_none)
+        request.over = self._destroyed
+        request.send(headers, body)
+        self.connected = False
+        return request.deferred
+
+    def _send(
+        self, request: DialogRequest, headers: HeadersLike, body: bytes | str
+    ) -> DialogRequest:
+        request.send(headers, body)
+        requests = self._extended().requests
+        requests.add(request)
+        over = request.over
+
+        def forget(result: ReceivedResponse | Exception) -> None:
+            requests.discard(request)
+            if over is not None:
+                over(result)
+
+        request.over = forget
+        return request
+
+    def _destroyed(self, result: ReceivedResponse | Exception) -> None:
+        """The request that was to end the dialog is over."""
+        if isinstance(result, CommandRefused):
+            self.connected = self._end is None
+        elif not isinstance(result, ConnectionLost):
+            self._over(DialogEnd.LOCAL)
+
+    def _why_over(self) -> Exception:
+        """Make the failure of what came too late."""
+        if self._end is DialogEnd.LINK_LOST:
+            return ConnectionLost("the connection that the dialog lived on is gone")
+        return SipError(481, "Call/Transaction Does Not Exist")
+
+    def _modify(self, modification: _Modification) -> Deferred[ReceivedResponse]:
+        more = self._extended()
+        more.modifications.append(modification)
+        if len(more.modifications) == 1:
+            self._reinvite()
+        return modification.deferred
+
+    def _reinvite(self) -> None:
+        """Send the re-INVITE whose turn it is."""
+        more = self._extended()
+        more.back_off = None
+        modifications = more.modifications
+        while modifications and modifications[0].deferred.called:
+            modifications.popleft()  # cancelled while it waited
+        if not modifications:
+            return
+        modification = modifications[0]
+        try:
+            sdp = modification.prepare(self)
+            headers = sip.Headers(modification.headers)
+            contact = self.local.contact
+            if contact and not headers.has("Contact"):
+                headers.add("Contact", contact)
+            request = DialogRequest(self._state, self.id, "INVITE")
+            request.over = lambda result: self._reinvited(modification, sdp, result)
+            self._send(request, headers.items(), sdp)
+            more.invite = request
+        except LocalProtocolError as error:
+            self._finish_modification(modification, error)
+
+    def _reinvited(
+        self, modification: _Modification, sdp: bytes, result: ReceivedResponse | Exception
+    ) -> None:
+        """The final response to our re-INVITE came, or never will."""
+        more = self._extended()
+        more.invite = None
+        if isinstance(result, Exception) or self._end is not None:
+            self._finish_modification(modification, result)
+            return
+        status = result.status
+        if status == 408 and result.source == "application":
+            # The server may have dropped a 200 behind a provisional response (see outgoing).
+            send_ack(self._state, self.id)
+        if status == 491 and modification.glares < _MAX_GLARES:
+            modification.glares += 1
+            more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
+            return
+        if status < 300:
+            send_ack(self._state, self.id)
+            if sdp:
+                modification.succeeded(self, sdp)
+            if result.body:
+                more.remote_sdp = result.body
+        self._finish_modification(modification, result)
+
+    def _glare_delay(self) -> float:
+        """Choose the pause after a 491, in steps of 10 ms (RFC 3261 section 14.1)."""
+        # Whoever made the Call-ID waits longer.
+        low, high = (210, 400) if self.type == "uac" else (0, 200)
+        return random.randint(low, high) / 100
+
+    def _finish_modification(
+        self, modification: _Modification, result: ReceivedResponse | Exception
+    ) -> None:
+        more = self._extended()
+        if more.modifications and more.modifications[0] is modification:
+            more.modifications.popleft()
+        deferred = modification.deferred
+        if not deferred.called:
+            if isinstance(result, Exception):
+                deferred.errback(result)
+            else:
+                deferred.callback(result)
+        if more.modifications and more.invite is None and more.back_off is None:
+            self._reinvite()
+
+    # Inside: what comes in
+
+    def _message(self, is_local: bool) -> sip.Message:
+        """Give the message that tells about a side: the peer's request, or our response."""
+        if is_local:
+            return sip.Response.from_bytes(self._sent)
+        return self.req
+
+    def _delivered(self, state: LinkState, tokens: Sequence[str], raw: bytes) -> None:
+        """Take a request of the peer."""
+        if raw.startswith(b"ACK "):
+            if self._more is None and self._acked is False and raw.endswith(b"\r\n\r\n"):
+                self._acked = True
+            else:
+                self._ack_came(make_request(state, tokens, raw))
+            return
+        req = make_request(state, tokens, raw)
+        if tokens[2] == "application":
+            req._final = 200  # it must not be answered
+            if req.method == "BYE":
+                self._over(DialogEnd.SERVER, req, _reason_text(req))
+            return
+        state.link.uses += 1
+        if self._more is not None and self._more.queue is not None and req.method != "BYE":
+            self._more.queue.append(req)
+            return
+        self._handle(req)
+
+    def _handle(self, req: Request) -> None:
+        method = req.method
+        if method == "BYE":
+            answer_ok(req)
+            self._over(DialogEnd.REMOTE, req)
+        elif method in ("INVITE", "UPDATE"):
+            self._session_request(req, method)
+        elif method == "SUBSCRIBE":
+            self._subscribe_came(req)
+        else:
+            handlers = self._handlers(method)
+            if handlers:
+                self._run(handlers, req)
+            elif method in _ANSWERED_OK:
+                answer_ok(req)
+            else:
+                req.res.send(501)
+            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
+                state = req.get("Subscription-State") or ""
+                if state.lower().startswith("terminated"):
+                    self._over(DialogEnd.REMOTE, req)
+
+    def _run(self, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
+        """Run handlers that have to answer a request; when one fails, 500 is the answer."""
+        res = req.res
+        state = self._state
+        for handler in handlers:
+
+            def done(failure: Failure | None) -> None:
+                if failure is not None:
+                    state.srf.failed(req, res, failure)
+
+            try:
+                result = handler(req, res)
+            except Exception:
+                done(Failure())
+            else:
+                if result is not None:
+                    settle(result, done)
+
+    def _tell(self, event: str, req: Request) -> None:
+        for handler in self._handlers(event):
+            req._call(handler, req)
+
+    def _ack_came(self, ack: Request) -> None:
+        """Note the ACK, and the answer in it if the offer was ours."""
+        first = not self._acked
+        self._acked = True
+        body = ack.body
+        ack._final = 200  # it must not be answered
+        if body:
+            self._extended().remote_sdp = body
+        more = self._more
+        if more is None:
+            return
+        if first:
+            waiting, more.ack_waiting = more.ack_waiting, []
+            for waiter in waiting:
+                waiter.callback(ack)
+        self._tell("ACK", ack)
+
+    def _subscribe_came(self, req: Request) -> None:
+        """Keep a subscription alive, or end it."""
+        if (req.get("Expires") or "").strip() == "0":
+            req.res.send(202)
+            self._tell("unsubscribe", req)
+            return
+        handlers = self._handlers("SUBSCRIBE")
+        if handlers:
+            self._run(handlers, req)
+        else:
+            req.res.send(489)
+
+    def _session_request(self, req: Request, method: str) -> None:
+        """Answer a re-INVITE or UPDATE."""
+        more = self._extended()
+        res = req.res
+        if method == "INVITE":
+            if more.invite is not None:
+                res.send(491)
+                return
+            pending = more.incoming_invite
+            if pending is not None and not pending.res.finished:
+                res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
+                return
+            more.incoming_invite = req
+        handlers = self._handlers(method)
+        if method == "UPDATE" and handlers:
+            req._extended().on_final = self._session_answered
+            self._run(handlers, req)
+            return
+        offer = req.body
+        event = ""
+        if offer:
+            old = self.remote.sdp
+            was_held = self.is_on_hold
+            held = media.is_hold(offer)
+            if media.is_refresh(old, offer):
+                event = "refresh"
+            elif held and not was_held:
+                event = "hold"
+            elif was_held and not held:
+                event = "unhold"
+            more.remote_sdp = offer
+            self.is_on_hold = held
+        if handlers and not self._handlers(event):
+            req._extended().on_final = self._session_answered
+            self._run(handlers, req)
+            return
+        own = more.own_sdp
+        if own is None:
+            more.own_sdp = own = self.local.sdp
+        headers = {}
+        if offer and own:
+            body = media.answer_offer(own, offer)
+            more.local_sdp = body
+        else:
+            body = own if method == "INVITE" else b""
+        if body:
+            headers["Content-Type"] = "application/sdp"
+        contact = self.local.contact
+        if contact:
+            headers["Contact"] = contact
+        res.send(200, headers=headers, body=body)
+        if event:
+            self._tell(event, req)
+
+    def _session_answered(self, status: int, body: bytes | str | None) -> None:
+        """The application answered a re-INVITE or UPDATE by itself."""
+        if status < 300 and body:
+            more = self._extended()
+            sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+            more.local_sdp = more.own_sdp = sdp
+
+    # Inside: queueing, for those who couple dialogs
+
+    def hold_requests(self) -> None:
+        """Let requests of the peer wait, until :meth:`release_requests`; a BYE does not."""
+        more = self._extended()
+        if more.queue is None:
+            more.queue = []
+
+    def release_requests(self) -> None:
+        """Handle the requests that wait, and wait no longer."""
+        more = self._more
+        if more is not None and more.queue is not None:
+            queue, more.queue = more.queue, None
+            for req in queue:
+                self._handle(req)
+
+    # Inside: the end
+
+    def _over(self, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
+        """The dialog is over."""
+        if self._end is not None:
+            return
+        self._end = end
+        self._end_request = req
+        self.connected = False
+        state = self._state
+        if state.dialogs.get(self.id) is self:
+            del state.dialogs[self.id]
+        handlers, self._on_destroy = self._on_destroy, ()
+        if text:
+            self._extended().end_text = text
+        if self._more is not None:
+            self._give_up(self._more, end)
+        if end is not DialogEnd.LOCAL:
+            teller = self.req if req is None else req
+            for handler in handlers:
+                teller._call(handler, req)
+        more = self._more
+        if more is not None:
+            more.handlers = {}
+            waiting, more.end_waiting = more.end_waiting, []
+            ended = self.ended
+            for waiter in waiting:
+                waiter.callback(ended)  # type: ignore[arg-type]
+        state.release()
+
+    def _give_up(self, more: _More, end: DialogEnd) -> None:
+        """Nothing in the dialog gets an answer any more."""
+        if more.back_off is not None and more.back_off.active():
+            more.back_off.cancel()
+        more.back_off = None
+        queue, more.queue = more.queue, None
+        for req in queue or ():
+            req._final = 481
+            self._state.release()
+        if more.invite is not None:
+            more.invite.terminate()
+        for request in list(more.requests):
+            request.give_up_later()
+        waiting, more.ack_waiting = more.ack_waiting, []
+        for waiter in waiting:
+            waiter.errback(self._why_over())
+        while more.modifications:
+            self._finish_modification(more.modifications[0], self._why_over())
+
+    def _link_lost(self, reason: ConnectionLost) -> None:
+        """The connection is gone, and the dialog with it as far as we can tell."""
+        self._over(DialogEnd.LINK_LOST, None, str(reason))
+
+
+class _Modification:
+    """A re-INVITE of ours that was not sent, or not answered, yet."""
+
+    __slots__ = ("deferred", "glares", "headers", "sdp")
+
+    def __init__(self, sdp: bytes | str, headers: HeadersLike) -> None:
+        self.sdp = sdp
+        self.headers = sip.Headers(headers).items()
+        self.deferred: Deferred[ReceivedResponse] = Deferred()
+        self.glares = 0
+
+    def prepare(self, dialog: Dialog) -> bytes:
+        """Make the offer.
+
+        :raises LocalProtocolError: when there is nothing to be resumed.
+        """
+        sdp = self.sdp
+        if sdp == "hold":
+            return media.change_direction(dialog.local.sdp, "inactive")
+        if sdp == "unhold":
+            if not dialog.is_on_hold:
+                raise LocalProtocolError("the session is not on hold")
+            return media.change_direction(dialog.local.sdp, "sendrecv")
+        return sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+
+    def succeeded(self, dialog: Dialog, offered: bytes) -> None:
+        """Note what was agreed on."""
+        more = dialog._extended()
+        more.local_sdp = more.own_sdp = offered
+        if self.sdp in ("hold", "unhold"):
+            dialog.is_on_hold = self.sdp == "hold"
+
+
+def _remove(waiting: list[Any], deferred: Any) -> None:
+    if deferred in waiting:
+        waiting.remove(deferred)
+
+
+def _reason_text(req: Request) -> str:
+    reason = req.get("Reason") or ""
+    _, found, rest = reason.partition('text="')
+    return rest.partition('"')[0] if found else reason

@@ -1,0 +1,641 @@
+"""A request from the network, and the ways to answer it.
+
+:class:`Request` is a :class:`drachtwist.sip.Request` that knows how it came: addresses, ids, the
+connection. :class:`Response` is the answer to it. What is known about the exchange (was a final
+response sent, has the caller given up) is kept with the request, so that the two need not hold on
+to each other once it is over.
+
+Every response is confirmed by the server, with the message as it was sent, or refused. The refusal
+"unknown transaction" means that the caller has gone: he cancelled, or his connection broke.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.links import LinkState, Pending, Server, fail_later
+from drachtwist.app.running import settle
+from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.message import METHODS, encode_response
+from drachtwist.wire.commands import Answer
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+    from drachtwist.net.protocol import DrachtioProtocol
+
+__all__ = ["ReceivedResponse", "Request", "Response"]
+
+_log = Logger(namespace="drachtwist.app.exchange")
+
+UNKNOWN_TRANSACTION = "unknown transaction"
+"""Part of the refusal that means: the caller has gone."""
+
+_METHODS = {method.encode("ascii"): method for method in METHODS}
+
+
+class _More:
+    """What only few requests need."""
+
+    __slots__ = (
+        "cancel",
+        "early_id",
+        "locals",
+        "on_cancel",
+        "on_final",
+        "on_update",
+        "queue",
+        "shares_transaction",
+        "unpracked",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.locals: dict[str, Any] | None = None
+        self.cancel: Request | None = None
+        self.on_cancel: list[Callable[[Request | None], Any]] = []
+        self.waiting: list[Deferred[Request | None]] = []
+        self.on_update: Callable[[Request, Response], Any] | None = None
+        # Told of the final response: status and body.
+        self.on_final: Callable[[int, bytes | str | None], None] | None = None
+        # Reliable provisional responses.
+        self.early_id = ""
+        self.unpracked: Callable[[Request], Any] | bool = False
+        self.queue: list[Callable[[], None]] = []
+        # An UPDATE in an early dialog comes with the transaction id of the INVITE.
+        self.shares_transaction = False
+
+
+class _Received:
+    """How a message came."""
+
+    __slots__ = ()
+
+    _state: LinkState
+    # The tokens of the leading line, or that line while nobody looks.
+    _tokens: Sequence[str]
+
+    def _token(self, index: int) -> str:
+        tokens = self._tokens
+        if type(tokens) is str:
+            tokens = tokens.split("|")
+        return tokens[index] if index < len(tokens) else ""
+
+    @property
+    def link(self) -> DrachtioProtocol:
+        """The connection that the message came over."""
+        return self._state.link
+
+    @property
+    def srf(self) -> Srf:
+        """The application that the message came to."""
+        return self._state.srf
+
+    @property
+    def server(self) -> Server:
+        """The server that the message came from."""
+        return self._state.server
+
+    @property
+    def source(self) -> str:
+        """``network``, or ``application`` for requests that the server made by itself."""
+        return self._token(2)
+
+    @property
+    def protocol(self) -> str:
+        """``udp``, ``tcp`` (also for WebSockets), ``tls``, or empty (for an ACK)."""
+        return self._token(4)
+
+    @property
+    def source_address(self) -> str:
+        """The address of the sender; empty for responses that the server made up."""
+        return self._token(5)
+
+    @property
+    def source_port(self) -> int:
+        """The port of the sender; 5060 when the server did not say."""
+        text = self._token(6)
+        return int(text) if text.isascii() and text.isdigit() else 5060
+
+    @property
+    def stack_time(self) -> str:
+        """When the server got the message: ``HH:MM:SS.uuuuuu``, UTC."""
+        return self._token(7)
+
+    @property
+    def stack_txn_id(self) -> str:
+        """The server's name of the transaction."""
+        return self._token(8)
+
+    @property
+    def stack_dialog_id(self) -> str:
+        """The server's name of the dialog; empty outside of dialogs."""
+        return self._token(9)
+
+    @property
+    def received_on(self) -> str:
+        """``host:port`` where a new request arrived, otherwise empty."""
+        host = self._token(10)
+        return f"{host}:{self._token(11)}" if host else ""
+
+    @property
+    def session_token(self) -> str:
+        """The session token of older servers; empty with the current ones."""
+        return self._token(12)
+
+
+class Request(_Received, sip.Request):
+    """A request from the network."""
+
+    __slots__ = ("_final", "_more", "_res", "_state", "_tokens", "canceled")
+
+    # The final response that was sent or that somebody else sent; 0 while there is none.
+    _final: int
+    _more: _More | None
+    # Only while there is no final response: the two would keep each other alive otherwise.
+    _res: Response | None
+
+    canceled: bool
+    """Whether the caller has given up."""
+
+    @property
+    def res(self) -> Response:
+        """The way to answer this request."""
+        res = self._res
+        if res is None:
+            res = _make_response(self)
+            if self._final:
+                res._status = self._final
+            else:
+                self._res = res
+        return res
+
+    @property
+    def locals(self) -> dict[str, Any]:
+        """What the handlers of this request want to tell each other."""
+        more = self._extended()
+        if more.locals is None:
+            more.locals = {}
+        return more.locals
+
+    def _extended(self) -> _More:
+        if self._more is None:
+            self._more = _More()
+        return self._more
+
+    def on_cancel(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler when the caller gives up before the INVITE was answered.
+
+        It gets the CANCEL (or the BYE, in an early dialog), or None when the server only said that
+        the transaction is gone. One that is added too late is called at once.
+        """
+        if self.canceled:
+            self._call(handler, self._more.cancel if self._more else None)
+        else:
+            self._extended().on_cancel.append(handler)
+        return handler
+
+    def when_cancelled(self) -> Deferred[Request | None]:
+        """Wait for the caller to give up.
+
+        :returns: the CANCEL; None when the request was answered instead. Fails with
+            :exc:`ConnectionLost` when the connection goes away.
+        """
+        if self.canceled:
+            return succeed(self._more.cancel if self._more else None)
+        if self._final:
+            return succeed(None)
+        if self._state.link.closed:
+            return fail(ConnectionLost("the connection of the request is gone"))
+        waiting: Deferred[Request | None] = Deferred(self._forget)
+        self._extended().waiting.append(waiting)
+        return waiting
+
+    def _forget(self, waiting: Deferred[Request | None]) -> None:
+        if self._more is not None and waiting in self._more.waiting:
+            self._more.waiting.remove(waiting)
+
+    def on_update(self, handler: AnyHandler) -> AnyHandler:
+        """Handle UPDATE requests that come before this INVITE is answered.
+
+        The handler takes (req, res). Without one they are answered ``500`` with Retry-After, as
+        RFC 3311 section 5.2 wants for an UPDATE that comes too early.
+        """
+        self._extended().on_update = handler
+        return handler
+
+    # Inside
+
+    def _call(self, handler: Callable[..., Any], *args: Any) -> None:
+        """Run a handler whose failure can only be logged."""
+
+        def done(failure: Failure | None) -> None:
+            if failure is not None:
+                _log.failure(
+                    "a handler of {method} failed, Call-ID {call_id}",
+                    failure,
+                    method=self.method,
+                    call_id=self.get("Call-ID"),
+                )
+
+        try:
+            result = handler(*args)
+        except Exception:
+            done(Failure())
+        else:
+            if result is not None:
+                settle(result, done)
+
+    def _invite(self) -> Request:
+        return self
+
+    def _cancelled(self, cancel: Request | None) -> None:
+        """The caller gave up."""
+        if self.canceled:
+            return
+        self.canceled = True
+        state = self._state
+        state.invites.pop(self._token(8), None)
+        if not self._final:
+            self._final = 487
+            self._res = None
+            state.release()
+        more = self._more
+        if more is None:
+            if cancel is not None:
+                self._extended().cancel = cancel
+            return
+        more.cancel = cancel
+        self._drop_early()
+        handlers, more.on_cancel = more.on_cancel, []
+        for handler in handlers:
+            self._call(handler, cancel)
+        self._tell(cancel)
+
+    def _answered_finally(self) -> None:
+        """A final response is on its way, and confirmed."""
+        state = self._state
+        more = self._more
+        if more is None:
+            state.invites.pop(self._token(8), None)
+        elif not more.shares_transaction:
+            state.invites.pop(self._token(8), None)
+            self._drop_early()
+            more.on_cancel = []
+            self._tell(None)
+        state.release()
+
+    def _tell(self, result: Request | None) -> None:
+        more = self._more
+        if more is not None and more.waiting:
+            waiting, more.waiting = more.waiting, []
+            for waiter in waiting:
+                waiter.callback(result)
+
+    def _drop_early(self) -> None:
+        more = self._more
+        if more is not None:
+            if more.early_id:
+                self._state.early.pop(more.early_id, None)
+                more.early_id = ""
+            self._flush_queue()
+
+    def _flush_queue(self) -> None:
+        """Send what waited for a PRACK."""
+        more = self._more
+        if more is not None:
+            more.unpracked = False
+            queue, more.queue = more.queue, []
+            for send in queue:
+                send()
+
+    def _link_lost(self, reason: ConnectionLost) -> None:
+        """The connection is gone, and with it every way to answer."""
+        more = self._more
+        if more is not None:
+            more.on_cancel = []
+            waiting, more.waiting = more.waiting, []
+            for waiter in waiting:
+                waiter.errback(Failure(reason))
+            self._flush_queue()
+
+    def _compact(self) -> None:
+        """Keep less while nobody looks; for requests that are kept as long as a dialog lasts."""
+        tokens = self._tokens
+        if type(tokens) is not str:
+            self._tokens = "|".join(tokens)
+        self._headers = None if not self._is_changed() else self._headers
+
+    def _is_changed(self) -> bool:
+        return self._headers is not None and self._headers._changed
+
+
+def make_request(state: LinkState, tokens: Sequence[str], raw: bytes) -> Request:
+    """Wrap a request as the server delivered it; nothing of it is parsed."""
+    self = Request.__new__(Request)
+    self._raw = raw
+    self._headers = self._body = self._uri = self._version = None
+    self._method = _METHODS.get(raw[: raw.find(b" ")])
+    self._changed_line = False
+    self._state = state
+    self._tokens = tokens
+    self._final = 0
+    self._more = self._res = None
+    self.canceled = False
+    return self
+
+
+class ReceivedResponse(_Received, sip.Response):
+    """A response from the network to a request of ours."""
+
+    __slots__ = ("_state", "_tokens")
+
+
+def make_received_response(state: LinkState, tokens: Sequence[str], raw: bytes) -> ReceivedResponse:
+    """Wrap a response as the server delivered it."""
+    self = ReceivedResponse.from_bytes(raw)
+    self._state = state
+    self._tokens = tokens
+    return self
+
+
+def made_up_response(state: LinkState, status: int, reason: str) -> ReceivedResponse:
+    """Make a response in place of one that will not come, as servers do for silent peers."""
+    raw = encode_response(status, reason)
+    return make_received_response(
+        state, ["", "sip", "application", "0", "", "", "0", "", "", ""], raw
+    )
+
+
+class Response(sip.Response):
+    """The way to answer a request.
+
+    Headers and a body that are set on it go out with every response that is sent; those given to
+    :meth:`send` only with that one, and in place of those.
+    """
+
+    __slots__ = ("req",)
+
+    req: Request
+    """The request to be answered."""
+
+    @property  # type: ignore[misc]
+    def status(self) -> int:
+        """The status that was sent last; 0 before anything was."""
+        return self._status or 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can be sent: a final response was, or the caller has gone."""
+        return self.req._final != 0
+
+    @property
+    def final_response_sent(self) -> bool:
+        """Whether nothing more can be sent, as :attr:`finished`."""
+        return self.req._final != 0
+
+    @property
+    def headers_sent(self) -> bool:
+        """Whether nothing more can be sent, as :attr:`finished`."""
+        return self.req._final != 0
+
+    @property
+    def link(self) -> DrachtioProtocol:
+        """The connection that the request came over."""
+        return self.req._state.link
+
+    @property
+    def srf(self) -> Srf:
+        """The application that the request came to."""
+        return self.req._state.srf
+
+    @property
+    def locals(self) -> dict[str, Any]:
+        """What the handlers of this request want to tell each other, as ``req.locals``."""
+        return self.req.locals
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status or 'to be sent'} to {self.req!r}>"
+
+    def send(
+        self,
+        status: int,
+        reason: str | None = None,
+        headers: HeadersLike = None,
+        body: bytes | str | None = None,
+        *,
+        on_prack: Callable[[Request], Any] | None = None,
+    ) -> Deferred[sip.Response]:
+        """Send a response.
+
+        The server supplies Via, From, To, Call-ID, CSeq and Contact, and Content-Type for SDP.
+        A provisional response with ``Require: 100rel`` is reliable; while its PRACK has not come,
+        further responses wait (a real server garbles or does not survive them).
+
+        :param status: 100 to 699.
+        :param reason: the phrase, the usual one if None.
+        :param headers: further headers.
+        :param body: text is sent as UTF-8.
+        :param on_prack: called with the PRACK of a reliable provisional response.
+        :returns: the response as it was sent. Fails with :exc:`SipError` 487 when the caller has
+            cancelled, with :exc:`CommandRefused` when the server refuses, with
+            :exc:`ConnectionLost`, and with :exc:`LocalProtocolError` after a final response. A
+            failure that nobody listens to is logged.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        req = self.req
+        if status < 200 and not (headers is None or isinstance(headers, (Mapping, list))):
+            headers = list(headers)  # it is looked at twice
+        message = self._encode(status, reason, headers, body)
+        sending = Sending(self, status)
+        more = req._more
+        if req._final:
+            sending.fail_later(_not_sent(req))
+        elif more is not None and more.unpracked and status > 100:
+            more.queue.append(lambda: self._send_queued(message, sending))
+            return sending.deferred
+        else:
+            sent = self._transmit(message, sending)
+            if more is not None and more.on_final is not None and status >= 200 and sent:
+                more.on_final(status, body)
+            if status < 200 and _is_reliable(status, self, headers):
+                req._extended().unpracked = on_prack or True
+        return sending.deferred
+
+    def _encode(
+        self,
+        status: int,
+        reason: str | None,
+        headers: HeadersLike,
+        body: bytes | str | None,
+    ) -> bytes:
+        if body is None:
+            body = self._body
+            if body is None:
+                body = b""
+        more = self.req._more
+        if self._headers is not None or (more is not None and more.shares_transaction):
+            headers = self._all_headers(headers, bool(body))
+        return encode_response(status, reason, headers, body)
+
+    def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
+        """Join the headers that were set with those given."""
+        given = sip.Headers(headers)
+        joined = sip.Headers()
+        if self._headers is not None:
+            for name, value in self._headers.items():
+                if not given.has(name):
+                    joined.add(name, value)
+        for name, value in given.items():
+            joined.add(name, value)
+        if self.req._more is not None and self.req._more.shares_transaction:
+            # The server tells by this line that it is not the INVITE that is answered.
+            if not joined.has("CSeq"):
+                joined.add("CSeq", self.req.get("CSeq"))
+            if has_body and not joined.has("Content-Type"):
+                joined.add("Content-Type", "application/sdp")
+        return joined.items()
+
+    def _transmit(self, message: bytes, sending: Any) -> bool:
+        """Hand a response to the server.
+
+        :returns: whether the connection is still there.
+        """
+        req = self.req
+        status: int = sending.status
+        try:
+            req._state.link.send_message(req._token(8), "", message, sending)
+        except ConnectionLost as error:
+            sending.fail_later(error)
+            return False
+        self._status = status
+        if status >= 200:
+            req._final = status
+            req._res = None
+        return True
+
+    def _send_queued(self, message: bytes, sending: Sending) -> None:
+        if self.req._final:
+            sending.fail_later(_not_sent(self.req))
+        else:
+            self._transmit(message, sending)
+
+
+def _make_response(req: Request) -> Response:
+    self = Response.__new__(Response)
+    self._raw = b""
+    self._headers = self._body = self._status = self._reason = None
+    self._version = "2.0"
+    self._changed_line = False
+    self.req = req
+    return self
+
+
+def _not_sent(req: Request) -> Exception:
+    if req.canceled:
+        return SipError(487, "Request Terminated")
+    return LocalProtocolError("the request has its final response already")
+
+
+def _is_reliable(status: int, res: Response, headers: HeadersLike) -> bool:
+    if status == 100 or (headers is None and res._headers is None):
+        return False
+    joined = sip.Headers(res._all_headers(headers, False))
+    return any("100rel" in value for value in joined.get_all("Require"))
+
+
+class Sending(Pending[sip.Response]):
+    """A response that the server has not confirmed yet."""
+
+    __slots__ = ("res", "status")
+
+    def __init__(self, res: Response, status: int) -> None:
+        self.res = res
+        self.status = status
+        self.deferred = Deferred()
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the response, or refused to."""
+        req = self.res.req
+        if answer.tokens[3] == "OK":
+            if self.status >= 200:
+                req._answered_finally()
+            elif req._more is not None and req._more.unpracked and not req._more.early_id:
+                req._more.early_id = answer.dialog_id
+                req._state.early[answer.dialog_id] = req
+            if self.heard():
+                self.deferred.callback(sip.Response.from_bytes(answer.raw))
+            return
+        text = answer.text
+        if UNKNOWN_TRANSACTION in text:
+            req._cancelled(None)
+        if self.status >= 200:
+            req._answered_finally()
+        error = SipError(487, "Request Terminated") if req.canceled else CommandRefused(text)
+        if self.heard():
+            self.deferred.errback(Failure(error))
+        else:
+            self.unheard(CommandRefused(text))
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away before the server said anything."""
+        if self.heard():
+            self.deferred.errback(Failure(reason))
+        else:
+            self.unheard(reason)
+
+    def fail_later(self, error: Exception) -> None:
+        """Fail in a moment: nothing was sent."""
+        fail_later(self.res.req._state, self, error, self.unheard)
+
+    def unheard(self, error: Exception) -> None:
+        """Log a failure that nobody listens to."""
+        # A caller that has gone, and a server that has, are routine; anything else is a fault.
+        routine = isinstance(error, (ConnectionLost, SipError)) or (
+            isinstance(error, CommandRefused) and UNKNOWN_TRANSACTION in error.text
+        )
+        req = self.res.req
+        _log.emit(
+            LogLevel.info if routine else LogLevel.warn,
+            "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
+            status=self.status,
+            method=req.method,
+            error=error,
+            call_id=req.get("Call-ID"),
+        )
+
+
+class Automatic:
+    """A response that the framework sent by itself; nobody waits for it."""
+
+    __slots__ = ("_req",)
+
+    def __init__(self, req: Request) -> None:
+        self._req = req
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the response, or refused to, which makes no difference."""
+        self._req._state.release()
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away, which the request knows otherwise."""
+
+
+OK = encode_response(200)
+"""The answer to a BYE."""
+
+
+def answer_ok(req: Request) -> None:
+    """Answer a request in a dialog with a plain 200, without further ado."""
+    req._final = 200
+    try:
+        req._state.link.send_message(req._tokens[8], "", OK, Automatic(req))
+    except ConnectionLost:
+        pass

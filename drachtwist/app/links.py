@@ -1,0 +1,197 @@
+"""What the application layer knows about each connection: its dialogs and open transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from drachtwist.errors import ConnectionLost
+
+if TYPE_CHECKING:
+    from drachtwist.app.dialog import Dialog
+    from drachtwist.app.exchange import Request
+    from drachtwist.app.srf import Srf
+    from drachtwist.net.protocol import DrachtioProtocol
+
+__all__ = ["LinkState", "Pending", "Server"]
+
+try:
+    from sys import getrefcount
+except ImportError:  # pragma: no cover - not every Python counts references
+
+    def getrefcount(object: Any, /) -> int:
+        return 1 << 30
+
+
+_T = TypeVar("_T")
+
+# Responses that came before the answer that names their transaction: a server hardly ever does
+# that, and the answer then follows at once.
+_MAX_STRAYS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server at the other end of a connection."""
+
+    address: str
+    """Its address on this connection."""
+    host_ports: tuple[str, ...]
+    """``proto/host:port`` of each of its SIP transports, as seen from outside."""
+    local_host_ports: tuple[str, ...]
+    """The addresses that its SIP transports are bound to."""
+    version: str
+    """Its version, ``v0.9.10`` or the like."""
+
+
+class PendingInvite(Protocol):
+    """An INVITE from the network that has no confirmed final response yet."""
+
+    def _invite(self) -> Request: ...
+
+    def _cancelled(self, cancel: Request | None) -> None: ...
+
+    def _link_lost(self, reason: ConnectionLost) -> None: ...
+
+
+class PendingRequest(Protocol):
+    """A request of ours that waits for its final response."""
+
+    def responded(self, tokens: Any, raw: bytes) -> None: ...
+
+    def link_down(self, reason: ConnectionLost) -> None: ...
+
+
+class Pending(Generic[_T]):
+    """A Deferred that was handed out, and whether anybody kept it.
+
+    Most callers of ``res.send(200)`` never look at what it returns. A Deferred that nobody else
+    refers to, and that has no callbacks, can have no listener any more: firing it would be a waste,
+    and a failure would end as "Unhandled error in Deferred" instead of in a useful line of the log.
+    """
+
+    __slots__ = ("deferred",)
+
+    deferred: Deferred[_T]
+
+    def heard(self) -> bool:
+        """Whether somebody may listen. Where references are not counted, the answer is yes."""
+        return bool(self.deferred.callbacks) or getrefcount(self.deferred) > _ALONE
+
+
+def _count_when_alone() -> int:
+    """Count the references that this module itself has to the Deferred of a Pending."""
+    pending = Pending[None]()
+    pending.deferred = Deferred()
+    return min(getrefcount(pending.deferred), 2)
+
+
+_ALONE = 2
+_ALONE = _count_when_alone()
+
+
+class LinkState:
+    """The dialogs and transactions of one connection.
+
+    :param srf: whose connection it is.
+    :param link: the connection.
+    """
+
+    __slots__ = (
+        "dialogs",
+        "early",
+        "held",
+        "idle_call",
+        "invites",
+        "link",
+        "requests",
+        "server",
+        "srf",
+        "strays",
+        "unconfirmed",
+    )
+
+    def __init__(self, srf: Srf, link: DrachtioProtocol) -> None:
+        self.srf = srf
+        self.link = link
+        self.server = Server(
+            str(getattr(link.peer, "host", "")),
+            link.host_ports,
+            link.local_host_ports,
+            link.server_version,
+        )
+        self.dialogs: dict[str, Dialog] = {}
+        """By dialog id."""
+        self.invites: dict[str, PendingInvite] = {}
+        """INVITEs from the network without a confirmed final response, by transaction id."""
+        self.early: dict[str, Request] = {}
+        """INVITEs from the network with a reliable provisional response, by dialog id."""
+        self.requests: dict[str, PendingRequest] = {}
+        """Requests of ours without a final response, by transaction id."""
+        self.unconfirmed = 0
+        """Requests of ours whose transaction id is not known yet."""
+        self.strays: dict[str, list[tuple[Any, bytes]]] = {}
+        """Responses to those, by transaction id."""
+        self.held = False
+        """The connection stays open although nothing uses it."""
+        self.idle_call: IDelayedCall | None = None
+
+    def use(self) -> None:
+        """Something began that needs the connection."""
+        self.link.uses += 1
+
+    def release(self) -> None:
+        """Something that needed the connection is over."""
+        link = self.link
+        link.uses -= 1
+        if not link.uses:
+            self.srf._unused(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction and no dialog is open."""
+        return not self.link.uses
+
+    def confirm(self, transaction_id: str, request: PendingRequest) -> None:
+        """The server named the transaction of a request of ours."""
+        self.unconfirmed -= 1
+        self.requests[transaction_id] = request
+        if self.strays:
+            for tokens, raw in self.strays.pop(transaction_id, ()):
+                request.responded(tokens, raw)
+
+    def unconfirm(self) -> None:
+        """The server refused a request of ours."""
+        self.unconfirmed -= 1
+
+    def stray(self, tokens: Any, raw: bytes) -> bool:
+        """Keep a response that may have overtaken the answer that names its transaction."""
+        if not self.unconfirmed or len(self.strays) >= _MAX_STRAYS:
+            return False
+        self.strays.setdefault(tokens[8], []).append((tokens, raw))
+        return True
+
+
+def fail_later(
+    state: LinkState,
+    pending: Pending[Any],
+    error: Exception,
+    unheard: Callable[[Exception], None] | None = None,
+) -> None:
+    """Fail a Deferred in a moment, so that its new owner can listen first.
+
+    :param unheard: called instead when nobody does.
+    """
+
+    def fail() -> None:
+        if pending.heard():
+            pending.deferred.errback(Failure(error))
+        elif unheard is not None:
+            unheard(error)
+
+    state.srf.clock.callLater(0, fail)

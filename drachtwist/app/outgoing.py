@@ -1,0 +1,236 @@
+"""Requests of the application on their way: the server's answer first, responses then.
+
+The server answers every command with the id of the transaction it began; responses come as
+messages of that transaction. A real server delivers nothing more in a dialog's transaction once it
+delivered a provisional response other than 100, so that the final one has to be made up here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
+from drachtwist.app.links import LinkState, Pending
+from drachtwist.errors import CommandRefused, ConnectionLost, SipError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.message import encode_request
+from drachtwist.wire.commands import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DialogRequest", "send_ack"]
+
+_log = Logger(namespace="drachtwist.app.outgoing")
+
+PLACEHOLDER = "sip:placeholder"
+"""The Request-URI of requests in a dialog: the server puts the remote target there."""
+
+_NO_DIALOG = "unable to find dialog"
+_SILENCE = 32.0
+"""Seconds after which a request counts as unanswered (64 times T1)."""
+
+
+class DialogRequest(Pending[Any]):
+    """A request in a dialog.
+
+    :param state: the connection.
+    :param dialog_id: the dialog.
+    :param method: the method.
+    :param is_last: it is to end the dialog: that there is none gives None, not a failure.
+    """
+
+    __slots__ = ("_dialog_id", "_is_last", "_timer", "_transaction_id", "method", "over", "state")
+
+    def __init__(
+        self, state: LinkState, dialog_id: str, method: str, is_last: bool = False
+    ) -> None:
+        self.state = state
+        self.method = method
+        self._is_last = is_last
+        self._dialog_id = dialog_id
+        self._transaction_id = ""
+        self._timer: IDelayedCall | None = None
+        self.deferred = Deferred()
+        self.over: Callable[[ReceivedResponse | Exception], None] | None = None
+        """Called with the final response, or with what came instead, before the Deferred fires."""
+
+    def send(self, headers: HeadersLike, body: bytes | str) -> DialogRequest:
+        """Send the request.
+
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        message = encode_request(self.method, PLACEHOLDER, headers, body)
+        state = self.state
+        state.use()
+        try:
+            state.link.send_message("", self._dialog_id, message, self)
+        except ConnectionLost as error:
+            # In a moment, so that the caller can listen first.
+            state.srf.clock.callLater(0, self._end, error)
+        else:
+            state.unconfirmed += 1
+        return self
+
+    # What the link reports
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the request, or refused to."""
+        state = self.state
+        if answer.tokens[3] == "OK":
+            self._transaction_id = answer.transaction_id
+            state.confirm(self._transaction_id, self)
+            return
+        state.unconfirm()
+        error: Exception = CommandRefused(answer.text)
+        if _NO_DIALOG in answer.text:
+            error = SipError(481, "Call/Transaction Does Not Exist")
+        self._end(error)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away before the server said anything."""
+        self._end(reason)
+
+    def responded(self, tokens: Sequence[str], raw: bytes) -> None:
+        """A response came."""
+        response = make_received_response(self.state, tokens, raw)
+        if raw.startswith(b"1", 8):
+            if self._timer is None:
+                self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+            return
+        self.state.requests.pop(self._transaction_id, None)
+        self._end(response)
+
+    def link_down(self, reason: ConnectionLost) -> None:
+        """The connection went away before a final response came."""
+        self._end(reason)
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        self.state.requests.pop(self._transaction_id, None)
+        self._end(made_up_response(self.state, 408, "Request Timeout"))
+
+    def give_up_later(self) -> None:
+        """The dialog is over: wait a little for what may still come."""
+        if self._timer is None:
+            self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+
+    def terminate(self) -> None:
+        """The dialog is over, and the server forgot this request with it."""
+        if self.state.requests.pop(self._transaction_id, None) is not None:
+            self._end(SipError(487, "Request Terminated"))
+
+    # Inside
+
+    def _end(self, result: ReceivedResponse | Exception) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        over, self.over = self.over, None
+        if over is not None:
+            over(result)
+        if isinstance(result, Exception):
+            if not self.heard():
+                self._unheard(result)
+            elif self._is_last and isinstance(result, SipError):
+                self.deferred.callback(None)
+            else:
+                self.deferred.errback(Failure(result))
+        elif self.heard():
+            self.deferred.callback(result)
+        self.state.release()
+
+    def _unheard(self, error: Exception) -> None:
+        _log.info(
+            "{method} in dialog {dialog_id} failed: {error}",
+            method=self.method,
+            dialog_id=self._dialog_id,
+            error=error,
+        )
+
+    @property
+    def dialog_id(self) -> str:
+        """The dialog of the request."""
+        return self._dialog_id
+
+
+class _AckSent:
+    """Listens to the answer to an ACK."""
+
+    __slots__ = ("_dialog_id",)
+
+    def __init__(self, dialog_id: str) -> None:
+        self._dialog_id = dialog_id
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the ACK, or refused to: then there was nothing to acknowledge."""
+        if answer.tokens[3] != "OK":
+            _log.debug(
+                "ACK in dialog {dialog_id} refused: {text}",
+                dialog_id=self._dialog_id,
+                text=answer.text,
+            )
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away, which the dialog knows otherwise."""
+
+
+def send_ack(
+    state: LinkState, dialog_id: str, headers: HeadersLike = None, body: bytes | str = b""
+) -> None:
+    """Acknowledge the 200 to an INVITE.
+
+    :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+    """
+    message = encode_request("ACK", PLACEHOLDER, headers, body)
+    try:
+        state.link.send_message("", dialog_id, message, _AckSent(dialog_id))
+    except ConnectionLost:
+        pass
+
+
+class Farewell:
+    """A BYE for a dialog that outlived its connection; nobody waits for it."""
+
+    __slots__ = ("_dialog_id", "_state")
+
+    def __init__(self, state: LinkState, dialog_id: str) -> None:
+        self._state = state
+        self._dialog_id = dialog_id
+
+    def send(self) -> None:
+        """Send the BYE."""
+        reason = {"Reason": 'SIP;cause=503;text="Connection to the application lost"'}
+        message = encode_request("BYE", PLACEHOLDER, reason)
+        try:
+            self._state.link.send_message("", self._dialog_id, message, self)
+        except ConnectionLost:
+            return
+        self._state.use()
+        self._state.unconfirmed += 1
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the BYE, or does not know the dialog any more."""
+        if answer.tokens[3] == "OK":
+            self._state.confirm(answer.transaction_id, self)
+        else:
+            self._state.unconfirm()
+            self._state.release()
+
+    def responded(self, tokens: Any, raw: bytes) -> None:
+        """The peer answered."""
+        if not raw.startswith(b"1", 8):
+            self._state.requests.pop(tokens[8], None)
+            self._state.release()
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away again."""
+
+    def link_down(self, reason: ConnectionLost) -> None:
+        """The connection went away again."""

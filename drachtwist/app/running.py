@@ -1,0 +1,97 @@
+"""Running what applications write: plain functions, functions that return Deferreds, coroutines.
+
+A coroutine is stepped here rather than by ``Deferred.fromCoroutine``: most handlers finish without
+ever waiting, or wait once, and are then done at the price of a function call. Each coroutine has
+its own context, so that a context variable set by the handler of one call is not seen by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from types import CoroutineType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+__all__ = ["settle"]
+
+Done = Callable[["Failure | None"], object]
+
+
+def settle(result: Any, done: Done) -> bool:
+    """Wait for what a handler returned.
+
+    :param result: a coroutine, Deferred or other awaitable; anything else is over already.
+    :param done: called once it is over, with the failure if there was one. It is not called for
+        what is over, and well, before this function returns.
+    :returns: whether it is over.
+    """
+    if type(result) is CoroutineType:
+        context = copy_context()
+        try:
+            awaited = context.run(result.send, None)
+        except StopIteration:
+            return True
+        except BaseException:
+            done(_caught())
+            return True
+        _Stepper(result, context, done).wait(awaited)
+        return False
+    if isinstance(result, Deferred):
+        result.addCallbacks(lambda _: done(None), done)
+        return False
+    if isinstance(result, Awaitable):
+        return settle(_await(result), done)
+    return True
+
+
+async def _await(awaitable: Awaitable[object]) -> object:
+    return await awaitable
+
+
+def _caught() -> Failure:
+    """Make a failure of the exception being handled, unless it must end the process."""
+    failure = Failure()
+    if isinstance(failure.value, (KeyboardInterrupt, SystemExit)):
+        failure.raiseException()
+    return failure
+
+
+class _Stepper:
+    """Runs one coroutine that had to wait."""
+
+    __slots__ = ("_context", "_coroutine", "_done")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: Context, done: Done) -> None:
+        self._coroutine = coroutine
+        self._context = context
+        self._done = done
+
+    def wait(self, awaited: object) -> None:
+        if isinstance(awaited, Deferred):
+            awaited.addCallbacks(self._resume, self._throw)
+        else:
+            # An asyncio future, say; Deferred.fromFuture is the way to await that.
+            self._throw(Failure(TypeError(f"a handler can only await Deferreds, not {awaited!r}")))
+
+    def _resume(self, value: object) -> None:
+        try:
+            awaited = self._context.run(self._coroutine.send, value)
+        except StopIteration:
+            self._done(None)
+        except BaseException:
+            self._done(_caught())
+        else:
+            self.wait(awaited)
+
+    def _throw(self, failure: Failure) -> None:
+        try:
+            awaited = self._context.run(failure.throwExceptionIntoGenerator, self._coroutine)
+        except StopIteration:
+            self._done(None)
+        except BaseException:
+            self._done(_caught())
+        else:
+            self.wait(awaited)

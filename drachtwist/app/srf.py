@@ -1,0 +1,696 @@
+"""Srf, the SIP resource framework: connections in, handlers in the middle, dialogs out.
+
+An :class:`Srf` has any number of connections to any number of servers, of both kinds: those it
+makes (:meth:`Srf.connect`) and those that servers make to it (:meth:`Srf.listen`). A SIP message
+goes, in this order, to the transaction it belongs to (a response, a CANCEL), to its dialog, or to
+the handlers of its method. What nobody takes is answered:
+
+====================================================  ==========================================
+ACK                                                   nothing, there is no answer to an ACK
+PRACK                                                 200
+CANCEL                                                nothing, the server has answered it
+a request in a dialog that is not known (To tag)      481
+UPDATE before the INVITE is answered                  500 with Retry-After (RFC 3311 section 5.2)
+a method without any handler, while others have some  405 with Allow (RFC 3261 section 8.2.1)
+anything else                                         404
+====================================================  ==========================================
+
+drachtio-srf answers 404 also where 405 and 481 stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app import calls
+from drachtwist.app.chain import Chain, Ender, Router
+from drachtwist.app.dialog import Dialog
+from drachtwist.app.exchange import (
+    ReceivedResponse,
+    Request,
+    Response,
+    answer_ok,
+    make_request,
+)
+from drachtwist.app.interfaces import AnyHandler, SdpSource
+from drachtwist.app.links import LinkState
+from drachtwist.app.outgoing import Farewell
+from drachtwist.app.running import settle
+from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
+from drachtwist.net.protocol import (
+    DrachtioClientFactory,
+    DrachtioListenerFactory,
+    DrachtioProtocol,
+)
+from drachtwist.net.service import InboundConnection, OutboundListener
+from drachtwist.net.tls import TlsOptions
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.wire.commands import Cdr, Delivery, check_tags
+from drachtwist.wire.session import ApplicationSession
+
+__all__ = ["CallRecord", "Srf"]
+
+_log = Logger(namespace="drachtwist.app.srf")
+
+_NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
+"""Methods that a server never offers outside of dialogs: a route for them does nothing."""
+
+_CDR_EVENTS = ("attempt", "start", "stop")
+_IN_EARLY_DIALOG = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PUBLISH", "REFER"})
+_MAX_ORPHANS = 10_000
+
+UNUSED_TIMEOUT = 64.0
+"""Seconds after which a server has forgotten the request that it opened a connection for."""
+
+STOP_TIMEOUT = 5.0
+"""Seconds that the peers have to answer the BYEs of an application that stops."""
+
+
+class CallRecord:
+    """A call detail record of the server.
+
+    :param cdr: the record as it came.
+    :param link: the connection that it came over.
+    """
+
+    __slots__ = ("_cdr", "link", "message")
+
+    def __init__(self, cdr: Cdr, link: DrachtioProtocol) -> None:
+        self._cdr = cdr
+        self.link = link
+        """The connection that the record came over."""
+        self.message = sip.parse_message(cdr.message)
+        """The INVITE, the 200, or the message that ended the call."""
+
+    @property
+    def event(self) -> str:
+        """``attempt``, ``start`` or ``stop``."""
+        return self._cdr.event
+
+    @property
+    def source(self) -> str:
+        """``network`` or ``application``: who sent the message."""
+        return self._cdr.source
+
+    @property
+    def time(self) -> str:
+        """When: ``HH:MM:SS.uuuuuu``, UTC."""
+        return self._cdr.time
+
+    @property
+    def role(self) -> str:
+        """On ``start``: ``uas``, ``uac``, ``proxy-uas`` or ``proxy-uac``; otherwise empty."""
+        return self._cdr.detail if self._cdr.event == "start" else ""
+
+    @property
+    def reason(self) -> str:
+        """On ``stop``: ``normal-release``, ``call-rejected``, ...; otherwise empty."""
+        return self._cdr.detail if self._cdr.event == "stop" else ""
+
+    def __repr__(self) -> str:
+        return f"<CallRecord {self.event} {self._cdr.detail}>"
+
+
+class Srf(Router, Ender):
+    """A SIP application.
+
+    :param tags: what servers may know this application by: at most 20 words of at most 32
+        characters.
+    :param reactor: the reactor; the global one when it is needed first, if None.
+    :raises LocalProtocolError: for bad tags.
+    """
+
+    def __init__(self, tags: Sequence[str] = (), *, reactor: Any = None) -> None:
+        super().__init__()
+        self.tags = check_tags(tags)
+        self.locals: dict[str, Any] = {}
+        """What the handlers of this application want to tell each other."""
+        self._settings: dict[str, Any] = {}
+        self._reactor = reactor
+        self._states: dict[DrachtioProtocol, LinkState] = {}
+        self._chains: dict[str, Chain] = {}
+        self._verbs: tuple[str, ...] = ()
+        self._connections: list[InboundConnection] = []
+        self._listeners: list[OutboundListener] = []
+        self._cdr_handlers: dict[str, list[Callable[[CallRecord], Any]]] = {}
+        self._event_handlers: dict[str, list[Callable[..., Any]]] = {}
+        # Dialogs that outlived their connection, by server.
+        self._orphans: dict[tuple[str, ...], list[str]] = {}
+        self._stopping: Deferred[None] | None = None
+        self._when_idle: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Srf {len(self._states)} connections>"
+
+    @property
+    def clock(self) -> IReactorTime:
+        """The reactor, or what stands in for it."""
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        return self._reactor  # type: ignore[no-any-return]
+
+    # Connections
+
+    def connect(
+        self,
+        endpoint: str | Connect | None = None,
+        *,
+        secret: str,
+        host: str = "127.0.0.1",
+        port: int = 9022,
+        tls: TlsOptions | bool | None = None,
+        tags: Sequence[str] | None = None,
+        back_off: Callable[[int], float] | None = None,
+        retry_refused: bool = False,
+        ping_interval: float | None = 15.0,
+        pong_timeout: float = 10.0,
+    ) -> InboundConnection:
+        """Connect to a server, and again whenever the connection is lost.
+
+        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint; otherwise
+            ``host`` and ``port`` count.
+        :param secret: the server's secret.
+        :param tls: use TLS; for ``tls:`` endpoints, what the string does not say.
+        :param tags: instead of those of the application.
+        :param back_off: gives the seconds to wait after so many failures in a row.
+        :param retry_refused: keep trying after the secret was refused.
+        :param ping_interval: seconds of silence after which the server is asked whether it is
+            there; None for never.
+        :param pong_timeout: seconds after which an unanswered ping means a dead connection.
+        :returns: the connection: ``when_connected()``, ``stop()``.
+        :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
+        """
+        reactor: Any = self.clock
+        options = _tls_options(tls)
+        if endpoint is None:
+            endpoint = connect_to(reactor, host, port, options)
+        elif isinstance(endpoint, str):
+            parsed = parse_endpoint(reactor, endpoint, options)
+            if not isinstance(parsed, Connect):
+                raise LocalProtocolError(f"an endpoint to listen on: {endpoint!r}")
+            endpoint = parsed
+        wanted = self.tags if tags is None else check_tags(tags)
+
+        def session() -> ApplicationSession:
+            return ApplicationSession(
+                secret,
+                wanted,
+                self._verbs,
+                ping_interval=ping_interval,
+                pong_timeout=pong_timeout,
+            )
+
+        connection = InboundConnection(
+            endpoint,
+            DrachtioClientFactory(session, self, reactor),
+            clock=reactor,
+            back_off=back_off,
+            retry_refused=retry_refused,
+            on_error=lambda error: self._emit("error", error),
+            on_reconnecting=lambda delay: self._emit("reconnecting", delay),
+        )
+        self._connections.append(connection)
+        connection.startService()
+        return connection
+
+    def listen(
+        self,
+        endpoint: str | Listen | None = None,
+        *,
+        secret: str,
+        host: str = "",
+        port: int = 9023,
+        tls: TlsOptions | None = None,
+        tags: Sequence[str] | None = None,
+        ping_interval: float | None = None,
+        pong_timeout: float = 10.0,
+    ) -> OutboundListener:
+        """Listen for servers, which connect for one request each.
+
+        Such a connection is closed when the last transaction and dialog on it is over, unless
+        :meth:`hold_session` forbids it, and by :meth:`end_session`.
+
+        :param endpoint: ``tcp:9022``, ``tls:9023:privateKey=...:certKey=...`` or another server
+            endpoint; otherwise ``host`` (an address; all when empty) and ``port`` count.
+        :param secret: the secret of the servers that connect.
+        :param tls: key and certificate; for ``tls:`` endpoints, what the string does not say.
+        :param tags: instead of those of the application.
+        :param ping_interval: as for :meth:`connect`.
+        :param pong_timeout: as for :meth:`connect`.
+        :returns: the listener: ``when_listening()``, ``address``, ``stop()``.
+        :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
+            without key and certificate.
+        """
+        reactor: Any = self.clock
+        if endpoint is None:
+            endpoint = listen_on(reactor, port, host, tls)
+        elif isinstance(endpoint, str):
+            parsed = parse_endpoint(reactor, endpoint, tls)
+            if not isinstance(parsed, Listen):
+                raise LocalProtocolError(f"an endpoint to connect to: {endpoint!r}")
+            endpoint = parsed
+        wanted = self.tags if tags is None else check_tags(tags)
+
+        def session() -> ApplicationSession:
+            # No routes: the server brings the request it has, and shares no others.
+            return ApplicationSession(
+                secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
+            )
+
+        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, reactor))
+        self._listeners.append(listener)
+        listener.startService()
+        listener.when_listening().addCallbacks(
+            lambda address: self._emit("listening", address),
+            lambda failure: self._emit("error", failure.value),
+        )
+        return listener
+
+    def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
+        """Close the outbound connection of a message or dialog, once everything is written.
+
+        A connection that the application made itself stays as it is.
+        """
+        link = of.link
+        if link.outbound and link in self._states:
+            link.close()
+
+    def hold_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
+        """Keep an outbound connection open although nothing uses it."""
+        state = self._states.get(of.link)
+        if state is not None:
+            state.held = True
+
+    def release_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
+        """Undo :meth:`hold_session`."""
+        state = self._states.get(of.link)
+        if state is not None:
+            state.held = False
+            if state.is_idle:
+                self._unused(state)
+
+    def stop(self, drain: float = 0.0) -> Deferred[None]:
+        """Stop: take no new requests, end the calls, close all connections.
+
+        :param drain: seconds that the calls get to end by themselves.
+        :returns: fires when everything is closed.
+        """
+        if self._stopping is None:
+            self._stopping = Deferred.fromCoroutine(self._stop(drain))
+        over: Deferred[None] = Deferred()
+        self._stopping.addBoth(lambda _: over.callback(None))
+        return over
+
+    async def _stop(self, drain: float) -> None:
+        for state in list(self._states.values()):
+            if not state.link.outbound:
+                state.link.set_routes(())
+        await DeferredList([listener.stop() for listener in self._listeners])
+        self._listeners.clear()
+        if drain > 0:
+            await self._until_idle(drain)
+        dialogs = [dialog for state in self._states.values() for dialog in state.dialogs.values()]
+        for dialog in dialogs:
+            dialog.destroy()
+        await self._until_idle(STOP_TIMEOUT)
+        for state in list(self._states.values()):
+            if state.link.outbound:
+                state.link.close()
+        await DeferredList([connection.stop() for connection in self._connections])
+        self._connections.clear()
+
+    def _until_idle(self, seconds: float) -> Deferred[None]:
+        """Wait until no transaction and no dialog is open, but not for ever."""
+        if self.idle:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._when_idle.append(idle)
+
+        def give_up() -> None:
+            if idle in self._when_idle:
+                self._when_idle.remove(idle)
+                idle.callback(None)
+
+        timer = self.clock.callLater(seconds, give_up)
+
+        def over(_: None) -> None:
+            if timer.active():
+                timer.cancel()
+
+        return idle.addCallback(over)
+
+    @property
+    def links(self) -> list[DrachtioProtocol]:
+        """The connections that are up, the oldest first."""
+        return list(self._states)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction and no dialog is open."""
+        return all(state.is_idle for state in self._states.values())
+
+    # Settings
+
+    def set(self, name: str, value: Any) -> None:
+        """Keep a setting of the application under a name."""
+        self._settings[name] = value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Give a setting of the application."""
+        return self._settings.get(name, default)
+
+    # Dialogs
+
+    def create_uas(
+        self,
+        req: Request,
+        res: Response,
+        *,
+        local_sdp: SdpSource = None,
+        headers: HeadersLike = None,
+    ) -> Deferred[Dialog]:
+        """Accept an INVITE with 200, or a SUBSCRIBE with 202.
+
+        :param local_sdp: the session description (or other body), something awaitable that becomes
+            one, or a function that gives either; it is asked for once.
+        :param headers: further headers of the response.
+        :returns: the dialog, as soon as the server sent the response; the ACK is not waited for
+            (:meth:`Dialog.when_acked`). Fails with :exc:`SipError` 487 when the caller gives up
+            first, with :exc:`CommandRefused` when the server refuses the response, with
+            :exc:`ConnectionLost`, with whatever ``local_sdp`` fails with (the request can still be
+            answered then), and with :exc:`LocalProtocolError` after a final response.
+        :raises LocalProtocolError: for other methods, and for what cannot be sent as one
+            well-formed message.
+        """
+        return calls.create_uas(req, res, local_sdp=local_sdp, headers=headers)
+
+    def find_dialog_by_id(self, dialog_id: str) -> Dialog | None:
+        """Give the dialog that the servers know by an id; None when there is none."""
+        for state in self._states.values():
+            dialog = state.dialogs.get(dialog_id)
+            if dialog is not None:
+                return dialog
+        return None
+
+    def find_dialog_by_call_id_and_from_tag(self, call_id: str, tag: str) -> Dialog | None:
+        """Give the dialog with this Call-ID whose first request had this tag in its From."""
+        return self.find_dialog_by_id(f"{call_id};from-tag={tag}")
+
+    # Events
+
+    def on_connect(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each connection, of either kind, once the server accepted us."""
+        return self._on("connect", handler)
+
+    def on_close(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each connection that was up and is gone."""
+        return self._on("close", handler)
+
+    def on_error(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with the error when connecting or listening fails; repeats are spared."""
+        return self._on("error", handler)
+
+    def on_reconnecting(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with the seconds until the next attempt to connect."""
+        return self._on("reconnecting", handler)
+
+    def on_listening(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with the address of each listener that is bound."""
+        return self._on("listening", handler)
+
+    def on_cdr(self, event: str) -> Callable[[AnyHandler], AnyHandler]:
+        """Decorate a handler of call detail records: it gets a :class:`CallRecord`.
+
+        :param event: ``attempt``, ``start`` or ``stop``. There may be several handlers for each.
+        :raises LocalProtocolError: for any other event.
+        """
+        if event not in _CDR_EVENTS:
+            raise LocalProtocolError(f"no CDR event: {event!r}")
+
+        def decorate(handler: AnyHandler) -> AnyHandler:
+            self._cdr_handlers.setdefault(event, []).append(handler)
+            self._changed()
+            return handler
+
+        return decorate
+
+    def _on(self, event: str, handler: AnyHandler) -> AnyHandler:
+        self._event_handlers.setdefault(event, []).append(handler)
+        return handler
+
+    def _emit(self, event: str, *args: Any) -> None:
+        for handler in self._event_handlers.get(event, ()):
+            self._call(f"{event} event", handler, *args)
+
+    def _call(self, what: str, handler: Callable[..., Any], *args: Any) -> None:
+        def done(failure: Failure | None) -> None:
+            if failure is not None:
+                _log.failure("a handler of the {what} failed", failure, what=what)
+
+        try:
+            result = handler(*args)
+        except Exception:
+            done(Failure())
+        else:
+            if result is not None:
+                settle(result, done)
+
+    # What the connections report
+
+    def link_up(self, link: DrachtioProtocol) -> None:
+        """A server accepted us."""
+        state = self._states[link] = LinkState(self, link)
+        if link.outbound:
+            state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
+        else:
+            link.set_routes(self._verbs)  # they may have changed meanwhile
+        # Whoever is still in a call of the connection that was lost would stay in it for ever.
+        for dialog_id in self._orphans.pop(link.host_ports, ()):
+            Farewell(state, dialog_id).send()
+        self._emit("connect", link)
+
+    def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
+        """A connection is gone: so are its transactions and dialogs."""
+        state = self._states.pop(link, None)
+        if state is None:
+            return
+        if state.idle_call is not None and state.idle_call.active():
+            state.idle_call.cancel()
+        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
+        orphans = [d.id for d in state.dialogs.values() if d.dialog_type == "INVITE"]
+        if orphans:
+            kept = self._orphans.setdefault(link.host_ports, [])
+            kept += orphans
+            del kept[:-_MAX_ORPHANS]
+        requests, state.requests = state.requests, {}
+        for request in requests.values():
+            request.link_down(lost)
+        invites, state.invites = state.invites, {}
+        for invite in invites.values():
+            invite._link_lost(lost)
+        for dialog in list(state.dialogs.values()):
+            dialog._link_lost(lost)
+        self._emit("close", link)
+        self._check_idle()
+
+    def delivered(self, link: DrachtioProtocol, delivery: Delivery) -> None:
+        """A SIP message came."""
+        state = self._states[link]
+        tokens = delivery.tokens
+        raw = delivery.raw
+        dialog_id = tokens[9]
+        if raw.startswith(b"SIP/2.0 "):
+            request = state.requests.get(tokens[8])
+            if request is not None:
+                request.responded(tokens, raw)
+            elif not state.stray(tokens, raw):
+                _log.debug("a response to nothing: {line}", line=raw[:60])
+            return
+        if dialog_id:
+            dialog = state.dialogs.get(dialog_id)
+            if dialog is not None:
+                dialog._delivered(state, tokens, raw)
+                return
+        if tokens[2] == "application":
+            # A BYE of the server's own, for a dialog that is not known any more: no answer.
+            return
+        req = make_request(state, tokens, raw)
+        method = req.method
+        if method == "INVITE":
+            if not dialog_id:
+                state.invites[tokens[8]] = req
+        elif method == "CANCEL":
+            invite = state.invites.get(tokens[8])
+            req._final = 200  # the server has answered it
+            if invite is not None:
+                invite._cancelled(req)
+            return
+        elif method == "ACK":
+            req._final = 200  # there is no answer to an ACK
+            self._chain(method).run(req, req.res)
+            return
+        elif dialog_id and self._early(state, req, method, dialog_id):
+            return
+        link.uses += 1
+        if state.idle_call is not None:
+            state.idle_call.cancel()
+            state.idle_call = None
+        chain = self._chains.get(method)
+        if chain is None:
+            chain = self._chain(method)
+        res = req.res
+        chain.run(req, res)
+
+    def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
+        """A call detail record came."""
+        handlers = self._cdr_handlers.get(cdr.event)
+        if handlers:
+            record = CallRecord(cdr, link)
+            for handler in handlers:
+                self._call(f"{cdr.event} record", handler, record)
+
+    def _early(self, state: LinkState, req: Request, method: str, dialog_id: str) -> bool:
+        """Handle what comes in a dialog whose INVITE is not answered yet.
+
+        :returns: whether that was everything there is to do.
+        """
+        invite: Request | None = state.early.get(dialog_id)
+        if method == "PRACK" and invite is not None:
+            waiting = invite._more.unpracked if invite._more is not None else False
+            state.link.uses += 1
+            self._chain(method).run(req, req.res)
+            if callable(waiting):
+                req._call(waiting, req)
+            invite._flush_queue()
+            return True
+        if method == "BYE" and invite is not None:
+            # The server refuses the INVITE by itself.
+            state.link.uses += 1
+            answer_ok(req)
+            pending = state.invites.get(invite.stack_txn_id)
+            if pending is not None:
+                pending._cancelled(req)
+            return True
+        if method == "UPDATE":
+            pending = state.invites.get(req.stack_txn_id)
+            if pending is not None:
+                req._extended().shares_transaction = True
+                invite = pending._invite()
+            if invite is not None and invite._more is not None and invite._more.on_update:
+                handler = invite._more.on_update
+                state.link.uses += 1
+                chain = Chain([(handler, 2, 0)], self)
+                chain.run(req, req.res)
+                return True
+        return False
+
+    # What happens to requests that the handlers leave
+
+    def unhandled(self, req: Request, res: Response) -> None:
+        """Answer a request that no handler took."""
+        if res.finished:
+            return
+        method = req.method
+        dialog_id = req.stack_dialog_id
+        if method == "PRACK":
+            res.send(200)
+        elif method == "UPDATE" and dialog_id and self._is_early(req):
+            res.send(500, headers={"Retry-After": "5"})
+        elif dialog_id and method in _IN_EARLY_DIALOG and self._is_early(req):
+            res.send(200)
+        elif dialog_id or req._has_to_tag():
+            res.send(481)
+        elif self._chain(method).is_empty and self._methods():
+            res.send(405, headers={"Allow": ", ".join(sorted(self._methods()))})
+        else:
+            res.send(404)
+
+    def _is_early(self, req: Request) -> bool:
+        state = req._state
+        return req.stack_dialog_id in state.early or req.stack_txn_id in state.invites
+
+    def failed(self, req: Request, res: Response, failure: Failure) -> None:
+        """Answer a request whose handler failed, and log it."""
+        error = failure.value
+        call_id = req.get("Call-ID")
+        method = req.method
+        if req.canceled and isinstance(error, (SipError, ConnectionLost)):
+            _log.info("{method} was cancelled, Call-ID {call_id}", method=method, call_id=call_id)
+            return
+        if isinstance(error, ConnectionLost):
+            _log.warn(
+                "{method} was not handled: {error}, Call-ID {call_id}",
+                method=method,
+                error=error,
+                call_id=call_id,
+            )
+            return
+        _log.failure(
+            "the handler of {method} failed, Call-ID {call_id}",
+            failure,
+            method=method,
+            call_id=call_id,
+        )
+        if not res.finished:
+            # A refusal that the handler let pass is passed on.
+            status = 500
+            if isinstance(error, SipError) and 400 <= error.status <= 699:
+                status = error.status
+            res.send(status)
+
+    # Inside
+
+    def _chain(self, method: str) -> Chain:
+        chain = self._chains.get(method)
+        if chain is None:
+            chain = Chain(self._steps(method), self)
+            if len(self._chains) < 64:  # methods come from the network
+                self._chains[method] = chain
+        return chain
+
+    def _changed(self) -> None:
+        self._chains.clear()
+        super()._changed()
+        verbs = [m.lower() for m in sorted(self._methods() - _NEVER_OFFERED)]
+        verbs += [f"cdr:{event}" for event in _CDR_EVENTS if self._cdr_handlers.get(event)]
+        if tuple(verbs) != self._verbs:
+            self._verbs = tuple(verbs)
+            for state in self._states.values():
+                if not state.link.outbound:
+                    state.link.set_routes(self._verbs)
+
+    def _unused(self, state: LinkState) -> None:
+        """Nothing uses a connection any more."""
+        if state.link.outbound and not state.held and state.link in self._states:
+            # Not at once: what came in the same read may use it again.
+            self.clock.callLater(0, self._close_unused, state)
+        if self._when_idle:
+            self._check_idle()
+
+    def _close_unused(self, state: LinkState) -> None:
+        if state.idle_call is not None and not state.idle_call.active():
+            state.idle_call = None
+        if state.is_idle and not state.held and state.link in self._states:
+            state.link.close()
+
+    def _check_idle(self) -> None:
+        if self._when_idle and self.idle:
+            waiting, self._when_idle = self._when_idle, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+
+def _tls_options(tls: TlsOptions | bool | None) -> TlsOptions | None:
+    if tls is True:
+        return TlsOptions()
+    return tls or None

@@ -1,0 +1,263 @@
+"""Messages as the server writes them: what the application gave, completed and put in order.
+
+An application writes as little as it likes; it may copy From, To, Call-ID and CSeq or leave them
+out. What belongs to the dialog or the transaction is always the server's own here: the real server
+lets an application overwrite it, which only ever breaks calls. Headers come out in a fixed order,
+those that SIP knows first, in their usual spelling, then Content-Length, then all others as they
+were written.
+
+Text is split at CRLF; a lone CR, LF or NUL that an application smuggles into a line becomes a
+blank, so that no header can be injected behind the server's back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from drachtwist.errors import MessageError
+from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_integer
+from drachtwist.sip.grammar import COMPACT_FORMS, is_token
+
+__all__ = ["Draft", "Field", "encode", "in_brackets", "new_branch", "new_tag", "read_draft", "with_host"]
+
+# Known headers behind CSeq, in the order in which they are written.
+_KNOWN = """
+Contact RSeq RAck Request-Disposition Accept-Contact Reject-Contact Expires Date Retry-After
+Timestamp Min-Expires Subject Priority Call-Info Organization Server User-Agent In-Reply-To Accept
+Accept-Encoding Accept-Language Allow Require Supported Unsupported Event Allow-Events
+Subscription-State Proxy-Authenticate Proxy-Authentication-Info Proxy-Authorization Authorization
+WWW-Authenticate Authentication-Info Error-Info Warning Refer-To Referred-By Replaces
+Session-Expires Min-SE Path Service-Route Reason Security-Client Security-Server Security-Verify
+Privacy SIP-ETag SIP-If-Match P-Asserted-Identity P-Preferred-Identity Remote-Party-ID
+MIME-Version Content-Type Content-Encoding Content-Language Content-Disposition
+""".split()
+_ORDER = {name.lower(): (order, name) for order, name in enumerate(_KNOWN)}
+_LENGTH = len(_KNOWN)
+_UNKNOWN = _LENGTH + 1
+
+# Headers that are never taken over from an application.
+_OURS = frozenset(("via", "route", "record-route", "rseq", "content-length", "proxy-require"))
+# Headers that have a place of their own in a draft.
+_APART = frozenset(("from", "to", "call-id", "cseq", "max-forwards"))
+# Of these the last one counts.
+_SINGLE = frozenset(
+    (
+        "expires",
+        "retry-after",
+        "subject",
+        "organization",
+        "server",
+        "user-agent",
+        "event",
+        "subscription-state",
+        "refer-to",
+        "referred-by",
+        "session-expires",
+        "min-se",
+        "min-expires",
+        "content-type",
+        "rack",
+        "date",
+        "replaces",
+    )
+)
+_CHECKS = {
+    "max-forwards": parse_integer,
+    "expires": parse_integer,
+    "min-expires": parse_integer,
+    "contact": Address.parse_list,
+    "rack": RAck.parse,
+    "session-expires": SessionExpires.parse,
+    "min-se": SessionExpires.parse,
+    "refer-to": Address.parse,
+}
+
+_BREAKERS = re.compile("[\r\n\0]+")
+_LOCALHOST = re.compile(r"(?<=[@:])localhost(?::\d+)?(?![\w.\-])")
+_LEARNT_LIMIT = 1024
+_learnt: dict[str, tuple[int, str, str]] = {}
+
+
+class Field(NamedTuple):
+    """One header line; sorting puts it in its place."""
+
+    order: int
+    name: str
+    value: str
+
+
+def new_tag() -> str:
+    """Make a tag that nobody can guess."""
+    return os.urandom(8).hex()
+
+
+def new_branch() -> str:
+    """Make a branch for a client transaction."""
+    return "z9hG4bK" + os.urandom(9).hex()
+
+
+def with_host(value: str, host: str) -> str:
+    """Put the server's own address where an application wrote ``localhost``."""
+    return _LOCALHOST.sub(host, value) if "localhost" in value else value
+
+
+def in_brackets(address: str) -> str | None:
+    """Give an address with its URI in brackets, and whatever parameters it had behind them.
+
+    :returns: None when it is no address.
+    """
+    try:
+        parsed = Address.parse(address)
+    except MessageError:
+        return None
+    if parsed.is_wildcard:
+        return None
+    return str(parsed) if "<" in address else f"<{parsed.uri}>{parsed.params}"
+
+
+def _learn(name: str) -> tuple[int, str, str] | None:
+    """Find the place, key and spelling of a header name; None for what is none."""
+    if not is_token(name):
+        return None
+    key = name.lower()
+    key = COMPACT_FORMS.get(key, key)
+    if key in _OURS:
+        found = (-1, key, name)
+    elif key in _APART:
+        found = (-2, key, name)
+    else:
+        order, spelling = _ORDER.get(key, (_UNKNOWN, name))
+        found = (order, key, spelling)
+    if len(_learnt) < _LEARNT_LIMIT:
+        _learnt[name] = found
+    return found
+
+
+class Draft:
+    """A message as an application wrote it."""
+
+    __slots__ = ("apart", "body", "contact", "fields", "keys", "start")
+
+    def __init__(self, start: str, body: bytes) -> None:
+        self.start = start
+        """The start line."""
+        self.body = body
+        self.fields: list[Field] = []
+        """Headers that are passed on."""
+        self.keys: set[str] = set()
+        """Which of them there are: names in lower case."""
+        self.apart: dict[str, str] = {}
+        """From, To, Call-ID, CSeq and Max-Forwards, by name in lower case."""
+        self.contact: str | None = None
+        """The value of Contact; it is among the fields too."""
+
+    def value(self, key: str) -> str | None:
+        """Give the value of a header that is passed on, by its known name in lower case."""
+        if key not in self.keys:
+            return None
+        order, name = _ORDER.get(key, (_UNKNOWN, key))
+        for field in self.fields:
+            if field.order == order and (order != _UNKNOWN or field.name.lower() == name):
+                return field.value
+        return None
+
+    def add(self, name: str, value: str) -> None:
+        """Add a header that is known."""
+        order, spelling = _ORDER[name.lower()]
+        self.keys.add(name.lower())
+        self.fields.append(Field(order, spelling, value))
+
+    def replace_contact(self, value: str) -> None:
+        """Write another Contact."""
+        self.fields = [field for field in self.fields if field.order]
+        self.contact = value
+        self.add("Contact", value)
+
+    def complete_type(self) -> bool:
+        """See to the Content-Type.
+
+        :returns: False when there is a body whose type nobody knows.
+        """
+        if not self.body or "content-type" in self.keys:
+            return True
+        if self.body.startswith(b"v=0"):
+            self.add("Content-Type", "application/sdp")
+            return True
+        return False
+
+
+def read_draft(message: bytes, *, checked: bool) -> Draft:
+    """Take apart what an application wrote.
+
+    :param checked: drop the first header that has no valid value and all behind it, as the real
+        server does with requests.
+    """
+    head, _, body = message.partition(b"\r\n\r\n")
+    text = head.decode("utf-8", "surrogateescape")
+    start, *lines = text.split("\r\n")
+    if "\0" in text or text.count("\n") != len(lines) or text.count("\r") != len(lines):
+        start = _BREAKERS.sub(" ", start)
+        lines = [_BREAKERS.sub(" ", line) for line in lines]
+    draft = Draft(start, body)
+    fields = draft.fields
+    keys = draft.keys
+    for at, line in enumerate(lines):
+        name, colon, value = line.partition(":")
+        if not colon or line[0] in " \t":
+            if line[:1] in (" ", "\t") and line.strip() and at and fields:
+                # A folded line belongs to the one before it.
+                last = fields[-1]
+                fields[-1] = last._replace(value=f"{last.value} {line.strip()}")
+            continue
+        name = name.rstrip(" \t")
+        value = value.strip(" \t")
+        found = _learnt.get(name) or _learn(name)
+        if found is None:
+            continue
+        order, key, spelling = found
+        if order == -1:
+            continue
+        if checked and key in _CHECKS:
+            try:
+                _CHECKS[key](value)
+            except MessageError:
+                break
+        if order == -2:
+            draft.apart[key] = value
+            continue
+        if key in keys and key in _SINGLE:
+            fields[:] = [field for field in fields if field.order != order]
+        keys.add(key)
+        if order == 0:
+            draft.contact = value
+        fields.append(Field(order, spelling, value))
+    return draft
+
+
+def encode(start: str, lines: list[str], fields: list[Field], body: bytes) -> bytes:
+    """Write a message.
+
+    :param lines: complete header lines that come first.
+    :param fields: headers, in any order.
+    """
+    out = [start, *lines]
+    length = f"Content-Length: {len(body)}"
+    if fields:
+        placed = False
+        for order, name, value in sorted(fields, key=_place):
+            if not placed and order > _LENGTH:
+                out.append(length)
+                placed = True
+            out.append(f"{name}: {value}")
+        if not placed:
+            out.append(length)
+    else:
+        out.append(length)
+    out.append("\r\n")
+    return "\r\n".join(out).encode("utf-8", "surrogateescape") + body
+
+
+def _place(field: Field) -> int:
+    return field[0]

@@ -1,0 +1,85 @@
+"""What an embedded server is told, as one frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from drachtwist.errors import LocalProtocolError, RemoteProtocolError
+from drachtwist.net.tls import TlsOptions
+from drachtwist.transactions.timing import Timing
+from drachtwist.wire.decisions import AppAddress
+
+__all__ = ["SERVER_TIMING", "RequestHandler", "ServerConfig"]
+
+SERVER_TIMING = Timing(request_step=1.0, ring=185.0)
+"""RFC 3261's timers, but for two habits of the real server: a request is repeated for the first
+time after a second, and a called party may ring for 185 seconds."""
+
+_DIRECT = re.compile(r"(tcp|tls)://([^/?#]*)/?")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHandler:
+    """An application that the server connects to for new requests.
+
+    :raises LocalProtocolError: when the URI is not ``tcp://host:port`` or ``tls://host:port``.
+    """
+
+    uri: str
+    method: str = "*"
+    """The SIP method that it is for; ``*`` for all that have no handler of their own."""
+    address: AppAddress = field(init=False, repr=False)
+    """Where the application listens."""
+
+    def __post_init__(self) -> None:
+        found = _DIRECT.fullmatch(self.uri)
+        if found is None:
+            raise LocalProtocolError(
+                f"not a request handler: {self.uri!r} (tcp://host:port or tls://host:port)"
+            )
+        try:
+            address = AppAddress.parse(f"{found[2]};transport={found[1]}")
+        except RemoteProtocolError:
+            raise LocalProtocolError(f"no host and port in {self.uri!r}") from None
+        object.__setattr__(self, "address", address)
+        object.__setattr__(self, "method", self.method.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The settings of a :class:`~drachtwist.server.service.DrachtioServer`."""
+
+    admin_host: str = "127.0.0.1"
+    """The address that applications connect to."""
+    admin_port: int | None = 9022
+    """The TCP port that applications connect to; 0 for any free one, None for none."""
+    admin_tls_port: int | None = None
+    """The same with TLS."""
+    secret: str = field(default="cymru", repr=False)
+    """What applications have to show."""
+    contacts: tuple[str, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
+    """Where SIP is served, as :meth:`drachtwist.net.siptransports.SipTransports.listen` reads it:
+    ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0."""
+    request_handlers: tuple[RequestHandler, ...] = ()
+    """Applications to connect to. The first one for a method counts."""
+    tls: TlsOptions | None = None
+    """Key and certificate of the TLS port, and what is trusted when connecting to applications."""
+    timing: Timing = SERVER_TIMING
+    """The timers of SIP transactions."""
+    answer_within: float = 64.0
+    """Seconds that an application has for its first response to a new request."""
+    cdrs: bool = False
+    """Whether call detail records are written."""
+    version: str = "v0.9.10"
+    """What applications are told on authentication: the version whose behaviour this is."""
+
+    def __post_init__(self) -> None:
+        for name in ("contacts", "request_handlers"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise LocalProtocolError(f"{name} is a list, not {value!r}")
+            object.__setattr__(self, name, tuple(value))
+        if not self.contacts:
+            raise LocalProtocolError("a server needs a contact to serve SIP on")

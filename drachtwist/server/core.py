@@ -1,0 +1,334 @@
+"""The middle of the server: SIP on one side, applications on the other, time passing.
+
+The core owns the tables and writes the frames; what requests of the network lead to is decided in
+:mod:`~drachtwist.server.uas`, what requests of applications lead to in
+:mod:`~drachtwist.server.uac`. It talks to sockets through :class:`Carriers` and to applications
+through :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
+:class:`~twisted.internet.task.Clock` without any of them.
+
+Nothing that a peer or an application sends may raise out of here.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from drachtwist.errors import DrachtwistError, MessageError
+from drachtwist.net.clock import DeadlineClock
+from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.server.clients import AppLink, Clients
+from drachtwist.server.compose import encode, new_tag
+from drachtwist.server.config import ServerConfig
+from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.routing import Router
+from drachtwist.server.uac import Calling
+from drachtwist.server.uas import Answering, Incoming
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.stream import Malformed as BadMessage
+from drachtwist.transactions.machine import Effect, Machine
+from drachtwist.transactions.matching import client_key, request_client_key
+from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
+from drachtwist.wire.decisions import AppAddress
+from drachtwist.wire.session import Commanded, new_id
+
+__all__ = ["Carriers", "Connector", "ServerCore"]
+
+_BAD_HEADER = re.compile(r"bad ([A-Za-z][A-Za-z\-]*)(?:: | out of range)")
+
+
+class Carriers(Protocol):
+    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """What is listened on."""
+
+    def send(self, flow: Flow, data: bytes) -> bool:
+        """Send over a flow; False when its connection is gone."""
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether a flow can still be sent over."""
+
+    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+        """Find or make the flow to an address."""
+
+    def listener_for(self, protocol: str, host: str) -> Listener | None:
+        """Choose our address for talking to another."""
+
+
+class Connector(Protocol):
+    """What reaches applications and finds addresses of names."""
+
+    def connect(self, address: AppAddress, incoming: Incoming) -> None:
+        """Connect to an application for a request.
+
+        Either :meth:`ServerCore.signed` follows, once :meth:`ServerCore.expect` was told of the
+        connection, or :meth:`ServerCore.unreachable`.
+        """
+
+    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
+        """Find an address of a name; None when it has none."""
+
+
+class ServerCore:
+    """The server without its sockets.
+
+    :param clock: the reactor, or a Clock.
+    :param wall: the time of day, in seconds since the epoch; it only appears in frames.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        carriers: Carriers,
+        connector: Connector,
+        clock: Any,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self.timing = config.timing
+        self.carriers = carriers
+        self.connector = connector
+        self.clock = DeadlineClock(clock, self._perform)
+        self.clients = Clients()
+        self.router = Router(config.request_handlers, self.clients)
+        self.dialogs = Dialogs()
+        self.uas = Answering(self)
+        self.uac = Calling(self)
+        self._wall = wall
+        self._second = -1
+        self._second_text = ""
+        # Connections that the server made, and the request that each one is for.
+        self._expected: dict[AppLink, Incoming] = {}
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Forget everything, without a word to anybody."""
+        self.stopped = True
+        self.clock.stop()
+        self.uas.stop()
+        self.uac.stop()
+        self.dialogs = Dialogs()
+        self._expected.clear()
+
+    def counts(self) -> dict[str, int]:
+        """Say how many things there are."""
+        return {
+            "applications": len(self.clients),
+            "dialogs": len(self.dialogs),
+            "server_transactions": len(self.uas.transactions),
+            "open_requests": len(self.uas.open),
+            "client_transactions": len(self.uac.transactions),
+            "deadlines": len(self.clock),
+        }
+
+    def _perform(self, machine: Machine, effects: list[Effect]) -> None:
+        if effects and machine.owner is not None:
+            machine.owner.react(machine, effects)
+
+    # What the network does
+
+    def sip_received(self, message: Request | Response, flow: Flow, size: int) -> None:
+        """Take in a message that may be processed."""
+        if self.stopped:
+            return
+        if isinstance(message, Request):
+            self.uas.received(message, flow, size)
+        else:
+            self.uac.received(message, flow, size)
+
+    def sip_malformed(self, bad: BadMessage, flow: Flow, size: int) -> None:
+        """Refuse a request that must not be processed; anything else vanishes."""
+        message = bad.message
+        self.log.debug("bad message from {peer}: {error}", peer=flow.remote, error=bad.error)
+        if self.stopped or not isinstance(message, Request) or not message.has("Via"):
+            return
+        try:
+            if message.method == "ACK":
+                return
+        except MessageError:
+            pass
+        status = bad.error.status
+        reason = reason_phrase(status)
+        if status == 400:
+            found = _BAD_HEADER.match(str(bad.error))
+            if found is not None:
+                reason = f"Bad {found[1]} Header"
+        elif status == 505:
+            reason = "Version Not Supported"
+        self.carriers.send(flow, self.stateless(message, status, reason))
+
+    def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
+        """Learn that a message did not reach its peer."""
+        if self.stopped:
+            return
+        self.log.debug("cannot reach {peer}: {error}", peer=flow.remote, error=error)
+        try:
+            if data[:4].upper() == b"SIP/":
+                return
+            self.uac.failed(request_client_key(Request.from_bytes(data)))
+        except MessageError:
+            pass
+
+    def sip_closed(self, flow: Flow, error: Exception | None) -> None:
+        """Learn that a connection is gone; only one that broke fails what waits on it."""
+        if error is not None and not self.stopped:
+            self.uac.broken(flow)
+
+    def stateless(self, request: Request, status: int, reason: str | None = None) -> bytes:
+        """Write a response to a request that gets no transaction."""
+        lines = [f"Via: {via}" for via in request.get_all("Via")]
+        for name in ("From", "To", "Call-ID", "CSeq"):
+            value = request.get(name)
+            if value is None:
+                continue
+            if name == "To" and status > 100 and "tag=" not in value.lower():
+                value = f"{value};tag={new_tag()}"
+            lines.append(f"{name}: {value}")
+        phrase = reason_phrase(status) if reason is None else reason
+        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+
+    # What applications do
+
+    def signed(self, link: AppLink) -> None:
+        """An application showed the right secret."""
+        self.clients.add(link)
+        incoming = self._expected.pop(link, None)
+        if incoming is not None:
+            self.uas.give(incoming, link)
+
+    def commanded(self, link: AppLink, event: Commanded) -> None:
+        """An application sent a command; it is carried out and answered."""
+        if self.stopped:
+            return
+        if link not in self.clients:
+            self.clients.add(link)
+        command = event.command
+        message_id = event.message_id
+        try:
+            if isinstance(command, SendMessage):
+                self._send_message(link, message_id, command)
+            elif isinstance(command, AddRoute):
+                self.clients.route(link, command.verb)
+                link.answer(message_id, "OK")
+            elif isinstance(command, RemoveRoute):
+                self.clients.unroute(link)
+                link.answer(message_id, "OK")
+            elif isinstance(command, Proxy):
+                self._proxy(link, message_id, command)
+        except DrachtwistError as error:
+            self.log.warn("cannot carry out a command: {error}", error=error)
+            link.answer(message_id, "NOK", f"Server error: {error}".replace("|", " "))
+        except Exception:
+            self.log.failure("a command made us fail")
+            link.answer(message_id, "NOK", "Server error: internal error")
+
+    def _send_message(self, link: AppLink, message_id: str, command: SendMessage) -> None:
+        message = command.message
+        transaction_id = command.transaction_id
+        if message[:4] == b"SIP/":
+            if not transaction_id:
+                link.refuse(message_id, "transaction id missing")
+            else:
+                self.uas.answer(link, message_id, transaction_id, message)
+        elif transaction_id and message[:7] == b"CANCEL ":
+            self.uac.cancel(link, message_id, transaction_id, message)
+        elif command.dialog_id:
+            self.uac.ask_in_dialog(link, message_id, command.dialog_id, message)
+        elif transaction_id:
+            # The real server never answers this.
+            link.answer(message_id, "NOK", "a request belongs to a dialog, not to a transaction")
+        else:
+            self.uac.ask(link, message_id, command.route, message)
+
+    def _proxy(self, link: AppLink, message_id: str, command: Proxy) -> None:
+        incoming = self.uas.open.get(command.transaction_id)
+        if incoming is None or not incoming.untouched:
+            text = f"Unknown transaction id: {command.transaction_id}"
+            link.answer(message_id, "NOK", text)
+        else:
+            link.answer(message_id, "NOK", "error proxying request: this server does not proxy yet")
+
+    def gone(self, link: AppLink) -> None:
+        """A connection to an application is gone; the network is told nothing."""
+        self.clients.remove(link)
+        self._expected.pop(link, None)
+        for dialog in self.dialogs.of_link(link):
+            dialog.link = None
+
+    def expect(self, link: AppLink, incoming: Incoming) -> None:
+        """Remember which request a connection was made for."""
+        self._expected[link] = incoming
+
+    def unreachable(self, incoming: Incoming) -> None:
+        """Learn that no connection to an application could be made."""
+        if not self.stopped and incoming.is_open:
+            self.uas.refuse(incoming, 480)
+
+    # Frames
+
+    def time_of_day(self) -> str:
+        """Give the time as frames have it: ``HH:MM:SS.uuuuuu``, UTC."""
+        now = self._wall()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%H:%M:%S", time.gmtime(second))
+        return f"{self._second_text}.{int((now - second) * 1e6):06d}"
+
+    def deliver(
+        self,
+        link: AppLink | None,
+        size: int,
+        protocol: str,
+        host: str,
+        port: int,
+        transaction_id: str,
+        dialog: str,
+        raw: bytes,
+        tail: str = "",
+        source: str = "network",
+    ) -> None:
+        """Hand a SIP message to an application; nothing happens when it is gone."""
+        if link is None or link not in self.clients:
+            return
+        line = (
+            f"{new_id()}|sip|{source}|{size}|{protocol}|{host}|{port}|{self.time_of_day()}|"
+            f"{transaction_id}|{dialog}|{tail}"
+        )
+        link.send(b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), raw))
+
+    def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
+        """Write a call detail record, if anybody wants it."""
+        if not self.config.cdrs:
+            return
+        link = self.clients.pick(f"cdr:{kind}")
+        if link is None:
+            return
+        line = f"{new_id()}|cdr:{kind}|{source}|{self.time_of_day()}"
+        if detail:
+            line += f"|{detail}"
+        link.send(b"%b\r\n%b" % (line.encode("ascii"), raw))
+
+    # Addresses
+
+    def default_protocol(self) -> str:
+        """Give the transport of the first contact, for URIs that leave it open."""
+        listeners = self.carriers.listeners
+        return listeners[0].protocol if listeners else "udp"
+
+    def offers(self, protocol: str) -> bool:
+        """Whether a transport is listened on."""
+        return any(listener.protocol == protocol for listener in self.carriers.listeners)
+
+    def watch(self, machine: Machine) -> None:
+        """Take note of a machine's deadline."""
+        self.clock.watch(machine)

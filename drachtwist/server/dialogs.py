@@ -1,0 +1,324 @@
+"""Dialogs: who talks to whom, with which tags, numbers and route.
+
+A dialog has the name that applications know it by: the Call-ID and the tag in the From of the
+request that made it, whichever side the server was on. The server as the called party (``uas``)
+finds it by the From tag of what the peer sends, as the calling party (``uac``) by the To tag. The
+two are kept apart, so that a call which the server places to itself is two dialogs of one name.
+
+What the first exchange settled stays: the remote target, the route set, the Contact of this side
+and where packets go are not changed by later Contacts, as in the real server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from drachtwist.errors import MessageError
+from drachtwist.net.siptransports import Flow, Target
+from drachtwist.sip.fields import Address
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.uri import SipUri
+
+if TYPE_CHECKING:
+    from drachtwist.server.clients import AppLink
+    from drachtwist.server.uac import Outgoing
+    from drachtwist.server.uas import Incoming
+
+__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "hop_of"]
+
+_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+
+def dialog_id(call_id: str, tag: str) -> str:
+    """Give the name of a dialog.
+
+    :param tag: the one in the From of the request that makes it; may be empty.
+    """
+    return f"{call_id};from-tag={tag}"
+
+
+class Dialog:
+    """An established dialog, or an early one that a reliable response made usable."""
+
+    __slots__ = (
+        "acked",
+        "answers",
+        "asked",
+        "by_race",
+        "call_id",
+        "contact",
+        "early",
+        "flow",
+        "hop",
+        "id",
+        "invite_ack",
+        "invite_seq",
+        "is_uas",
+        "link",
+        "local",
+        "local_tag",
+        "method",
+        "open",
+        "origin",
+        "remote",
+        "remote_tag",
+        "routes",
+        "seq",
+        "target",
+    )
+
+    id: str
+    link: AppLink | None
+    """The application that owns it; None when it is gone."""
+    method: str
+    """``INVITE`` or ``SUBSCRIBE``: what made it."""
+    is_uas: bool
+    """Whether the peer asked for it."""
+    early: bool
+    """Whether the request that makes it is not finally answered."""
+    call_id: str
+    local: str
+    """The From of our requests, with our tag."""
+    remote: str
+    """The To of our requests, with the peer's tag."""
+    local_tag: str
+    remote_tag: str
+    seq: int
+    """The CSeq of the last request of this side."""
+    invite_seq: int | None
+    """The CSeq of the last INVITE of this side."""
+    invite_ack: bytes | None
+    """The last ACK that the application sent, to be repeated."""
+    target: str
+    """The URI of the peer's Contact."""
+    routes: list[str]
+    """The route set, the next hop first."""
+    contact: str
+    """The Contact of this side."""
+    flow: Flow | None
+    """Where packets go; None when a name has to be looked up first."""
+    hop: Target | None
+    """Where packets go when there is no flow, or it is closed."""
+    acked: bool
+    """Whether the 200 of the peer's INVITE was acknowledged."""
+    by_race: bool
+    """Whether the 200 crossed our CANCEL, so that the call is to be ended when it is acknowledged."""
+    origin: Incoming | None
+    """The INVITE that made it."""
+    answers: Incoming | None
+    """The INVITE whose 200 waits for its ACK."""
+    open: list[Incoming]
+    """Requests of the peer that the application has not answered."""
+    asked: list[Outgoing]
+    """Requests of the application that have no final response."""
+
+    def __init__(self) -> None:
+        self.link = None
+        self.early = False
+        self.acked = False
+        self.by_race = False
+        self.invite_seq = None
+        self.invite_ack = None
+        self.flow = None
+        self.hop = None
+        self.origin = None
+        self.answers = None
+        self.open = []
+        self.asked = []
+
+    def __repr__(self) -> str:
+        return f"<Dialog {'uas' if self.is_uas else 'uac'} {self.method} {self.id}>"
+
+
+class Dialogs:
+    """All dialogs, by name and role."""
+
+    __slots__ = ("_uac", "_uas")
+
+    def __init__(self) -> None:
+        self._uas: dict[str, Dialog] = {}
+        self._uac: dict[str, Dialog] = {}
+
+    def __len__(self) -> int:
+        return len(self._uas) + len(self._uac)
+
+    def add(self, dialog: Dialog) -> None:
+        """Make a dialog known."""
+        (self._uas if dialog.is_uas else self._uac)[dialog.id] = dialog
+
+    def remove(self, dialog: Dialog) -> None:
+        """Forget a dialog; it is no error when it is not known."""
+        table = self._uas if dialog.is_uas else self._uac
+        if table.get(dialog.id) is dialog:
+            del table[dialog.id]
+
+    def named(self, name: str, link: AppLink | None = None) -> Dialog | None:
+        """Find a dialog by its name.
+
+        :param link: whose dialog it should be, when there are two of the name.
+        """
+        uas = self._uas.get(name)
+        uac = self._uac.get(name)
+        if uas is None or uac is None:
+            return uas or uac
+        return uas if uas.link is link else uac
+
+    def uas(self, name: str) -> Dialog | None:
+        """Find a dialog that a peer asked for."""
+        return self._uas.get(name)
+
+    def of_request(self, call_id: str, from_tag: str, to_tag: str | None) -> Dialog | None:
+        """Find the dialog that a request of a peer is for.
+
+        A request without To tag is taken as one in the dialog that its sender asked for.
+        """
+        dialog = self._uas.get(dialog_id(call_id, from_tag))
+        if dialog is not None and (to_tag is None or to_tag == dialog.local_tag):
+            return dialog
+        if to_tag is None:
+            return None
+        dialog = self._uac.get(dialog_id(call_id, to_tag))
+        if dialog is not None and dialog.remote_tag == from_tag:
+            return dialog
+        return None
+
+    def of_link(self, link: AppLink) -> list[Dialog]:
+        """Give the dialogs of an application."""
+        return [
+            dialog
+            for table in (self._uas, self._uac)
+            for dialog in table.values()
+            if dialog.link is link
+        ]
+
+
+# Where packets go
+
+
+def hop_of(uri: SipUri, protocol: str | None = None) -> Target:
+    """Say where a URI leads; the host may be a name.
+
+    :param protocol: the transport for a URI that names none.
+    """
+    chosen = uri.transport or ("tls" if uri.secure else protocol or "udp")
+    port = uri.port
+    if port is None:
+        port = _DEFAULT_PORT.get(chosen, 5060)
+    name = uri.address if uri.family == "name" else None
+    return Target(chosen, uri.address, port, name if chosen == "tls" else None)
+
+
+def contact_of_flow(flow: Flow) -> str:
+    """Give the Contact of this side of a flow."""
+    if flow.protocol == "udp":
+        return f"<sip:{flow.local}>"
+    return f"<sip:{flow.local};transport={flow.protocol}>"
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def record_routes(message: Request | Response) -> list[str]:
+    """Give the Record-Route values in order, as they were written."""
+    try:
+        addresses = message.get_parsed_header("Record-Route")
+    except MessageError:
+        return []
+    return [str(address) for address in addresses or ()]
+
+
+def contact_of(message: Request | Response) -> Address | None:
+    """Give the first Contact, None when there is no legible one."""
+    try:
+        found: list[Address] | None = message.get_parsed_header("Contact")
+    except MessageError:
+        return None
+    return found[0] if found and not found[0].is_wildcard else None
+
+
+def _sip_uri(address: Address | None) -> SipUri | None:
+    if address is None:
+        return None
+    try:
+        uri = address.parsed_uri
+    except MessageError:
+        return None
+    return uri if isinstance(uri, SipUri) else None
+
+
+def first_hop(routes: list[str], target: Address | None, protocol: str) -> Target | None:
+    """Say where the first route, or else the target, leads."""
+    address = target
+    if routes:
+        try:
+            address = Address.parse(routes[0])
+        except MessageError:
+            return None
+    uri = _sip_uri(address)
+    return None if uri is None else hop_of(uri, protocol)
+
+
+def place_uas(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
+    """Decide where the packets of a dialog go that a peer asked for.
+
+    Over a stream that is its connection. Over UDP the route set decides; without one, and when the
+    Contact names another address than the request came from, a NAT is in between.
+    """
+    dialog.hop = first_hop(dialog.routes, contact, flow.protocol)
+    if flow.reliable:
+        dialog.flow = flow
+        return
+    if dialog.routes:
+        return
+    uri = _sip_uri(contact)
+    if (
+        uri is None
+        or uri.address != flow.remote_host
+        or (uri.port is not None and uri.port != flow.remote_port)
+    ):
+        dialog.flow = flow
+        dialog.hop = None
+    elif uri.port == flow.remote_port and dialog.hop is not None and dialog.hop.protocol == "udp":
+        dialog.flow = flow
+
+
+def place_uac(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
+    """Decide where the packets of a dialog go that we asked for.
+
+    :param flow: where the response came from that made it.
+    """
+    dialog.hop = first_hop(dialog.routes, contact, flow.protocol)
+    if dialog.routes:
+        if dialog.hop is not None and _is_private(dialog.hop.host):
+            dialog.flow = flow
+        return
+    uri = _sip_uri(contact)
+    if uri is None or uri.address != flow.remote_host:
+        dialog.flow = flow
+        dialog.hop = None
+    elif dialog.hop is not None and (dialog.hop.protocol, dialog.hop.host, dialog.hop.port) == (
+        flow.protocol,
+        flow.remote_host,
+        flow.remote_port,
+    ):
+        dialog.flow = flow
+
+
+_PRIVATE = tuple(
+    ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+)
+
+
+def _is_private(host: str) -> bool:
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in _PRIVATE)

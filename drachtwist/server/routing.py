@@ -1,0 +1,71 @@
+"""Which application gets a new request.
+
+A request handler for the method, or for all methods, is used always; only what has none is shared
+among the applications that connected and asked for the verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Union
+
+from drachtwist.server.clients import AppLink, Clients
+from drachtwist.server.config import RequestHandler
+from drachtwist.wire.decisions import AppAddress
+
+__all__ = ["OFFERED", "Connect", "Give", "Nobody", "Router"]
+
+OFFERED = frozenset(
+    ("INVITE", "REGISTER", "MESSAGE", "OPTIONS", "INFO", "NOTIFY", "SUBSCRIBE", "PUBLISH")
+)
+"""The methods that applications may be given outside of a dialog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Give:
+    """Give the request to a connected application."""
+
+    link: AppLink
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect to an application, and give it the request once it has authenticated."""
+
+    address: AppAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """Refuse the request: nobody wants it."""
+
+
+Choice = Union[Give, Connect, Nobody]  # noqa: UP007 - evaluated on Python 3.10
+
+_NOBODY = Nobody()
+
+
+class Router:
+    """Chooses an application.
+
+    :param handlers: where to connect to; the first one for a method counts.
+    :param clients: who is connected.
+    """
+
+    __slots__ = ("_clients", "_connect")
+
+    def __init__(self, handlers: Iterable[RequestHandler], clients: Clients) -> None:
+        self._clients = clients
+        self._connect: dict[str, Connect] = {}
+        for handler in handlers:
+            self._connect.setdefault(handler.method, Connect(handler.address))
+
+    def choose(self, method: str) -> Choice:
+        """Choose who gets a new request of this method."""
+        if self._connect:
+            connect = self._connect.get(method) or self._connect.get("*")
+            if connect is not None:
+                return connect
+        link = self._clients.pick(method.lower())
+        return _NOBODY if link is None else Give(link)

@@ -1,0 +1,905 @@
+"""Requests of the network, and the responses of applications to them.
+
+A new request gets a server transaction at once, goes to the application whose turn it is, and has
+64 seconds until its first response. What the application does not have to do itself: an INVITE is
+answered 100 before anybody is looked for; a CANCEL ends it with 200 and 487; a 200 is repeated
+until its ACK comes, and the call ended with a BYE when it does not; a reliable provisional response
+is repeated until its PRACK comes, and the INVITE refused when it does not.
+
+Which of several things that cross wins: whatever reaches the server first. A response that comes
+after the CANCEL is refused, a CANCEL that comes after the 200 is answered 481.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from drachtwist.errors import MessageError
+from drachtwist.net.siptransports import Flow
+from drachtwist.server.alarm import Alarm
+from drachtwist.server.compose import Draft, encode, in_brackets, new_tag, read_draft, with_host
+from drachtwist.server.dialogs import (
+    Dialog,
+    contact_of,
+    contact_of_flow,
+    dialog_id,
+    place_uas,
+    record_routes,
+)
+from drachtwist.server.routing import OFFERED, Connect, Give
+from drachtwist.sip.fields import Address, RAck, parse_integer
+from drachtwist.sip.message import Request
+from drachtwist.sip.status import reason_phrase
+from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
+from drachtwist.transactions.matching import ServerKey, cancelled_key, server_key
+from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
+from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
+from drachtwist.wire.session import new_id
+
+if TYPE_CHECKING:
+    from drachtwist.server.clients import AppLink
+    from drachtwist.server.core import ServerCore
+
+__all__ = ["Answering", "Incoming"]
+
+_STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
+_UNKNOWN = "Response not sent due to unknown transaction"
+_PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
+
+
+class Incoming:
+    """A request of the network, from its arrival until nothing can happen to it any more."""
+
+    __slots__ = (
+        "_head",
+        "_tail",
+        "alarm",
+        "cancelled",
+        "dialog",
+        "dialog_id",
+        "flow",
+        "id",
+        "is_open",
+        "key",
+        "link",
+        "method",
+        "pracked",
+        "queue",
+        "refreshes",
+        "reliable",
+        "repeater",
+        "request",
+        "rseq",
+        "side",
+        "silent",
+        "size",
+        "to_tag",
+        "transaction",
+    )
+
+    id: str
+    """What applications call its transaction."""
+    key: ServerKey
+    method: str
+    request: Request
+    flow: Flow
+    size: int
+    """How many bytes were received."""
+    transaction: InviteServer | NonInviteServer
+    link: AppLink | None
+    """The application that has it."""
+    dialog: Dialog | None
+    """The dialog that it is in, or that it made."""
+    dialog_id: str
+    """What applications call the dialog; empty outside of dialogs."""
+    refreshes: bool
+    """Whether it came inside a dialog or early dialog."""
+    to_tag: str
+    """The tag of our responses; empty until the first one."""
+    is_open: bool
+    """Whether the application may still answer it."""
+    alarm: Alarm | None
+    repeater: AnswerRepeater | ProvisionalRepeater | None
+    reliable: bool
+    """Whether all provisional responses are made reliable, since the caller requires it."""
+    rseq: int
+    """The RSeq of the last reliable response."""
+    pracked: bool
+    """Whether a PRACK was handed to the application."""
+    silent: bool
+    """Whether the PRACK of the last reliable response is answered here."""
+    queue: deque[tuple[int, bytes]] | None
+    """Responses that wait for a PRACK."""
+    cancelled: tuple[int, bytes] | None
+    """The CANCEL that came before the application had the request."""
+
+    def __init__(self, side: Answering, request: Request, method: str, flow: Flow, size: int):
+        self.side = side
+        self.request = request
+        self.method = method
+        self.flow = flow
+        self.size = size
+        self.id = new_id()
+        self.link = None
+        self.dialog = None
+        self.dialog_id = ""
+        self.refreshes = False
+        self.to_tag = ""
+        self.is_open = True
+        self.alarm = None
+        self.repeater = None
+        self.reliable = False
+        self.rseq = 0
+        self.pracked = False
+        self.silent = False
+        self.queue = None
+        self.cancelled = None
+        self._head: list[str] | None = None
+        self._tail: list[str] = []
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is a new request that nobody has answered with anything."""
+        return not self.refreshes and self.transaction.status == 0 and self.is_open
+
+    def lines(self, status: int) -> list[str]:
+        """Give the header lines that every response starts with."""
+        request = self.request
+        head = self._head
+        if head is None:
+            to = request.get("To") or ""
+            self._head = head = [
+                *[f"Via: {via}" for via in request.get_all("Via")],
+                f"From: {request.get('From')}",
+                f"To: {to}",
+            ]
+            self._tail = [f"Call-ID: {request.get('Call-ID')}", f"CSeq: {request.get('CSeq')}"]
+        if status > 100 and self.to_tag:
+            *lines, to = head
+            if 100 < status < 300 and self.method in ("INVITE", "SUBSCRIBE"):
+                routes = request.get_all("Record-Route")
+                if routes:
+                    lines[-1:-1] = [f"Record-Route: {route}" for route in routes]
+            return [*lines, f"{to};tag={self.to_tag}", *self._tail]
+        return head + self._tail
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what a machine wants done."""
+        side = self.side
+        for effect in effects:
+            kind = type(effect)
+            if kind is Transmit:
+                side.core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
+            elif kind is Terminated:
+                if machine is self.transaction:
+                    side.forget(self)
+            elif kind is TimedOut:
+                if machine is self.alarm:
+                    side.expired(self)
+                elif machine is self.repeater:
+                    side.unconfirmed(self)
+
+
+class Answering:
+    """The server as the one who is asked."""
+
+    __slots__ = ("core", "early", "open", "transactions")
+
+    def __init__(self, core: ServerCore) -> None:
+        self.core = core
+        self.transactions: dict[ServerKey, Incoming] = {}
+        """All requests whose repeats have to be recognised."""
+        self.open: dict[str, Incoming] = {}
+        """The requests that applications may answer, by transaction id."""
+        self.early: dict[str, Incoming] = {}
+        """INVITEs that were answered with provisional responses only, by dialog id."""
+
+    def stop(self) -> None:
+        """Forget everything."""
+        self.transactions.clear()
+        self.open.clear()
+        self.early.clear()
+
+    # Requests
+
+    def received(self, request: Request, flow: Flow, size: int) -> None:
+        """Take in a request."""
+        method = request.method
+        try:
+            key = server_key(request)
+            if method == "ACK":
+                self._ack(request, key, flow, size)
+                return
+            known = self.transactions.get(key)
+            if known is not None:
+                self._run(known, known.transaction.receive(request, self.core.clock.seconds()))
+                return
+            if method == "CANCEL":
+                self._cancel(request, key, flow, size)
+                return
+            call_id = request.call_id
+            from_tag = request.from_.tag or ""
+            to_tag = request.to.tag
+        except MessageError as error:
+            self.core.log.debug("bad request from {peer}: {error}", peer=flow.remote, error=error)
+            return
+        dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
+        incoming = Incoming(self, request, method, flow, size)
+        incoming.key = key
+        if dialog is not None:
+            self._in_dialog(incoming, dialog, to_tag)
+            return
+        if to_tag is not None:
+            early = self.early.get(dialog_id(call_id, from_tag))
+            if early is not None and early.to_tag == to_tag:
+                self._in_early(incoming, early)
+                return
+            outgoing = self.core.uac.forming(dialog_id(call_id, to_tag))
+            if outgoing is not None and method not in ("BYE", "INVITE"):
+                self._register(incoming)
+                incoming.refreshes = True
+                incoming.link = outgoing.link
+                incoming.dialog_id = outgoing.dialog_id
+                self._hand_over(incoming)
+                return
+        self._outside(incoming, from_tag, to_tag)
+
+    def _register(self, incoming: Incoming) -> None:
+        """Begin the transaction of a request."""
+        kind: Any = InviteServer if incoming.method == "INVITE" else NonInviteServer
+        core = self.core
+        incoming.transaction = transaction = kind(
+            incoming.request, reliable=incoming.flow.reliable, timing=core.timing
+        )
+        transaction.owner = incoming
+        self.transactions[incoming.key] = incoming
+        self.open[incoming.id] = incoming
+
+    def _hand_over(self, incoming: Incoming) -> None:
+        """Hand a request of a dialog to the owner of the dialog."""
+        flow = incoming.flow
+        self.core.deliver(
+            incoming.link,
+            incoming.size,
+            flow.protocol,
+            flow.remote_host,
+            flow.remote_port,
+            incoming.id,
+            incoming.dialog_id,
+            incoming.request.raw,
+        )
+
+    def _outside(self, incoming: Incoming, from_tag: str, to_tag: str | None) -> None:
+        """Look at a request that belongs to no dialog."""
+        method = incoming.method
+        request = incoming.request
+        core = self.core
+        if method in ("BYE", "UPDATE"):
+            self._register(incoming)
+            self.refuse(incoming, 481)
+            return
+        if method not in OFFERED:
+            return
+        problem = _problem(request)
+        if problem is not None:
+            self._register(incoming)
+            self.refuse(incoming, 400, problem)
+            return
+        self._register(incoming)
+        if method == "INVITE":
+            core.carriers.send(incoming.flow, trying(request))
+            if to_tag is not None:
+                self.refuse(incoming, 481)
+                return
+            core.record("attempt", "network", request.raw)
+        if method in ("INVITE", "SUBSCRIBE"):
+            incoming.dialog_id = dialog_id(request.call_id, from_tag)
+        choice = core.router.choose(method)
+        if isinstance(choice, Give):
+            self._set_alarm(incoming, core.config.answer_within)
+            self.give(incoming, choice.link)
+        elif isinstance(choice, Connect):
+            self._set_alarm(incoming, core.config.answer_within)
+            core.connector.connect(choice.address, incoming)
+        else:
+            self.refuse(incoming, 503)
+
+    def give(self, incoming: Incoming, link: AppLink) -> None:
+        """Give a new request to an application.
+
+        One that was cancelled meanwhile is given with its CANCEL, so that the application knows.
+        """
+        cancelled = incoming.cancelled
+        if not incoming.is_open and cancelled is None:
+            return
+        incoming.link = link
+        flow = incoming.flow
+        self.core.deliver(
+            link,
+            incoming.size,
+            flow.protocol,
+            flow.remote_host,
+            flow.remote_port,
+            incoming.id,
+            "",
+            incoming.request.raw,
+            f"{flow.local_host}|{flow.local_port}|",
+        )
+        if cancelled is not None:
+            incoming.cancelled = None
+            self._tell_cancelled(incoming, *cancelled, "")
+
+    def _in_dialog(self, incoming: Incoming, dialog: Dialog, to_tag: str | None) -> None:
+        """Look at a request in a dialog."""
+        method = incoming.method
+        request = incoming.request
+        core = self.core
+        self._register(incoming)
+        incoming.refreshes = True
+        if method == "INVITE":
+            core.carriers.send(incoming.flow, trying(request))
+            if to_tag is None:
+                incoming.to_tag = new_tag()
+                self.refuse(incoming, 491)
+                return
+            if not request.has("Contact"):
+                self.refuse(incoming, 400, "Bad Request")
+                return
+        elif to_tag is None:
+            incoming.to_tag = dialog.local_tag
+        if method == "PRACK" and dialog.early and dialog.origin is not None:
+            self._prack(incoming, dialog.origin)
+            return
+        if dialog.link is None or dialog.link not in core.clients:
+            if method == "BYE":
+                self.end(dialog)
+            self.refuse(incoming, 481)
+            return
+        incoming.link = dialog.link
+        incoming.dialog = dialog
+        incoming.dialog_id = dialog.id
+        if method == "BYE":
+            self._hand_over(incoming)
+            self.end(dialog)
+            incoming.dialog_id = ""
+            self._set_alarm(incoming, core.timing.lifetime)
+            core.record("stop", "network", request.raw, "normal-release")
+            return
+        if method == "NOTIFY" and dialog.method == "SUBSCRIBE":
+            state = request.get("Subscription-State")
+            if state is not None and "terminated" in state.lower():
+                self._hand_over(incoming)
+                self.end(dialog)
+                return
+        dialog.open.append(incoming)
+        self._hand_over(incoming)
+
+    def _in_early(self, incoming: Incoming, invite: Incoming) -> None:
+        """Look at a request in a call of the peer that is not answered finally."""
+        method = incoming.method
+        self._register(incoming)
+        incoming.refreshes = True
+        if method == "PRACK":
+            self._prack(incoming, invite)
+        elif method == "BYE":
+            if invite.pracked:
+                incoming.link = invite.link
+                incoming.dialog_id = invite.dialog_id
+                self._hand_over(incoming)
+                incoming.dialog_id = ""
+                self._set_alarm(incoming, self.core.timing.lifetime)
+            else:
+                self.refuse(incoming, 481)
+            self.refuse(invite, 500)
+        elif method == "INVITE":
+            self.core.carriers.send(incoming.flow, trying(incoming.request))
+            self.refuse(incoming, 500)
+        else:
+            incoming.link = invite.link
+            incoming.dialog_id = invite.dialog_id
+            self._hand_over(incoming)
+
+    def _prack(self, incoming: Incoming, invite: Incoming) -> None:
+        """Look at a PRACK for a response to an INVITE (RFC 3262 section 3)."""
+        repeater = invite.repeater
+        try:
+            rack = RAck.parse(incoming.request.get("RAck") or "")
+            fits = (
+                type(repeater) is ProvisionalRepeater
+                and rack.rseq == repeater.rseq
+                and rack.cseq == invite.request.cseq.number
+                and rack.method == "INVITE"
+            )
+        except MessageError:
+            fits = False
+        if not fits:
+            self.refuse(incoming, 481)
+            return
+        assert repeater is not None
+        self._confirm(invite)
+        if invite.silent:
+            self.refuse(incoming, 200)
+        else:
+            invite.pracked = True
+            incoming.link = invite.link
+            incoming.dialog_id = invite.dialog_id
+            self._hand_over(incoming)
+        queue = invite.queue
+        while queue:
+            status, raw = queue.popleft()
+            self._send(invite, status, raw)
+            if invite.repeater is not None and status < 200:
+                break
+
+    def _ack(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
+        """Look at an ACK: it ends the repeats of a response, and belongs to a dialog if 2xx."""
+        core = self.core
+        known = self.transactions.get(key)
+        if known is not None and known.transaction.status >= 300:
+            self._close(known)
+            self._run(known, known.transaction.receive(request, core.clock.seconds()))
+            return
+        call_id = request.call_id
+        dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
+        if dialog is None:
+            return
+        transaction_id = ""
+        invite = dialog.answers
+        if invite is not None and invite.request.cseq.number == request.cseq.number:
+            dialog.answers = None
+            dialog.acked = True
+            if not invite.refreshes:
+                transaction_id = invite.id
+            self._confirm(invite)
+            self._close(invite)
+        core.deliver(
+            dialog.link,
+            size,
+            "",
+            flow.remote_host,
+            flow.remote_port,
+            transaction_id or new_id(),
+            dialog.id,
+            request.raw,
+        )
+
+    def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
+        """Look at a CANCEL (RFC 3261 section 9.2)."""
+        cancel = Incoming(self, request, "CANCEL", flow, size)
+        cancel.key = key
+        self._register(cancel)
+        invite = self.transactions.get(cancelled_key(request))
+        status = 0 if invite is None else invite.transaction.status
+        if invite is None or invite.method != "INVITE" or 200 <= status < 300:
+            self.refuse(cancel, 481)
+            return
+        if not invite.to_tag and not invite.refreshes:
+            invite.to_tag = new_tag()
+        cancel.to_tag = invite.to_tag
+        self.refuse(cancel, 200)
+        if status >= 300:
+            return
+        self._set_alarm(invite, None)
+        was_open = invite.is_open
+        self.refuse(invite, 487, record=False)
+        core = self.core
+        if invite.refreshes or not was_open:
+            return
+        core.record("stop", "network", invite.request.raw, "call-canceled")
+        if invite.link is None:
+            invite.cancelled = (size, request.raw)
+        elif status == 0:
+            self._tell_cancelled(invite, size, request.raw, "")
+        else:
+            self._tell_cancelled(invite, invite.size, request.raw, invite.dialog_id)
+
+    def _tell_cancelled(
+        self,
+        invite: Incoming,
+        size: int,
+        raw: bytes,
+        name: str,
+        source: str = "network",
+    ) -> None:
+        flow = invite.flow
+        self.core.deliver(
+            invite.link,
+            size,
+            flow.protocol,
+            flow.remote_host,
+            flow.remote_port,
+            invite.id,
+            name,
+            raw,
+            source=source,
+        )
+
+    # Responses
+
+    def answer(self, link: AppLink, message_id: str, transaction_id: str, message: bytes) -> None:
+        """Send a response of an application, and answer the command."""
+        incoming = self.open.get(transaction_id)
+        if incoming is None:
+            text = _UNKNOWN
+            head = message.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
+            if re.search(r"\ncseq[ \t]*:[ \t]*\d+[ \t]+CANCEL\b", head, re.IGNORECASE):
+                text = "200 OK to incoming CANCEL is automatically generated by the stack"
+            link.answer(message_id, "NOK", text)
+            return
+        draft = read_draft(message, checked=False)
+        found = _STATUS_LINE.fullmatch(draft.start.strip())
+        status = int(found[1]) if found is not None and len(found[1]) < 6 else 0
+        if found is None or not 100 <= status <= 699:
+            link.answer(message_id, "NOK", "Unknown server error sending response")
+            if status >= 700:
+                self.refuse(incoming, 500)
+            return
+        if incoming.link is None or incoming.link not in self.core.clients:
+            incoming.link = link
+        transaction = incoming.transaction
+        if transaction.status >= 200:
+            raw = transaction.last_response
+            assert raw is not None
+            self._echo(link, message_id, incoming, raw, "")
+            return
+        if not self.core.carriers.is_open(incoming.flow):
+            text = "transport for response has been shutdown or closed"
+            if transaction.status == 0:
+                text = _UNKNOWN
+            link.answer(message_id, "NOK", text)
+            self._set_alarm(incoming, None)
+            self._close(incoming)
+            self.early.pop(incoming.dialog_id, None)
+            self.forget(incoming)
+            return
+        reason = found[2] or ""
+        problem = self._respond(link, message_id, incoming, status, reason, draft)
+        if problem is not None:
+            link.answer(message_id, "NOK", problem)
+
+    def _respond(
+        self,
+        link: AppLink,
+        message_id: str,
+        incoming: Incoming,
+        status: int,
+        reason: str,
+        draft: Draft,
+    ) -> str | None:
+        """Complete and send a response; say what is wrong, if anything."""
+        method = incoming.method
+        flow = incoming.flow
+        request = incoming.request
+        initial = not incoming.refreshes
+        if not draft.complete_type():
+            draft.add("Content-Type", "application/octet-stream")
+        self._fix_tag(incoming, status, draft)
+        reliable = silent = False
+        if initial and method == "INVITE":
+            if 100 < status < 200:
+                asked = _lists_100rel(draft.value("require"))
+                required = _lists_100rel(request.get("Require"))
+                if asked and not required and not _lists_100rel(request.get("Supported")):
+                    return "Remote endpoint does not support 100rel"
+                reliable = asked or required
+                silent = reliable and not asked
+            elif status == 200 and self.core.dialogs.uas(incoming.dialog_id) is not None:
+                self.refuse(incoming, 480)
+                return "dialog already exists, rejecting this request"
+        self._set_alarm(incoming, None)
+        if draft.contact is not None and "localhost" in draft.contact:
+            draft.replace_contact(with_host(draft.contact, flow.local))
+        if draft.contact is None and self._needs_contact(incoming, status, reliable, silent):
+            dialog = incoming.dialog
+            draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
+        if reliable:
+            if not incoming.rseq:
+                incoming.rseq = 1 + int.from_bytes(os.urandom(4), "big") % 0x3FFFFFFF
+            else:
+                incoming.rseq += 1
+            draft.add("RSeq", str(incoming.rseq))
+            if silent:
+                draft.add("Require", "100rel")
+        raw = encode(
+            f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body
+        )
+        if type(incoming.repeater) is ProvisionalRepeater and status < 300:
+            # It has to wait for the PRACK, but counts as sent.
+            if incoming.queue is None:
+                incoming.queue = deque()
+            incoming.queue.append((status, raw))
+            self._echo(link, message_id, incoming, raw, incoming.dialog_id)
+            return None
+        incoming.silent = silent
+        name = incoming.dialog_id
+        self._send(incoming, status, raw, incoming.rseq if reliable else 0)
+        self._echo(link, message_id, incoming, raw, name)
+        return None
+
+    def _needs_contact(
+        self, incoming: Incoming, status: int, reliable: bool, silent: bool
+    ) -> bool:
+        method = incoming.method
+        if method == "INVITE":
+            if incoming.refreshes:
+                return status > 100
+            return 200 <= status < 300 or (reliable and not silent)
+        if method == "SUBSCRIBE":
+            return incoming.refreshes or 200 <= status < 300
+        return False
+
+    def _fix_tag(self, incoming: Incoming, status: int, draft: Draft | None) -> None:
+        """See to the To tag: the application's in its first response, or one of ours."""
+        if incoming.to_tag or status <= 100:
+            return
+        request = incoming.request
+        if "tag" in (request.get("To") or "").lower():
+            try:
+                if request.to.tag is not None:
+                    return
+            except MessageError:
+                return
+        if draft is not None:
+            given = draft.apart.get("to")
+            if given is not None and ";tag=" in given:
+                try:
+                    incoming.to_tag = Address.parse(given).tag or ""
+                except MessageError:
+                    pass
+        if not incoming.to_tag:
+            incoming.to_tag = new_tag()
+
+    def _send(self, incoming: Incoming, status: int, raw: bytes, rseq: int | None = None) -> None:
+        """Send a complete response, and do what follows from it.
+
+        :param rseq: its RSeq, 0 when it has none; None to look it up.
+        """
+        core = self.core
+        now = core.clock.seconds()
+        transaction = incoming.transaction
+        initial = not incoming.refreshes
+        if incoming.method == "INVITE":
+            if status >= 200:
+                if type(incoming.repeater) is ProvisionalRepeater:
+                    self._confirm(incoming)
+                if initial:
+                    self.early.pop(incoming.dialog_id, None)
+            elif status > 100 and initial:
+                self.early.setdefault(incoming.dialog_id, incoming)
+                if rseq is None:
+                    rseq = _rseq_of(raw)
+                if rseq:
+                    incoming.repeater = repeater = ProvisionalRepeater(
+                        raw, now, rseq, timing=core.timing, repeat=not incoming.flow.reliable
+                    )
+                    repeater.owner = incoming
+                    core.watch(repeater)
+            if status == 200 and initial:
+                self._establish(incoming, raw, now)
+            elif 200 <= status < 300 and incoming.dialog is not None:
+                # The real server repeats this only when asked; but the 200 may get lost.
+                self._repeat(incoming, raw, now, incoming.dialog)
+            if status >= 300 and initial:
+                reason = "call-canceled" if status == 487 else "call-rejected"
+                core.record("stop", "application", raw, reason)
+        else:
+            if status in (200, 202) and initial and incoming.method == "SUBSCRIBE":
+                self._make_dialog(incoming, raw)
+        if status >= 200:
+            if incoming.method != "INVITE":
+                self._close(incoming)
+            elif 200 <= status < 300 and incoming.dialog is None:
+                self._close(incoming)
+            dialog = incoming.dialog
+            if dialog is not None and incoming in dialog.open:
+                dialog.open.remove(incoming)
+        self._run(incoming, transaction.respond_bytes(status, raw, now))
+
+    def _establish(self, invite: Incoming, raw: bytes, now: float) -> None:
+        """Begin the dialog of a call that is answered."""
+        dialog = self._make_dialog(invite, raw)
+        self._repeat(invite, raw, now, dialog)
+        self.core.record("start", "application", raw, "uas")
+
+    def _repeat(self, invite: Incoming, raw: bytes, now: float, dialog: Dialog) -> None:
+        """Repeat a 2xx until its ACK comes."""
+        core = self.core
+        if dialog.answers is not None:
+            self._confirm(dialog.answers)
+        dialog.answers = invite
+        invite.repeater = repeater = AnswerRepeater(
+            raw, now, timing=core.timing, repeat=not invite.flow.reliable
+        )
+        repeater.owner = invite
+        core.watch(repeater)
+
+    def _make_dialog(self, incoming: Incoming, raw: bytes) -> Dialog:
+        request = incoming.request
+        dialog = Dialog()
+        dialog.id = incoming.dialog_id
+        dialog.is_uas = True
+        dialog.method = incoming.method
+        dialog.link = incoming.link
+        dialog.call_id = request.call_id
+        to = request.get("To") or ""
+        dialog.local = f"{in_brackets(to) or to};tag={incoming.to_tag}"
+        remote = request.get("From") or ""
+        dialog.remote = in_brackets(remote) or remote
+        dialog.local_tag = incoming.to_tag
+        dialog.remote_tag = request.from_.tag or ""
+        dialog.seq = request.cseq.number
+        contact = contact_of(request)
+        if contact is None:
+            flow = incoming.flow
+            dialog.target = f"sip:{flow.remote}"
+            if flow.protocol != "udp":
+                dialog.target += f";transport={flow.protocol}"
+        else:
+            dialog.target = contact.uri
+        dialog.routes = record_routes(request)
+        head = Request.from_bytes(raw)
+        dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
+        dialog.origin = incoming
+        place_uas(dialog, incoming.flow, contact)
+        incoming.dialog = dialog
+        self.core.dialogs.add(dialog)
+        return dialog
+
+    def refuse(
+        self, incoming: Incoming, status: int, reason: str | None = None, *, record: bool = True
+    ) -> None:
+        """Answer a request without an application; it is over for applications."""
+        transaction = incoming.transaction
+        self._set_alarm(incoming, None)
+        self._close(incoming)
+        if transaction.status >= 200:
+            return
+        self._fix_tag(incoming, status, None)
+        phrase = reason_phrase(status) if reason is None else reason
+        raw = encode(f"SIP/2.0 {status} {phrase}", incoming.lines(status), [], b"")
+        if record or incoming.method != "INVITE":
+            self._send(incoming, status, raw)
+            return
+        if type(incoming.repeater) is ProvisionalRepeater:
+            self._confirm(incoming)
+        self.early.pop(incoming.dialog_id, None)
+        if incoming.dialog is not None and incoming in incoming.dialog.open:
+            incoming.dialog.open.remove(incoming)
+        self._run(
+            incoming, transaction.respond_bytes(status, raw, self.core.clock.seconds())
+        )
+
+    def _echo(
+        self, link: AppLink, message_id: str, incoming: Incoming, raw: bytes, name: str
+    ) -> None:
+        flow = incoming.flow
+        link.answer(
+            message_id,
+            "OK",
+            "application",
+            str(len(raw)),
+            flow.protocol if incoming.method == "INVITE" else "",
+            flow.remote_host,
+            str(flow.remote_port),
+            self.core.time_of_day(),
+            incoming.id,
+            name,
+            "",
+            "Msg sent:",
+            "",
+            raw=raw,
+        )
+
+    # Ends
+
+    def end(self, dialog: Dialog) -> None:
+        """Forget a dialog; what the application has not answered in it is answered 500."""
+        self.core.dialogs.remove(dialog)
+        answers = dialog.answers
+        if answers is not None:
+            dialog.answers = None
+            self._confirm(answers)
+            self._close(answers)
+        dialog.origin = None
+        for incoming in list(dialog.open):
+            self.refuse(incoming, 500)
+        dialog.open.clear()
+
+    def expired(self, incoming: Incoming) -> None:
+        """An application let its time pass."""
+        if incoming.method == "BYE":
+            self.refuse(incoming, 500)
+            return
+        # A new request that nobody answered is forgotten without a word.
+        self._close(incoming)
+        self.forget(incoming)
+
+    def unconfirmed(self, incoming: Incoming) -> None:
+        """The ACK of a 2xx, or the PRACK of a provisional response, did not come."""
+        core = self.core
+        if type(incoming.repeater) is ProvisionalRepeater:
+            incoming.repeater = None
+            if incoming.transaction.status >= 200:
+                return
+            self.refuse(incoming, 504)
+            lines = incoming.lines(100)
+            lines[-1] = f"CSeq: {incoming.request.cseq.number} CANCEL"
+            lines.append(f"Reason: {_PRACK_TIMEOUT}")
+            raw = encode(f"CANCEL {incoming.request.uri} SIP/2.0", lines, [], b"")
+            self._tell_cancelled(
+                incoming, len(raw), raw, incoming.dialog_id, source="application"
+            )
+            return
+        incoming.repeater = None
+        self._close(incoming)
+        dialog = incoming.dialog
+        if dialog is None or dialog.answers is not incoming:
+            return
+        dialog.answers = None
+        if not incoming.refreshes:
+            core.uac.bye(dialog, "ACK timeout")
+            self.end(dialog)
+
+    def forget(self, incoming: Incoming) -> None:
+        """Forget a transaction."""
+        self.transactions.pop(incoming.key, None)
+        self.core.clock.forget(incoming.transaction)
+
+    def _close(self, incoming: Incoming) -> None:
+        """Let no application answer a request any more."""
+        if incoming.is_open:
+            incoming.is_open = False
+            self.open.pop(incoming.id, None)
+
+    def _confirm(self, incoming: Incoming) -> None:
+        """Stop repeating a response."""
+        repeater = incoming.repeater
+        if repeater is not None:
+            incoming.repeater = None
+            repeater.confirm()
+            self.core.watch(repeater)
+
+    def _set_alarm(self, incoming: Incoming, after: float | None) -> None:
+        clock = self.core.clock
+        if incoming.alarm is not None:
+            clock.forget(incoming.alarm)
+            incoming.alarm = None
+        if after is not None:
+            incoming.alarm = alarm = Alarm(incoming, clock.seconds() + after)
+            clock.watch(alarm)
+
+    def _run(self, incoming: Incoming, effects: list[Effect]) -> None:
+        transaction = incoming.transaction
+        if effects:
+            incoming.react(transaction, effects)
+        self.core.watch(transaction)
+
+
+def _problem(request: Request) -> str | None:
+    """Say which header of a new request is bad, of those that every server looks at."""
+    text = request.get("Expires")
+    expires = None
+    if text is not None:
+        try:
+            expires = parse_integer(text)
+        except MessageError:
+            return "Bad Expires Header"
+    if request.method == "REGISTER" and "*" in (request.get("Contact") or ""):
+        try:
+            if any(contact.is_wildcard for contact in request.contacts) and expires != 0:
+                return "Bad Request"
+        except MessageError:
+            return "Bad Contact Header"
+    return None
+
+
+def _lists_100rel(value: str | None) -> bool:
+    return value is not None and "100rel" in value.lower()
+
+
+def _rseq_of(raw: bytes) -> int:
+    text = Request.from_bytes(raw).get("RSeq")
+    return int(text) if text else 0

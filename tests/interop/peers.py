@@ -1,0 +1,229 @@
+"""Real peers for tests: processes with captured output, SIPp and the Node reference client.
+
+Where a peer is not installed its tests are skipped; with ``DRACHTWIST_REQUIRE_INTEROP=1`` in the
+environment, as in CI, they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import error, reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SkipTest, TestCase
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SCENARIOS = HERE / "scenarios"
+REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
+
+
+def missing(what: str) -> None:
+    """Skip the test, or fail where peers are required."""
+    if REQUIRED:
+        raise AssertionError(f"{what} is required here")
+    raise SkipTest(f"{what} is not installed")
+
+
+def need_sipp() -> str:
+    """Give the path of SIPp."""
+    path = shutil.which("sipp")
+    if path is None:
+        missing("SIPp (Debian: sip-tester)")
+    return cast(str, path)
+
+
+@cache
+def _has_srf(node: str) -> bool:
+    script = "require('drachtio-srf')"
+    done = subprocess.run([node, "-e", script], capture_output=True, timeout=30)
+    return done.returncode == 0
+
+
+def need_node() -> str:
+    """Give the path of Node, with drachtio-srf where it finds it (NODE_PATH)."""
+    path = shutil.which("node")
+    if path is None:
+        missing("Node.js")
+    node = cast(str, path)
+    if not _has_srf(node):
+        missing("drachtio-srf (npm install drachtio-srf, and NODE_PATH)")
+    return node
+
+
+def free_port() -> int:
+    """Give a port that is free on loopback for both TCP and UDP right now."""
+    while True:
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+            stream.bind(("127.0.0.1", 0))
+            port: int = stream.getsockname()[1]
+            try:
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Peer(ProcessProtocol):
+    """A process whose output is kept."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.output = b""
+        self.ended: Deferred[int] = Deferred()
+        self._waiting: list[tuple[bytes, Deferred[None]]] = []
+        self.status: int | None = None
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Keep what the process prints, on either stream."""
+        self.output += data
+        for item in [item for item in self._waiting if item[0] in self.output]:
+            self._waiting.remove(item)
+            item[1].callback(None)
+
+    def processEnded(self, reason: Failure) -> None:
+        """The process is gone; a signal counts as its negative number."""
+        value: Any = reason.value
+        self.status = value.exitCode if value.exitCode is not None else -(value.signal or 0)
+        waiting, self._waiting = self._waiting, []
+        for text, waiter in waiting:
+            waiter.errback(AssertionError(f"{self} ended before it printed {text!r}"))
+        self.ended.callback(self.status)
+
+    def when_prints(self, text: str) -> Deferred[None]:
+        """Wait until the process has printed a text."""
+        waiting: Deferred[None] = Deferred()
+        if text.encode() in self.output:
+            waiting.callback(None)
+        elif self.status is not None:
+            waiting.errback(AssertionError(f"{self} ended before it printed {text!r}"))
+        else:
+            self._waiting.append((text.encode(), waiting))
+        return waiting
+
+    def kill(self, name: str = "TERM") -> None:
+        """Send a signal, if the process still runs."""
+        if self.status is None and self.transport is not None:
+            try:
+                self.transport.signalProcess(name)
+            except error.ProcessExitedAlready:
+                pass
+
+    def __str__(self) -> str:
+        text = self.output[-6000:].decode("utf-8", "replace")
+        return f"{self.name} (status {self.status}), which printed:\n{text}\n"
+
+
+class InteropTestCase(TestCase):
+    """Runs peers, and leaves none of them behind."""
+
+    timeout = 90
+
+    def setUp(self) -> None:
+        """Begin without any process."""
+        self._peers: list[Peer] = []
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir(parents=True)
+
+    def tearDown(self) -> Any:
+        """End all processes, by force if need be."""
+        return Deferred.fromCoroutine(self._end())
+
+    async def _end(self) -> None:
+        for peer in self._peers:
+            peer.kill("TERM")
+        for peer in self._peers:
+            if peer.status is None:
+                timer = cast(Any, reactor).callLater(5, peer.kill, "KILL")
+                await peer.ended
+                if timer.active():
+                    timer.cancel()
+
+    def spawn(self, name: str, *arguments: str, **environment: str) -> Peer:
+        """Start a process."""
+        peer = Peer(name)
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        cast(Any, reactor).spawnProcess(
+            peer,
+            arguments[0],
+            list(arguments),
+            {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **environment},
+            str(self.directory),
+        )
+        self._peers.append(peer)
+        return peer
+
+    def twistd(self, *arguments: str, **environment: str) -> Peer:
+        """Start ``twistd -n`` with a plugin and its options."""
+        return self.spawn(
+            f"twistd -n {' '.join(arguments)}",
+            sys.executable,
+            "-c",
+            "from twisted.scripts.twistd import run; run()",
+            "-n",
+            "--pidfile=",
+            *arguments,
+            **environment,
+        )
+
+    def sipp(
+        self,
+        port: int,
+        *arguments: str,
+        transport: str = "udp",
+        service: str = "service",
+        calls: int = 1,
+        rate: float = 10.0,
+    ) -> Peer:
+        """Start SIPp as a caller; give ``-sn uac`` or ``-sf FILE`` among the arguments."""
+        return self.spawn(
+            f"sipp {' '.join(arguments)} over {transport}",
+            need_sipp(),
+            f"127.0.0.1:{port}",
+            "-i",
+            "127.0.0.1",
+            "-p",
+            str(free_port()),
+            "-t",
+            {"udp": "u1", "tcp": "t1"}[transport],
+            "-s",
+            service,
+            "-m",
+            str(calls),
+            "-r",
+            str(rate),
+            "-nostdin",
+            "-timeout",
+            "60s",
+            "-timeout_error",
+            "-trace_err",
+            *arguments,
+            TERM="dumb",
+        )
+
+    async def succeeds(self, peer: Peer) -> None:
+        """Wait for a process to end well."""
+        status = await peer.ended
+        errors = "".join(
+            path.read_text("utf-8", "replace")[-4000:] for path in self.directory.glob("*errors*")
+        )
+        others = "\n".join(str(other) for other in self._peers if other is not peer)
+        self.assertEqual(status, 0, f"{peer}\n{errors}\n{others}")
+
+    async def passes(self, scenario: str, port: int, **options: Any) -> None:
+        """Run a scenario of ours, which must succeed."""
+        await self.succeeds(self.sipp(port, "-sf", str(SCENARIOS / f"{scenario}.xml"), **options))
+
+    async def rest(self, seconds: float = 0.0) -> None:
+        """Let the reactor turn."""
+        await deferLater(cast(Any, reactor), seconds)

@@ -1,0 +1,166 @@
+"""A phone that none of us wrote calls our application, and the Node reference client.
+
+Both applications behave alike, and both are served by the embedded server, so each scenario is a
+test of the server with two different clients, and of our framework with a real phone.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Any
+
+from tests.interop.peers import (
+    HERE,
+    SCENARIOS,
+    InteropTestCase,
+    Peer,
+    free_port,
+    need_node,
+    need_sipp,
+)
+
+READY = "connected"
+
+
+class _Calls(InteropTestCase):
+    """The scenarios; subclasses say who answers."""
+
+    port = 0
+
+    def setUp(self) -> Any:
+        """Start the application."""
+        super().setUp()
+        need_sipp()
+        return self._ready()
+
+    async def _start(self) -> None:
+        raise NotImplementedError
+
+    def _ready(self) -> Any:
+        from twisted.internet.defer import Deferred
+
+        return Deferred.fromCoroutine(self._start())
+
+    async def all_scenarios(self, transport: str) -> None:
+        """Run all scenarios side by side: they do not depend on each other."""
+        from twisted.internet.defer import Deferred, gatherResults
+
+        runs = [self.succeeds(self.sipp(self.port, "-sn", "uac", transport=transport, calls=5))]
+        for scenario, service in (
+            ("reject", "reject"),
+            ("cancel", "ring"),
+            ("late_cancel", "service"),
+            ("info", "service"),
+            ("reinvite", "service"),
+            ("app_hangs_up", "hangup"),
+        ):
+            runs.append(
+                self.passes(scenario, self.port, transport=transport, service=service, calls=3)
+            )
+        await gatherResults([Deferred.fromCoroutine(run) for run in runs], consumeErrors=True)
+
+
+class OurApplicationTests(_Calls):
+    """``twistd drachtio`` with the embedded server inside."""
+
+    async def _start(self) -> None:
+        self.port = free_port()
+        self.peer: Peer = self.twistd(
+            "drachtio",
+            "--app",
+            str(HERE / "app.py"),
+            "--contact",
+            f"sip:127.0.0.1:{self.port};transport=udp,tcp",
+        )
+        await self.peer.when_prints(READY)
+
+    async def test_udp(self) -> None:
+        """Every scenario succeeds over UDP."""
+        await self.all_scenarios("udp")
+
+    async def test_tcp(self) -> None:
+        """Every scenario succeeds over TCP."""
+        await self.all_scenarios("tcp")
+
+    async def test_load(self) -> None:
+        """A thousand calls, fifty a second: none fails, nothing is retransmitted."""
+        phone = self.sipp(
+            self.port,
+            "-sn",
+            "uac",
+            "-trace_stat",
+            "-stf",
+            str(self.directory / "stat.csv"),
+            "-fd",
+            "1",
+            calls=1000,
+            rate=50,
+        )
+        await self.succeeds(phone)
+        with open(self.directory / "stat.csv", encoding="ascii") as file:
+            last = list(csv.DictReader(file, delimiter=";"))[-1]
+        self.assertEqual(last["SuccessfulCall(C)"], "1000")
+        self.assertEqual(last["FailedCall(C)"], "0")
+        self.assertEqual(last["Retransmissions(C)"], "0")
+
+
+class NodeApplicationTests(_Calls):
+    """``twistd drachtio-server`` with the Node reference client connected to it."""
+
+    async def _start(self) -> None:
+        node = need_node()
+        self.port, admin = free_port(), free_port()
+        server = self.twistd(
+            "drachtio-server",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            str(admin),
+            "--secret",
+            "cymru",
+            "--contact",
+            f"sip:127.0.0.1:{self.port};transport=udp,tcp",
+        )
+        await server.when_prints("listening")
+        app = self.spawn(
+            "node app.js", node, str(HERE / "app.js"), "127.0.0.1", str(admin), "cymru"
+        )
+        await app.when_prints(READY)
+        # Its routes are sent behind that; a question that is answered shows that they arrived.
+        for _ in range(50):
+            asked = self.spawn("options", sys.executable, str(HERE / "options.py"), str(self.port))
+            if await asked.ended == 0:
+                break
+
+    async def test_udp(self) -> None:
+        """Every scenario succeeds over UDP."""
+        await self.all_scenarios("udp")
+
+    async def test_tcp(self) -> None:
+        """Every scenario succeeds over TCP."""
+        await self.all_scenarios("tcp")
+
+
+class UnacknowledgedTests(InteropTestCase):
+    """The caller never acknowledges the answer."""
+
+    timeout = 90
+
+    async def test_no_ack(self) -> None:
+        """After 32 seconds of repeated answers the server ends the call, and the app learns it."""
+        need_sipp()
+        port = free_port()
+        app = self.twistd(
+            "drachtio",
+            "--app",
+            str(HERE / "app.py"),
+            "--contact",
+            f"sip:127.0.0.1:{port};transport=udp,tcp",
+        )
+        await app.when_prints(READY)
+        await self.passes("no_ack", port)
+
+
+del _Calls
+assert SCENARIOS.is_dir()
