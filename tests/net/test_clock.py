@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.transactions import Effect, Machine, NonInviteClient, Transmit
+from drachtwist.transactions import Effect, Machine, NonInviteClient, Timing, Transmit
 from tests.transactions.messages import kinds, request
 
 
@@ -53,13 +53,14 @@ class DeadlineClockTests(SynchronousTestCase):
     def test_nearer_deadline(self) -> None:
         """A deadline before the armed one is kept."""
         self.start()
-        early = self.start("BYE")
-        early.deadline = 0.1
+        early = NonInviteClient(request("BYE"), timing=Timing(request_step=0.125))
+        early.start(0.0)
         self.clock.watch(early)
-        self.time.advance(0.1)
+        self.time.advance(0.125)
+        self.assertEqual(self.seen, [(0.125, "send BYE")])
         self.assertEqual(len(self.time.getDelayedCalls()), 1)
-        self.time.advance(0.4)
-        self.assertEqual(sorted(self.seen), [(0.5, "send BYE"), (0.5, "send OPTIONS")])
+        self.time.pump([0.25, 0.125])
+        self.assertEqual(self.seen[1:], [(0.375, "send BYE"), (0.5, "send OPTIONS")])
 
     def test_forgotten(self) -> None:
         """A forgotten machine is not told any more; stopping forgets all."""
