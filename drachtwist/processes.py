@@ -77,9 +77,10 @@ def stop_on_sigterm(reactor: Any, again: Callable[[], object] | None = None) -> 
     """Let SIGTERM end the process with exit status 0, after an orderly stop.
 
     Left alone, twistd stops in good order too, but ends itself with the signal in the end, so that
-    the supervisor of the process sees a death.
+    the supervisor of the process sees a death. SIGINT (Ctrl-C) keeps its exit status, by which
+    shells know that a command was interrupted.
 
-    :param again: called when another SIGTERM comes while the stop is under way.
+    :param again: called when another signal comes while the stop is under way.
     """
     stopping = False
 
@@ -96,6 +97,17 @@ def stop_on_sigterm(reactor: Any, again: Callable[[], object] | None = None) -> 
 
     def install() -> None:
         signal.signal(signal.SIGTERM, handle)
+        interrupt = signal.getsignal(signal.SIGINT)
+        if callable(interrupt):  # not where it is ignored
+            signal.signal(signal.SIGINT, lambda *about: on_interrupt(interrupt, *about))
+
+    def on_interrupt(handler: Callable[..., object], number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            reactor.callFromThread(stop)
+        else:
+            stopping = True
+            handler(number, frame)
 
     # The reactor installs its own handlers when it starts.
     reactor.callWhenRunning(install)

@@ -237,7 +237,7 @@ class ServerService(Service):
 
     def _listening(self, _: object) -> None:
         self._log.info(
-            "SIP on {sip}; applications on {admin}",
+            "listening: SIP on {sip}; applications on {admin}",
             sip=", ".join(self.server.sip_addresses),
             admin=", ".join(
                 f"{kind}:{port}"

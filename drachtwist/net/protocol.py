@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -373,6 +374,9 @@ class DrachtioListenerFactory(_ApplicationFactory):
 class ServerLinkHandler(Protocol):
     """Takes what the connections of a server report. A link is a DrachtioServerProtocol."""
 
+    def opened(self, link: DrachtioServerProtocol) -> None:
+        """The connection is open."""
+
     def signed(self, link: DrachtioServerProtocol) -> None:
         """The application showed the right secret; its answer is on the way."""
 
@@ -401,6 +405,7 @@ class DrachtioServerProtocol(protocol.Protocol):
         self._handler = handler
         self._corked = False
         self.connected_now = False
+        self._waiting: list[Deferred[None]] = []
 
     def __repr__(self) -> str:
         return f"<DrachtioServerProtocol tags={self.session.tags} {self.peer}>"
@@ -436,6 +441,20 @@ class DrachtioServerProtocol(protocol.Protocol):
             self._flush()
             self.transport.loseConnection()
 
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self.transport is not None:
+            cast(Any, self.transport).abortConnection()
+
+    def when_gone(self) -> Deferred[None]:
+        """Wait until the connection is gone."""
+        result: Deferred[None] = Deferred()
+        if self.connected_now:
+            self._waiting.append(result)
+        else:
+            result.callback(None)
+        return result
+
     # Twisted's side
 
     def connectionMade(self) -> None:
@@ -443,6 +462,7 @@ class DrachtioServerProtocol(protocol.Protocol):
         assert self.transport is not None
         self.connected_now = True
         _tune(self.transport)
+        self._handler.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""
@@ -470,6 +490,9 @@ class DrachtioServerProtocol(protocol.Protocol):
         """Tell the server."""
         self.connected_now = False
         self._handler.gone(self)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
 
     def _flush_unless_corked(self) -> None:
         if not self._corked:

@@ -20,7 +20,16 @@ from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_integer
 from drachtwist.sip.grammar import COMPACT_FORMS, is_token
 
-__all__ = ["Draft", "Field", "encode", "in_brackets", "new_branch", "new_tag", "read_draft", "with_host"]
+__all__ = [
+    "Draft",
+    "Field",
+    "encode",
+    "in_brackets",
+    "new_branch",
+    "new_tag",
+    "read_draft",
+    "with_host",
+]
 
 # Known headers behind CSeq, in the order in which they are written.
 _KNOWN = """

@@ -72,6 +72,9 @@ class ServerConfig:
     """Seconds that an application has for its first response to a new request."""
     cdrs: bool = False
     """Whether call detail records are written."""
+    require_authentication: bool = True
+    """Whether commands are refused before the right secret was shown. The real server carries
+    them out."""
     version: str = "v0.9.10"
     """What applications are told on authentication: the version whose behaviour this is."""
 

@@ -32,7 +32,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
 from drachtwist.transactions.machine import Effect, Machine
-from drachtwist.transactions.matching import client_key, request_client_key
+from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress
 from drachtwist.wire.session import Commanded, new_id

@@ -103,7 +103,7 @@ class Dialog:
     acked: bool
     """Whether the 200 of the peer's INVITE was acknowledged."""
     by_race: bool
-    """Whether the 200 crossed our CANCEL, so that the call is to be ended when it is acknowledged."""
+    """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: Incoming | None
     """The INVITE that made it."""
     answers: Incoming | None

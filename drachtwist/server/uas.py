@@ -603,9 +603,7 @@ class Answering:
             draft.add("RSeq", str(incoming.rseq))
             if silent:
                 draft.add("Require", "100rel")
-        raw = encode(
-            f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body
-        )
+        raw = encode(f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body)
         if type(incoming.repeater) is ProvisionalRepeater and status < 300:
             # It has to wait for the PRACK, but counts as sent.
             if incoming.queue is None:
@@ -619,9 +617,7 @@ class Answering:
         self._echo(link, message_id, incoming, raw, name)
         return None
 
-    def _needs_contact(
-        self, incoming: Incoming, status: int, reliable: bool, silent: bool
-    ) -> bool:
+    def _needs_contact(self, incoming: Incoming, status: int, reliable: bool, silent: bool) -> bool:
         method = incoming.method
         if method == "INVITE":
             if incoming.refreshes:
@@ -689,9 +685,8 @@ class Answering:
             if status in (200, 202) and initial and incoming.method == "SUBSCRIBE":
                 self._make_dialog(incoming, raw)
         if status >= 200:
-            if incoming.method != "INVITE":
-                self._close(incoming)
-            elif 200 <= status < 300 and incoming.dialog is None:
+            # The ACK of a failure, or of a 200, comes later; nothing comes for any other.
+            if incoming.method != "INVITE" or (status < 300 and incoming.dialog is None):
                 self._close(incoming)
             dialog = incoming.dialog
             if dialog is not None and incoming in dialog.open:
@@ -768,9 +763,7 @@ class Answering:
         self.early.pop(incoming.dialog_id, None)
         if incoming.dialog is not None and incoming in incoming.dialog.open:
             incoming.dialog.open.remove(incoming)
-        self._run(
-            incoming, transaction.respond_bytes(status, raw, self.core.clock.seconds())
-        )
+        self._run(incoming, transaction.respond_bytes(status, raw, self.core.clock.seconds()))
 
     def _echo(
         self, link: AppLink, message_id: str, incoming: Incoming, raw: bytes, name: str
@@ -829,9 +822,7 @@ class Answering:
             lines[-1] = f"CSeq: {incoming.request.cseq.number} CANCEL"
             lines.append(f"Reason: {_PRACK_TIMEOUT}")
             raw = encode(f"CANCEL {incoming.request.uri} SIP/2.0", lines, [], b"")
-            self._tell_cancelled(
-                incoming, len(raw), raw, incoming.dialog_id, source="application"
-            )
+            self._tell_cancelled(incoming, len(raw), raw, incoming.dialog_id, source="application")
             return
         incoming.repeater = None
         self._close(incoming)

@@ -1,0 +1,259 @@
+"""The embedded server as a service: sockets for phones, ports for applications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from drachtwist.errors import LocalProtocolError
+from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
+from drachtwist.net.siptransports import SipTransports
+from drachtwist.net.tls import TlsOptions, describe_tls_failure
+from drachtwist.server.config import ServerConfig
+from drachtwist.server.core import ServerCore
+from drachtwist.server.uas import Incoming
+from drachtwist.wire.decisions import AppAddress
+from drachtwist.wire.session import Commanded, ServerSession
+
+__all__ = ["DrachtioServer"]
+
+# How long connecting to an application may take: the request waits for no longer.
+_CONNECT_TIMEOUT = 64
+
+
+class DrachtioServer(Service):
+    """A drachtio server for one machine.
+
+    :param config: its settings.
+    :param reactor: the reactor; the usual one unless given.
+    """
+
+    _log = Logger()
+
+    def __init__(self, config: ServerConfig | None = None, reactor: Any = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.config = ServerConfig() if config is None else config
+        self.reactor = reactor
+        self.transports: SipTransports | None = None
+        self.core: ServerCore | None = None
+        self.admin_port: int | None = None
+        """The TCP port that applications connect to, once it is open."""
+        self.admin_tls_port: int | None = None
+        """The same with TLS."""
+        self._ports: list[IListeningPort] = []
+        self._links: set[DrachtioServerProtocol] = set()
+        self._pending: set[Deferred[Any]] = set()
+        self._factory = DrachtioServerFactory(self._new_session, self)
+        self._dialing_factory = DrachtioServerFactory(self._new_session, self, outbound=True)
+        self._outcome: Failure | None = None
+        self._listening = False
+        self._waiting: list[Deferred[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<DrachtioServer {', '.join(self.sip_addresses) or 'stopped'}>"
+
+    @property
+    def sip_addresses(self) -> tuple[str, ...]:
+        """Where SIP is served: ``udp/127.0.0.1:5060`` and so on."""
+        if self.transports is None:
+            return ()
+        return tuple(str(listener) for listener in self.transports.listeners)
+
+    def when_listening(self) -> Deferred[None]:
+        """Wait until all ports are open.
+
+        :returns: fails with what keeps a port from being opened, an ``OSError``,
+            :exc:`~twisted.internet.error.CannotListenError` or
+            :exc:`~drachtwist.errors.LocalProtocolError`.
+        """
+        result: Deferred[None] = Deferred()
+        if self._outcome is not None:
+            result.errback(self._outcome)
+        elif self._listening:
+            result.callback(None)
+        else:
+            self._waiting.append(result)
+        return result
+
+    # Service
+
+    def startService(self) -> None:
+        """Open all ports."""
+        super().startService()
+        self._outcome = None
+        config = self.config
+        # The core and what carries its messages know each other.
+        self.transports = SipTransports(self.reactor, None, tls=config.tls)  # type: ignore[arg-type]
+        self.core = ServerCore(config, self.transports, self, self.reactor)
+        self.transports.handler = self.core
+        try:
+            for contact in config.contacts:
+                self.transports.listen(contact)
+        except (OSError, CannotListenError, LocalProtocolError):
+            self._settle(Failure())
+            return
+        steps: list[tuple[str, int, TlsOptions | None]] = []
+        if config.admin_port is not None:
+            steps.append(("admin_port", config.admin_port, None))
+        if config.admin_tls_port is not None:
+            steps.append(("admin_tls_port", config.admin_tls_port, config.tls or TlsOptions()))
+        opened = self._open(steps)
+        opened.addCallbacks(lambda _: self._settle(None), self._settle)
+
+    async def _open_all(self, steps: list[tuple[str, int, TlsOptions | None]]) -> None:
+        host = self.config.admin_host
+        kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
+        for name, number, tls in steps:
+            factory: Any = self._factory
+            if tls is not None:
+                factory = TLSMemoryBIOFactory(tls.server_context(), False, factory)
+            interface = "" if host in ("*", "0.0.0.0") else host
+            port = await kind(self.reactor, number, interface=interface).listen(factory)
+            self._ports.append(port)
+            setattr(self, name, port.getHost().port)
+
+    def _open(self, steps: list[tuple[str, int, TlsOptions | None]]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._open_all(steps))
+
+    def _settle(self, outcome: Failure | None) -> None:
+        self._outcome = outcome
+        self._listening = outcome is None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if outcome is None:
+                each.callback(None)
+            else:
+                each.errback(outcome)
+
+    def stopService(self) -> Deferred[None]:
+        """Close all ports and connections; calls are not ended, as by the real server."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        self._listening = False
+        if self.core is not None:
+            self.core.stop()
+        for pending in list(self._pending):
+            pending.cancel()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        self.admin_port = self.admin_tls_port = None
+        for link in list(self._links):
+            link.close()
+        gone = [link.when_gone() for link in list(self._links)]
+        for each in gone:
+            await each
+        if self.transports is not None:
+            await self.transports.stop()
+            self.transports = None
+
+    # Connections to applications
+
+    def _new_session(self) -> ServerSession:
+        addresses = self.sip_addresses
+        return ServerSession(
+            self.config.secret,
+            addresses,
+            self.config.version,
+            require_authentication=self.config.require_authentication,
+        )
+
+    def opened(self, link: DrachtioServerProtocol) -> None:
+        """Take note of a connection."""
+        self._links.add(link)
+
+    def signed(self, link: DrachtioServerProtocol) -> None:
+        """An application showed the right secret."""
+        if self.core is not None:
+            self.core.signed(link)
+
+    def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
+        """An application sent a command."""
+        if self.core is not None:
+            self.core.commanded(link, event)
+
+    def gone(self, link: DrachtioServerProtocol) -> None:
+        """A connection to an application is gone."""
+        self._links.discard(link)
+        if self.core is not None:
+            self.core.gone(link)
+
+    def connect(self, address: AppAddress, incoming: Incoming) -> None:
+        """Connect to an application for a request."""
+        core = self.core
+        assert core is not None
+        endpoint: Any = HostnameEndpoint(
+            self.reactor, address.host or "127.0.0.1", address.port, timeout=_CONNECT_TIMEOUT
+        )
+        if address.tls:
+            options = self.config.tls or TlsOptions(verify=False)
+            try:
+                endpoint = wrapClientTLS(options.client_creator(address.host), endpoint)
+            except LocalProtocolError:
+                self._log.failure("cannot connect to {address}", address=address)
+                core.unreachable(incoming)
+                return
+        connecting = endpoint.connect(self._dialing_factory)
+        self._pending.add(connecting)
+
+        def settled(result: Any) -> Any:
+            self._pending.discard(connecting)
+            return result
+
+        def connected(link: DrachtioServerProtocol) -> None:
+            # Over TLS the protocol is wrapped.
+            link = getattr(link, "wrappedProtocol", link)
+            if core.stopped:
+                link.close()
+            else:
+                core.expect(link, incoming)
+
+        def failed(failure: Failure) -> None:
+            if not core.stopped:
+                self._log.warn(
+                    "no application at {address}: {error}",
+                    address=address,
+                    error=describe_tls_failure(failure.value) or failure.getErrorMessage(),
+                )
+                core.unreachable(incoming)
+
+        connecting.addBoth(settled)
+        connecting.addCallbacks(connected, failed)
+        connecting.addErrback(
+            lambda failure: self._log.failure(
+                "connecting to {to} made us fail", failure, to=address
+            )
+        )
+
+    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
+        """Find an address of a name."""
+        looking = maybeDeferred(self.reactor.resolve, host, (1, 3, 11))
+        self._pending.add(looking)
+
+        def done(result: Any) -> None:
+            self._pending.discard(looking)
+            found(None if isinstance(result, Failure) else result)
+
+        looking.addBoth(done)
+        looking.addErrback(
+            lambda failure: self._log.failure(
+                "the address of {host} made us fail", failure, host=host
+            )
+        )

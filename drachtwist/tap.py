@@ -1,0 +1,409 @@
+"""``twistd drachtio``: an application, on servers elsewhere or on one in the same process.
+
+What stops the process, with exit status 1 and a line that says why: an application that cannot be
+imported or made, a port that cannot be opened, and a refused secret once there is no other server
+to serve. A server that cannot be reached does not: it is tried again for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from drachtwist.app.srf import Srf
+from drachtwist.errors import AuthenticationError, DrachtwistError, LocalProtocolError
+from drachtwist.loading import ApplicationError, load_application, make_application
+from drachtwist.net.endpoints import Connect, Endpoint, connect_to, parse_endpoint
+from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.net.service import InboundConnection
+from drachtwist.net.tls import TlsOptions
+from drachtwist.processes import give_up, read_secret, stop_on_sigterm
+from drachtwist.server.config import ServerConfig
+from drachtwist.version import VERSION
+from drachtwist.wire.commands import check_tags
+
+if TYPE_CHECKING:
+    from drachtwist.server.service import DrachtioServer
+
+__all__ = ["Options", "makeService"]
+
+DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
+
+
+class Options(usage.Options):
+    """Flags: which application, which servers, and how to leave."""
+
+    synopsis = "--app APPLICATION [options]"
+
+    longdesc = """
+        Host a SIP application. Without --endpoint a server is started in the same process, where
+        phones call in at --contact. Each --endpoint is a drachtio server to connect to
+        (tcp:HOST:9022, tls:HOST:9023), or a port where servers connect for every new request
+        (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem). Examples:
+
+        twistd -n drachtio --app hello.py
+
+        DRACHTIO_SECRET=... twistd -n drachtio --app calls.menu:srf --endpoint tcp:sip.example:9022
+    """
+
+    optParameters = [
+        [
+            "app",
+            "a",
+            None,
+            "The application: module:attribute or file.py:attribute, where the attribute is an Srf"
+            " or a function that returns one; 'srf' if it is left out.",
+        ],
+        [
+            "secret",
+            "s",
+            None,
+            "The secret of the servers. Other users of this machine can read it in the list of"
+            " processes: better use --secret-file or DRACHTIO_SECRET.",
+        ],
+        ["secret-file", None, None, "A file whose first line is the secret."],
+        ["tls-key", None, None, "Private key (PEM) for tls: endpoints that name none."],
+        ["tls-cert", None, None, "Certificate (PEM) for tls: endpoints that name none."],
+        ["tls-chain", None, None, "Further certificates to send along (PEM)."],
+        [
+            "tls-ca",
+            None,
+            None,
+            "Certificates to trust (PEM) instead of the system's authorities; a self-signed"
+            " certificate of a server is trusted by naming it here.",
+        ],
+        [
+            "drain",
+            "d",
+            "0",
+            "Seconds that calls get to end by themselves after SIGTERM or Ctrl-C, before they are"
+            " sent a BYE; a second signal ends them at once.",
+        ],
+    ]
+
+    compData = usage.Completions(
+        optActions={
+            name: usage.CompleteFiles()
+            for name in ("app", "secret-file", "tls-key", "tls-cert", "tls-chain", "tls-ca")
+        }
+    )
+
+    environment: Mapping[str, str] = os.environ
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["endpoints"] = []
+        self["tags"] = []
+        self["contacts"] = []
+        self["settings"] = None
+
+    def opt_endpoint(self, text: str) -> None:
+        """A server to connect to (tcp:HOST:PORT, tls:HOST:PORT), or a port to listen on.
+
+        Listening is tcp:PORT or tls:PORT. May be repeated; client:... and server:... take any
+        other endpoint that Twisted knows.
+        """
+        self["endpoints"].append(text)
+
+    opt_e = opt_endpoint
+
+    def opt_tag(self, tag: str) -> None:
+        """A tag that servers know this application by, instead of those that it has itself.
+
+        May be repeated.
+        """
+        self["tags"].append(tag)
+
+    opt_t = opt_tag
+
+    def opt_contact(self, uri: str) -> None:
+        """Where the server in this process serves SIP, like sip:192.0.2.1:5060;transport=udp,tcp.
+
+        May be repeated; sip:127.0.0.1:5060;transport=udp,tcp unless given.
+        """
+        self["contacts"].append(uri)
+
+    opt_c = opt_contact
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"drachtwist {VERSION}")
+        raise SystemExit(0)
+
+    opt_v = opt_version
+
+    def parseArgs(self, *words: str) -> None:
+        """Refuse words that belong to no flag."""
+        if words:
+            hint = ""
+            if self["app"] is None:
+                hint = f" An application is named with --app {words[0]}."
+            raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.{hint}")
+
+    def postOptions(self) -> None:
+        """Make the settings."""
+        secret = read_secret(self["secret"], self["secret-file"], self.environment)
+        # It is not left where a traceback or a dump of the options would show it.
+        self["secret"] = None
+        if self["app"] is None:
+            raise usage.UsageError(
+                "which application? --app module:attribute or --app file.py names it"
+            )
+        tls = TlsOptions(
+            key=self["tls-key"],
+            certificate=self["tls-cert"],
+            chain=self["tls-chain"],
+            ca=self["tls-ca"],
+        )
+        if (tls.key is None) != (tls.certificate is None):
+            raise usage.UsageError("--tls-key and --tls-cert belong together")
+        try:
+            tags = check_tags(self["tags"]) if self["tags"] else None
+            if tls.has_identity:
+                tls.server_context()
+            endpoints: tuple[Endpoint, ...] = ()
+            server = None
+            if self["endpoints"]:
+                endpoints = self._endpoints(tls)
+                if secret is None:
+                    raise usage.UsageError(
+                        "the servers have a secret: give it with --secret-file, DRACHTIO_SECRET"
+                        " or --secret"
+                    )
+            else:
+                # Nobody has to type the secret of a server that only this process uses.
+                secret = secret or secrets.token_urlsafe(24)
+                server = self._server(secret, tls)
+        except LocalProtocolError as error:
+            raise usage.UsageError(str(error)) from None
+        self["settings"] = Settings(self["app"], secret, tags, self._drain(), endpoints, server)
+
+    def _endpoints(self, tls: TlsOptions) -> tuple[Endpoint, ...]:
+        from twisted.internet import reactor
+
+        if self["contacts"]:
+            raise usage.UsageError(
+                "--contact is for the server in this process, and with --endpoint there is none"
+            )
+        return tuple(parse_endpoint(reactor, text, tls) for text in self["endpoints"])
+
+    def _server(self, secret: str, tls: TlsOptions) -> ServerConfig:
+        return ServerConfig(
+            admin_host="127.0.0.1",
+            admin_port=0,
+            secret=secret,
+            contacts=tuple(self["contacts"]) or (DEFAULT_CONTACT,),
+            tls=tls if tls.has_identity else None,
+        )
+
+    def _drain(self) -> float:
+        try:
+            seconds = float(self["drain"])
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise usage.UsageError(f"--drain {self['drain']!r} is no number of seconds")
+        return seconds
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """What a command line asks for; it holds the secret, and so is not shown."""
+
+    app: str
+    """What the user called the application."""
+    secret: str
+    """The secret of all servers."""
+    tags: tuple[str, ...] | None
+    """Tags instead of the application's own."""
+    drain: float
+    """Seconds that calls get to end by themselves."""
+    endpoints: tuple[Endpoint, ...]
+    """Servers to connect to, and ports to listen on."""
+    server: ServerConfig | None
+    """The server in this process, when there are no endpoints."""
+
+
+class ApplicationService(Service):
+    """The application, and its own server if it has one, as twistd starts and stops them.
+
+    :param settings: see :class:`Settings`.
+    :param found: the application, or a function that makes it.
+    """
+
+    _log = Logger(namespace="drachtwist")
+
+    def __init__(self, settings: Settings, found: Any, reactor: Any) -> None:
+        self._settings = settings
+        self._found = found
+        self._reactor = reactor
+        self._starting: Deferred[None] | None = None
+        self._hurried: Deferred[None] | None = None
+        self._connections = 0
+        self.srf: Srf | None = None
+        """The application, once it is made."""
+        self.server: DrachtioServer | None = None
+        """The server in this process, if there is one."""
+
+    def startService(self) -> None:
+        """Make the application, open the ports, and connect."""
+        super().startService()
+        stop_on_sigterm(self._reactor, self.hurry)
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    def stopService(self) -> Deferred[Any]:
+        """Take no new calls, let those that are up end, hang up, and close everything."""
+        super().stopService()
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+        self._hurried = Deferred()
+        return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """Wait for nothing any more: a stop that is under way ends at once."""
+        if self._hurried is not None and not self._hurried.called:
+            self._log.warn("stopping at once")
+            self._hurried.callback(None)
+
+    # Inside
+
+    async def _start(self) -> None:
+        settings = self._settings
+        made = make_application(self._found, settings.app)
+        self.srf = srf = await made if isinstance(made, Deferred) else made
+        srf.on_connect(self._connected)
+        srf.on_close(self._closed)
+        endpoints = settings.endpoints
+        if settings.server is not None:
+            endpoints = (await self._serve(settings.server),)
+        listening = []
+        self._connections = sum(isinstance(endpoint, Connect) for endpoint in endpoints)
+        # A refused secret ends the process only when nothing else is left to do.
+        if len(endpoints) > self._connections:
+            self._connections += 1
+        for endpoint in endpoints:
+            if isinstance(endpoint, Connect):
+                connection = srf.connect(endpoint, secret=settings.secret, tags=settings.tags)
+                connection.when_connected().addErrback(self._refused, connection)
+            else:
+                listener = srf.listen(endpoint, secret=settings.secret, tags=settings.tags)
+                listening.append(listener.when_listening().addCallback(self._listening, endpoint))
+        await gatherResults(listening, consumeErrors=True).addErrback(_first)
+
+    async def _serve(self, config: ServerConfig) -> Connect:
+        from drachtwist.server.service import DrachtioServer
+
+        self.server = server = DrachtioServer(config, self._reactor)
+        server.startService()
+        await server.when_listening()
+        assert server.admin_port is not None, "the configuration asks for one"
+        return connect_to(self._reactor, "127.0.0.1", server.admin_port)
+
+    async def _stop(self) -> None:
+        hurried = self._hurried
+        assert hurried is not None, "set by stopService"
+        if self.srf is not None:
+            drain = self._settings.drain
+            if drain and not self.srf.idle:
+                self._log.info("calls have {seconds:g} s to end by themselves", seconds=drain)
+            await _either(self.srf.stop(drain=drain), hurried)
+        if self.server is not None:
+            await _either(self.server.stopService(), hurried)
+
+    # What happens
+
+    def _connected(self, link: DrachtioProtocol) -> None:
+        if not link.outbound:
+            self._log.info(
+                "connected to {server}; SIP on {sip}",
+                server="the server in this process" if self.server else _address(link),
+                sip=", ".join(link.host_ports) or "no address",
+            )
+
+    def _closed(self, link: DrachtioProtocol) -> None:
+        if not link.outbound and self.running:
+            self._log.warn("lost {server}; trying again", server=_address(link))
+
+    def _listening(self, address: Any, endpoint: Endpoint) -> None:
+        self._log.info(
+            "listening for servers on {kind} {host}:{port}",
+            kind="tls" if endpoint.tls else "tcp",
+            host=getattr(address, "host", address),
+            port=getattr(address, "port", ""),
+        )
+
+    def _refused(self, failure: Failure, connection: InboundConnection) -> None:
+        if failure.check(AuthenticationError) is None:
+            return  # it was stopped, as everything is
+        self._connections -= 1
+        problem = f"{connection.endpoint}: {failure.getErrorMessage()}"
+        if self._connections or not self.running:
+            self._log.error("{problem}; not tried again", problem=problem)
+        else:
+            give_up(self._reactor, problem)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            return
+        known = failure.check(ApplicationError, DrachtwistError, OSError) is not None
+        problem = failure.getErrorMessage()
+        if failure.check(ApplicationError) is None:
+            problem = f"the application cannot start: {problem}"
+        give_up(self._reactor, problem, None if known else failure)
+
+
+def makeService(options: Options) -> Service:
+    """Import the application, and make the service that twistd runs.
+
+    :raises SystemExit: with status 1, when the application cannot be imported.
+    """
+    from twisted.internet import reactor
+
+    settings: Settings = options["settings"]
+    try:
+        found = load_application(settings.app)
+    except ApplicationError as error:
+        raise SystemExit(str(error)) from None
+    return ApplicationService(settings, found, reactor)
+
+
+def _either(first: Deferred[Any], second: Deferred[None]) -> Deferred[None]:
+    """Wait for one of two; the second may be waited for again."""
+    if second.called:
+        first.addErrback(lambda _: None)
+        return succeed(None)
+    over: Deferred[None] = Deferred()
+
+    def fire(result: Any) -> Any:
+        if not over.called:
+            over.callback(None)
+        return None if isinstance(result, Failure) else result
+
+    first.addBoth(fire)
+    second.addBoth(fire)
+    return over
+
+
+def _first(failure: Failure) -> Failure:
+    """Give what went wrong, out of a list of waits."""
+    error = failure.value
+    return error.subFailure if isinstance(error, FirstError) else failure
+
+
+def _address(link: DrachtioProtocol) -> str:
+    peer: Any = link.peer
+    host, port = getattr(peer, "host", None), getattr(peer, "port", None)
+    if host is None:
+        return str(peer)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
