@@ -166,8 +166,6 @@ class Options(usage.Options):
             secret = DEFAULT_SECRET
         port = self._port("port", "ADMIN_TCP_PORT", 9022)
         tls_port = self._port("tls-port", "ADMIN_TLS_PORT", 0)
-        if not port and not tls_port:
-            raise usage.UsageError("no admin port: give --port, --tls-port or both")
         tls = TlsOptions(
             key=self._setting("key-file", "TLS_KEY_FILE"),
             certificate=self._setting("cert-file", "TLS_CERT_FILE"),
@@ -178,6 +176,11 @@ class Options(usage.Options):
         if tls_port and not tls.has_identity:
             raise usage.UsageError("--tls-port needs --key-file and --cert-file")
         handler = self._setting("http-handler", "HTTP_HANDLER_URI")
+        if not port and not tls_port and not handler:
+            raise usage.UsageError(
+                "no application can reach this server, nor be reached: give --port, --tls-port"
+                " or --http-handler"
+            )
         try:
             if tls.has_identity:
                 tls.server_context()

@@ -841,6 +841,8 @@ class Calling:
         raw = outgoing.request.raw
         flow = outgoing.flow
         if flow is None:
+            # As the real server: which way it goes is not known yet.
+            raw = re.sub(rb"\r\nVia: [^\r]*", b"", raw, count=1)
             link.answer(
                 message_id,
                 "OK",

@@ -474,6 +474,8 @@ class Answering:
         invite = self.transactions.get(cancelled_key(request))
         status = 0 if invite is None else invite.transaction.status
         if invite is None or invite.method != "INVITE" or 200 <= status < 300:
+            if invite is not None:
+                cancel.to_tag = invite.to_tag
             self.refuse(cancel, 481)
             return
         if not invite.to_tag and not invite.refreshes:
