@@ -838,6 +838,7 @@ class Answering:
 
     def forget(self, incoming: Incoming) -> None:
         """Forget a transaction."""
+        self._close(incoming)
         self.transactions.pop(incoming.key, None)
         self.core.clock.forget(incoming.transaction)
 

@@ -68,6 +68,9 @@ class Recorder:
         self.note("commanded", event.command)
         link.answer(event.message_id, "OK")
 
+    def opened(self, link: DrachtioServerProtocol) -> None:
+        pass
+
     def gone(self, link: DrachtioServerProtocol) -> None:
         self.note("gone", link)
 

@@ -197,7 +197,7 @@ def head(message: Request | Response) -> str:
 
 def sip(text: str) -> bytes:
     """Make a message out of lines."""
-    lines, gap, body = text.partition("\n\n")
+    lines, _, body = text.partition("\n\n")
     return ("\r\n".join(lines.strip("\n").split("\n")) + "\r\n\r\n" + body).encode()
 
 

@@ -1,13 +1,15 @@
 """Recordings of a real server, played to ours: what the network and the application sent then.
 
 The recordings were made between server and application, so what came from the network is known
-from what the server handed on. Names that a server makes (transaction ids, tags, branches, Call-IDs,
-numbers) differ; they are learnt from the answers, and what was recorded is told in our names.
+from what the server handed on. Names that a server makes (transaction ids, tags, branches,
+Call-IDs, numbers) differ; they are learnt from the answers, and what was recorded is told in our
+names.
 """
 
 from __future__ import annotations
 
 import re
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.server.config import RequestHandler
