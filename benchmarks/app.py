@@ -65,9 +65,7 @@ def register(req: Request, res: Response) -> None:
         res.send(403)
         return
     contact = req.contacts[0]
-    res.send(
-        200, headers={"Contact": req.get("Contact"), "Expires": contact.params["expires"]}
-    )
+    res.send(200, headers={"Contact": req.get("Contact"), "Expires": contact.params["expires"]})
 
 
 WORKLOADS = {

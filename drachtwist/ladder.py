@@ -80,6 +80,13 @@ class Ladder:
     def draw(self, rung: Rung) -> str:
         """Give the line of one rung."""
         time = f"{rung.time:{_TIME - 2}.3f}  "
+        if rung.source == rung.target and rung.source and rung.source == len(self.parties) - 1:
+            # There is nothing to the right of the last lifeline.
+            end = self._column(rung.source) - _TIME
+            before = self._lifelines()[_TIME:][: end - self.gap + 2].ljust(end - self.gap + 2)
+            text = self._cut(rung.label, self.gap - 4)
+            text = text.rjust(end - len(before) - 1)
+            return self._dim(time) + before + self._painted(text, rung) + " " + self.strokes.life
         if rung.source == rung.target:
             at = self._column(rung.source) - _TIME + 2
             room = max(self.width - _TIME - at, 8)
