@@ -14,10 +14,15 @@ import signal
 import sys
 
 from twisted.internet import reactor
-from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 
-from drachtwist import Dialog, Request, Response, SipError, Srf, TlsOptions
+from drachtwist import Request, Response, Srf, TlsOptions
 
 SDP = "\r\n".join(
     [

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
@@ -68,9 +68,6 @@ def run(port: int | None = None, *, once: bool = False, out: TextIO | None = Non
         react(demo.show)
     except SystemExit as error:
         return int(error.code or 0)
-    except DemoError as error:
-        print(f"drachtwist demo: {error}", file=sys.stderr)
-        return 1
     return 0
 
 
@@ -155,7 +152,14 @@ class Demo:
     def show(self, reactor: Any) -> Deferred[None]:
         """Run on a reactor."""
         self._reactor = reactor
-        return Deferred.fromCoroutine(self._show(reactor))
+        return Deferred.fromCoroutine(self._show(reactor)).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        """Say what is wrong, if it is nothing that should never happen."""
+        failure.trap(DemoError, TimeoutError)
+        text = "the application does not start" if failure.check(TimeoutError) else failure.value
+        print(f"drachtwist demo: {text}", file=sys.stderr)
+        raise SystemExit(1)
 
     async def _show(self, reactor: Any) -> None:
         application = example()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,12 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
-from drachtwist.errors import AuthenticationError, DrachtwistError, LocalProtocolError
+from drachtwist.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    DrachtwistError,
+    LocalProtocolError,
+)
 from drachtwist.loading import ApplicationError, load_application, make_application
 from drachtwist.net.endpoints import Connect, Endpoint, connect_to, parse_endpoint
 from drachtwist.net.protocol import DrachtioProtocol
@@ -29,7 +34,7 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
 from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
-from drachtwist.wire.commands import check_tags
+from drachtwist.wire.commands import Answer, Ping, check_tags
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
@@ -324,7 +329,17 @@ class ApplicationService(Service):
     # What happens
 
     def _connected(self, link: DrachtioProtocol) -> None:
-        if not link.outbound:
+        """Say it once our routes are in effect: the ping stands behind them."""
+        if link.outbound:
+            return
+        if link.session.can_ping:
+            link.command(bytes(Ping()), _Ready(self.ready, link))
+        else:
+            self.ready(link)
+
+    def ready(self, link: DrachtioProtocol) -> None:
+        """Say that a server will give us requests."""
+        if self.running:
             self._log.info(
                 "connected to {server}; SIP on {sip}",
                 server="the server in this process" if self.server else _address(link),
@@ -361,6 +376,21 @@ class ApplicationService(Service):
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         give_up(self._reactor, problem, None if known else failure)
+
+
+class _Ready:
+    """Waits for the answer to the ping behind the routes."""
+
+    def __init__(self, ready: Callable[[DrachtioProtocol], object], link: DrachtioProtocol) -> None:
+        self._ready = ready
+        self._link = link
+
+    def answered(self, answer: Answer) -> None:
+        """The server answered."""
+        self._ready(self._link)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away, which is told otherwise."""
 
 
 def makeService(options: Options) -> Service:

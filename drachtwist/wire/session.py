@@ -360,6 +360,11 @@ class ApplicationSession:
             return
         self._replace_routes()
 
+    @property
+    def can_ping(self) -> bool:
+        """Whether the server knows ``ping``."""
+        return self._can_ping
+
     def ping(self, waiter: Any) -> MessageId:
         """Send a ping whose pong goes to the waiter."""
         return self._send(bytes(Ping()), waiter)
