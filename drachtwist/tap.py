@@ -53,11 +53,9 @@ class Options(usage.Options):
         Host a SIP application. Without --endpoint a server is started in the same process, where
         phones call in at --contact. Each --endpoint is a drachtio server to connect to
         (tcp:HOST:9022, tls:HOST:9023), or a port where servers connect for every new request
-        (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem). Examples:
+        (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem). Example:
 
-        twistd -n drachtio --app hello.py
-
-        DRACHTIO_SECRET=... twistd -n drachtio --app calls.menu:srf --endpoint tcp:sip.example:9022
+        twistd -n drachtio --app hello.py --endpoint tcp:sip.example:9022 --secret-file secret.txt
     """
 
     optParameters = [

@@ -39,11 +39,8 @@ def create_uas(
         raise LocalProtocolError(f"a {method} makes no dialog")
     if req._final:
         return fail(_not_sent(req))
-    if method == "INVITE":
-        accepting = _Accepting(res, 200, headers)
-        req._state.invites[req._token(8)] = accepting
-    else:
-        accepting = _Accepting(res, 202, headers)
+    accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
+    req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
         accepting.send(cast(Sdp, local_sdp))
     else:
@@ -64,7 +61,11 @@ class _Accepting(Pending[Dialog]):
 
     def wait(self, local_sdp: SdpSource) -> None:
         """Send the response once there is a session description."""
-        made: Any = local_sdp() if callable(local_sdp) else local_sdp
+        try:
+            made: Any = local_sdp() if callable(local_sdp) else local_sdp
+        except Exception:
+            self.deferred.errback(Failure())
+            return
         if isinstance(made, Deferred):
             waiting = made
         elif isinstance(made, Awaitable):

@@ -58,6 +58,7 @@ from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
+    from drachtwist.app.uac import OutgoingRequest
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]
@@ -95,6 +96,7 @@ class _More:
     __slots__ = (
         "ack_waiting",
         "back_off",
+        "destroying",
         "end_text",
         "end_waiting",
         "handlers",
@@ -113,6 +115,7 @@ class _More:
         self.handlers: dict[str, tuple[Callable[..., Any], ...]] = {}
         self.ack_waiting: list[Deferred[Request | None]] = []
         self.end_waiting: list[Deferred[DialogEnded]] = []
+        self.destroying: list[Deferred[ReceivedResponse | None]] = []
         self.end_text = ""
         self.local_sdp: bytes | None = None
         self.remote_sdp: bytes | None = None
@@ -192,10 +195,12 @@ class Dialog:
 
     __slots__ = (
         "_acked",
+        "_auth",
         "_end",
         "_end_request",
         "_more",
         "_on_destroy",
+        "_owes_ack",
         "_sent",
         "_state",
         "connected",
@@ -211,8 +216,8 @@ class Dialog:
     type: str
     """``uas`` when the peer began the dialog, ``uac`` when the application did."""
 
-    req: Request
-    """The request that began the dialog."""
+    req: Request | OutgoingRequest
+    """The request that began the dialog, the peer's or ours."""
 
     connected: bool
     """Whether the dialog is up: it did not end, and is not being ended."""
@@ -221,7 +226,12 @@ class Dialog:
     """Whether the peer, or :meth:`modify`, put the media on hold."""
 
     def __init__(
-        self, state: LinkState, dialog_id: str, type: str, req: Request, sent: bytes
+        self,
+        state: LinkState,
+        dialog_id: str,
+        type: str,
+        req: Request | OutgoingRequest,
+        sent: bytes,
     ) -> None:
         self._state = state
         self.id = dialog_id
@@ -231,6 +241,8 @@ class Dialog:
         self.connected = True
         self.is_on_hold = False
         self._acked = False
+        self._owes_ack = False
+        self._auth: Any = None
         self._end: DialogEnd | None = None
         self._end_request: Request | None = None
         self._on_destroy: tuple[Callable[[Request | None], Any], ...] = ()
@@ -243,9 +255,11 @@ class Dialog:
     # Facts
 
     @property
-    def res(self) -> Response:
-        """The response that established the dialog."""
-        return self.req.res
+    def res(self) -> Response | ReceivedResponse:
+        """The response that established the dialog, ours or the peer's."""
+        res = self.req.res
+        assert res is not None, "there is no dialog without one"
+        return res
 
     @property
     def dialog_type(self) -> str:
@@ -412,23 +426,49 @@ class Dialog:
 
     # What the application does
 
+    def ack(self, sdp: bytes | str = b"", *, headers: HeadersLike = None) -> None:
+        """Send the ACK that ``create_uac`` left to the application.
+
+        That is so when the INVITE went out without a session description, so that the 200 has the
+        offer and the ACK the answer, and when it was asked to (``no_ack``).
+
+        :param sdp: the answer to the offer.
+        :raises LocalProtocolError: when there is nothing to acknowledge, or it was done.
+        """
+        if not self._owes_ack:
+            raise LocalProtocolError("there is no 200 that waits for its ACK")
+        self._owes_ack = False
+        given = sip.Headers(headers)
+        if sdp:
+            if not given.has("Content-Type"):
+                given.set("Content-Type", "application/sdp")
+            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+            more = self._extended()
+            more.local_sdp = more.own_sdp = body
+        send_ack(self._state, self.id, given.items(), sdp)
+
     def destroy(
         self, headers: HeadersLike = None, *, body: bytes | str = b""
     ) -> Deferred[ReceivedResponse | None]:
         """End the dialog: with a BYE, a subscription with a last NOTIFY (or SUBSCRIBE).
 
-        The dialog is over with the response, whichever it is.
+        The dialog is over with the response, whichever it is, unless the peer wants credentials for
+        the BYE (401, 407).
 
         :param headers: further headers of that request.
-        :returns: the response; None when the dialog was over before. Fails with
+        :returns: the response; None when the dialog was over, or being ended, before. Fails with
             :exc:`ConnectionLost`, or with :exc:`CommandRefused` when the server refuses the
             request, after which the dialog is still up.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        if self._end is not None or not self.connected:
-            # Being ended is as good as ended, but the caller may want to know when.
-            over: Deferred[ReceivedResponse | None] = Deferred()
-            self.when_ended().addCallback(lambda _: over.callback(None))
+        if self._end is not None:
+            return succeed(None)
+        if not self.connected:
+            more = self._extended()
+            over: Deferred[ReceivedResponse | None] = Deferred(
+                lambda it: _remove(more.destroying, it)
+            )
+            more.destroying.append(over)
             return over
         method, extra = "BYE", headers
         if self.dialog_type == "SUBSCRIBE":
@@ -622,10 +662,23 @@ class Dialog:
 
     def _destroyed(self, result: ReceivedResponse | Exception) -> None:
         """The request that was to end the dialog is over."""
-        if isinstance(result, CommandRefused):
+        if isinstance(result, CommandRefused) or (
+            # The server keeps the dialog, so that the BYE can be repeated with credentials.
+            isinstance(result, ReceivedResponse)
+            and result.status in (401, 407)
+            and self.dialog_type == "INVITE"
+        ):
             self.connected = self._end is None
+            self._tell_destroyers()
         elif not isinstance(result, ConnectionLost):
             self._over(DialogEnd.LOCAL)
+
+    def _tell_destroyers(self) -> None:
+        """Tell those who wanted to end the dialog while it was being ended."""
+        if self._more is not None and self._more.destroying:
+            waiting, self._more.destroying = self._more.destroying, []
+            for waiter in waiting:
+                waiter.callback(None)
 
     def _why_over(self) -> Exception:
         """Make the failure of what came too late."""
@@ -706,13 +759,21 @@ class Dialog:
                 deferred.errback(result)
             else:
                 deferred.callback(result)
-        if more.modifications and more.invite is None and more.back_off is None:
+        if (
+            more.modifications
+            and more.invite is None
+            and more.back_off is None
+            and self._end is None
+            and not isinstance(result, ConnectionLost)
+        ):
             self._reinvite()
 
     # Inside: what comes in
 
     def _message(self, is_local: bool) -> sip.Message:
         """Give the message that tells about a side: the peer's request, or our response."""
+        if self.type == "uac":
+            return self.req if is_local else self.res
         if is_local:
             return sip.Response.from_bytes(self._sent)
         return self.req
@@ -746,6 +807,9 @@ class Dialog:
             self._session_request(req, method)
         elif method == "SUBSCRIBE":
             self._subscribe_came(req)
+        elif method == "CANCEL":
+            req._final = 200  # the server has answered it
+            self._state.release()
         else:
             handlers = self._handlers(method)
             if handlers:
@@ -824,28 +888,27 @@ class Dialog:
                 return
             more.incoming_invite = req
         handlers = self._handlers(method)
-        if method == "UPDATE" and handlers:
-            req._extended().on_final = self._session_answered
-            self._run(handlers, req)
-            return
         offer = req.body
+        held = self.is_on_hold
         event = ""
         if offer:
-            old = self.remote.sdp
-            was_held = self.is_on_hold
-            held = media.is_hold(offer)
-            if media.is_refresh(old, offer):
+            was_held, held = held, media.is_hold(offer)
+            if media.is_refresh(self.remote.sdp, offer):
                 event = "refresh"
             elif held and not was_held:
                 event = "hold"
             elif was_held and not held:
                 event = "unhold"
-            more.remote_sdp = offer
-            self.is_on_hold = held
-        if handlers and not self._handlers(event):
-            req._extended().on_final = self._session_answered
+        if handlers and (method == "UPDATE" or not self._handlers(event)):
+            # What it says holds once the application has accepted it.
+            req._extended().on_final = lambda status, body: self._session_answered(
+                status, body, offer, held
+            )
             self._run(handlers, req)
             return
+        if offer:
+            more.remote_sdp = offer
+            self.is_on_hold = held
         own = more.own_sdp
         if own is None:
             more.own_sdp = own = self.local.sdp
@@ -864,10 +927,17 @@ class Dialog:
         if event:
             self._tell(event, req)
 
-    def _session_answered(self, status: int, body: bytes | str | None) -> None:
+    def _session_answered(
+        self, status: int, body: bytes | str | None, offer: bytes, held: bool
+    ) -> None:
         """The application answered a re-INVITE or UPDATE by itself."""
-        if status < 300 and body:
-            more = self._extended()
+        if status >= 300:
+            return
+        more = self._extended()
+        if offer:
+            more.remote_sdp = offer
+            self.is_on_hold = held
+        if body:
             sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
             more.local_sdp = more.own_sdp = sdp
 
@@ -915,6 +985,7 @@ class Dialog:
             ended = self.ended
             for waiter in waiting:
                 waiter.callback(ended)  # type: ignore[arg-type]
+            self._tell_destroyers()
         state.release()
 
     def _give_up(self, more: _More, end: DialogEnd) -> None:

@@ -38,6 +38,8 @@ _log = Logger(namespace="drachtwist.app.exchange")
 UNKNOWN_TRANSACTION = "unknown transaction"
 """Part of the refusal that means: the caller has gone."""
 
+_TRANSPORT_CLOSED = "transport for response has been shutdown"
+
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
 
@@ -214,6 +216,7 @@ class Request(_Received, sip.Request):
             return succeed(None)
         if self._state.link.closed:
             return fail(ConnectionLost("the connection of the request is gone"))
+        self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
         return waiting
@@ -235,23 +238,7 @@ class Request(_Received, sip.Request):
 
     def _call(self, handler: Callable[..., Any], *args: Any) -> None:
         """Run a handler whose failure can only be logged."""
-
-        def done(failure: Failure | None) -> None:
-            if failure is not None:
-                _log.failure(
-                    "a handler of {method} failed, Call-ID {call_id}",
-                    failure,
-                    method=self.method,
-                    call_id=self.get("Call-ID"),
-                )
-
-        try:
-            result = handler(*args)
-        except Exception:
-            done(Failure())
-        else:
-            if result is not None:
-                settle(result, done)
+        run_handler(self, handler, *args)
 
     def _invite(self) -> Request:
         return self
@@ -335,6 +322,27 @@ class Request(_Received, sip.Request):
 
     def _is_changed(self) -> bool:
         return self._headers is not None and self._headers._changed
+
+
+def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -> None:
+    """Run a handler of a request whose failure can only be logged."""
+
+    def done(failure: Failure | None) -> None:
+        if failure is not None:
+            _log.failure(
+                "a handler of {method} failed, Call-ID {call_id}",
+                failure,
+                method=request.method,
+                call_id=request.get("Call-ID"),
+            )
+
+    try:
+        result = handler(*args)
+    except Exception:
+        done(Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 def make_request(state: LinkState, tokens: Sequence[str], raw: bytes) -> Request:
@@ -448,11 +456,15 @@ class Response(sip.Response):
             cancelled, with :exc:`CommandRefused` when the server refuses, with
             :exc:`ConnectionLost`, and with :exc:`LocalProtocolError` after a final response. A
             failure that nobody listens to is logged.
-        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message, and for a
+            provisional response to anything but a new INVITE, which servers turn into a 500.
         """
         req = self.req
-        if status < 200 and not (headers is None or isinstance(headers, (Mapping, list))):
-            headers = list(headers)  # it is looked at twice
+        if status < 200:
+            if req.method != "INVITE" or req._token(9):
+                raise LocalProtocolError(f"only a new INVITE has provisional responses: {status}")
+            if not (headers is None or isinstance(headers, (Mapping, list))):
+                headers = list(headers)  # it is looked at twice
         message = self._encode(status, reason, headers, body)
         sending = Sending(self, status)
         more = req._more
@@ -599,7 +611,8 @@ class Sending(Pending[sip.Response]):
         """Log a failure that nobody listens to."""
         # A caller that has gone, and a server that has, are routine; anything else is a fault.
         routine = isinstance(error, (ConnectionLost, SipError)) or (
-            isinstance(error, CommandRefused) and UNKNOWN_TRANSACTION in error.text
+            isinstance(error, CommandRefused)
+            and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
         )
         req = self.res.req
         _log.emit(

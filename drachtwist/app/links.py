@@ -128,7 +128,8 @@ class LinkState:
         self.dialogs: dict[str, Dialog] = {}
         """By dialog id."""
         self.invites: dict[str, PendingInvite] = {}
-        """INVITEs from the network without a confirmed final response, by transaction id."""
+        """INVITEs from the network without a confirmed final response, by transaction id; other
+        requests when somebody has to learn that the connection was lost."""
         self.early: dict[str, Request] = {}
         """INVITEs from the network with a reliable provisional response, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}

@@ -43,6 +43,14 @@ from drachtwist.app.interfaces import AnyHandler, SdpSource
 from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.running import settle
+from drachtwist.app.uac import (
+    Asking,
+    Auth,
+    OutgoingRequest,
+    complete_uri,
+    create_uac,
+    find_state,
+)
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
 from drachtwist.net.protocol import (
@@ -232,7 +240,7 @@ class Srf(Router, Ender):
         port: int = 9023,
         tls: TlsOptions | None = None,
         tags: Sequence[str] | None = None,
-        ping_interval: float | None = None,
+        ping_interval: float | None = 15.0,
         pong_timeout: float = 10.0,
     ) -> OutboundListener:
         """Listen for servers, which connect for one request each.
@@ -394,6 +402,117 @@ class Srf(Router, Ender):
         """
         return calls.create_uas(req, res, local_sdp=local_sdp, headers=headers)
 
+    def create_uac(
+        self,
+        uri: str,
+        *,
+        method: str = "INVITE",
+        headers: HeadersLike = None,
+        local_sdp: SdpSource = None,
+        proxy: str = "",
+        auth: Auth | None = None,
+        calling_number: str | None = None,
+        calling_name: str | None = None,
+        called_number: str | None = None,
+        follow_redirects: bool = False,
+        keep_uri_on_redirect: bool = False,
+        no_ack: bool = False,
+        timeout: float | None = None,
+        on_request: Callable[[OutgoingRequest], Any] | None = None,
+        on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+        link: Any = None,
+    ) -> Deferred[Dialog]:
+        """Call somebody, or subscribe to something.
+
+        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. A 200
+        that crosses it is acknowledged and ended with a BYE.
+
+        :param uri: whom; ``sip:`` may be left out.
+        :param method: ``INVITE`` or ``SUBSCRIBE``.
+        :param headers: further headers. The server supplies what is missing.
+        :param local_sdp: the offer, or a source of it as for :meth:`create_uas`. Without one the
+            200 has the offer, and :meth:`Dialog.ack` takes the answer.
+        :param proxy: a SIP URI to send the request to, instead of to ``uri``.
+        :param auth: user name and password, or a function that gives them for a realm, the request
+            and the challenge. Each challenge is answered once.
+        :param calling_number: the user part of From and Contact.
+        :param calling_name: the display name of From.
+        :param called_number: the user part of To.
+        :param follow_redirects: call the contacts of a 3xx, the best first, four times at most.
+        :param keep_uri_on_redirect: send the same Request-URI there.
+        :param no_ack: leave the ACK to :meth:`Dialog.ack`.
+        :param timeout: seconds until the call is cancelled and fails with :exc:`SipError` 408.
+        :param on_request: called with each request as it was sent; it can be cancelled with
+            headers.
+        :param on_provisional: called with each provisional response. A reliable one is acknowledged
+            with what this returns, a session description or None, or something awaitable.
+        :param link: what tells the connection: a request, a dialog or a connection. The first one
+            that the application made unless given.
+        :returns: the dialog. Fails with :exc:`SipError` for a final response that is no success,
+            with :exc:`CommandRefused` when the server does not send the request, with
+            :exc:`ConnectionLost`.
+        :raises ConnectionFailed: when there is no connection.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        return create_uac(
+            self,
+            uri,
+            method=method,
+            headers=headers,
+            local_sdp=local_sdp,
+            proxy=proxy,
+            auth=auth,
+            calling_number=calling_number,
+            calling_name=calling_name,
+            called_number=called_number,
+            follow_redirects=follow_redirects,
+            keep_uri_on_redirect=keep_uri_on_redirect,
+            no_ack=no_ack,
+            timeout=timeout,
+            on_request=on_request,
+            on_provisional=on_provisional,
+            link=link,
+        )
+
+    def request(
+        self,
+        uri: str,
+        *,
+        method: str,
+        headers: HeadersLike = None,
+        body: bytes | str = b"",
+        proxy: str = "",
+        auth: Auth | None = None,
+        on_request: Callable[[OutgoingRequest], Any] | None = None,
+        on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+        link: Any = None,
+    ) -> Deferred[ReceivedResponse]:
+        """Send a request outside of any dialog: OPTIONS, MESSAGE, REGISTER, ...
+
+        Parameters are those of :meth:`create_uac`; the request as it was sent, which can be
+        cancelled, is given to ``on_request``.
+
+        :returns: the final response; a refusal is a result too. Fails with :exc:`CommandRefused`
+            and :exc:`ConnectionLost`.
+        :raises ConnectionFailed: when there is no connection.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        asking = Asking(
+            self,
+            find_state(self, link),
+            method.upper(),
+            complete_uri(uri),
+            headers=headers,
+            body=body,
+            proxy=proxy,
+            auth=auth,
+            on_request=on_request,
+            on_provisional=on_provisional,
+        )
+        response = asking.wait()
+        asking.send()
+        return response
+
     def find_dialog_by_id(self, dialog_id: str) -> Dialog | None:
         """Give the dialog that the servers know by an id; None when there is none."""
         for state in self._states.values():
@@ -508,7 +627,7 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        dialog_id = tokens[9]
+        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         if raw.startswith(b"SIP/2.0 "):
             request = state.requests.get(tokens[8])
             if request is not None:

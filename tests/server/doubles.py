@@ -106,8 +106,8 @@ class Link:
 class Bench:
     """A core, a Clock, a wire and as many applications as wanted."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None, **settings: Any) -> None:
+        self.clock = Clock() if clock is None else clock
         self.wire = Wire()
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)

@@ -1,0 +1,703 @@
+"""Requests of the application outside of dialogs, and those that make dialogs.
+
+One engine sends the request, answers challenges, follows redirects, acknowledges reliable
+provisional responses, and cancels; :func:`create_uac` makes a dialog of the answer, and
+:class:`OutgoingRequest` just hands the response on.
+
+A request may be cancelled at any moment: before it is sent, before the server has named its
+transaction, between a challenge and the request that answers it. A 200 that crosses the CANCEL is
+acknowledged and ended with a BYE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app.dialog import Dialog
+from drachtwist.app.exchange import (
+    ReceivedResponse,
+    Request,
+    _Received,
+    make_received_response,
+    run_handler,
+)
+from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.links import LinkState
+from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.running import settle
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    LocalProtocolError,
+    MessageError,
+    SipError,
+)
+from drachtwist.sip import digest
+from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.message import encode_request
+from drachtwist.wire.commands import Answer
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+
+__all__ = ["Auth", "Credentials", "OutgoingRequest", "answer_challenges", "create_uac"]
+
+_log = Logger(namespace="drachtwist.app.uac")
+
+Credentials = tuple[str, str]
+"""A user name and a password."""
+
+Auth = Union[  # noqa: UP007 - evaluated on Python 3.10
+    Credentials,
+    Callable[
+        [str, "Request | OutgoingRequest", ReceivedResponse],
+        "Credentials | Awaitable[Credentials | None] | Deferred[Credentials | None] | None",
+    ],
+]
+"""Credentials, or a function that gives them for a realm, the request and the challenge: now, or
+later, or None when it has none."""
+
+MAX_HOPS = 4
+"""How many redirects are followed."""
+_MAX_CHALLENGES = 4
+_CANCEL_TIMEOUT = 40.0
+"""Seconds after which a cancelled request counts as ended although no server said so."""
+_CHALLENGES = {"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"}
+
+
+class OutgoingRequest(_Received, sip.Request):
+    """A request of the application, as the server sent it."""
+
+    __slots__ = ("_asking", "_state", "_tokens", "res")
+
+    res: ReceivedResponse | None
+    """The final response, once there is one."""
+
+    _state: LinkState
+    _tokens: Sequence[str]
+    _asking: Asking
+
+    @property
+    def response(self) -> Deferred[ReceivedResponse]:
+        """Wait for the final response; a failure is a response too.
+
+        :returns: fails with :exc:`ConnectionLost` when the connection goes away, and with
+            :exc:`CommandRefused` when the server does not send the request.
+        """
+        return self._asking.wait()
+
+    def cancel(self, headers: HeadersLike = None) -> None:
+        """Cancel an INVITE (RFC 3261 section 9.1); nothing happens when it has its final response.
+
+        :param headers: headers of the CANCEL, Reason for example.
+        """
+        self._asking.cancel(headers)
+
+    def _call(self, handler: Callable[..., Any], *args: Any) -> None:
+        """Run a handler whose failure can only be logged."""
+        run_handler(self, handler, *args)
+
+
+class Asking:
+    """A request on its way, with all repetitions of it.
+
+    :param srf: whose request it is.
+    :param state: the connection to send it on.
+    """
+
+    def __init__(
+        self,
+        srf: Srf,
+        state: LinkState,
+        method: str,
+        uri: str,
+        *,
+        headers: HeadersLike = None,
+        body: bytes | str = b"",
+        proxy: str = "",
+        auth: Auth | None = None,
+        follow_redirects: bool = False,
+        keep_uri_on_redirect: bool = False,
+        on_request: Callable[[OutgoingRequest], Any] | None = None,
+        on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+    ) -> None:
+        self.srf = srf
+        self.state = state
+        self.method = method
+        self.uri = uri
+        self.headers = Headers(headers)
+        self.body = body
+        self._route = proxy
+        self._auth = auth
+        self._follow = follow_redirects
+        self._keep_uri = keep_uri_on_redirect
+        self._on_request = on_request
+        self._on_provisional = on_provisional
+        self.request: OutgoingRequest | None = None
+        """The request as it was sent last."""
+        self.on_final: Callable[[ReceivedResponse | Exception], None] | None = None
+        """Called with the outcome."""
+        self.cancelled = False
+        self.over = False
+        self.outcome: ReceivedResponse | Exception | None = None
+        self._waiting: list[Deferred[ReceivedResponse]] = []
+        self._cancel_headers: HeadersLike = None
+        self._cancel_sent = False
+        self._transaction_id = ""
+        self._sent = False
+        self._answered: set[str] = set()
+        self._challenges = 0
+        self._hops = 0
+        self._targets: list[str] = []
+        self._pracked: set[str] = set()
+        self._timer: IDelayedCall | None = None
+
+    def wait(self) -> Deferred[ReceivedResponse]:
+        """Wait for the outcome."""
+        waiting: Deferred[ReceivedResponse] = Deferred()
+        if self.outcome is None:
+            self._waiting.append(waiting)
+        elif isinstance(self.outcome, Exception):
+            waiting.errback(self.outcome)
+        else:
+            waiting.callback(self.outcome)
+        return waiting
+
+    def send(self) -> None:
+        """Send the request.
+
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        headers = self.headers.items()
+        message = encode_request(self.method, self.uri, headers, self.body)
+        state = self.state
+        self._transaction_id = ""
+        self._pracked.clear()
+        state.use()
+        try:
+            state.link.send_message("", "", message, self, self._route)
+        except ConnectionLost as error:
+            state.srf.clock.callLater(0, self._end, error)
+        except LocalProtocolError:
+            state.release()
+            raise
+        else:
+            self._sent = True
+            state.unconfirmed += 1
+
+    # Cancelling
+
+    def cancel(self, headers: HeadersLike = None) -> None:
+        """Cancel the request at the next opportunity."""
+        if self.cancelled or self.over:
+            return
+        self.cancelled = True
+        self._cancel_headers = headers
+        if self._transaction_id:
+            self._send_cancel()
+
+    def _send_cancel(self) -> None:
+        if self._cancel_sent or self.method != "INVITE":
+            return
+        self._cancel_sent = True
+        request = self.request
+        message = encode_request(
+            "CANCEL", self.uri if request is None else request.uri, self._cancel_headers
+        )
+        try:
+            self.state.link.send_message(self._transaction_id, "", message, _CancelSent())
+        except ConnectionLost:
+            return
+        self._timer = self.srf.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
+
+    def _forgotten(self) -> None:
+        """Nobody ends what was cancelled."""
+        self.state.requests.pop(self._transaction_id, None)
+        self._end(SipError(487, "Request Terminated"))
+
+    # What the link reports
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent the request, or refused to."""
+        state = self.state
+        if answer.tokens[3] != "OK":
+            state.unconfirm()
+            self._end(CommandRefused(answer.text))
+            return
+        self._transaction_id = answer.transaction_id
+        request = OutgoingRequest.from_bytes(answer.raw)
+        request._state = state
+        # As the tokens of a message: there is one more in the answer to a command.
+        request._tokens = [*answer.tokens[:2], *answer.tokens[4:11], ""]
+        request._asking = self
+        request.res = None
+        self.request = request
+        if self._on_request is not None:
+            request._call(self._on_request, request)
+        if self.cancelled:
+            self._send_cancel()
+        state.confirm(self._transaction_id, self)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away before the server said anything."""
+        self._end(reason)
+
+    def link_down(self, reason: ConnectionLost) -> None:
+        """The connection went away before the final response."""
+        self._end(reason)
+
+    def responded(self, tokens: Sequence[str], raw: bytes) -> None:
+        """A response came."""
+        response = make_received_response(self.state, tokens, raw)
+        status = response.status
+        if status < 200:
+            self._provisional(response)
+            return
+        self.state.requests.pop(self._transaction_id, None)
+        if status in (401, 407) and self._may_answer(response):
+            self._challenged(response)
+        elif 300 <= status < 400 and self._follow and not self.cancelled:
+            self._redirected(response)
+        elif 400 <= status <= 699 and self._targets and not self.cancelled:
+            self._next_target(response)
+        else:
+            self._end(response)
+
+    # Provisional responses
+
+    def _provisional(self, response: ReceivedResponse) -> None:
+        rseq = response.get("RSeq")
+        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        if reliable:
+            to = response.get("To") or ""
+            key = f"{rseq} {to}"
+            if key in self._pracked:
+                return  # it was repeated
+            self._pracked.add(key)
+        result = None
+        if self._on_provisional is not None and self.request is not None:
+            try:
+                result = self._on_provisional(response)
+            except Exception:
+                _log.failure(
+                    "a provisional handler failed, Call-ID {call_id}",
+                    call_id=response.get("Call-ID"),
+                )
+        if not reliable:
+            if result is not None:
+                settle(result, self._provisional_done)
+            return
+        if result is None or isinstance(result, bytes | str):
+            self._prack(response, result)
+        elif isinstance(result, Deferred):
+            result.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
+        elif isinstance(result, Awaitable):
+            waiting: Deferred[Any] = Deferred.fromCoroutine(_await(result))
+            waiting.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
+        else:
+            self._prack(response, None)
+
+    def _provisional_done(self, failure: Failure | None) -> None:
+        if failure is not None:
+            _log.failure("a provisional handler failed", failure)
+
+    def _prack_failed(self, failure: Failure) -> None:
+        _log.failure("no answer for a reliable provisional response", failure)
+        self.cancel()
+
+    def _prack(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
+        """Acknowledge a reliable provisional response (RFC 3262 section 4)."""
+        try:
+            cseq = response.cseq
+        except MessageError:
+            return
+        headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
+        if sdp:
+            headers.append(("Content-Type", "application/sdp"))
+        DialogRequest(self.state, response.stack_dialog_id, "PRACK").send(headers, sdp or b"")
+
+    # Challenges
+
+    def _may_answer(self, response: ReceivedResponse) -> bool:
+        return (
+            self._auth is not None
+            and not self.cancelled
+            and self.request is not None
+            and self._challenges < _MAX_CHALLENGES
+        )
+
+    def _challenged(self, response: ReceivedResponse) -> None:
+        self._challenges += 1
+        request = self.request
+        assert request is not None and self._auth is not None
+        made = answer_challenges(self._auth, request, response, self._answered)
+
+        def answered(headers: list[tuple[str, str]]) -> None:
+            if not headers:
+                self._end(response)
+            elif self.cancelled:
+                self._end(SipError(487, "Request Terminated", response))
+            else:
+                self._repeat(request, response, headers)
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            self._end(error if isinstance(error, Exception) else response)
+
+        made.addCallback(answered).addErrback(failed)
+
+    def _repeat(
+        self,
+        request: OutgoingRequest,
+        response: ReceivedResponse,
+        headers: list[tuple[str, str]],
+    ) -> None:
+        """Send the request again, with credentials, to where the challenge came from."""
+        for name, value in headers:
+            self.headers.set(name, value)
+        for name in ("From", "Call-ID"):
+            self.headers.set(name, request.get(name) or "")
+        self.headers.set("CSeq", f"{request.cseq.number + 1} {self.method}")
+        if response.source_address:
+            host = response.source_address
+            host = f"[{host}]" if ":" in host else host
+            transport = f";transport={response.protocol}" if response.protocol != "udp" else ""
+            self._route = f"sip:{host}:{response.source_port}{transport}"
+        self._again()
+
+    def _again(self) -> None:
+        try:
+            self.send()
+        except LocalProtocolError as error:
+            self._end(error)
+        else:
+            self.state.release()
+
+    # Redirects
+
+    def _redirected(self, response: ReceivedResponse) -> None:
+        """Try the contacts of a redirect, the best first (RFC 3261 section 8.1.3.4)."""
+        self._hops += 1
+        try:
+            contacts = response.contacts
+        except MessageError:
+            contacts = []
+        ranked = sorted(contacts, key=_rank, reverse=True)
+        tried = {self._route, self.uri}
+        targets = [one.uri for one in ranked if not one.is_wildcard and one.uri not in tried]
+        if self._hops > MAX_HOPS or not targets:
+            self._end(response)
+            return
+        self._targets = targets
+        self._next_target(response)
+
+    def _next_target(self, response: ReceivedResponse) -> None:
+        target = self._targets.pop(0)
+        for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization"):
+            self.headers.remove(name)
+        if self._keep_uri:
+            self._route = target
+        else:
+            self.uri = target
+            self._route = ""
+        self._answered.clear()
+        self._again()
+
+    # The end
+
+    def _end(self, outcome: ReceivedResponse | Exception) -> None:
+        if self.over:
+            return
+        self.over = True
+        self.outcome = outcome
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self.request is not None and not isinstance(outcome, Exception):
+            self.request.res = outcome
+        on_final, self.on_final = self.on_final, None
+        if on_final is not None:
+            on_final(outcome)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if isinstance(outcome, Exception):
+                each.errback(Failure(outcome))
+            else:
+                each.callback(outcome)
+        self.state.release()
+
+
+class _CancelSent:
+    """Listens to the answer to a CANCEL, which makes no difference."""
+
+    def answered(self, answer: Answer) -> None:
+        """The server sent it, or knows no such transaction: then the final response comes."""
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away, which the request knows otherwise."""
+
+
+def answer_challenges(
+    auth: Auth,
+    request: Request | OutgoingRequest,
+    response: ReceivedResponse,
+    answered: set[str],
+    uri: str | None = None,
+) -> Deferred[list[tuple[str, str]]]:
+    """Answer the challenges of a response.
+
+    Of several challenges for a realm the strongest that is known here is answered. One that was
+    answered before is not answered again, unless only its nonce was too old.
+
+    :param answered: the challenges that were answered; added to.
+    :returns: the headers to send; none when there is nothing more to try.
+    """
+    return Deferred.fromCoroutine(_answer_challenges(auth, request, response, answered, uri))
+
+
+async def _answer_challenges(
+    auth: Auth,
+    request: Request | OutgoingRequest,
+    response: ReceivedResponse,
+    answered: set[str],
+    uri: str | None,
+) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    for asked, given in _CHALLENGES.items():
+        by_realm: dict[str, list[digest.Challenge]] = {}
+        for text in response.get_all(asked):
+            try:
+                for challenge in digest.Challenge.parse_list(text):
+                    if challenge.is_digest:
+                        by_realm.setdefault(challenge.realm, []).append(challenge)
+            except MessageError as error:
+                _log.info("a challenge cannot be read: {error}", error=error)
+        for realm, challenges in by_realm.items():
+            best = digest.choose(challenges)
+            if best is None:
+                continue
+            key = f"{asked} {realm}"
+            if key in answered and not best.stale:
+                return []
+            answered.add(key)
+            credentials: Any = auth(realm, request, response) if callable(auth) else auth
+            if isinstance(credentials, Deferred | Awaitable):
+                credentials = await credentials
+            if credentials is None:
+                continue
+            username, password = credentials
+            made = digest.answer(
+                best,
+                username=username,
+                password=password,
+                method=request.method,
+                uri=request.uri if uri is None else uri,
+                body=request.body,
+            )
+            headers.append((given, str(made)))
+    return headers
+
+
+def _rank(contact: sip.Address) -> float:
+    try:
+        return float(contact.params.get("q") or 1.0)
+    except ValueError:
+        return 0.0
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def find_state(srf: Srf, of: Any) -> LinkState:
+    """Find the connection to send on.
+
+    :param of: something with a ``link``, or None for the first one that we made, or any.
+    :raises ConnectionFailed: when there is none.
+    """
+    states = srf._states
+    if of is not None:
+        state = states.get(getattr(of, "link", of))
+        if state is None:
+            raise ConnectionLost("the connection is gone")
+        return state
+    for state in states.values():
+        if not state.link.outbound:
+            return state
+    for state in states.values():
+        return state
+    raise ConnectionFailed("there is no connection to a server")
+
+
+def calling_headers(
+    headers: HeadersLike,
+    calling_number: str | None,
+    calling_name: str | None,
+    called_number: str | None,
+) -> Headers:
+    """Complete headers by who calls whom."""
+    joined = Headers(headers)
+    if calling_number is not None:
+        uri = f"sip:{calling_number}@localhost"
+        if not joined.has("From"):
+            joined.set("From", sip.Address(calling_name or "", uri))
+        if not joined.has("Contact"):
+            joined.set("Contact", f"<{uri}>")
+    elif calling_name is not None and not joined.has("From"):
+        joined.set("From", sip.Address(calling_name, "sip:localhost"))
+    if called_number is not None and not joined.has("To"):
+        joined.set("To", f"<sip:{called_number}@localhost>")
+    return joined
+
+
+def create_uac(
+    srf: Srf,
+    uri: str,
+    *,
+    method: str = "INVITE",
+    headers: HeadersLike = None,
+    local_sdp: SdpSource = None,
+    proxy: str = "",
+    auth: Auth | None = None,
+    calling_number: str | None = None,
+    calling_name: str | None = None,
+    called_number: str | None = None,
+    follow_redirects: bool = False,
+    keep_uri_on_redirect: bool = False,
+    no_ack: bool = False,
+    timeout: float | None = None,
+    on_request: Callable[[OutgoingRequest], Any] | None = None,
+    on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+    link: Any = None,
+) -> Deferred[Dialog]:
+    """Call somebody; see :meth:`drachtwist.app.srf.Srf.create_uac`."""
+    method = method.upper()
+    if method not in ("INVITE", "SUBSCRIBE"):
+        raise LocalProtocolError(f"a {method} makes no dialog")
+    state = find_state(srf, link)
+    asking = Asking(
+        srf,
+        state,
+        method,
+        complete_uri(uri),
+        headers=calling_headers(headers, calling_number, calling_name, called_number).items(),
+        proxy=proxy,
+        auth=auth,
+        follow_redirects=follow_redirects,
+        keep_uri_on_redirect=keep_uri_on_redirect,
+        on_request=on_request,
+        on_provisional=on_provisional,
+    )
+    return _Calling(asking, no_ack, timeout, auth).start(local_sdp)
+
+
+def complete_uri(uri: str) -> str:
+    """Give a URI its scheme, for ``bob@example.net``."""
+    return (
+        uri
+        if ":" in uri.partition("@")[0] or uri.startswith(("sip:", "sips:", "tel:"))
+        else (f"sip:{uri}")
+    )
+
+
+class _Calling:
+    """A dialog in the making."""
+
+    def __init__(
+        self, asking: Asking, no_ack: bool, timeout: float | None, auth: Auth | None
+    ) -> None:
+        self._asking = asking
+        self._no_ack = no_ack
+        self._auth = auth
+        self._timeout = timeout
+        self._timer: IDelayedCall | None = None
+        self._timed_out = False
+        self._given_up = False
+        self.deferred: Deferred[Dialog] = Deferred(lambda _: self._cancel())
+
+    def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
+        """Send the request as soon as there is a session description."""
+        asking = self._asking
+        asking.on_final = self._final
+        made: Any = local_sdp() if callable(local_sdp) else local_sdp
+        if isinstance(made, Deferred | Awaitable):
+            waiting = made if isinstance(made, Deferred) else Deferred.fromCoroutine(_await(made))
+
+            def failed(failure: Failure) -> None:
+                if not self.deferred.called:
+                    self.deferred.errback(failure)
+
+            waiting.addCallback(self._send).addErrback(failed)
+        else:
+            self._send(made)
+        return self.deferred
+
+    def _send(self, sdp: bytes | str | None) -> None:
+        if self._given_up or self.deferred.called:
+            return
+        asking = self._asking
+        asking.body = sdp or b""
+        if self._timeout is not None:
+            clock = asking.srf.clock
+            self._timer = clock.callLater(self._timeout, self._timeout_reached)
+        asking.send()
+
+    def _timeout_reached(self) -> None:
+        self._timed_out = True
+        self._asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+
+    def _cancel(self) -> None:
+        """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
+        self._given_up = True
+        self._asking.cancel()
+
+    def _final(self, outcome: ReceivedResponse | Exception) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        asking = self._asking
+        if isinstance(outcome, Exception):
+            self._fail(outcome)
+            return
+        status = outcome.status
+        established = status == 200 or (status == 202 and asking.method == "SUBSCRIBE")
+        if not established:
+            self._fail(SipError(status, outcome.reason, outcome))
+            return
+        request = asking.request
+        assert request is not None, "a response comes behind the answer"
+        state = asking.state
+        dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
+        request.res = outcome
+        state.dialogs[dialog.id] = dialog
+        state.link.uses += 1
+        dialog._auth = self._auth
+        invite = asking.method == "INVITE"
+        late = invite and not asking.body and bool(outcome.body)
+        if asking.cancelled or self.deferred.called:
+            # The 200 crossed our CANCEL.
+            if invite:
+                send_ack(state, dialog.id)
+            dialog.destroy()
+            self._fail(SipError(487, "Request Terminated", outcome))
+            return
+        if invite:
+            dialog._acked = True  # there is none to wait for
+            if late or self._no_ack:
+                dialog._owes_ack = True
+            else:
+                send_ack(state, dialog.id)
+        self.deferred.callback(dialog)
+
+    def _fail(self, error: Exception) -> None:
+        if self._timed_out:
+            response = error.response if isinstance(error, SipError) else None
+            error = SipError(408, "Request Timeout", response)
+        if not self.deferred.called:
+            self.deferred.errback(Failure(error))
