@@ -14,6 +14,7 @@ import signal
 import sys
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -22,7 +23,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 
-from drachtwist import Request, Response, Srf, TlsOptions
+from drachtwist import ConnectionLost, Request, Response, Srf, TlsOptions
 
 SDP = "\r\n".join(
     [
@@ -73,7 +74,34 @@ def register(req: Request, res: Response) -> None:
     res.send(200, headers={"Contact": req.get("Contact"), "Expires": contact.params["expires"]})
 
 
+TARGET = "sip:service@127.0.0.1:33070"
+
+
+async def bridge(req: Request, res: Response) -> None:
+    uas, uac = await srf.create_b2bua(req, res, TARGET, local_sdp_b=req.body)
+    uas.on_destroy(lambda bye: uac.destroy())
+    uac.on_destroy(lambda bye: uas.destroy())
+
+
+async def call() -> None:
+    while True:
+        dialog = await srf.create_uac(
+            TARGET, local_sdp=SDP, calling_number="+15551230000", headers={"X-Bench": "uac"}
+        )
+        await dialog.destroy()
+
+
+def call_all(window: int) -> None:
+    def start(link: object) -> None:
+        for _ in range(window):
+            Deferred.fromCoroutine(call()).addErrback(lambda failure: failure.trap(ConnectionLost))
+
+    srf.on_connect(start)
+
+
 WORKLOADS = {
+    "b2bua": lambda: srf.invite(bridge),
+    "uac": lambda: None,
     "uas": lambda: srf.invite(answer),
     "soak": lambda: srf.invite(answer),
     "churn": lambda: srf.invite(answer_once),
@@ -101,6 +129,8 @@ def main() -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
     WORKLOADS[args.workload]()
+    if args.workload == "uac":
+        call_all(args.window)
     if args.listen:
         tls = TlsOptions(key=args.key, certificate=args.cert) if args.tls else None
         srf.listen(host=args.host, port=args.port, secret=args.secret, tls=tls)

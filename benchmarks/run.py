@@ -26,6 +26,9 @@ ROWS = [
     ("register", [], "cpu_us_per_call", 0.75),
     ("soak", ["--collect"], "rss_per_dialog_bytes", 0.50),
     ("uas", ["--paced"], "cpu_us_per_call", 0.75),
+    ("uac", [], "cpu_us_per_call", 0.50),
+    ("b2bua", [], "cpu_us_per_call", 0.50),
+    ("b2bua", ["--paced"], "cpu_us_per_call", 0.75),
 ]
 
 

@@ -21,10 +21,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from drachtwist.app.b2bua import B2bua, couple, forward_in_dialog
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.srf import CallRecord, Srf
+    from drachtwist.app.uac import OutgoingRequest
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthenticationError",
+    "B2bua",
     "CallRecord",
     "CommandRefused",
     "ConnectionFailed",
@@ -48,6 +51,7 @@ __all__ = [
     "DialogEnded",
     "DrachtwistError",
     "LocalProtocolError",
+    "OutgoingRequest",
     "ReceivedResponse",
     "RemoteProtocolError",
     "Request",
@@ -56,9 +60,15 @@ __all__ = [
     "SipError",
     "Srf",
     "TlsOptions",
+    "couple",
+    "forward_in_dialog",
 ]
 
 _HOMES = {
+    "B2bua": "app.b2bua",
+    "couple": "app.b2bua",
+    "forward_in_dialog": "app.b2bua",
+    "OutgoingRequest": "app.uac",
     "CallRecord": "app.srf",
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",

@@ -121,6 +121,8 @@ class _Accepting(Pending[Dialog]):
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)
+                if state.srf._closing:
+                    dialog.destroy()
                 return
             if dialog_id:
                 Farewell(state, dialog_id).send()  # nobody wants the dialog any more

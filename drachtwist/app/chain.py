@@ -340,16 +340,17 @@ class Chain:
     ) -> Deferred[None] | None:
         """Wait for what a handler returned."""
         waiting = _Waiting(self, index, req, res, over)
-        if settle(result, waiting.done):
-            return None
-        waiting.hold()
-        return over
+        if not settle(result, waiting.done):
+            waiting.hold()
+            return over
+        # A coroutine that failed at once may have left an error handler waiting.
+        return over if waiting.failed and over is not None and not over.called else None
 
 
 class _Waiting:
     """A handler that is not done yet; meanwhile the connection of its request stays open."""
 
-    __slots__ = ("_chain", "_held", "_index", "_over", "_req", "_res")
+    __slots__ = ("_chain", "_held", "_index", "_over", "_req", "_res", "failed")
 
     def __init__(
         self, chain: Chain, index: int, req: Request, res: Response, over: Deferred[None] | None
@@ -360,6 +361,7 @@ class _Waiting:
         self._res = res
         self._over = over
         self._held = False
+        self.failed = False
 
     def hold(self) -> None:
         if self._chain is not None:
@@ -370,6 +372,7 @@ class _Waiting:
         chain, over = self._chain, self._over
         self._chain = None  # type: ignore[assignment]
         if failure is not None:
+            self.failed = True
             further = chain._failed(self._index, self._req, self._res, failure)
             if further is not None and over is not None:
                 further.chainDeferred(over)

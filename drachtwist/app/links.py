@@ -66,6 +66,8 @@ class PendingRequest(Protocol):
 
     def link_down(self, reason: ConnectionLost) -> None: ...
 
+    def hang_up(self) -> None: ...
+
 
 class Pending(Generic[_T]):
     """A Deferred that was handed out, and whether anybody kept it.
@@ -157,6 +159,17 @@ class LinkState:
     def is_idle(self) -> bool:
         """Whether no transaction and no dialog is open."""
         return not self.link.uses
+
+    def hang_up(self) -> None:
+        """End whatever is open: calls that were not answered, dialogs, calls of our own."""
+        for pending in list(self.invites.values()):
+            req = pending._invite()
+            if not req.res.finished:
+                req.res.send(503)
+        for request in list(self.requests.values()):
+            request.hang_up()
+        for dialog in list(self.dialogs.values()):
+            dialog.destroy()
 
     def confirm(self, transaction_id: str, request: PendingRequest) -> None:
         """The server named the transaction of a request of ours."""

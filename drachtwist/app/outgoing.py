@@ -111,6 +111,9 @@ class DialogRequest(Pending[Any]):
         """The connection went away before a final response came."""
         self._end(reason)
 
+    def hang_up(self) -> None:
+        """The application stops, which makes no difference."""
+
     def give_up(self) -> None:
         """Wait no longer."""
         self.state.requests.pop(self._transaction_id, None)
@@ -234,3 +237,6 @@ class Farewell:
 
     def link_down(self, reason: ConnectionLost) -> None:
         """The connection went away again."""
+
+    def hang_up(self) -> None:
+        """The application stops, which makes no difference."""

@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import calls
+from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
@@ -48,8 +49,8 @@ from drachtwist.app.uac import (
     Auth,
     OutgoingRequest,
     complete_uri,
-    create_uac,
     find_state,
+    prepare_uac,
 )
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
@@ -152,8 +153,11 @@ class Srf(Router, Ender):
         self._event_handlers: dict[str, list[Callable[..., Any]]] = {}
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[str]] = {}
-        self._stopping: Deferred[None] | None = None
+        self._stopping = False  # nothing new is taken
+        self._closing = False  # what there was is ended
         self._when_idle: list[Deferred[None]] = []
+        self._when_gone: list[Deferred[None]] = []
+        self._when_stopped: list[Deferred[None]] = []
 
     def __repr__(self) -> str:
         return f"<Srf {len(self._states)} connections>"
@@ -310,32 +314,56 @@ class Srf(Router, Ender):
     def stop(self, drain: float = 0.0) -> Deferred[None]:
         """Stop: take no new requests, end the calls, close all connections.
 
+        New requests that are on their way already are answered 503, and so are, in the end, calls
+        that were not answered. Calls that are up get a BYE, whose answer is waited for a little.
+        Afterwards the application may connect and listen again.
+
         :param drain: seconds that the calls get to end by themselves.
         :returns: fires when everything is closed.
         """
-        if self._stopping is None:
-            self._stopping = Deferred.fromCoroutine(self._stop(drain))
         over: Deferred[None] = Deferred()
-        self._stopping.addBoth(lambda _: over.callback(None))
+        self._when_stopped.append(over)
+        if not self._stopping:
+            self._stopping = True
+            Deferred.fromCoroutine(self._stop(drain)).addErrback(
+                lambda failure: _log.failure("failed to stop", failure)
+            ).addCallback(self._stopped)
         return over
 
     async def _stop(self, drain: float) -> None:
-        for state in list(self._states.values()):
-            if not state.link.outbound:
-                state.link.set_routes(())
-        await DeferredList([listener.stop() for listener in self._listeners])
+        self._changed()
+        await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
         self._listeners.clear()
         if drain > 0:
             await self._until_idle(drain)
-        dialogs = [dialog for state in self._states.values() for dialog in state.dialogs.values()]
-        for dialog in dialogs:
-            dialog.destroy()
-        await self._until_idle(STOP_TIMEOUT)
+        self._closing = True
         for state in list(self._states.values()):
-            if state.link.outbound:
-                state.link.close()
-        await DeferredList([connection.stop() for connection in self._connections])
+            state.hang_up()
+        await self._until_idle(STOP_TIMEOUT)
+        closing = [connection.stop() for connection in self._connections]
         self._connections.clear()
+        for link in list(self._states):
+            link.close()
+        timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
+        await DeferredList(closing, consumeErrors=True)
+        if self._states:
+            gone: Deferred[None] = Deferred()
+            self._when_gone.append(gone)
+            await gone
+        if timer.active():
+            timer.cancel()
+
+    def _abort(self) -> None:
+        """Close connections that cannot be closed in order: nobody reads what was written."""
+        for link in list(self._states):
+            link.abort()
+
+    def _stopped(self, _: object) -> None:
+        self._stopping = self._closing = False
+        self._changed()
+        waiting, self._when_stopped = self._when_stopped, []
+        for waiter in waiting:
+            waiter.callback(None)
 
     def _until_idle(self, seconds: float) -> Deferred[None]:
         """Wait until no transaction and no dialog is open, but not for ever."""
@@ -454,12 +482,11 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        return create_uac(
+        return prepare_uac(
             self,
             uri,
             method=method,
             headers=headers,
-            local_sdp=local_sdp,
             proxy=proxy,
             auth=auth,
             calling_number=calling_number,
@@ -472,7 +499,33 @@ class Srf(Router, Ender):
             on_request=on_request,
             on_provisional=on_provisional,
             link=link,
-        )
+        ).start(local_sdp)
+
+    def create_b2bua(
+        self, req: Request, res: Response, uri: str, **options: Any
+    ) -> Deferred[B2bua]:
+        """Connect a caller with somebody else, as two dialogs.
+
+        The caller hears what the called party does: it rings, sends early media, refuses. When the
+        caller gives up, the other call is cancelled, with his Reason. Use
+        :func:`~drachtwist.couple` so that the end of one dialog is the end of the other.
+
+        :param uri: whom to call.
+        :param options: ``local_sdp_a`` and ``local_sdp_b``: what the caller, and the called party,
+            get instead of each other's session description: a value, something awaitable, or a
+            function of that description and its message, which may return a Deferred or be
+            ``async``. ``headers``, ``response_headers``: further headers for the called party and
+            for the caller, or functions of the request and the response. ``proxy_request_headers``,
+            ``proxy_response_headers``: names of headers that are passed on; ``all``, and
+            ``-Name`` for exceptions. ``pass_failure`` (True): answer the caller with a refusal;
+            otherwise the request stays open for another attempt. ``pass_provisional_responses``
+            (True). ``on_uac``: called with the dialog of the called party before the caller is
+            answered. All others are those of :meth:`create_uac`.
+        :returns: the dialogs ``uas`` and ``uac``. Fails as :meth:`create_uac` and
+            :meth:`create_uas` do.
+        :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+        """
+        return create_b2bua(self, req, res, uri, **options)
 
     def request(
         self,
@@ -590,6 +643,9 @@ class Srf(Router, Ender):
         """A server accepted us."""
         state = self._states[link] = LinkState(self, link)
         if link.outbound:
+            if not self._listeners and (self._closing or not self._stopping):
+                link.close()  # too late, we have stopped
+                return
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
         else:
             link.set_routes(self._verbs)  # they may have changed meanwhile
@@ -621,6 +677,10 @@ class Srf(Router, Ender):
             dialog._link_lost(lost)
         self._emit("close", link)
         self._check_idle()
+        if not self._states:
+            waiting, self._when_gone = self._when_gone, []
+            for waiter in waiting:
+                waiter.callback(None)
 
     def delivered(self, link: DrachtioProtocol, delivery: Delivery) -> None:
         """A SIP message came."""
@@ -729,6 +789,8 @@ class Srf(Router, Ender):
             res.send(200)
         elif dialog_id or req._has_to_tag():
             res.send(481)
+        elif self._stopping:
+            res.send(503, headers={"Retry-After": "5"})
         elif self._chain(method).is_empty and self._methods():
             res.send(405, headers={"Allow": ", ".join(sorted(self._methods()))})
         else:
@@ -753,14 +815,14 @@ class Srf(Router, Ender):
                 error=error,
                 call_id=call_id,
             )
-            return
-        _log.failure(
-            "the handler of {method} failed, Call-ID {call_id}",
-            failure,
-            method=method,
-            call_id=call_id,
-        )
-        if not res.finished:
+        else:
+            _log.failure(
+                "the handler of {method} failed, Call-ID {call_id}",
+                failure,
+                method=method,
+                call_id=call_id,
+            )
+        if not res.finished and not req.link.closed:
             # A refusal that the handler let pass is passed on.
             status = 500
             if isinstance(error, SipError) and 400 <= error.status <= 699:
@@ -772,7 +834,9 @@ class Srf(Router, Ender):
     def _chain(self, method: str) -> Chain:
         chain = self._chains.get(method)
         if chain is None:
-            chain = Chain(self._steps(method), self)
+            # Who stops takes nothing new.
+            refused = self._stopping and method not in _NEVER_OFFERED
+            chain = Chain([] if refused else self._steps(method), self)
             if len(self._chains) < 64:  # methods come from the network
                 self._chains[method] = chain
         return chain
@@ -780,8 +844,10 @@ class Srf(Router, Ender):
     def _changed(self) -> None:
         self._chains.clear()
         super()._changed()
-        verbs = [m.lower() for m in sorted(self._methods() - _NEVER_OFFERED)]
-        verbs += [f"cdr:{event}" for event in _CDR_EVENTS if self._cdr_handlers.get(event)]
+        verbs = []
+        if not self._stopping:
+            verbs += [m.lower() for m in sorted(self._methods() - _NEVER_OFFERED)]
+            verbs += [f"cdr:{event}" for event in _CDR_EVENTS if self._cdr_handlers.get(event)]
         if tuple(verbs) != self._verbs:
             self._verbs = tuple(verbs)
             for state in self._states.values():

@@ -1,8 +1,7 @@
 """Requests of the application outside of dialogs, and those that make dialogs.
 
-One engine sends the request, answers challenges, follows redirects, acknowledges reliable
-provisional responses, and cancels; :func:`create_uac` makes a dialog of the answer, and
-:class:`OutgoingRequest` just hands the response on.
+One engine, :class:`Asking`, sends the request, answers challenges, follows redirects, acknowledges
+reliable provisional responses, and cancels; :class:`Calling` makes a dialog of the answer.
 
 A request may be cancelled at any moment: before it is sent, before the server has named its
 transaction, between a challenge and the request that answers it. A 200 that crosses the CANCEL is
@@ -48,7 +47,7 @@ from drachtwist.wire.commands import Answer
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
 
-__all__ = ["Auth", "Credentials", "OutgoingRequest", "answer_challenges", "create_uac"]
+__all__ = ["Auth", "Credentials", "OutgoingRequest", "answer_challenges", "prepare_uac"]
 
 _log = Logger(namespace="drachtwist.app.uac")
 
@@ -152,7 +151,8 @@ class Asking:
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
-        self._sent = False
+        self.sent = False
+        """Whether the request was ever handed to the server."""
         self._answered: set[str] = set()
         self._challenges = 0
         self._hops = 0
@@ -190,7 +190,7 @@ class Asking:
             state.release()
             raise
         else:
-            self._sent = True
+            self.sent = True
             state.unconfirmed += 1
 
     # Cancelling
@@ -253,6 +253,10 @@ class Asking:
     def link_down(self, reason: ConnectionLost) -> None:
         """The connection went away before the final response."""
         self._end(reason)
+
+    def hang_up(self) -> None:
+        """The application stops: a call that is not answered is cancelled."""
+        self.cancel()
 
     def responded(self, tokens: Sequence[str], raw: bytes) -> None:
         """A response came."""
@@ -557,45 +561,40 @@ def calling_headers(
     return joined
 
 
-def create_uac(
+def prepare_uac(
     srf: Srf,
     uri: str,
     *,
     method: str = "INVITE",
     headers: HeadersLike = None,
-    local_sdp: SdpSource = None,
-    proxy: str = "",
-    auth: Auth | None = None,
     calling_number: str | None = None,
     calling_name: str | None = None,
     called_number: str | None = None,
-    follow_redirects: bool = False,
-    keep_uri_on_redirect: bool = False,
     no_ack: bool = False,
     timeout: float | None = None,
-    on_request: Callable[[OutgoingRequest], Any] | None = None,
-    on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+    auth: Auth | None = None,
     link: Any = None,
-) -> Deferred[Dialog]:
-    """Call somebody; see :meth:`drachtwist.app.srf.Srf.create_uac`."""
+    **options: Any,
+) -> Calling:
+    """Make a call that waits for :meth:`Calling.start`.
+
+    :param options: of :class:`Asking`; all others are those of
+        :meth:`drachtwist.app.srf.Srf.create_uac`.
+    """
     method = method.upper()
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
-    state = find_state(srf, link)
+    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
-        state,
+        find_state(srf, link),
         method,
         complete_uri(uri),
-        headers=calling_headers(headers, calling_number, calling_name, called_number).items(),
-        proxy=proxy,
+        headers=joined.items(),
         auth=auth,
-        follow_redirects=follow_redirects,
-        keep_uri_on_redirect=keep_uri_on_redirect,
-        on_request=on_request,
-        on_provisional=on_provisional,
+        **options,
     )
-    return _Calling(asking, no_ack, timeout, auth).start(local_sdp)
+    return Calling(asking, no_ack, timeout, auth)
 
 
 def complete_uri(uri: str) -> str:
@@ -607,13 +606,13 @@ def complete_uri(uri: str) -> str:
     )
 
 
-class _Calling:
+class Calling:
     """A dialog in the making."""
 
     def __init__(
         self, asking: Asking, no_ack: bool, timeout: float | None, auth: Auth | None
     ) -> None:
-        self._asking = asking
+        self.asking = asking
         self._no_ack = no_ack
         self._auth = auth
         self._timeout = timeout
@@ -624,7 +623,7 @@ class _Calling:
 
     def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
         """Send the request as soon as there is a session description."""
-        asking = self._asking
+        asking = self.asking
         asking.on_final = self._final
         made: Any = local_sdp() if callable(local_sdp) else local_sdp
         if isinstance(made, Deferred | Awaitable):
@@ -642,7 +641,7 @@ class _Calling:
     def _send(self, sdp: bytes | str | None) -> None:
         if self._given_up or self.deferred.called:
             return
-        asking = self._asking
+        asking = self.asking
         asking.body = sdp or b""
         if self._timeout is not None:
             clock = asking.srf.clock
@@ -651,17 +650,27 @@ class _Calling:
 
     def _timeout_reached(self) -> None:
         self._timed_out = True
-        self._asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self.asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+
+    def give_up(self, headers: HeadersLike = None) -> None:
+        """Cancel the call; the Deferred fails when it is over.
+
+        :param headers: headers of the CANCEL.
+        """
+        if self.asking.request is None and not self.asking.sent:
+            self._given_up = True
+            self._fail(SipError(487, "Request Terminated"))
+        self.asking.cancel(headers)
 
     def _cancel(self) -> None:
         """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
         self._given_up = True
-        self._asking.cancel()
+        self.asking.cancel()
 
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        asking = self._asking
+        asking = self.asking
         if isinstance(outcome, Exception):
             self._fail(outcome)
             return

@@ -32,7 +32,7 @@ class ServerTestCase(SynchronousTestCase):
         [frame] = self.app.take()
         return transaction(frame)
 
-    def ringing(self, **how: str) -> tuple[str, str]:
+    def ringing(self, **how: Any) -> tuple[str, str]:
         """Let a call come and ring; give its transaction id, and our tag."""
         invite = self.offered(request("INVITE", body=SDP, **how))
         self.app.answer(invite, "SIP/2.0 180 Ringing")

@@ -1,0 +1,420 @@
+"""Two dialogs, one call: a back-to-back user agent, and what goes from one side to the other.
+
+A is who called the application, B is who the application calls. Whatever happens on one side while
+the call is set up is told to the other: ringing, early media, refusals, and A's giving up, which
+cancels B at whatever moment it comes, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app import calls
+from drachtwist.app.dialog import Dialog
+from drachtwist.app.exchange import ReceivedResponse, Request, Response
+from drachtwist.app.uac import Auth, OutgoingRequest, prepare_uac
+from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.grammar import COMPACT_FORMS
+from drachtwist.sip.headers import Headers, HeadersLike
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+
+__all__ = ["B2bua", "couple", "create_b2bua", "forward_in_dialog"]
+
+_log = Logger(namespace="drachtwist.app.b2bua")
+
+_OWN = frozenset(
+    """
+    via from to call-id cseq contact max-forwards record-route route content-length content-type
+    rseq rack require supported proxy-require session-expires min-se timestamp
+    authorization proxy-authorization www-authenticate proxy-authenticate authentication-info
+    """.split()
+)
+"""Headers that belong to one side of a call: ``all`` does not include them."""
+
+SdpHook = Any
+"""A session description, something awaitable that becomes one, or a function that gives either
+when it is called with the other side's description and message."""
+
+
+@dataclass(frozen=True, slots=True)
+class B2bua:
+    """Both dialogs of a call; may be unpacked: ``uas, uac = ...``."""
+
+    uas: Dialog
+    """The dialog with who called."""
+    uac: Dialog
+    """The dialog with who was called."""
+
+    def __iter__(self) -> Iterator[Dialog]:
+        return iter((self.uas, self.uac))
+
+
+def create_b2bua(
+    srf: Srf,
+    req: Request,
+    res: Response,
+    uri: str,
+    *,
+    local_sdp_a: SdpHook = None,
+    local_sdp_b: SdpHook = None,
+    headers: Any = None,
+    response_headers: Any = None,
+    proxy_request_headers: Sequence[str] = (),
+    proxy_response_headers: Sequence[str] = (),
+    pass_failure: bool = True,
+    pass_provisional_responses: bool = True,
+    proxy: str = "",
+    auth: Auth | None = None,
+    calling_number: str | None = None,
+    calling_name: str | None = None,
+    called_number: str | None = None,
+    follow_redirects: bool = False,
+    keep_uri_on_redirect: bool = False,
+    timeout: float | None = None,
+    on_request: Callable[[OutgoingRequest], Any] | None = None,
+    on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+    on_uac: Callable[[Dialog], Any] | None = None,
+    link: Any = None,
+) -> Deferred[B2bua]:
+    """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
+    if req.method != "INVITE":
+        raise LocalProtocolError(f"a {req.method} makes no call")
+    given = Headers(headers(req) if callable(headers) else headers)
+    for name, value in chosen_headers(req, proxy_request_headers):
+        if not given.has(name):
+            given.add(name, value)
+    calling = prepare_uac(
+        srf,
+        uri,
+        headers=given.items(),
+        proxy=proxy,
+        auth=auth,
+        calling_number=req.calling_number if calling_number is None else calling_number,
+        calling_name=req.calling_name if calling_name is None else calling_name,
+        called_number=called_number,
+        follow_redirects=follow_redirects,
+        keep_uri_on_redirect=keep_uri_on_redirect,
+        timeout=timeout,
+        on_request=on_request,
+        link=req if link is None else link,
+    )
+    bridge = _Bridge(
+        req,
+        res,
+        calling,
+        local_sdp_a,
+        local_sdp_b,
+        response_headers,
+        tuple(proxy_response_headers),
+        pass_failure,
+        pass_provisional_responses,
+        on_provisional,
+        on_uac,
+    )
+    return Deferred.fromCoroutine(bridge.build())
+
+
+class _Bridge:
+    """A call in the making."""
+
+    __slots__ = (
+        "_calling",
+        "_local_sdp_a",
+        "_local_sdp_b",
+        "_made",
+        "_names",
+        "_on_provisional",
+        "_on_uac",
+        "_pass_failure",
+        "_pass_provisional",
+        "_req",
+        "_res",
+        "_response_headers",
+    )
+
+    def __init__(
+        self,
+        req: Request,
+        res: Response,
+        calling: Any,
+        local_sdp_a: SdpHook,
+        local_sdp_b: SdpHook,
+        response_headers: Any,
+        names: tuple[str, ...],
+        pass_failure: bool,
+        pass_provisional: bool,
+        on_provisional: Callable[[ReceivedResponse], Any] | None,
+        on_uac: Callable[[Dialog], Any] | None,
+    ) -> None:
+        self._req = req
+        self._res = res
+        self._calling = calling
+        self._local_sdp_a = local_sdp_a
+        self._local_sdp_b = local_sdp_b
+        self._response_headers = response_headers
+        self._names = names
+        self._pass_failure = pass_failure
+        self._pass_provisional = pass_provisional
+        self._on_provisional = on_provisional
+        self._on_uac = on_uac
+        # What A gets for a description of B's: asked for once for each.
+        self._made: tuple[bytes, bytes | str] | None = None
+        calling.asking._on_provisional = self._provisional
+
+    async def build(self) -> B2bua:
+        """Call B, and answer A when B answered."""
+        req = self._req
+        offer = req.body
+        sdp = self._local_sdp_b
+        if sdp is None:
+            sdp = offer
+        elif callable(sdp) or isinstance(sdp, Deferred | Awaitable):
+            sdp = await resolve(sdp, offer, req)
+        req.on_cancel(self._cancelled)
+        try:
+            uac: Dialog = await self._calling.start(sdp)
+        except SipError as error:
+            self._refuse(error)
+            raise
+        # What B says before A is up has to wait until there is somebody to tell.
+        uac.hold_requests()
+        try:
+            if self._on_uac is not None:
+                req._call(self._on_uac, uac)
+            response = uac.res
+            answer = await self._sdp_for_a(uac.remote.sdp, response)
+            headers = self._headers_for_a(response)
+            uas = await calls.create_uas(req, self._res, local_sdp=answer, headers=headers)
+        except BaseException:
+            # A has gone, or there is no answer for A: nobody is left to talk to B.
+            if uac._owes_ack:
+                uac.ack()
+            uac.destroy()
+            raise
+        try:
+            if uac._owes_ack:
+                # B has made the offer, so A's ACK has the answer.
+                await self._late_answer(uas, uac)
+        finally:
+            uac.release_requests()
+        return B2bua(uas, uac)
+
+    async def _late_answer(self, uas: Dialog, uac: Dialog) -> None:
+        try:
+            await uas.when_acked()
+        except (SipError, ConnectionLost):
+            uac.ack()
+            uac.destroy()
+            raise
+        answer: Any = uas.remote.sdp
+        if callable(self._local_sdp_b):
+            answer = await resolve(self._local_sdp_b, answer, uas.req)
+        uac.ack(answer)
+
+    async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
+        """Give what A gets in place of B's description."""
+        made = self._made
+        if made is not None and made[0] == theirs:
+            return made[1]
+        sdp = self._local_sdp_a
+        found: Any = theirs if sdp is None else await resolve(sdp, theirs, response)
+        self._made = (theirs, found)
+        return found  # type: ignore[no-any-return]
+
+    def _headers_for_a(self, response: Any) -> HeadersLike:
+        given = self._response_headers
+        if given is None and not self._names:
+            return None
+        if callable(given):
+            given = given(response)
+        joined = Headers(given)
+        for name, value in chosen_headers(response, self._names):
+            if not joined.has(name):
+                joined.add(name, value)
+        return joined.items()
+
+    # What happens meanwhile
+
+    def _cancelled(self, cancel: Request | None) -> None:
+        """A gives up: so does the call to B."""
+        reason = cancel.get("Reason") if cancel is not None else None
+        self._calling.give_up({"Reason": reason} if reason else None)
+
+    def _provisional(self, response: ReceivedResponse) -> Any:
+        """B rings, or sends early media."""
+        result = None
+        if self._on_provisional is not None:
+            result = self._on_provisional(response)
+        if self._pass_provisional and not self._res.finished:
+            passing = Deferred.fromCoroutine(self._pass(response))
+            passing.addErrback(self._not_passed)
+        return result
+
+    async def _pass(self, response: ReceivedResponse) -> None:
+        headers = Headers(self._headers_for_a(response))
+        sdp: bytes | str = b""
+        if response.body:
+            sdp = await self._sdp_for_a(response.body, response)
+        req = self._req
+        if response.has("RSeq") and _knows_100rel(req):
+            headers.set("Require", "100rel")
+        if sdp and not headers.has("Content-Type"):
+            headers.set("Content-Type", response.get("Content-Type") or "application/sdp")
+        if not self._res.finished:
+            self._res.send(response.status, response.reason, headers.items(), sdp)
+
+    def _not_passed(self, failure: Failure) -> None:
+        _log.failure(
+            "a provisional response could not be passed on, Call-ID {call_id}",
+            failure,
+            call_id=self._req.get("Call-ID"),
+        )
+
+    def _refuse(self, error: SipError) -> None:
+        """B did not answer: tell A, if that is wanted."""
+        res = self._res
+        if not self._pass_failure or res.finished:
+            return
+        headers: HeadersLike = None
+        if error.response is not None:
+            headers = self._headers_for_a(error.response)
+            if 300 <= error.status < 400 and error.response.has("Contact"):
+                joined = Headers(headers)
+                if not joined.has("Contact"):
+                    joined.set("Contact", error.response.get("Contact") or "")
+                headers = joined.items()
+        res.send(error.status, error.reason or None, headers)
+
+
+async def resolve(value: Any, *args: Any) -> Any:
+    """Give what a value, an awaitable, or a function of either kind becomes."""
+    if callable(value):
+        value = value(*args)
+    if isinstance(value, Deferred | Awaitable):
+        value = await value
+    return value
+
+
+def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Give the headers of a message that a list chooses.
+
+    :param names: names; ``all`` for all that do not belong to one side of the call alone, and
+        ``-Name`` for one that is left out.
+    """
+    names = list(names)
+    if not names:
+        return []
+    without = {name[1:].lower() for name in names if name.startswith("-")}
+    if "all" in names:
+        return [
+            (name, value)
+            for name, value in message.headers.items()
+            if name.lower() not in without and _key(name) not in _OWN
+        ]
+    return [
+        (name, value)
+        for name in names
+        if name[:1] != "-" and name.lower() not in without
+        for value in message.get_all(name)
+    ]
+
+
+def _key(name: str) -> str:
+    name = name.lower()
+    return COMPACT_FORMS.get(name, name)
+
+
+def _knows_100rel(req: Request) -> bool:
+    return any(
+        "100rel" in value.lower()
+        for name in ("Supported", "Require")
+        for value in req.get_all(name)
+    )
+
+
+# Calls that are up
+
+
+def couple(a: Dialog, b: Dialog) -> None:
+    """End each of two dialogs when the other one ends, with its Reason if it had one."""
+
+    def end(other: Dialog, bye: Request | None) -> None:
+        reason = bye.get("Reason") if bye is not None else None
+        if other.connected:
+            other.destroy({"Reason": reason} if reason else None)
+
+    a.on_destroy(lambda bye: end(b, bye))
+    b.on_destroy(lambda bye: end(a, bye))
+
+
+def forward_in_dialog(
+    a: Dialog,
+    b: Dialog,
+    methods: Iterable[str] = ("INFO", "MESSAGE", "REFER", "NOTIFY", "INVITE", "UPDATE"),
+    *,
+    headers: Sequence[str] = ("all",),
+    sdp: Mapping[Dialog, Callable[[bytes], Any]] | None = None,
+) -> None:
+    """Pass requests that come in one dialog on in the other, and their responses back.
+
+    :param methods: which ones; INVITE means re-INVITEs.
+    :param headers: which headers go along, as for ``proxy_request_headers``.
+    :param sdp: for a dialog, a function of what its peer gets: called with the other peer's
+        session description, it gives the one to send, now or later.
+    """
+    hooks = dict(sdp or {})
+    for source, target in ((a, b), (b, a)):
+        for method in methods:
+            _forward(source, target, method.upper(), tuple(headers), hooks)
+
+
+def _forward(
+    source: Dialog,
+    target: Dialog,
+    method: str,
+    names: tuple[str, ...],
+    hooks: Mapping[Dialog, Callable[[bytes], Any]],
+) -> None:
+    async def forward(req: Request, res: Response) -> None:
+        body = await _translated(req, hooks.get(target))
+        given = Headers(chosen_headers(req, names))
+        _keep_type(given, req, body)
+        try:
+            response = await target.request(method, headers=given.items(), body=body)
+        except SipError as error:
+            res.send(error.status)
+            return
+        except ConnectionLost:
+            if not res.finished:
+                res.send(503)
+            return
+        answer = await _translated(response, hooks.get(source))
+        back = Headers(chosen_headers(response, names))
+        _keep_type(back, response, answer)
+        res.send(response.status, response.reason, back.items(), answer)
+
+    source.on_request(method, forward)
+
+
+async def _translated(
+    message: Request | ReceivedResponse, hook: Callable[[bytes], Any] | None
+) -> bytes | str:
+    body = message.body
+    if hook is None or not body.startswith(b"v=0"):
+        return body
+    return await resolve(hook, body)  # type: ignore[no-any-return]
+
+
+def _keep_type(headers: Headers, message: sip.Message, body: bytes | str) -> None:
+    kind = message.get("Content-Type")
+    if body and kind is not None and not headers.has("Content-Type"):
+        headers.set("Content-Type", kind)
