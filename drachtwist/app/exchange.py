@@ -328,13 +328,22 @@ def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -
     """Run a handler of a request whose failure can only be logged."""
 
     def done(failure: Failure | None) -> None:
-        if failure is not None:
-            _log.failure(
-                "a handler of {method} failed, Call-ID {call_id}",
-                failure,
+        if failure is None:
+            return
+        if failure.check(ConnectionLost) is not None:
+            _log.info(
+                "a handler of {method} was cut short: {error}, Call-ID {call_id}",
                 method=request.method,
+                error=failure.value,
                 call_id=request.get("Call-ID"),
             )
+            return
+        _log.failure(
+            "a handler of {method} failed, Call-ID {call_id}",
+            failure,
+            method=request.method,
+            call_id=request.get("Call-ID"),
+        )
 
     try:
         result = handler(*args)

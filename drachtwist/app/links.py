@@ -110,6 +110,7 @@ class LinkState:
         "held",
         "idle_call",
         "invites",
+        "leaving",
         "link",
         "requests",
         "server",
@@ -142,6 +143,8 @@ class LinkState:
         """Responses to those, by transaction id."""
         self.held = False
         """The connection stays open although nothing uses it."""
+        self.leaving = False
+        """The application closes the connection by itself."""
         self.idle_call: IDelayedCall | None = None
 
     def use(self) -> None:

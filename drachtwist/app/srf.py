@@ -291,11 +291,13 @@ class Srf(Router, Ender):
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
 
-        A connection that the application made itself stays as it is.
+        A connection that the application made itself stays as it is. Dialogs that are up are let
+        go: the peers stay in their calls.
         """
-        link = of.link
-        if link.outbound and link in self._states:
-            link.close()
+        state = self._states.get(of.link)
+        if state is not None and state.link.outbound:
+            state.leaving = True
+            state.link.close()
 
     def hold_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Keep an outbound connection open although nothing uses it."""
@@ -342,8 +344,9 @@ class Srf(Router, Ender):
         await self._until_idle(STOP_TIMEOUT)
         closing = [connection.stop() for connection in self._connections]
         self._connections.clear()
-        for link in list(self._states):
-            link.close()
+        for state in list(self._states.values()):
+            state.leaving = True
+            state.link.close()
         timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
         await DeferredList(closing, consumeErrors=True)
         if self._states:
@@ -663,7 +666,7 @@ class Srf(Router, Ender):
             state.idle_call.cancel()
         lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
         orphans = [d.id for d in state.dialogs.values() if d.dialog_type == "INVITE"]
-        if orphans:
+        if orphans and not state.leaving:
             kept = self._orphans.setdefault(link.host_ports, [])
             kept += orphans
             del kept[:-_MAX_ORPHANS]

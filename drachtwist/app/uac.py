@@ -10,7 +10,7 @@ acknowledged and ended with a BYE.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from twisted.internet.defer import Deferred
@@ -112,6 +112,37 @@ class Asking:
     :param state: the connection to send it on.
     """
 
+    __slots__ = (
+        "_answered",
+        "_auth",
+        "_cancel_headers",
+        "_cancel_sent",
+        "_challenges",
+        "_follow",
+        "_hops",
+        "_keep_uri",
+        "_on_provisional",
+        "_on_request",
+        "_pracked",
+        "_route",
+        "_targets",
+        "_timer",
+        "_transaction_id",
+        "_waiting",
+        "body",
+        "cancelled",
+        "headers",
+        "method",
+        "on_final",
+        "outcome",
+        "over",
+        "request",
+        "sent",
+        "srf",
+        "state",
+        "uri",
+    )
+
     def __init__(
         self,
         srf: Srf,
@@ -132,7 +163,8 @@ class Asking:
         self.state = state
         self.method = method
         self.uri = uri
-        self.headers = Headers(headers)
+        # The application's own, and once it was repeated what was added.
+        self.headers: HeadersLike = headers
         self.body = body
         self._route = proxy
         self._auth = auth
@@ -176,11 +208,11 @@ class Asking:
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        headers = self.headers.items()
-        message = encode_request(self.method, self.uri, headers, self.body)
+        message = encode_request(self.method, self.uri, self.headers, self.body)
         state = self.state
         self._transaction_id = ""
-        self._pracked.clear()
+        if self._pracked:
+            self._pracked.clear()
         state.use()
         try:
             state.link.send_message("", "", message, self, self._route)
@@ -255,16 +287,17 @@ class Asking:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops: a call that is not answered is cancelled."""
-        self.cancel()
+        """The application stops: an INVITE that is not answered is cancelled."""
+        if self.method == "INVITE":
+            self.cancel()
 
     def responded(self, tokens: Sequence[str], raw: bytes) -> None:
         """A response came."""
         response = make_received_response(self.state, tokens, raw)
-        status = response.status
-        if status < 200:
+        if raw.startswith(b"1", 8):
             self._provisional(response)
             return
+        status = response.status
         self.state.requests.pop(self._transaction_id, None)
         if status in (401, 407) and self._may_answer(response):
             self._challenged(response)
@@ -278,7 +311,7 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        rseq = response.get("RSeq")
+        rseq = response.get("RSeq") if response.has("RSeq") else None
         reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
         if reliable:
             to = response.get("To") or ""
@@ -365,11 +398,13 @@ class Asking:
         headers: list[tuple[str, str]],
     ) -> None:
         """Send the request again, with credentials, to where the challenge came from."""
+        repeated = Headers(self.headers)
         for name, value in headers:
-            self.headers.set(name, value)
+            repeated.set(name, value)
         for name in ("From", "Call-ID"):
-            self.headers.set(name, request.get(name) or "")
-        self.headers.set("CSeq", f"{request.cseq.number + 1} {self.method}")
+            repeated.set(name, request.get(name) or "")
+        repeated.set("CSeq", f"{request.cseq.number + 1} {self.method}")
+        self.headers = repeated.items()
         if response.source_address:
             host = response.source_address
             host = f"[{host}]" if ":" in host else host
@@ -405,8 +440,10 @@ class Asking:
 
     def _next_target(self, response: ReceivedResponse) -> None:
         target = self._targets.pop(0)
+        fresh = Headers(self.headers)
         for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization"):
-            self.headers.remove(name)
+            fresh.remove(name)
+        self.headers = fresh.items()
         if self._keep_uri:
             self._route = target
         else:
@@ -545,20 +582,28 @@ def calling_headers(
     calling_number: str | None,
     calling_name: str | None,
     called_number: str | None,
-) -> Headers:
+) -> list[tuple[str, Any]]:
     """Complete headers by who calls whom."""
-    joined = Headers(headers)
-    if calling_number is not None:
-        uri = f"sip:{calling_number}@localhost"
-        if not joined.has("From"):
-            joined.set("From", sip.Address(calling_name or "", uri))
-        if not joined.has("Contact"):
-            joined.set("Contact", f"<{uri}>")
-    elif calling_name is not None and not joined.has("From"):
-        joined.set("From", sip.Address(calling_name, "sip:localhost"))
-    if called_number is not None and not joined.has("To"):
-        joined.set("To", f"<sip:{called_number}@localhost>")
+    if headers is None:
+        joined: list[tuple[str, Any]] = []
+    else:
+        joined = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+    named = {name.lower() for name, _ in joined}
+    if calling_number is not None or calling_name:
+        uri = "sip:localhost" if calling_number is None else f"sip:{calling_number}@localhost"
+        if not named & _FROM:
+            sender = sip.Address(calling_name, uri) if calling_name else f"<{uri}>"
+            joined.append(("From", sender))
+        if calling_number is not None and not named & _CONTACT:
+            joined.append(("Contact", f"<{uri}>"))
+    if called_number is not None and not named & _TO:
+        joined.append(("To", f"<sip:{called_number}@localhost>"))
     return joined
+
+
+_FROM = frozenset(("from", "f"))
+_TO = frozenset(("to", "t"))
+_CONTACT = frozenset(("contact", "m"))
 
 
 def prepare_uac(
@@ -584,13 +629,12 @@ def prepare_uac(
     method = method.upper()
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
-    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
         complete_uri(uri),
-        headers=joined.items(),
+        headers=calling_headers(headers, calling_number, calling_name, called_number),
         auth=auth,
         **options,
     )
@@ -608,6 +652,17 @@ def complete_uri(uri: str) -> str:
 
 class Calling:
     """A dialog in the making."""
+
+    __slots__ = (
+        "_auth",
+        "_given_up",
+        "_no_ack",
+        "_timed_out",
+        "_timeout",
+        "_timer",
+        "asking",
+        "deferred",
+    )
 
     def __init__(
         self, asking: Asking, no_ack: bool, timeout: float | None, auth: Auth | None

@@ -74,7 +74,8 @@ _URI_TO_SEND = re.compile(r"[^\s<>\"\0]+").fullmatch
 
 # What drachtio-srf finds numbers and names with.
 _SCHEME = re.compile("sips?:")
-_NAME = re.compile(r'"([^"]+)"\s*<sips?:.+@')
+_NAME = re.compile(r'"((?:[^"\\]|\\.)+)"\s*<sips?:.+@')
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _NAME_SEPARATOR = re.compile(r',\s*(?=")')
 
 
@@ -307,7 +308,7 @@ class Message:
         for part in _NAME_SEPARATOR.split(self._identity()):
             found = _NAME.match(part)
             if found is not None:
-                return found[1]
+                return _QUOTED_PAIR.sub(r"\1", found[1])
         return ""
 
     def _identity(self) -> str:
