@@ -83,6 +83,11 @@ async def bridge(req: Request, res: Response) -> None:
     uac.on_destroy(lambda bye: uas.destroy())
 
 
+async def forward(req: Request, res: Response) -> None:
+    result = await srf.proxy_request(req, TARGET, record_route=True)
+    assert result.connected
+
+
 async def call() -> None:
     while True:
         dialog = await srf.create_uac(
@@ -101,6 +106,7 @@ def call_all(window: int) -> None:
 
 WORKLOADS = {
     "b2bua": lambda: srf.invite(bridge),
+    "proxy": lambda: srf.invite(forward),
     "uac": lambda: None,
     "uas": lambda: srf.invite(answer),
     "soak": lambda: srf.invite(answer),

@@ -28,6 +28,7 @@ ROWS = [
     ("uas", ["--paced"], "cpu_us_per_call", 0.75),
     ("uac", [], "cpu_us_per_call", 0.50),
     ("b2bua", [], "cpu_us_per_call", 0.50),
+    ("proxy", [], "cpu_us_per_call", 0.50),
     ("b2bua", ["--paced"], "cpu_us_per_call", 0.75),
 ]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
+    from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.srf import CallRecord, Srf
     from drachtwist.app.uac import OutgoingRequest
     from drachtwist.errors import (
@@ -52,6 +53,9 @@ __all__ = [
     "DrachtwistError",
     "LocalProtocolError",
     "OutgoingRequest",
+    "ProxyResponse",
+    "ProxyResult",
+    "ProxyTarget",
     "ReceivedResponse",
     "RemoteProtocolError",
     "Request",
@@ -69,6 +73,9 @@ _HOMES = {
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
     "OutgoingRequest": "app.uac",
+    "ProxyResponse": "app.proxying",
+    "ProxyResult": "app.proxying",
+    "ProxyTarget": "app.proxying",
     "CallRecord": "app.srf",
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",

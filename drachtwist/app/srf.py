@@ -43,6 +43,7 @@ from drachtwist.app.exchange import (
 from drachtwist.app.interfaces import AnyHandler, SdpSource
 from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import Farewell
+from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.running import settle
 from drachtwist.app.uac import (
     Asking,
@@ -147,6 +148,7 @@ class Srf(Router, Ender):
         self._states: dict[DrachtioProtocol, LinkState] = {}
         self._chains: dict[str, Chain] = {}
         self._verbs: tuple[str, ...] = ()
+        self._withdrawn: set[str] = set()
         self._connections: list[InboundConnection] = []
         self._listeners: list[OutboundListener] = []
         self._cdr_handlers: dict[str, list[Callable[[CallRecord], Any]]] = {}
@@ -408,6 +410,19 @@ class Srf(Router, Ender):
         """Give a setting of the application."""
         return self._settings.get(name, default)
 
+    def unregister_for_messages(self, method: str) -> None:
+        """Want no new requests of a method for now, although it has handlers.
+
+        What comes all the same is handled.
+        """
+        self._withdrawn.add(method.upper())
+        self._changed()
+
+    def reregister_for_messages(self, method: str) -> None:
+        """Undo :meth:`unregister_for_messages`."""
+        self._withdrawn.discard(method.upper())
+        self._changed()
+
     # Dialogs
 
     def create_uas(
@@ -529,6 +544,50 @@ class Srf(Router, Ender):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         return create_b2bua(self, req, res, uri, **options)
+
+    def proxy_request(
+        self,
+        req: Request,
+        destinations: str | Sequence[str] | None = None,
+        *,
+        forking: str = "sequential",
+        record_route: bool = False,
+        follow_redirects: bool = False,
+        provisional_timeout: float | str | None = None,
+        final_timeout: float | str | None = None,
+        headers: HeadersLike = None,
+        full_response: bool = True,
+    ) -> Deferred[ProxyResult]:
+        """Let the server forward a request that was not answered yet; it answers the caller too.
+
+        :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. The Request-URI if
+            None.
+        :param forking: ``sequential`` (one after the other) or ``simultaneous``.
+        :param record_route: stay in the way of the further requests of the dialog.
+        :param follow_redirects: try the contacts of a 3xx.
+        :param provisional_timeout: seconds (or ``"1500ms"``, ``"2s"``) that a target has for its
+            first response.
+        :param final_timeout: the same for its final response; a real server does not obey it.
+        :param headers: headers to add.
+        :param full_response: wait for what the targets answer; otherwise the result is there, and
+            empty, as soon as the request was sent.
+        :returns: what the targets answered. Fails with :exc:`CommandRefused` when the server cannot
+            forward the request, with :exc:`ConnectionLost`, and with :exc:`LocalProtocolError` or
+            :exc:`SipError` 487 when it was answered or cancelled before.
+        :raises LocalProtocolError: for destinations and times that are none.
+        """
+        return proxy_request(
+            self,
+            req,
+            destinations,
+            forking=forking,
+            record_route=record_route,
+            follow_redirects=follow_redirects,
+            provisional_timeout=provisional_timeout,
+            final_timeout=final_timeout,
+            headers=headers,
+            full_response=full_response,
+        )
 
     def request(
         self,
@@ -849,7 +908,8 @@ class Srf(Router, Ender):
         super()._changed()
         verbs = []
         if not self._stopping:
-            verbs += [m.lower() for m in sorted(self._methods() - _NEVER_OFFERED)]
+            offered = self._methods() - _NEVER_OFFERED - self._withdrawn
+            verbs += [method.lower() for method in sorted(offered)]
             verbs += [f"cdr:{event}" for event in _CDR_EVENTS if self._cdr_handlers.get(event)]
         if tuple(verbs) != self._verbs:
             self._verbs = tuple(verbs)

@@ -24,13 +24,15 @@ from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import ServerConfig
-from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.proxying import Proxying
 from drachtwist.server.routing import Router
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
+from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
@@ -103,6 +105,7 @@ class ServerCore:
         self.dialogs = Dialogs()
         self.uas = Answering(self)
         self.uac = Calling(self)
+        self.proxying = Proxying(self)
         self._wall = wall
         self._second = -1
         self._second_text = ""
@@ -116,6 +119,7 @@ class ServerCore:
         self.clock.stop()
         self.uas.stop()
         self.uac.stop()
+        self.proxying.stop()
         self.dialogs = Dialogs()
         self._expected.clear()
 
@@ -223,7 +227,7 @@ class ServerCore:
                 self.clients.unroute(link)
                 link.answer(message_id, "OK")
             elif isinstance(command, Proxy):
-                self._proxy(link, message_id, command)
+                self.proxying.begin(link, message_id, command)
         except DrachtwistError as error:
             self.log.warn("cannot carry out a command: {error}", error=error)
             link.answer(message_id, "NOK", f"Server error: {error}".replace("|", " "))
@@ -248,14 +252,6 @@ class ServerCore:
             link.answer(message_id, "NOK", "a request belongs to a dialog, not to a transaction")
         else:
             self.uac.ask(link, message_id, command.route, message)
-
-    def _proxy(self, link: AppLink, message_id: str, command: Proxy) -> None:
-        incoming = self.uas.open.get(command.transaction_id)
-        if incoming is None or not incoming.untouched:
-            text = f"Unknown transaction id: {command.transaction_id}"
-            link.answer(message_id, "NOK", text)
-        else:
-            link.answer(message_id, "NOK", "error proxying request: this server does not proxy yet")
 
     def gone(self, link: AppLink) -> None:
         """A connection to an application is gone; the network is told nothing."""
@@ -324,6 +320,24 @@ class ServerCore:
         """Give the transport of the first contact, for URIs that leave it open."""
         listeners = self.carriers.listeners
         return listeners[0].protocol if listeners else "udp"
+
+    def is_own(self, uri: str) -> bool:
+        """Whether a URI is an address of this server."""
+        try:
+            parsed = Uri.parse(uri)
+        except MessageError:
+            return False
+        if not isinstance(parsed, SipUri):
+            return False
+        host = parsed.address.lower()
+        for listener in self.carriers.listeners:
+            if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
+                continue
+            if host == listener.host or (host == "localhost" and listener.host == "127.0.0.1"):
+                return True
+            if listener.wildcard and is_address(host) and host == listener.host_toward(host):
+                return True
+        return False
 
     def offers(self, protocol: str) -> bool:
         """Whether a transport is listened on."""

@@ -59,6 +59,7 @@ from drachtwist.wire.session import new_id
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.core import ServerCore
+    from drachtwist.server.proxying import Branch
 
 __all__ = ["Calling", "Outgoing"]
 
@@ -629,7 +630,7 @@ class Calling:
         self.transactions[key] = outgoing
         self._run(outgoing, machine.start(core.clock.seconds()))
 
-    def _run(self, outgoing: Outgoing, effects: list[Effect]) -> None:
+    def _run(self, outgoing: Outgoing | Branch, effects: list[Effect]) -> None:
         machine = outgoing.machine
         assert machine is not None
         if effects:
@@ -661,6 +662,7 @@ class Calling:
             return
         outgoing = self.transactions.get(key)
         if outgoing is None or outgoing.machine is None:
+            self.core.proxying.returns(response)
             return
         outgoing.source = (flow, size)
         self._run(outgoing, outgoing.machine.receive(response, self.core.clock.seconds()))
@@ -800,7 +802,7 @@ class Calling:
             if outgoing.flow == flow:
                 self.lost(outgoing)
 
-    def lost(self, outgoing: Outgoing) -> None:
+    def lost(self, outgoing: Outgoing | Branch) -> None:
         """Fail a request that did not reach its peer."""
         machine = outgoing.machine
         if machine is not None:

@@ -42,6 +42,7 @@ from drachtwist.wire.session import new_id
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.core import ServerCore
+    from drachtwist.server.proxying import Proxied
 
 __all__ = ["Answering", "Incoming"]
 
@@ -67,6 +68,7 @@ class Incoming:
         "link",
         "method",
         "pracked",
+        "proxied",
         "queue",
         "refreshes",
         "reliable",
@@ -115,6 +117,8 @@ class Incoming:
     """Responses that wait for a PRACK."""
     cancelled: tuple[int, bytes] | None
     """The CANCEL that came before the application had the request."""
+    proxied: Proxied | None
+    """What forwards it, once an application asked for that."""
 
     def __init__(self, side: Answering, request: Request, method: str, flow: Flow, size: int):
         self.side = side
@@ -137,6 +141,7 @@ class Incoming:
         self.silent = False
         self.queue = None
         self.cancelled = None
+        self.proxied = None
         self._head: list[str] | None = None
         self._tail: list[str] = []
 
@@ -227,6 +232,8 @@ class Answering:
             self.core.log.debug("bad request from {peer}: {error}", peer=flow.remote, error=error)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
+        if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
+            return
         incoming = Incoming(self, request, method, flow, size)
         incoming.key = key
         if dialog is not None:
@@ -445,6 +452,7 @@ class Answering:
         call_id = request.call_id
         dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
         if dialog is None:
+            core.proxying.passes(request, flow)
             return
         transaction_id = ""
         invite = dialog.answers
@@ -488,6 +496,10 @@ class Answering:
         was_open = invite.is_open
         self.refuse(invite, 487, record=False)
         core = self.core
+        if invite.proxied is not None:
+            core.record("stop", "application", invite.request.raw, "call-rejected")
+            invite.proxied.caller_cancelled()
+            return
         if invite.refreshes or not was_open:
             return
         core.record("stop", "network", invite.request.raw, "call-canceled")
@@ -835,6 +847,12 @@ class Answering:
         if not incoming.refreshes:
             core.uac.bye(dialog, "ACK timeout")
             self.end(dialog)
+
+    def taken(self, incoming: Incoming, call: Proxied) -> None:
+        """Let a request be proxied: no application can answer it any more."""
+        self._set_alarm(incoming, None)
+        self._close(incoming)
+        incoming.proxied = call
 
     def forget(self, incoming: Incoming) -> None:
         """Forget a transaction."""

@@ -83,8 +83,16 @@ class OurApplicationTests(_Calls):
         """Every scenario succeeds over TCP."""
         await self.all_scenarios("tcp")
 
-    async def test_load(self) -> None:
-        """A thousand calls, fifty a second: none fails, nothing is retransmitted."""
+    async def test_load_udp(self) -> None:
+        """A thousand calls over UDP, fifty a second: none fails, nothing is retransmitted."""
+        await self.load("udp")
+
+    async def test_load_tcp(self) -> None:
+        """The same over TCP."""
+        await self.load("tcp")
+
+    async def load(self, transport: str) -> None:
+        """Place a thousand calls."""
         phone = self.sipp(
             self.port,
             "-sn",
@@ -94,6 +102,7 @@ class OurApplicationTests(_Calls):
             str(self.directory / "stat.csv"),
             "-fd",
             "1",
+            transport=transport,
             calls=1000,
             rate=50,
         )

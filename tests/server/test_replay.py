@@ -84,8 +84,6 @@ class Player:
         """Play all."""
         clock = self.bench.clock
         for at, line in enumerate(self.lines):
-            if line.event == "frame" and (self.number, b"|proxy|" in line.frame) == (36, True):
-                break  # the server does not proxy yet
             if clock.seconds() < line.time:
                 clock.advance(line.time - clock.seconds())
                 self.collect()
@@ -162,6 +160,22 @@ class Player:
         raw = self.ours(text).encode("utf-8", "surrogateescape")
         self.bench.receive(raw, port, protocol, int(tokens[3]))
 
+    def feed_target(self, frame: str, size: int, port: int) -> None:
+        """Let the target of a proxied request respond as it did then."""
+        text = frame.partition("\r\n")[2]
+        sent = [
+            Request.from_bytes(data)
+            for flow, data in self.bench.wire.sent
+            if flow.remote_port == port and not data.startswith(b"SIP/2.0")
+        ]
+        invite = [one for one in sent if one.method == "INVITE"][-1]
+        theirs = re.search(r"branch=([^;, ]+)", text)
+        assert theirs is not None, text
+        self.learn(theirs[1], invite.vias[0].branch)
+        raw = self.ours(text).encode("utf-8", "surrogateescape")
+        self.bench.receive(raw, port, "udp", size)
+        self.collect()
+
     def feed_next(self, at: int) -> bool:
         """Feed what came from the network next: a record may have been written before it."""
         for later in range(at + 1, min(at + 4, len(self.lines))):
@@ -171,6 +185,20 @@ class Player:
                 self.feed(later, frame)
                 self.collect()
                 return True
+            tokens = frame.partition("\r\n")[0].split("|")
+            if later not in self.fed and tokens[-1] == "continue":
+                self.fed.add(later)
+                self.feed_target(frame, int(tokens[5]), int(tokens[8]))
+                return True
+        frame = self.lines[at].frame.decode("utf-8", "replace")
+        if at not in self.fed and re.match(r"[^|]*\|cdr:stop\|network\|[^\r]*\r\nBYE ", frame):
+            # Of a call that is proxied the application sees no BYE; but the record has it.
+            self.fed.add(at)
+            text = self.ours(frame.partition("\r\n")[2])
+            text = text.replace("\r\nFrom:", "\r\nRoute: <sip:127.0.0.1:32060;lr>\r\nFrom:", 1)
+            self.bench.receive(text.encode("utf-8", "surrogateescape"), 32070)
+            self.collect()
+            return True
         return False
 
     def hear(self, at: int, line: Line) -> None:
@@ -185,6 +213,8 @@ class Player:
             else:
                 self.feed(at, frame)
             self.collect()
+        if tokens[1] == "response" and tokens[-1] == "continue" and at not in self.fed:
+            self.feed_target(frame, int(tokens[5]), int(tokens[8]))
         key = self.ours(tokens[2]) if tokens[1] == "response" else None
         expected = self.ours(frame)
         waiting = self.pending[line.connection]
@@ -257,6 +287,9 @@ def _shape(text: str) -> list[str]:
     lines = [re.sub(r"\s*:\s*", ": ", line, count=1) for line in lines]
     # Whether an address without a name stands in brackets makes no difference.
     lines = [re.sub(r"^To: (sip:[^;]*)", r"To: <\1>", line) for line in lines]
+    # The real server passes requests of proxied dialogs on without counting Max-Forwards down.
+    if start.startswith("BYE ") and sum(line.startswith("Via") for line in lines) > 1:
+        lines = [line for line in lines if not line.startswith("Max-Forwards")]
     kept = [line for line in lines if line.partition(":")[0].lower() not in _MADE]
     return [start, *sorted(kept, key=str.lower), body]
 
@@ -279,7 +312,7 @@ def _add(number: int) -> None:
     setattr(ReplayTests, f"test_{number:02d}", test)
 
 
-NUMBERS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23, 28]
+NUMBERS = [*range(1, 12), 13, *range(15, 29)]
 NUMBERS += [32, 33, 34, 35, 36, 37, 38, 39, 40, 41]
 for _number in NUMBERS:
     _add(_number)

@@ -1,0 +1,229 @@
+"""Letting the server forward a request, and what it reports of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from drachtwist import sip
+from drachtwist.app.exchange import Request, _not_sent
+from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, MessageError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.message import encode_request
+from drachtwist.wire.commands import Answer, Proxy, TransactionId
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+
+__all__ = ["ProxyResponse", "ProxyResult", "ProxyTarget", "proxy_request"]
+
+MAX_DESTINATIONS = 10
+"""A real server garbles its messages with more of them, and dies of many (protocol.md 1.3)."""
+
+_GRACE = 40.0
+"""Seconds, behind the caller's CANCEL, after which a silent server is not waited for any longer."""
+_DURATION = re.compile(r"(\d+)(ms|s)")
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyResponse:
+    """A final response of a target."""
+
+    time: str
+    """When the server got it: ``HH:MM:SS.uuuuuu``, UTC."""
+    status: int
+    message: sip.Response
+
+
+@dataclass(slots=True)
+class ProxyTarget:
+    """What came from one address."""
+
+    address: str
+    port: int
+    protocol: str
+    responses: list[ProxyResponse] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ProxyResult:
+    """What became of a request that was proxied."""
+
+    connected: bool = False
+    """Whether a target accepted it."""
+    final_status: int | None = None
+    """The last status that the server reported; None when no target answered finally. In a forked
+    failure the caller may have got another one."""
+    final_response: sip.Response | None = None
+    responses: list[ProxyTarget] = field(default_factory=list)
+    """The targets that answered finally, in order of their first response."""
+    cancelled: bool = False
+    """Whether the caller gave up."""
+
+
+def proxy_request(
+    srf: Srf,
+    req: Request,
+    destinations: str | Sequence[str] | None = None,
+    *,
+    forking: str = "sequential",
+    record_route: bool = False,
+    follow_redirects: bool = False,
+    provisional_timeout: float | str | None = None,
+    final_timeout: float | str | None = None,
+    headers: HeadersLike = None,
+    full_response: bool = True,
+) -> Deferred[ProxyResult]:
+    """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
+    if destinations is None:
+        destinations = [req.uri]
+    elif isinstance(destinations, str):
+        destinations = [destinations]
+    targets = [complete(one) for one in destinations]
+    if not targets or len(targets) > MAX_DESTINATIONS:
+        raise LocalProtocolError(f"1 to {MAX_DESTINATIONS} destinations, not {len(targets)}")
+    if forking not in ("sequential", "serial", "simultaneous"):
+        raise LocalProtocolError(f"forking is 'sequential' or 'simultaneous', not {forking!r}")
+    message = encode_request(req.method, targets[0], headers)
+    command = Proxy(
+        TransactionId(req.stack_txn_id),
+        tuple(targets),
+        record_route=record_route,
+        full_response=full_response,
+        follow_redirects=follow_redirects,
+        simultaneous=forking == "simultaneous",
+        provisional_timeout=duration(provisional_timeout),
+        final_timeout=duration(final_timeout),
+        message=message,
+    )
+    proxying = _Proxying(req)
+    proxying.send(bytes(command))
+    return proxying.deferred
+
+
+def complete(destination: str) -> str:
+    """Give a destination its scheme.
+
+    :raises LocalProtocolError: for one that a server would silently never try.
+    """
+    if not re.match(r"(?i)sips?:", destination):
+        if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:(?!\d+(?:$|;))", destination):
+            raise LocalProtocolError(f"no SIP URI to proxy to: {destination!r}")
+        destination = f"sip:{destination}"
+    try:
+        sip.Uri.parse(destination)
+    except MessageError as error:
+        raise LocalProtocolError(f"no SIP URI to proxy to: {error}") from None
+    return destination
+
+
+def duration(time: float | str | None) -> str:
+    """Write a time as servers read it.
+
+    :param time: seconds, or ``"1500ms"``, ``"2s"``; None for none.
+    :raises LocalProtocolError: for anything else.
+    """
+    if time is None:
+        return ""
+    if isinstance(time, str):
+        if _DURATION.fullmatch(time) is None:
+            raise LocalProtocolError(f"not a time: {time!r} (seconds, '1500ms' or '2s')")
+        return time
+    if not 0 < time < 1e6:
+        raise LocalProtocolError(f"not a time: {time!r} (more than 0 seconds)")
+    return f"{round(time * 1000)}ms"
+
+
+class _Proxying:
+    """A request that the server forwards."""
+
+    __slots__ = ("_result", "_timer", "deferred", "req")
+
+    def __init__(self, req: Request) -> None:
+        self.req = req
+        self.deferred: Deferred[ProxyResult] = Deferred()
+        self._result = ProxyResult()
+        self._timer: IDelayedCall | None = None
+
+    def send(self, command: bytes) -> None:
+        """Hand the command to the server."""
+        req = self.req
+        state = req._state
+        if req._final:
+            state.srf.clock.callLater(0, self._end, _not_sent(req))
+            return
+        try:
+            state.link.command(command, self)
+        except ConnectionLost as error:
+            state.srf.clock.callLater(0, self._end, error)
+            return
+        req.on_cancel(self._cancelled)
+        # Only one of us answers the caller now.
+        req._final = 100
+        req._res = None
+
+    # What the link reports
+
+    def answered(self, answer: Answer) -> None:
+        """The server reports."""
+        if answer.tokens[3] != "OK":
+            self._release()
+            self._end(CommandRefused(answer.text))
+            return
+        if answer.tokens[-1] != "continue":
+            self._release()
+            self._end(self._result)
+            return
+        tokens = answer.tokens
+        message = sip.Response.from_bytes(answer.raw)
+        port = int(tokens[8]) if tokens[8].isascii() and tokens[8].isdigit() else 0
+        result = self._result
+        for target in result.responses:
+            if (target.address, target.port) == (tokens[7], port):
+                break
+        else:
+            target = ProxyTarget(tokens[7], port, tokens[6])
+            result.responses.append(target)
+        status = message.status
+        target.responses.append(ProxyResponse(tokens[9], status, message))
+        result.final_status = status
+        result.final_response = message
+        result.connected = result.connected or 200 <= status < 300
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away; the server goes on alone."""
+        self._end(reason)
+
+    # Inside
+
+    def _cancelled(self, cancel: Any) -> None:
+        """The caller gave up; a real server does not always say so in the end."""
+        self._result.cancelled = True
+        if self._timer is None and not self.deferred.called:
+            self._timer = self.req._state.srf.clock.callLater(_GRACE, self._give_up)
+
+    def _give_up(self) -> None:
+        self._release()
+        self._end(self._result)
+
+    def _release(self) -> None:
+        req = self.req
+        if req._final == 100:
+            req._final = self._result.final_status or 408
+            req._answered_finally()
+
+    def _end(self, outcome: ProxyResult | Exception) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self.deferred.called:
+            return
+        if isinstance(outcome, Exception):
+            self.deferred.errback(Failure(outcome))
+        else:
+            self.deferred.callback(outcome)

@@ -1,0 +1,713 @@
+"""The server as a proxy: an application hands a request back, and the server forwards it.
+
+A stateful proxy as in RFC 3261 section 16, told what to do as drachtio's ``proxy`` command tells
+it, and telling the application what it saw: each final response of a target, then ``done``. It
+keeps to the RFC where the real server does not: every target is tried, failures are repeated until
+they are acknowledged, a 6xx ends the search, the final timeout counts, and there always is a
+``done``.
+
+Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
+forwarded without any state. Only calls that were proxied here are: this is no open relay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.vias import response_address
+from drachtwist.server.alarm import Alarm
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
+from drachtwist.server.dialogs import hop_of, is_address
+from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.uri import SipUri, Uri
+from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for
+from drachtwist.transactions.machine import (
+    Deliver,
+    Effect,
+    Machine,
+    RingTimedOut,
+    SendCancel,
+    Terminated,
+    TimedOut,
+    Transmit,
+    TransportFailed,
+)
+from drachtwist.transactions.matching import ClientKey
+
+if TYPE_CHECKING:
+    from drachtwist.server.clients import AppLink
+    from drachtwist.server.core import ServerCore
+    from drachtwist.server.uas import Incoming
+    from drachtwist.wire.commands import Proxy
+
+__all__ = ["Proxied", "Proxying"]
+
+_TIME = re.compile(r"(\d+)(ms|s)")
+_FIRST_CLASS = (401, 407, 415, 420, 484)
+_KEPT_CALLS = 50_000
+"""How many calls are remembered whose requests may pass."""
+_STATELESS = "z9hG4bKst"
+_REPLACED = frozenset(
+    """
+    subject expires user-agent content-type session-expires min-se organization referred-by
+    """.split()
+)
+# Targets beyond these are ignored, as are those of endless redirects.
+_MAX_TARGETS = 32
+
+
+class Branch:
+    """A target that the request was sent to."""
+
+    __slots__ = (
+        "alarm",
+        "branch",
+        "call",
+        "cancelled",
+        "final",
+        "flow",
+        "key",
+        "limit",
+        "machine",
+        "method",
+        "request",
+        "ringing",
+        "source",
+        "uri",
+    )
+
+    def __init__(self, call: Proxied, uri: str) -> None:
+        self.call = call
+        self.uri = uri
+        self.method = call.incoming.method
+        self.branch = new_branch()
+        self.machine: InviteClient | NonInviteClient | None = None
+        self.key: ClientKey | None = None
+        self.flow: Flow | None = None
+        self.request: Request | None = None
+        self.source: tuple[Flow, int] | None = None
+        self.final: int = 0
+        """The status that it ended with; 0 while it did not."""
+        self.ringing = False
+        """Whether there was any response."""
+        self.cancelled = False
+        self.alarm: Alarm | None = None
+        self.limit: Alarm | None = None
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what a machine wants done."""
+        call = self.call
+        if machine is self.alarm or machine is self.limit:
+            call.late(self, machine is self.limit)
+            return
+        for effect in effects:
+            kind = type(effect)
+            if kind is Transmit:
+                assert self.flow is not None
+                if not call.core.carriers.send(self.flow, effect.data):  # type: ignore[union-attr]
+                    call.core.uac.lost(self)
+                    return
+            elif kind is Deliver:
+                call.responded(self, effect.message)  # type: ignore[union-attr]
+            elif kind is SendCancel:
+                call.send_cancel(self)
+            elif kind is RingTimedOut:
+                call.cancel(self)
+            elif kind is TimedOut:
+                call.ended(self, 408)
+            elif kind is TransportFailed:
+                call.ended(self, 503)
+            elif kind is Terminated:
+                call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
+
+
+class _Silent:
+    """Owns a CANCEL of ours, whose response nobody waits for."""
+
+    __slots__ = ("core", "flow", "key", "machine", "source")
+
+    def __init__(self, core: ServerCore, flow: Flow, key: ClientKey, machine: Any) -> None:
+        self.core = core
+        self.flow = flow
+        self.key = key
+        self.machine = machine
+        self.source: Any = None
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what the machine wants done."""
+        for effect in effects:
+            if type(effect) is Transmit:
+                self.core.carriers.send(self.flow, effect.data)
+            elif type(effect) is Terminated:
+                self.core.uac.transactions.pop(self.key, None)
+
+
+class Proxied:
+    """A request that is being proxied."""
+
+    def __init__(
+        self, core: ServerCore, incoming: Incoming, link: AppLink, message_id: str, command: Proxy
+    ) -> None:
+        self.core = core
+        self.incoming = incoming
+        self._link = link
+        self._message_id = message_id
+        self._command = command
+        self._targets: list[str] = list(command.destinations)
+        self._tried = 0
+        self.branches: list[Branch] = []
+        self._best: list[tuple[Branch, int, bytes | None]] = []
+        self._settled = False
+        self._done = False
+        self._cancelled = False
+        self._provisional = _seconds(command.provisional_timeout)
+        self._final = _seconds(command.final_timeout)
+
+    # Targets
+
+    def begin(self) -> bool:
+        """Try the first target, or all of them; say whether anything is under way."""
+        if self._command.simultaneous:
+            while self._targets:
+                self._next()
+        else:
+            self._next()
+        return bool(self._pending())
+
+    def _pending(self) -> list[Branch]:
+        return [one for one in self.branches if not one.final]
+
+    def _next(self) -> bool:
+        """Try the next target; say whether there was one that can be reached."""
+        while self._targets and self._tried < _MAX_TARGETS:
+            self._tried += 1
+            if self._send(self._targets.pop(0)):
+                return True
+        return False
+
+    def _send(self, destination: str) -> bool:
+        core = self.core
+        try:
+            uri = Uri.parse(destination)
+        except MessageError:
+            return False
+        if not isinstance(uri, SipUri):
+            return False
+        hop = hop_of(uri, core.default_protocol())
+        if not core.offers(hop.protocol):
+            return False
+        branch = Branch(self, destination)
+        self.branches.append(branch)
+        if is_address(hop.host):
+            return self._start(branch, hop)
+
+        def found(address: str | None) -> None:
+            if core.stopped or branch.final:
+                return
+            if address is None:
+                self.ended(branch, 503)
+                return
+            self._start(branch, Target(hop.protocol, address, hop.port, hop.name))
+
+        core.connector.look_up(hop.host, found)
+        return True
+
+    def _start(self, branch: Branch, target: Target) -> bool:
+        core = self.core
+        try:
+            branch.flow = flow = core.carriers.flow_to(target)
+        except LocalProtocolError:
+            self.branches.remove(branch)
+            return False
+        request = self._forwarded(branch, flow)
+        branch.request = request
+        kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
+        branch.machine = machine = kind(request, reliable=flow.reliable, timing=core.timing)
+        machine.owner = branch
+        branch.key = ClientKey(f"{branch.branch} {branch.method}")
+        core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
+        if branch.method == "INVITE":
+            core.record("attempt", "application", request.raw)
+        now = core.clock.seconds()
+        if self._provisional is not None and branch.method == "INVITE":
+            branch.alarm = self._set(branch, now + self._provisional)
+        if self._final is not None:
+            branch.limit = self._set(branch, now + self._final)
+        self._run(branch, machine.start(now))
+        return True
+
+    def _set(self, branch: Branch, at: float) -> Alarm:
+        alarm = Alarm(branch, at)
+        self.core.watch(alarm)
+        return alarm
+
+    def _run(self, branch: Branch, effects: list[Effect]) -> None:
+        assert branch.machine is not None
+        if effects:
+            branch.react(branch.machine, effects)
+        self.core.watch(branch.machine)
+
+    def _forwarded(self, branch: Branch, flow: Flow) -> Request:
+        """Write the request as it is forwarded (RFC 3261 section 16.6)."""
+        request = self.incoming.request
+        own = f"<sip:{flow.local}{_parameter(flow)};lr>"
+        uri = request.uri
+        if self.core.is_own(uri):
+            uri = branch.uri
+        added = read_draft(self._command.message, checked=True) if self._command.message else None
+        replaced = set()
+        if added is not None:
+            replaced = {one.name.lower() for one in added.fields if one.name.lower() in _REPLACED}
+        lines = [f"Via: {_via(flow, branch.branch)}"]
+        lines += [f"Via: {via}" for via in request.get_all("Via")]
+        stays = self._command.record_route and branch.method != "REGISTER"
+        if stays:
+            lines.append(f"Record-Route: {own}")
+        if self._command.record_route and branch.method == "REGISTER":
+            lines.append(f"Path: {own}")
+        hops = "70"
+        for name, value in _headers_behind_via(request, drop_route=True):
+            key = name.lower()
+            if key == "max-forwards":
+                hops = str(max(_number(value) - 1, 0))
+            elif key not in replaced and key != "content-length" and key != "l":
+                lines.append(f"{name}: {value}")
+        lines.insert(len(request.get_all("Via")) + 1 + stays, f"Max-Forwards: {hops}")
+        fields = [] if added is None else [one for one in added.fields if one.name != "Contact"]
+        start = f"{branch.method} {uri} SIP/2.0"
+        return Request.from_bytes(encode(start, lines, fields, request.body))
+
+    # What targets answer
+
+    def responded(self, branch: Branch, message: Any) -> None:
+        """A target responded."""
+        response: Response = message
+        status = response.status
+        if not branch.ringing:
+            branch.ringing = True
+            self._clear(branch, "alarm")
+        if status == 100:
+            return
+        if status < 200:
+            if not self._settled and not self._cancelled:
+                self._forward(status, _without_top_via(response))
+            return
+        if status < 300:
+            self._succeeded(branch, response, status)
+            return
+        if branch.final:
+            return
+        flow, size = branch.source or (branch.flow, 0)
+        assert flow is not None
+        self._tell(flow, size, response.raw)
+        if branch.method == "INVITE":
+            reason = "call-canceled" if status == 487 else "call-rejected"
+            self.core.record("stop", "network", response.raw, reason)
+        if 300 <= status < 400 and self._command.follow_redirects and not self._cancelled:
+            try:
+                contacts = [one.uri for one in response.contacts if not one.is_wildcard]
+            except MessageError:
+                contacts = []
+            if contacts:
+                self._targets[:0] = contacts
+                branch.final = status
+                self._clear_all(branch)
+                if self._command.simultaneous:
+                    while self._targets and self._next():
+                        pass
+                    self._go_on()
+                else:
+                    self._go_on()
+                return
+        self.ended(branch, status, _without_top_via(response))
+
+    def _succeeded(self, branch: Branch, response: Response, status: int) -> None:
+        """A target accepted: so does the proxy, and the others are cancelled."""
+        first = not self._settled
+        again = bool(branch.final)
+        branch.final = status
+        self._clear_all(branch)
+        self._settled = True
+        if not again:
+            if branch.method == "INVITE":
+                self.core.record("start", "network", response.raw, "proxy-uac")
+            if first:
+                flow, size = branch.source or (branch.flow, 0)
+                assert flow is not None
+                self._tell(flow, size, response.raw)
+                self._finish()
+        raw = _without_top_via(response)
+        if first and branch.method == "INVITE":
+            self.core.record("start", "application", raw, "proxy-uas")
+        self._forward(status, raw)
+        self._targets.clear()
+        if first:
+            for other in self._pending():
+                self.cancel(other)
+
+    def ended(self, branch: Branch, status: int, raw: bytes | None = None) -> None:
+        """A target is out: it refused, or could not be reached."""
+        if branch.final:
+            return
+        branch.final = status
+        self._clear_all(branch)
+        self._best.append((branch, status, raw))
+        if status >= 600:
+            self._targets.clear()
+            for other in self._pending():
+                self.cancel(other)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._settled:
+            return
+        if self._cancelled:
+            if not self._pending():
+                self._settled = True
+                self._finish()
+            return
+        # One after the other: each end is the turn of the next one.
+        if not self._pending() and self._next():
+            return
+        if not self._pending():
+            self.fail()
+
+    def fail(self) -> None:
+        """Answer the caller with the best of what targets answered (section 16.7)."""
+        self._settled = True
+        if self._best:
+            order = [one[0] for one in self._best]
+            _, status, raw = max(self._best, key=lambda one: (_rank(one[1]), -order.index(one[0])))
+        else:
+            status, raw = 500, None
+        if self._best and raw is None and status == 503:
+            status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
+        self._refuse(status, raw)
+        self._finish()
+
+    def late(self, branch: Branch, final: bool) -> None:
+        """A target let its time pass."""
+        if branch.final:
+            return
+        self.cancel(branch)
+        self.ended(branch, 408)
+
+    # The caller
+
+    def caller_cancelled(self) -> None:
+        """The caller gave up, and was answered."""
+        if self._settled or self._cancelled:
+            return
+        self._cancelled = True
+        self._targets.clear()
+        for branch in self._pending():
+            self.cancel(branch)
+        if not self._pending():
+            self._settled = True
+            self._finish()
+
+    def cancel(self, branch: Branch) -> None:
+        """Cancel what was sent to a target, as soon as it has responded with anything."""
+        machine = branch.machine
+        if branch.cancelled:
+            return
+        branch.cancelled = True
+        if isinstance(machine, InviteClient):
+            self._run(branch, machine.cancel(self.core.clock.seconds()))
+        elif machine is None:
+            branch.final = 487
+
+    def send_cancel(self, branch: Branch) -> None:
+        """Send the CANCEL for a target."""
+        core = self.core
+        assert branch.request is not None and branch.flow is not None
+        cancel = cancel_for(branch.request)
+        machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
+        key = ClientKey(f"{branch.branch} CANCEL")
+        owner = _Silent(core, branch.flow, key, machine)
+        machine.owner = owner
+        core.uac.transactions[key] = owner  # type: ignore[assignment]
+        effects = machine.start(core.clock.seconds())
+        owner.react(machine, effects)
+        core.watch(machine)
+
+    def _forward(self, status: int, raw: bytes) -> None:
+        """Send a response to the caller."""
+        if self._cancelled and not 200 <= status < 300:
+            return
+        incoming = self.incoming
+        transaction = incoming.transaction
+        if self._cancelled and 200 <= status < 300:
+            # The INVITE was refused with 487; the 200 is the caller's to end all the same.
+            self.core.carriers.send(incoming.flow, raw)
+            return
+        effects = transaction.respond_bytes(status, raw, self.core.clock.seconds())
+        incoming.react(transaction, effects)
+        self.core.watch(transaction)
+
+    def _refuse(self, status: int, raw: bytes | None) -> None:
+        incoming = self.incoming
+        if raw is None:
+            if not incoming.to_tag:
+                incoming.to_tag = new_tag()
+            start = f"SIP/2.0 {status} {reason_phrase(status)}"
+            raw = encode(start, incoming.lines(status), [], b"")
+        if incoming.method == "INVITE":
+            reason = "call-canceled" if status == 487 else "call-rejected"
+            self.core.record("stop", "application", raw, reason)
+        self._forward(status, raw)
+
+    # The application
+
+    def _tell(self, flow: Flow, size: int, raw: bytes) -> None:
+        if self._done or not self._command.full_response:
+            return
+        self._link.answer(
+            self._message_id,
+            "OK",
+            "network",
+            str(size),
+            flow.protocol,
+            flow.remote_host,
+            str(flow.remote_port),
+            self.core.time_of_day(),
+            "",
+            "",
+            "continue",
+            raw=_joined_vias(raw),
+        )
+
+    def _finish(self) -> None:
+        if not self._done:
+            self._done = True
+            if self._command.full_response:
+                self._link.answer(self._message_id, "OK", "done")
+
+    def _clear(self, branch: Branch, name: str) -> None:
+        alarm = getattr(branch, name)
+        if alarm is not None:
+            setattr(branch, name, None)
+            self.core.clock.forget(alarm)
+
+    def _clear_all(self, branch: Branch) -> None:
+        self._clear(branch, "alarm")
+        self._clear(branch, "limit")
+
+
+class Proxying:
+    """The server as a proxy."""
+
+    __slots__ = ("_calls", "core")
+
+    def __init__(self, core: ServerCore) -> None:
+        self.core = core
+        # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
+        self._calls: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, link: AppLink, message_id: str, command: Proxy) -> None:
+        """Carry out a ``proxy`` command."""
+        core = self.core
+        incoming = core.uas.open.get(command.transaction_id)
+        if incoming is None or not incoming.untouched:
+            text = f"Unknown transaction id: {command.transaction_id}".replace("|", " ")
+            link.answer(message_id, "NOK", text)
+            return
+        call = Proxied(core, incoming, link, message_id, command)
+        core.uas.taken(incoming, call)
+        hops = incoming.request.get("Max-Forwards")
+        if hops is not None and _number(hops) <= 0:
+            core.uas.refuse(incoming, 483)
+            text = "Rejected with 483 Too Many Hops due to Max-Forwards value of 0"
+            link.answer(message_id, "NOK", text)
+            return
+        if command.record_route:
+            call_id = incoming.request.get("Call-ID") or ""
+            self._calls[call_id] = None
+            while len(self._calls) > _KEPT_CALLS:
+                self._calls.popitem(last=False)
+        if not call.begin() and not call.branches:
+            call._done = True
+            core.uas.refuse(incoming, 500)
+            link.answer(message_id, "NOK", "error proxying request to ")
+        elif not command.full_response:
+            call._done = True
+            link.answer(message_id, "OK", "done")
+
+    def stop(self) -> None:
+        """Forget everything."""
+        self._calls.clear()
+
+    # Requests in dialogs
+
+    def passes(self, request: Request, flow: Flow) -> bool:
+        """Forward a request in the dialog of a call that was proxied; say whether it is one."""
+        if not self._calls or not request.has("Route"):
+            return False
+        call_id = request.get("Call-ID") or ""
+        if call_id not in self._calls:
+            return False
+        try:
+            routes: list[Address] = request.get_parsed_header("Route") or []
+            if request.to.tag is None or "lr" not in routes[0].parsed_uri.params:  # type: ignore[union-attr]
+                return False
+            if not self.core.is_own(routes[0].uri):
+                return False
+            following = routes[1].uri if len(routes) > 1 else request.uri
+            uri = Uri.parse(following)
+        except (MessageError, AttributeError, IndexError):
+            return False
+        if not isinstance(uri, SipUri):
+            return False
+        if request.method == "BYE":
+            plain = Request.from_bytes(request.raw)
+            plain.remove("Route")
+            self.core.record("stop", "network", bytes(plain), "normal-release")
+        self._pass(request, hop_of(uri, flow.protocol))
+        return True
+
+    def _pass(self, request: Request, hop: Target) -> None:
+        core = self.core
+        if not is_address(hop.host):
+
+            def found(address: str | None) -> None:
+                if address is not None and not core.stopped:
+                    self._pass(request, Target(hop.protocol, address, hop.port, hop.name))
+
+            core.connector.look_up(hop.host, found)
+            return
+        try:
+            flow = core.carriers.flow_to(hop)
+        except LocalProtocolError:
+            return
+        via = request.get("Via") or ""
+        # Repeats have to look alike (RFC 3261 section 16.11).
+        digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
+        lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
+        lines += [f"Via: {one}" for one in request.get_all("Via")]
+        hops = "70"
+        for name, value in _headers_behind_via(request, drop_route=True):
+            key = name.lower()
+            if key == "max-forwards":
+                hops = str(max(_number(value) - 1, 0))
+            elif key not in ("content-length", "l"):
+                lines.append(f"{name}: {value}")
+        lines.append(f"Max-Forwards: {hops}")
+        start = f"{request.method} {request.uri} SIP/2.0"
+        raw = encode(start, lines, [], request.body)
+        core.carriers.send(flow, raw)
+        if request.method == "BYE":
+            core.record("stop", "application", raw, "normal-release")
+
+    def returns(self, response: Response) -> bool:
+        """Send the response to such a request back; say whether it is one."""
+        try:
+            vias = response.vias
+        except MessageError:
+            return False
+        if len(vias) < 2 or not (vias[0].branch or "").startswith(_STATELESS):
+            return False
+        if (response.get("Call-ID") or "") not in self._calls:
+            return False
+        protocol, host, port = response_address(vias[1])
+        core = self.core
+        if not is_address(host):
+            return True
+        try:
+            flow = core.carriers.flow_to(Target(protocol, host, port))
+        except LocalProtocolError:
+            return True
+        core.carriers.send(flow, _without_top_via(response))
+        return True
+
+
+def _via(flow: Flow, branch: str) -> str:
+    rport = ";rport" if flow.protocol == "udp" else ""
+    return f"SIP/2.0/{flow.protocol.upper()} {flow.local}{rport};branch={branch}"
+
+
+def _parameter(flow: Flow) -> str:
+    return "" if flow.protocol == "udp" else f";transport={flow.protocol}"
+
+
+def _number(text: str) -> int:
+    try:
+        return parse_integer(text)
+    except MessageError:
+        return 70
+
+
+def _seconds(text: str) -> float | None:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    number = int(found[1]) / (1000 if found[2] == "ms" else 1)
+    return number or None
+
+
+def _rank(status: int) -> int:
+    """Say how good a failure is (RFC 3261 section 16.7, step 6); the highest is chosen."""
+    if status >= 600:
+        return 5
+    if status in _FIRST_CLASS:
+        return 4
+    if status == 408:
+        return 1
+    return 3 if status < 500 and status >= 400 else 2 if status >= 500 else 1
+
+
+def _headers_behind_via(request: Request, *, drop_route: bool) -> list[tuple[str, str]]:
+    """Give the headers but for Via, without the topmost Route."""
+    found = []
+    for name, value in request.headers.items():
+        key = name.lower()
+        if key in ("via", "v"):
+            continue
+        if key == "route" and drop_route:
+            drop_route = False
+            try:
+                rest = Address.parse_list(value)[1:]
+            except MessageError:
+                rest = []
+            if not rest:
+                continue
+            value = ", ".join(str(one) for one in rest)
+        found.append((name, value))
+    return found
+
+
+def _without_top_via(response: Response) -> bytes:
+    """Take the proxy's own Via away."""
+    vias = [str(via) for via in response.vias][1:]
+    lines = [f"Via: {via}" for via in vias]
+    for name, value in response.headers.items():
+        if name.lower() not in ("via", "v", "content-length", "l"):
+            lines.append(f"{name}: {value}")
+    start = f"SIP/2.0 {response.status} {response.reason}"
+    return encode(start, lines, [], response.body)
+
+
+def _joined_vias(raw: bytes) -> bytes:
+    """Write all Via values into one line, as the real server reports responses."""
+    response = Response.from_bytes(raw)
+    vias = response.get_all("Via")
+    if len(vias) < 2:
+        return raw
+    head, gap, body = raw.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    kept = []
+    for line in lines:
+        name = line.partition(b":")[0].strip().lower()
+        if name in (b"via", b"v"):
+            if vias:
+                kept.append(("Via: " + ", ".join(vias)).encode("utf-8", "surrogateescape"))
+                vias = []
+            continue
+        kept.append(line)
+    return b"\r\n".join(kept) + gap + body
