@@ -1,0 +1,296 @@
+"""Calls with two sides: set up, refused, cancelled, held, ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from drachtwist import B2bua, Request, Response, SipError, couple, forward_in_dialog
+from drachtwist.app.b2bua import chosen_headers
+from drachtwist.sip import Request as SipRequest
+from drachtwist.sip import Response as SipResponse
+from tests.server.doubles import head, request
+from tests.whole import TARGET, Whole
+
+A, B = 32070, 32071
+OFFER = "v=0\r\no=alice 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"
+ANSWER = "v=0\r\no=bob 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"
+
+
+class B2buaTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Connect an application that keeps the calls that come."""
+        self.whole = Whole()
+        self.srf = self.whole.srf
+        self.kept: list[tuple[Request, Response]] = []
+
+        @self.srf.invite
+        def keep(req: Request, res: Response) -> None:
+            self.kept.append((req, res))
+
+        self.whole.pump()
+
+    def bridge(self, extra: str = "", body: str = OFFER, **options: Any) -> Deferred[B2bua]:
+        """Let a call come, and connect it with somebody."""
+        self.whole.receive(request("INVITE", extra=extra, body=body), A)
+        self.to_a()
+        req, res = self.kept[-1]
+        self.before = bytes(req.raw)
+        return self.srf.create_b2bua(req, res, TARGET, **options)
+
+    def split(self) -> tuple[list[Any], list[Any]]:
+        """Take what was sent to both sides."""
+        self.whole.pump()
+        sent, self.whole.server.wire.sent = self.whole.server.wire.sent, []
+        sides: dict[int, list[Any]] = {A: [], B: []}
+        for flow, data in sent:
+            kind: Any = SipResponse if data.startswith(b"SIP/2.0") else SipRequest
+            sides[flow.remote_port].append(kind.from_bytes(data))
+        return sides[A], sides[B]
+
+    def to_a(self) -> list[Any]:
+        """Take what was sent to the caller only."""
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], [])
+        return a
+
+    def to_b(self) -> list[Any]:
+        """Take what was sent to the called party only."""
+        a, b = self.split()
+        self.assertEqual([head(one) for one in a], [])
+        return b
+
+    def invite_b(self) -> SipRequest:
+        """Take the INVITE for the called party."""
+        [invite] = self.to_b()
+        assert isinstance(invite, SipRequest)
+        return invite
+
+    def up(self, **options: Any) -> B2bua:
+        """Connect a call, up to both ACKs."""
+        bridging = self.bridge(**options)
+        self.whole.respond(self.invite_b(), 200, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK"])
+        [self.answer] = a
+        self.ack_from_a()
+        return self.successResultOf(bridging)
+
+    def ack_from_a(self, body: str = "") -> None:
+        """Let the caller acknowledge the answer."""
+        text = request("ACK", branch="ack", to_tag=self.answer.to.tag, body=body)
+        self.whole.receive(text, A)
+
+    def from_a(self, method: str, number: int = 2, extra: str = "", body: str = "") -> None:
+        """Let the caller send a request in the dialog."""
+        tag = self.answer.to.tag
+        text = request(method, number=number, to_tag=tag, extra=extra, body=body)
+        self.whole.receive(text, A)
+
+
+class SetUpTests(B2buaTestCase):
+    def test_answered(self) -> None:
+        """Both sides get each other's session description; B is acknowledged first."""
+        bridging = self.bridge()
+        invite = self.invite_b()
+        self.assertEqual((invite.uri, invite.text), (TARGET, OFFER))
+        self.assertEqual((invite.calling_number, invite.calling_name), ("alice", "Alice"))
+        self.whole.respond(invite, 180)
+        self.assertEqual([head(one) for one in self.to_a()], ["180 INVITE"])
+        self.whole.respond(invite, 200, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual(
+            ([head(one) for one in a], [head(one) for one in b]), (["200 INVITE"], ["ACK"])
+        )
+        self.assertEqual(a[0].text, ANSWER)
+        uas, uac = self.successResultOf(bridging)
+        self.assertEqual((uas.type, uac.type), ("uas", "uac"))
+        self.assertEqual(bytes(uas.req.raw), self.before)
+
+    def test_refused(self) -> None:
+        """A refusal is passed on, with its phrase and the headers that are asked for."""
+        bridging = self.bridge(proxy_response_headers=["Retry-After"])
+        self.whole.respond(self.invite_b(), 486, headers={"Retry-After": "5", "X-A": "1"})
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK"])
+        [refusal] = a
+        self.assertEqual((refusal.status, refusal.reason), (486, "Whatever"))
+        self.assertEqual((refusal.get("Retry-After"), refusal.get("X-A")), ("5", None))
+        self.assertEqual(self.failureResultOf(bridging, SipError).value.status, 486)
+
+    def test_another_attempt(self) -> None:
+        """A refusal may stay unsaid, and another one be called."""
+        bridging = self.bridge(pass_failure=False)
+        self.whole.respond(self.invite_b(), 503)
+        self.failureResultOf(bridging, SipError)
+        self.split()
+        req, res = self.kept[-1]
+        again = self.srf.create_b2bua(req, res, TARGET)
+        self.whole.respond(self.invite_b(), 200, body=ANSWER)
+        self.assertEqual([head(one) for one in self.split()[0]], ["200 INVITE"])
+        self.successResultOf(again)
+
+    def test_cancelled(self) -> None:
+        """When A gives up B is cancelled, with A's reason."""
+        bridging = self.bridge()
+        invite = self.invite_b()
+        self.whole.respond(invite, 180)
+        self.split()
+        self.whole.receive(request("CANCEL", extra='Reason: SIP;cause=200;text="elsewhere"'), A)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in a], ["200 CANCEL", "487 INVITE"])
+        [cancel] = b
+        self.assertEqual(cancel.get("Reason"), 'SIP;cause=200;text="elsewhere"')
+        self.whole.respond(invite, 487)
+        self.assertEqual([head(one) for one in self.to_b()], ["ACK"])
+        self.assertEqual(self.failureResultOf(bridging, SipError).value.status, 487)
+
+    def test_cancelled_before_b_is_called(self) -> None:
+        """When A gives up while its offer is prepared, B is never called."""
+        later: Deferred[str] = Deferred()
+        bridging = self.bridge(local_sdp_b=lambda sdp, req: later)
+        self.whole.receive(request("CANCEL"), A)
+        later.callback(OFFER)
+        self.assertEqual(self.split()[1], [])
+        self.failureResultOf(bridging, SipError)
+
+    def test_cancel_crosses_the_answer(self) -> None:
+        """When B answers as A gives up, B is hung up on."""
+        bridging = self.bridge()
+        invite = self.invite_b()
+        self.whole.respond(invite, 180)
+        self.split()
+        self.whole.receive(request("CANCEL"), A)
+        self.split()
+        self.whole.respond(invite, 200, body=ANSWER)
+        self.assertEqual([head(one) for one in self.to_b()][:2], ["ACK", "BYE"])
+        self.failureResultOf(bridging, SipError)
+
+    def test_early_media(self) -> None:
+        """What A gets for B's early media is made once, and used for the answer too."""
+        made: list[bytes] = []
+
+        def for_a(sdp: bytes, response: Any) -> str:
+            made.append(sdp)
+            return "v=0\r\no=us\r\n"
+
+        bridging = self.bridge(local_sdp_a=for_a)
+        invite = self.invite_b()
+        self.whole.respond(invite, 183, body=ANSWER)
+        [early] = self.to_a()
+        self.assertEqual((early.status, early.text), (183, "v=0\r\no=us\r\n"))
+        self.whole.respond(invite, 200, body=ANSWER)
+        self.assertEqual(self.split()[0][0].text, "v=0\r\no=us\r\n")
+        self.assertEqual(made, [ANSWER.encode()])
+        self.successResultOf(bridging)
+
+    def test_no_provisional(self) -> None:
+        """Provisional responses may be kept from A."""
+        self.bridge(pass_provisional_responses=False)
+        self.whole.respond(self.invite_b(), 180)
+        self.assertEqual(self.to_a(), [])
+
+    def test_delayed_offer(self) -> None:
+        """Without an offer of A's, B makes one, and A's ACK answers it."""
+        bridging = self.bridge(body="")
+        invite = self.invite_b()
+        self.assertEqual(invite.body, b"")
+        self.whole.respond(invite, 200, body=ANSWER)
+        [self.answer] = self.to_a()
+        self.assertEqual(self.answer.text, ANSWER)
+        self.assertNoResult(bridging)
+        self.ack_from_a(OFFER)
+        [ack] = self.to_b()
+        self.assertEqual((ack.method, ack.text), ("ACK", OFFER))
+        self.successResultOf(bridging)
+
+    def test_reliable_both_ways(self) -> None:
+        """A reliable response of B is acknowledged, and passed on as a reliable one."""
+        self.bridge(extra="Supported: 100rel")
+        invite = self.invite_b()
+        self.whole.respond(invite, 183, headers={"Require": "100rel", "RSeq": "1"}, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["PRACK"])
+        self.assertEqual((a[0].get("Require"), a[0].has("RSeq")), ("100rel", True))
+
+    def test_headers(self) -> None:
+        """Headers go along as they are chosen, in both directions; A's request stays as it is."""
+        self.bridge(
+            "X-A: 1\nX-Drop: 2\nSubject: s",
+            proxy_request_headers=["all", "-X-Drop"],
+            headers=lambda req: {"X-Who": req.calling_number},
+            response_headers=lambda res: {"X-B": res.get("X-C")},
+        )
+        invite = self.invite_b()
+        found = [invite.get(name) for name in ("X-A", "X-Drop", "Subject", "X-Who")]
+        self.assertEqual(found, ["1", None, "s", "alice"])
+        self.assertEqual(len(invite.vias), 1)
+        self.whole.respond(invite, 180, headers={"X-C": "3"})
+        self.assertEqual(self.to_a()[0].get("X-B"), "3")
+        self.assertEqual(bytes(self.kept[-1][0].raw), self.before)
+
+    def test_failing_hook(self) -> None:
+        """When there is no answer for A, B is hung up on, and A hears 500."""
+
+        def fails(sdp: bytes, response: Any) -> str:
+            raise ZeroDivisionError
+
+        bridging = self.bridge(local_sdp_a=fails)
+        self.whole.respond(self.invite_b(), 200, body=ANSWER)
+        self.assertEqual([head(one) for one in self.to_b()], ["ACK", "BYE"])
+        self.failureResultOf(bridging, ZeroDivisionError)
+
+
+class UpTests(B2buaTestCase):
+    def test_coupled(self) -> None:
+        """The end of one side is the end of the other, with its Reason."""
+        uas, uac = self.up()
+        couple(uas, uac)
+        self.from_a("BYE", extra="Reason: Q.850;cause=16")
+        a, b = self.split()
+        self.assertEqual([head(one) for one in a], ["200 BYE"])
+        [bye] = b
+        self.assertEqual((bye.method, bye.get("Reason")), ("BYE", "Q.850;cause=16"))
+        self.whole.respond(bye, 200)
+        self.whole.pass_time(80, 1.0)
+        self.assertTrue(self.srf.idle)
+
+    def test_forwarded(self) -> None:
+        """Requests in one dialog go on in the other, and their responses come back."""
+        uas, uac = self.up()
+        forward_in_dialog(uas, uac)
+        self.from_a("INFO", extra="Content-Type: text/plain\nX-A: 1", body="5")
+        [info] = self.to_b()
+        self.assertEqual((info.method, info.text, info.get("X-A")), ("INFO", "5", "1"))
+        self.assertEqual(info.get("Content-Type"), "text/plain")
+        self.whole.respond(info, 415, headers={"Accept": "a/b"})
+        [refusal] = self.to_a()
+        self.assertEqual((head(refusal), refusal.get("Accept")), ("415 INFO", "a/b"))
+
+    def test_reinvite_is_forwarded(self) -> None:
+        """A re-INVITE is forwarded with a session description that may be changed."""
+        uas, uac = self.up()
+        forward_in_dialog(uas, uac, sdp={uac: lambda sdp: sdp.replace(b"alice", b"us")})
+        self.from_a("INVITE", body=OFFER.replace("1 1", "1 2"))
+        a, b = self.split()
+        self.assertEqual([head(one) for one in a], ["100 INVITE"])
+        [invite] = b
+        self.assertEqual(invite.text, OFFER.replace("1 1", "1 2").replace("alice", "us"))
+        self.whole.respond(invite, 200, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK"])
+        self.assertEqual([(head(one), one.text) for one in a], [("200 INVITE", ANSWER)])
+
+
+class HeaderTests(SynchronousTestCase):
+    def test_chosen(self) -> None:
+        """A list chooses headers by name, or all but some; what belongs to one side stays there."""
+        message = SipRequest("INVITE", "sip:a@b")
+        for name, value in (("X-A", "1"), ("X-A", "2"), ("v", "x"), ("Call-ID", "c"), ("X-B", "3")):
+            message.add(name, value)
+        both = [("X-A", "1"), ("X-A", "2")]
+        self.assertEqual(chosen_headers(message, ["x-a"]), [("x-a", "1"), ("x-a", "2")])
+        self.assertEqual(chosen_headers(message, ["all", "-x-b"]), both)
+        self.assertEqual(chosen_headers(message, []), [])
