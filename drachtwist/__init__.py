@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ConnectionLost,
         DrachtwistError,
         LocalProtocolError,
+        MessageError,
         RemoteProtocolError,
         SipError,
     )
@@ -52,6 +53,7 @@ __all__ = [
     "DialogEnded",
     "DrachtwistError",
     "LocalProtocolError",
+    "MessageError",
     "OutgoingRequest",
     "ProxyResponse",
     "ProxyResult",

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -69,6 +70,22 @@ def run(port: int | None = None, *, once: bool = False, out: TextIO | None = Non
     except SystemExit as error:
         return int(error.code or 0)
     return 0
+
+
+def host() -> None:
+    """Be the process that the demo starts: twistd, which lives no longer than the demo."""
+    # Ctrl-C reaches both processes; the demo ends this one in good order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        # Nothing is ever written there: the end comes when the demo is gone, however it went.
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    from twisted.scripts.twistd import run
+
+    run()
 
 
 class Hosted(ProcessProtocol):
@@ -143,6 +160,7 @@ class Demo:
         self._out = out
         self._start: float | None = None
         self._calling = False
+        self._stopping = False
         self._reactor: Any = None
         encoding = (getattr(out, "encoding", None) or "ascii").lower()
         self._strokes = UNICODE if encoding.startswith("utf") else ASCII
@@ -171,9 +189,12 @@ class Demo:
         self._say(f"$ twistd -n drachtio --app {shown} --contact '{contact}'")
         hosted = Hosted(self._heard)
         reactor.spawnProcess(hosted, sys.executable, _command(application, contact), env=_environ())
-        trigger = reactor.addSystemEventTrigger(
-            "before", "shutdown", lambda: Deferred.fromCoroutine(self._end(hosted))
-        )
+
+        def stop() -> Deferred[None]:
+            self._stopping = True
+            return Deferred.fromCoroutine(self._end(hosted))
+
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", stop)
         try:
             await hosted.when_prints("connected").addTimeout(START_WITHIN, reactor)
             await self._call(reactor, port)
@@ -181,7 +202,7 @@ class Demo:
                 return
             self._explain(shown, port)
             status = await hosted.when_ended()
-            if status:
+            if status and not self._stopping:
                 raise DemoError("\n".join(["twistd ended:", *hosted.lines[-12:]]))
         finally:
             if reactor.running:
@@ -295,7 +316,7 @@ def _command(application: Path, contact: str) -> list[str]:
     return [
         sys.executable,
         "-c",
-        "from twisted.scripts.twistd import run; run()",
+        "from drachtwist.demo import host; host()",
         "-n",
         "--pidfile=",
         "drachtio",

@@ -46,7 +46,7 @@ ELSEWHERE = {
 
 MISSING = frozenset(
     """
-    external-ip x local-net n dns-name d http-method tls-cipherlist mtu tcp-keepalive-interval
+    external-ip x local-net n dns-name d tls-cipherlist mtu tcp-keepalive-interval
     aggressive-nat-detection disable-nat-detection always-send-180 reject-register-with-no-realm
     user-agent-options-auto-respond prometheus-scrape-port blacklist-redis-address
     blacklist-redis-port blacklist-redis-key blacklist-redis-sentinels blacklist-redis-master
@@ -90,8 +90,10 @@ class Options(usage.Options):
             "http-handler",
             None,
             None,
-            "Connect to an application for every new request: tcp://host:port or tls://host:port.",
+            "Ask a web application what to do with every new request (http://... or https://...),"
+            " or connect to an application for it (tcp://host:port or tls://host:port).",
         ],
+        ["http-method", None, None, "GET or POST, which takes the SIP message along."],
         ["key-file", None, None, "Private key for TLS (PEM)."],
         ["cert-file", None, None, "Certificate for TLS (PEM)."],
         ["chain-file", None, None, "Further certificates to send along (PEM)."],
@@ -176,6 +178,7 @@ class Options(usage.Options):
         if tls_port and not tls.has_identity:
             raise usage.UsageError("--tls-port needs --key-file and --cert-file")
         handler = self._setting("http-handler", "HTTP_HANDLER_URI")
+        http_method = self["http-method"] or "GET"
         if not port and not tls_port and not handler:
             raise usage.UsageError(
                 "no application can reach this server, nor be reached: give --port, --tls-port"
@@ -184,22 +187,18 @@ class Options(usage.Options):
         try:
             if tls.has_identity:
                 tls.server_context()
+            handlers = (RequestHandler(handler, http_method=http_method),) if handler else ()
             self["config"] = ServerConfig(
                 admin_host=address,
                 admin_port=port or None,
                 admin_tls_port=tls_port or None,
                 secret=secret,
-                request_handlers=(RequestHandler(handler),) if handler else (),
+                request_handlers=handlers,
                 tls=tls,
                 cdrs=bool(self["cdrs"]),
                 contacts=tuple(self["contacts"]) or (DEFAULT_CONTACT,),
             )
         except LocalProtocolError as error:
-            if handler and handler.startswith(("http:", "https:")):
-                raise usage.UsageError(
-                    f"--http-handler {handler}: this server asks no web server,"
-                    " it connects to tcp://host:port or tls://host:port"
-                ) from None
             raise usage.UsageError(str(error)) from None
 
     def _setting(self, name: str, variable: str) -> str | None:

@@ -254,8 +254,9 @@ class DrachtioProtocol(_Clocked):
         finally:
             self._corked = False
             self._flush()
-        if self._timer is None:
-            self._arm(self.session.deadline)
+        deadline = self.session.deadline
+        if deadline is not None and (self._timer is None or deadline < self._timer_at):
+            self._arm(deadline)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Everything that waits for an answer fails."""

@@ -22,29 +22,39 @@ _DIRECT = re.compile(r"(tcp|tls)://([^/?#]*)/?")
 
 @dataclass(frozen=True, slots=True)
 class RequestHandler:
-    """An application that the server connects to for new requests.
+    """Who decides about new requests: a web application, or an application that is connected to.
 
-    :raises LocalProtocolError: when the URI is not ``tcp://host:port`` or ``tls://host:port``.
+    :raises LocalProtocolError: when the URI is neither ``http://`` or ``https://`` nor
+        ``tcp://host:port`` or ``tls://host:port``.
     """
 
     uri: str
     method: str = "*"
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
-    address: AppAddress = field(init=False, repr=False)
-    """Where the application listens."""
+    http_method: str = "GET"
+    """``GET`` or ``POST``, which takes the SIP message along."""
+    address: AppAddress | None = field(init=False, repr=False)
+    """Where the application listens; None for a web application."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "method", self.method.upper())
+        object.__setattr__(self, "http_method", self.http_method.upper())
+        object.__setattr__(self, "address", None)
+        if self.http_method not in ("GET", "POST"):
+            raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
+        if re.fullmatch(r"https?://[^\s/?#]+[^\s]*", self.uri):
+            return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
             raise LocalProtocolError(
-                f"not a request handler: {self.uri!r} (tcp://host:port or tls://host:port)"
+                f"not a request handler: {self.uri!r}"
+                " (http://..., https://..., tcp://host:port or tls://host:port)"
             )
         try:
             address = AppAddress.parse(f"{found[2]};transport={found[1]}")
         except RemoteProtocolError:
             raise LocalProtocolError(f"no host and port in {self.uri!r}") from None
         object.__setattr__(self, "address", address)
-        object.__setattr__(self, "method", self.method.upper())
 
 
 @dataclass(frozen=True, slots=True)

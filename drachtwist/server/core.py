@@ -23,7 +23,7 @@ from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
-from drachtwist.server.config import ServerConfig
+from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs, is_address
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.routing import Router
@@ -36,7 +36,7 @@ from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
-from drachtwist.wire.decisions import AppAddress
+from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
 
 __all__ = ["Carriers", "Connector", "ServerCore"]
@@ -73,6 +73,9 @@ class Connector(Protocol):
         Either :meth:`ServerCore.signed` follows, once :meth:`ServerCore.expect` was told of the
         connection, or :meth:`ServerCore.unreachable`.
         """
+
+    def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
+        """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
 
     def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
         """Find an address of a name; None when it has none."""
@@ -263,6 +266,11 @@ class ServerCore:
     def expect(self, link: AppLink, incoming: Incoming) -> None:
         """Remember which request a connection was made for."""
         self._expected[link] = incoming
+
+    def decided(self, incoming: Incoming, decision: Decision | None) -> None:
+        """Learn what a web application decided; None when it did not."""
+        if not self.stopped:
+            self.uas.decided(incoming, decision)
 
     def unreachable(self, incoming: Incoming) -> None:
         """Learn that no connection to an application could be made."""

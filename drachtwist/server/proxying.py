@@ -40,12 +40,13 @@ from drachtwist.transactions.machine import (
     TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey
+from drachtwist.wire.commands import Proxy, TransactionId
+from drachtwist.wire.decisions import ProxyTo
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.core import ServerCore
     from drachtwist.server.uas import Incoming
-    from drachtwist.wire.commands import Proxy
 
 __all__ = ["Proxied", "Proxying"]
 
@@ -501,6 +502,21 @@ class Proxied:
         self._clear(branch, "limit")
 
 
+class _Nobody:
+    """Stands in for an application where there is none."""
+
+    tags: tuple[str, ...] = ()
+
+    def send(self, payload: bytes) -> None:
+        """Send nothing."""
+
+    def answer(self, message_id: str, verdict: str, *tokens: str, raw: bytes = b"") -> None:
+        """Answer nobody."""
+
+    def refuse(self, message_id: str, text: str) -> None:
+        """Refuse nobody."""
+
+
 class Proxying:
     """The server as a proxy."""
 
@@ -539,6 +555,20 @@ class Proxying:
         elif not command.full_response:
             call._done = True
             link.answer(message_id, "OK", "done")
+
+    def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
+        """Proxy a request because a web application decided so; nobody is told what comes of it."""
+        command = Proxy(
+            TransactionId(incoming.id),
+            decision.destinations,
+            record_route=decision.record_route,
+            full_response=False,
+            follow_redirects=decision.follow_redirects,
+            simultaneous=decision.simultaneous,
+            provisional_timeout=decision.provisional_timeout,
+            final_timeout=decision.final_timeout,
+        )
+        self.begin(_Nobody(), "", command)
 
     def stop(self) -> None:
         """Forget everything."""

@@ -14,7 +14,7 @@ from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import RequestHandler
 from drachtwist.wire.decisions import AppAddress
 
-__all__ = ["OFFERED", "Connect", "Give", "Nobody", "Router"]
+__all__ = ["OFFERED", "Ask", "Connect", "Give", "Nobody", "Router"]
 
 OFFERED = frozenset(
     ("INVITE", "REGISTER", "MESSAGE", "OPTIONS", "INFO", "NOTIFY", "SUBSCRIBE", "PUBLISH")
@@ -37,11 +37,18 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a web application what to do."""
+
+    handler: RequestHandler
+
+
+@dataclass(frozen=True, slots=True)
 class Nobody:
     """Refuse the request: nobody wants it."""
 
 
-Choice = Union[Give, Connect, Nobody]  # noqa: UP007 - evaluated on Python 3.10
+Choice = Union[Give, Connect, Ask, Nobody]  # noqa: UP007 - evaluated on Python 3.10
 
 _NOBODY = Nobody()
 
@@ -49,23 +56,24 @@ _NOBODY = Nobody()
 class Router:
     """Chooses an application.
 
-    :param handlers: where to connect to; the first one for a method counts.
+    :param handlers: whom to ask or connect to; the first one for a method counts.
     :param clients: who is connected.
     """
 
-    __slots__ = ("_clients", "_connect")
+    __slots__ = ("_clients", "_handlers")
 
     def __init__(self, handlers: Iterable[RequestHandler], clients: Clients) -> None:
         self._clients = clients
-        self._connect: dict[str, Connect] = {}
+        self._handlers: dict[str, Connect | Ask] = {}
         for handler in handlers:
-            self._connect.setdefault(handler.method, Connect(handler.address))
+            found = Ask(handler) if handler.address is None else Connect(handler.address)
+            self._handlers.setdefault(handler.method, found)
 
     def choose(self, method: str) -> Choice:
         """Choose who gets a new request of this method."""
-        if self._connect:
-            connect = self._connect.get(method) or self._connect.get("*")
-            if connect is not None:
-                return connect
+        if self._handlers:
+            found = self._handlers.get(method) or self._handlers.get("*")
+            if found is not None:
+                return found
         link = self._clients.pick(method.lower())
         return _NOBODY if link is None else Give(link)

@@ -19,17 +19,21 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from drachtwist.errors import LocalProtocolError
+from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
-from drachtwist.net.siptransports import SipTransports
+from drachtwist.net.siptransports import Flow, SipTransports
 from drachtwist.net.tls import TlsOptions, describe_tls_failure
-from drachtwist.server.config import ServerConfig
+from drachtwist.server.asking import WebAsker
+from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.uas import Incoming
-from drachtwist.wire.decisions import AppAddress
+from drachtwist.sip.fields import Address
+from drachtwist.sip.message import Request
+from drachtwist.sip.uri import SipUri, TelUri, Uri
+from drachtwist.wire.decisions import AppAddress, RoutingQuery
 from drachtwist.wire.session import Commanded, ServerSession
 
-__all__ = ["DrachtioServer"]
+__all__ = ["DrachtioServer", "query_of"]
 
 # How long connecting to an application may take: the request waits for no longer.
 _CONNECT_TIMEOUT = 64
@@ -60,6 +64,7 @@ class DrachtioServer(Service):
         self._pending: set[Deferred[Any]] = set()
         self._factory = DrachtioServerFactory(self._new_session, self)
         self._dialing_factory = DrachtioServerFactory(self._new_session, self, outbound=True)
+        self._askers: dict[RequestHandler, WebAsker] = {}
         self._outcome: Failure | None = None
         self._listening = False
         self._waiting: list[Deferred[None]] = []
@@ -160,6 +165,9 @@ class DrachtioServer(Service):
         gone = [link.when_gone() for link in list(self._links)]
         for each in gone:
             await each
+        askers, self._askers = self._askers, {}
+        for asker in askers.values():
+            await asker.close()
         if self.transports is not None:
             await self.transports.stop()
             self.transports = None
@@ -242,6 +250,43 @@ class DrachtioServer(Service):
             )
         )
 
+    def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
+        """Ask a web application about a request."""
+        core = self.core
+        assert core is not None
+        asker = self._askers.get(handler)
+        if asker is None:
+            self._askers[handler] = asker = WebAsker(
+                self.reactor,
+                handler.uri,
+                post=handler.http_method == "POST",
+                agent=f"Drachtio/{self.config.version}",
+            )
+        request = incoming.request
+        asking = asker.ask(query_of(request, incoming.flow), request.raw)
+        self._pending.add(asking)
+
+        def settled(result: Any) -> Any:
+            self._pending.discard(asking)
+            return result
+
+        def failed(failure: Failure) -> None:
+            if not core.stopped:
+                self._log.warn(
+                    "{uri} does not decide: {error}",
+                    uri=handler.uri,
+                    error=failure.getErrorMessage(),
+                )
+                core.decided(incoming, None)
+
+        asking.addBoth(settled)
+        asking.addCallbacks(lambda decision: core.decided(incoming, decision), failed)
+        asking.addErrback(
+            lambda failure: self._log.failure(
+                "a decision of {uri} made us fail", failure, uri=handler.uri
+            )
+        )
+
     def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
         """Find an address of a name."""
         looking = maybeDeferred(self.reactor.resolve, host, (1, 3, 11))
@@ -257,3 +302,44 @@ class DrachtioServer(Service):
                 "the address of {host} made us fail", failure, host=host
             )
         )
+
+
+def query_of(request: Request, flow: Flow) -> RoutingQuery:
+    """Tell a web application about a request (protocol.md 7.2); what cannot be read is empty."""
+    uri = request.uri
+    domain = user = ""
+    params: dict[str, str] = {}
+    try:
+        parsed = Uri.parse(uri)
+    except MessageError:
+        parsed = None
+    if isinstance(parsed, SipUri):
+        domain, user = parsed.address, parsed.user or ""
+        for name, value in parsed.params.pairs:
+            # A value with another '=' in it gets lost, as in the real server.
+            params[name] = "" if value is None or "=" in value else value
+    elif isinstance(parsed, TelUri):
+        user = parsed.number
+    content_type = (request.get("Content-Type") or "").partition(";")[0].strip()
+    return RoutingQuery(
+        request.method,
+        domain=domain,
+        protocol=flow.protocol,
+        source_address=flow.remote_host,
+        from_user=_user(request.get("From")),
+        to_user=_user(request.get("To")),
+        uri_user=user,
+        content_type=content_type,
+        uri=uri,
+        uri_params=params,
+    )
+
+
+def _user(text: str | None) -> str:
+    try:
+        uri = Address.parse(text or "").parsed_uri
+    except MessageError:
+        return ""
+    if isinstance(uri, SipUri):
+        return uri.user or ""
+    return uri.number if isinstance(uri, TelUri) else ""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
@@ -29,7 +30,7 @@ from drachtwist.server.dialogs import (
     place_uas,
     record_routes,
 )
-from drachtwist.server.routing import OFFERED, Connect, Give
+from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.sip.fields import Address, RAck, parse_integer
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
@@ -37,6 +38,7 @@ from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOu
 from drachtwist.transactions.matching import ServerKey, cancelled_key, server_key
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
+from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ __all__ = ["Answering", "Incoming"]
 
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _UNKNOWN = "Response not sent due to unknown transaction"
+_NO_DECISION = "Server Internal Error"
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
@@ -311,6 +314,9 @@ class Answering:
         elif isinstance(choice, Connect):
             self._set_alarm(incoming, core.config.answer_within)
             core.connector.connect(choice.address, incoming)
+        elif isinstance(choice, Ask):
+            self._set_alarm(incoming, core.config.answer_within)
+            core.connector.ask(choice.handler, incoming)
         else:
             self.refuse(incoming, 503)
 
@@ -338,6 +344,55 @@ class Answering:
         if cancelled is not None:
             incoming.cancelled = None
             self._tell_cancelled(incoming, *cancelled, "")
+
+    def decided(self, incoming: Incoming, decision: Decision | None) -> None:
+        """Do what a web application decided about a request.
+
+        One that was cancelled meanwhile still goes to an application, with its CANCEL.
+
+        :param decision: None when there is none, because it failed.
+        """
+        core = self.core
+        if not incoming.is_open and incoming.cancelled is None:
+            return
+        if isinstance(decision, RouteTo):
+            if decision.address is not None:
+                core.connector.connect(decision.address, incoming)
+                return
+            link = core.clients.pick(incoming.method.lower(), decision.tag)
+            if link is not None:
+                self.give(incoming, link)
+                return
+            decision = Reject(480)
+        if not incoming.is_open:
+            return
+        if isinstance(decision, Reject):
+            self._say(incoming, decision.status, decision.reason, ())
+        elif isinstance(decision, Redirect):
+            contacts = [with_host(one, incoming.flow.local) for one in decision.contacts]
+            bracketed = [in_brackets(one) for one in contacts]
+            if None in bracketed:
+                self._say(incoming, 500, _NO_DECISION, ())
+            else:
+                self._say(incoming, 302, "Moved", bracketed)  # type: ignore[arg-type]
+        elif isinstance(decision, ProxyTo):
+            core.proxying.forward(incoming, decision)
+        else:
+            self._say(incoming, 500, _NO_DECISION, ())
+
+    def _say(
+        self, incoming: Incoming, status: int, reason: str | None, contacts: Sequence[str]
+    ) -> None:
+        """Answer a request as a web application decided."""
+        self._fix_tag(incoming, status, None)
+        phrase = reason_phrase(status) if reason is None else reason
+        phrase = re.sub("[\r\n\0]+", " ", phrase)
+        lines = incoming.lines(status) + [f"Contact: {contact}" for contact in contacts]
+        raw = encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        self._set_alarm(incoming, None)
+        self._send(incoming, status, raw, 0)
+        if status >= 200:
+            self._close(incoming)
 
     def _in_dialog(self, incoming: Incoming, dialog: Dialog, to_tag: str | None) -> None:
         """Look at a request in a dialog."""

@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, Listener, Target
-from drachtwist.server.config import ServerConfig
+from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.message import Request, Response, parse_message
@@ -113,6 +113,7 @@ class Bench:
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
         self.wanted: list[tuple[AppAddress, Incoming]] = []
+        self.asked: list[Incoming] = []
         self.looked_up: list[tuple[str, Callable[[str | None], object]]] = []
 
     # The connector
@@ -120,6 +121,10 @@ class Bench:
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Remember that an application was wanted."""
         self.wanted.append((address, incoming))
+
+    def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
+        """Remember that a web application was asked."""
+        self.asked.append(incoming)
 
     def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
         """Remember that an address was wanted."""

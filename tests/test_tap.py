@@ -1,0 +1,311 @@
+"""``twistd drachtio``: what its command line means, and how its process lives and dies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+
+from drachtwist import server_tap, tap
+from drachtwist.net.endpoints import Connect, Listen
+from tests.certificates import identity
+from tests.interop.peers import InteropTestCase, Peer, free_port
+
+HELLO = """
+from drachtwist import Srf
+srf = Srf()
+@srf.invite
+async def answer(req, res):
+    call = await srf.create_uas(req, res, local_sdp=req.body)
+    print("in a call")
+    await call.when_ended()
+"""
+
+
+class PluginTests(SynchronousTestCase):
+    def test_plugins(self) -> None:
+        """Twistd knows both commands."""
+        makers: list[Any] = list(getPlugins(IServiceMaker))
+        found = {
+            maker.tapname: maker.module
+            for maker in makers
+            if maker.module.startswith("drachtwist.")
+        }
+        expected = {"drachtio": "drachtwist.tap", "drachtio-server": "drachtwist.server_tap"}
+        self.assertEqual(found, expected)
+
+
+class OptionsTestCase(SynchronousTestCase):
+    kind: Any = tap.Options
+
+    def parse(self, *words: str, **environment: str) -> Any:
+        """Read a command line."""
+        options = self.kind()
+        options.environment = environment
+        options.parseOptions(list(words))
+        return options
+
+    def refused(self, *words: str, **environment: str) -> str:
+        """See that a command line is refused; give the reason."""
+        error = self.assertRaises(usage.UsageError, self.parse, *words, **environment)
+        return str(error)
+
+
+class ApplicationOptionsTests(OptionsTestCase):
+    def test_own_server(self) -> None:
+        """Without an endpoint there is a server in the process, with a secret nobody knows."""
+        one = self.parse("--app", "a.py")["settings"]
+        other = self.parse("--app", "a.py")["settings"]
+        self.assertEqual(one.endpoints, ())
+        self.assertEqual(one.server.contacts, (tap.DEFAULT_CONTACT,))
+        self.assertEqual((one.server.admin_host, one.server.admin_port), ("127.0.0.1", 0))
+        self.assertNotEqual(one.secret, other.secret)
+        self.assertGreater(len(one.secret), 20)
+
+    def test_endpoints(self) -> None:
+        """Endpoint strings choose the mode; there may be several."""
+        me = identity()
+        key, certificate = Path(self.mktemp()), Path(self.mktemp())
+        key.write_bytes(me.key)
+        certificate.write_bytes(me.certificate)
+        words = ["--app", "a.py", "--tls-key", str(key), "--tls-cert", str(certificate)]
+        for text in ("tcp:a:9022", "tls:a:9023", "tcp:9022", "tls:9023"):
+            words += ["--endpoint", text]
+        settings = self.parse(*words, DRACHTIO_SECRET="s")["settings"]
+        kinds = [(type(one), one.tls) for one in settings.endpoints]
+        self.assertEqual(
+            kinds, [(Connect, False), (Connect, True), (Listen, False), (Listen, True)]
+        )
+        self.assertIsNone(settings.server)
+
+    def test_secret(self) -> None:
+        """The secret comes from a flag, a file, or the environment, and is shown nowhere."""
+        file = Path(self.mktemp())
+        file.write_text("from file\n")
+        common = ("--app", "a.py", "--endpoint", "tcp:a:1")
+        for words, environment, expected in (
+            (("--secret", "flag"), {}, "flag"),
+            (("--secret-file", str(file)), {"DRACHTIO_SECRET": "no"}, "from file"),
+            ((), {"DRACHTIO_SECRET": "env"}, "env"),
+        ):
+            options = self.parse(*common, *words, **environment)
+            self.assertEqual(options["settings"].secret, expected)
+            self.assertNotIn(expected, repr(options["settings"]) + repr(dict(options)))
+        self.assertIn("secret", self.refused(*common))
+        self.assertIn("not both", self.refused(*common, "--secret", "a", "--secret-file", "b"))
+        self.assertIn("cannot read", self.refused(*common, "--secret-file", "/no/such/file"))
+
+    def test_refusals(self) -> None:
+        """What cannot be meant is refused with a hint."""
+        secret = {"DRACHTIO_SECRET": "s"}
+        for words, hint in (
+            ((), "--app"),
+            (("hello.py",), "--app hello.py"),
+            (("--app", "a", "--endpoint", "tcp:"), "tcp:HOST:9022"),
+            (("--app", "a", "--endpoint", "udp:a:1"), "tls:9023"),
+            (("--app", "a", "--endpoint", "tls:9023"), "private key"),
+            (("--app", "a", "--tls-key", "x"), "belong together"),
+            (("--app", "a", "--drain", "soon"), "seconds"),
+            (("--app", "a", "--drain", "-1"), "seconds"),
+            (("--app", "a", "--tag", "a b"), "tag"),
+            (("--app", "a", "--endpoint", "tcp:a:1", "--contact", "sip:a"), "--contact"),
+        ):
+            self.assertIn(hint, self.refused(*words, **secret), words)
+
+
+class ServerOptionsTests(OptionsTestCase):
+    kind = server_tap.Options
+
+    def test_defaults(self) -> None:
+        """A server for this machine needs no settings."""
+        config = self.parse()["config"]
+        self.assertEqual((config.admin_host, config.admin_port), ("127.0.0.1", 9022))
+        self.assertEqual(config.secret, "cymru")
+        self.assertTrue(config.require_authentication)
+
+    def test_flags_and_environment(self) -> None:
+        """Flags count more than variables of the environment."""
+        found = self.parse(
+            *("--port", "1", "--contact", "sip:127.0.0.1:5;transport=udp"),
+            DRACHTIO_ADMIN_TCP_PORT="2",
+            DRACHTIO_SECRET="s",
+            DRACHTIO_HTTP_HANDLER_URI="http://127.0.0.1:3",
+        )["config"]
+        self.assertEqual((found.admin_port, found.secret), (1, "s"))
+        self.assertEqual(found.contacts, ("sip:127.0.0.1:5;transport=udp",))
+        self.assertEqual(found.request_handlers[0].uri, "http://127.0.0.1:3")
+
+    def test_refusals(self) -> None:
+        """Settings that would be unsafe, or that the server does not have, are refused."""
+        for words, hint in (
+            (("--address", "0.0.0.0"), "secret"),
+            (("--address", "here"), "IP address"),
+            (("--port", "0"), "--http-handler"),
+            (("--port", "x"), "port number"),
+            (("--tls-port", "1"), "--key-file"),
+            (("--http-handler", "ftp://a"), "request handler"),
+            (("--homer", "a:1"), "cannot do it"),
+            (("--daemon",), "twistd"),
+            (("word",), "flags"),
+        ):
+            self.assertIn(hint, self.refused(*words), words)
+
+
+class ProcessTests(InteropTestCase):
+    """Real processes."""
+
+    def app(self, text: str = HELLO, name: str = "hello.py") -> str:
+        """Write an application."""
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+    def start(self, *words: str, app: str | None = None, **environment: str) -> Peer:
+        """Start ``twistd drachtio`` with a server of its own."""
+        self.sip = free_port()
+        contact = f"sip:127.0.0.1:{self.sip};transport=udp,tcp"
+        app = self.app() if app is None else app
+        return self.twistd("drachtio", "--app", app, "--contact", contact, *words, **environment)
+
+    async def test_stops(self) -> None:
+        """SIGTERM ends the process in good order, with exit status 0."""
+        peer = self.start()
+        await peer.when_prints("connected")
+        peer.kill("TERM")
+        self.assertEqual(await peer.ended, 0, str(peer))
+
+    async def test_drains(self) -> None:
+        """SIGTERM hangs up on calls that do not end in time."""
+        from typing import cast
+
+        from twisted.internet import reactor
+
+        from drachtwist.phone import Phone
+
+        peer = self.start("--drain", "0.2")
+        await peer.when_prints("connected")
+        phone = Phone(("127.0.0.1", self.sip), clock=reactor)
+        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        call = await phone.call(f"sip:a@127.0.0.1:{self.sip}")
+        peer.kill("TERM")
+        bye = await call.when_ended()
+        self.assertEqual(getattr(bye, "method", None), "BYE")
+        self.assertEqual(await peer.ended, 0, str(peer))
+
+    async def test_broken_application(self) -> None:
+        """An application that cannot be imported shows its traceback, and ends with status 1."""
+        peer = self.start(app=self.app("1 / 0\n", "broken.py"))
+        self.assertEqual(await peer.ended, 1, str(peer))
+        for text in (b"broken.py", b"1 / 0", b"ZeroDivisionError"):
+            self.assertIn(text, peer.output)
+        self.assertNotIn(b"importlib", peer.output)
+
+    async def test_no_application(self) -> None:
+        """What is no application is named."""
+        for text, hint in (("srf = 5\n", b"not an Srf"), ("other = 1\n", b"srf")):
+            peer = self.start(app=self.app(text, "wrong.py"))
+            self.assertEqual(await peer.ended, 1, str(peer))
+            self.assertIn(hint, peer.output)
+
+    async def test_factory(self) -> None:
+        """The application may be made by a function, also a coroutine, in a module."""
+        self.app(HELLO + "\nasync def make():\n    return srf\n", "factory.py")
+        peer = self.start(app="factory:make")
+        await peer.when_prints("connected")
+
+    async def test_taken_port(self) -> None:
+        """A SIP port that is taken ends the process, with a line that says so."""
+        first = self.start()
+        await first.when_prints("connected")
+        contact = f"sip:127.0.0.1:{self.sip};transport=udp,tcp"
+        second = self.twistd("drachtio", "--app", self.app(), "--contact", contact)
+        self.assertEqual(await second.ended, 1, str(second))
+        self.assertIn(b"cannot start", second.output)
+
+    async def test_wrong_secret(self) -> None:
+        """A secret that is refused ends the process, and is not shown."""
+        admin = free_port()
+        server = self.twistd(
+            *("drachtio-server", "--port", str(admin)),
+            *("--contact", f"sip:127.0.0.1:{free_port()};transport=udp"),
+            DRACHTIO_SECRET="right-one",
+        )
+        await server.when_prints("listening")
+        peer = self.twistd(
+            *("drachtio", "--app", self.app(), "--endpoint", f"tcp:127.0.0.1:{admin}"),
+            DRACHTIO_SECRET="wrong-one",
+        )
+        self.assertEqual(await peer.ended, 1, str(peer))
+        self.assertIn(b"secret", peer.output)
+        for shown in (peer.output, server.output):
+            self.assertNotIn(b"wrong-one", shown)
+            self.assertNotIn(b"right-one", shown)
+
+    async def test_help(self) -> None:
+        """Help names the flags."""
+        for plugin, flag in (("drachtio", b"--endpoint"), ("drachtio-server", b"--http-handler")):
+            peer = self.twistd(plugin, "--help")
+            self.assertEqual(await peer.ended, 0, str(peer))
+            self.assertIn(flag, peer.output)
+
+
+class CommandTests(InteropTestCase):
+    """The command ``drachtwist``."""
+
+    def command(self, *words: str) -> Peer:
+        """Run it."""
+        return self.spawn(
+            f"drachtwist {' '.join(words)}",
+            *(sys.executable, "-m", "drachtwist.cli"),
+            *words,
+            **dict.fromkeys(("PYTHONIOENCODING",), "utf-8"),
+        )
+
+    async def test_demo(self) -> None:
+        """The demo shows a call as a ladder, from the INVITE to the answer to the BYE."""
+        peer = self.command("demo", "--once", "--port", "0")
+        self.assertEqual(await peer.ended, 0, str(peer))
+        text = peer.output.decode("utf-8")
+        at = 0
+        for part in ("twistd -n drachtio", "INVITE", "100 Trying", "180", "200 OK (INVITE)", "ACK"):
+            at = text.index(part, at)
+        self.assertIn("200 OK (BYE)", text[at:])
+
+    async def test_stays(self) -> None:
+        """Without --once it stays up, says where it can be called, and Ctrl-C ends it."""
+        peer = self.command("demo", "--port", "0")
+        await peer.when_prints("Ctrl-C")
+        text = peer.output.decode("utf-8")
+        self.assertIn("sip:hello@127.0.0.1:", text)
+        self.assertIn("answer.py", text)
+        await peer.when_prints("--endpoint tcp:HOST:9022")
+        peer.kill("INT")
+        await peer.ended
+        self.assertIn(peer.status, (0, -2, 130, 1), str(peer))
+        self.assertNotIn(b"Traceback", peer.output)
+
+    async def test_taken_port(self) -> None:
+        """A port that is taken is refused with a hint."""
+        import socket
+
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            peer = self.command("demo", "--once", "--port", str(taken.getsockname()[1]))
+            self.assertEqual(await peer.ended, 1, str(peer))
+        self.assertIn(b"--port names another", peer.output)
+
+    async def test_version(self) -> None:
+        """It knows its version, and shows help."""
+        peer = self.command("--version")
+        self.assertEqual(await peer.ended, 0)
+        self.assertRegex(peer.output.decode(), r"^drachtwist \d")
+        peer = self.command()
+        self.assertEqual(await peer.ended, 2)
+        self.assertIn(b"demo", peer.output)
