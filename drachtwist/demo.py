@@ -68,7 +68,7 @@ def run(port: int | None = None, *, once: bool = False, out: TextIO | None = Non
     try:
         react(demo.show)
     except SystemExit as error:
-        return int(error.code or 0)
+        return int(error.code or 0) or int(not demo.shown)
     return 0
 
 
@@ -119,7 +119,7 @@ class Hosted(ProcessProtocol):
         self.status = 1 if code is None else code
         waiting, self._waiting = self._waiting, []
         for _, each in waiting:
-            each.errback(DemoError("\n".join(["twistd ended:", *self.lines[-12:]])))
+            each.errback(self.ended_early())
         ended, self._ended = self._ended, []
         for last in ended:
             last.callback(self.status)
@@ -136,8 +136,17 @@ class Hosted(ProcessProtocol):
     def when_prints(self, text: str) -> Deferred[None]:
         """Wait for a line with a text in it."""
         waiting: Deferred[None] = Deferred()
-        self._waiting.append((text, waiting))
+        if any(text in line for line in self.lines):
+            waiting.callback(None)
+        elif self.status is not None:
+            waiting.errback(self.ended_early())
+        else:
+            self._waiting.append((text, waiting))
         return waiting
+
+    def ended_early(self) -> DemoError:
+        """Make the error that says how it ended."""
+        return DemoError("\n".join(["twistd ended:", *self.lines[-12:]]))
 
     def stop(self) -> None:
         """End it in good order."""
@@ -161,6 +170,8 @@ class Demo:
         self._start: float | None = None
         self._calling = False
         self._stopping = False
+        self.shown = False
+        """Whether the call was shown to its end."""
         self._reactor: Any = None
         encoding = (getattr(out, "encoding", None) or "ascii").lower()
         self._strokes = UNICODE if encoding.startswith("utf") else ASCII
@@ -174,6 +185,8 @@ class Demo:
 
     def _failed(self, failure: Failure) -> None:
         """Say what is wrong, if it is nothing that should never happen."""
+        if self._stopping:
+            return  # of course it does not go on
         failure.trap(DemoError, TimeoutError)
         text = "the application does not start" if failure.check(TimeoutError) else failure.value
         print(f"drachtwist demo: {text}", file=sys.stderr)
@@ -203,7 +216,7 @@ class Demo:
             self._explain(shown, port)
             status = await hosted.when_ended()
             if status and not self._stopping:
-                raise DemoError("\n".join(["twistd ended:", *hosted.lines[-12:]]))
+                raise hosted.ended_early()
         finally:
             if reactor.running:
                 reactor.removeSystemEventTrigger(trigger)
@@ -255,6 +268,7 @@ class Demo:
         for line in self._ladder.foot():
             self._say(line)
         self._say("")
+        self.shown = True
 
     def _watch(self, sent: bool, message: Request | Response) -> None:
         """Draw a message."""

@@ -160,7 +160,11 @@ def _is_machinery(frames: TracebackType) -> bool:
 
 def _missing(source: str, module: ModuleType, attribute: str) -> str:
     applications = [name for name, value in vars(module).items() if isinstance(value, Srf)]
-    names = [name for name in vars(module) if not name.startswith("_")]
+    names = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__
+    ]
     close = get_close_matches(attribute, names, n=3)
     near = list(dict.fromkeys(applications + close))
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

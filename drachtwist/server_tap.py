@@ -9,6 +9,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -248,11 +249,12 @@ class ServerService(Service):
                     ("tls", self.server.admin_tls_port),
                 )
                 if port
-            ),
+            )
+            or "no port",
         )
 
     def _failed(self, failure: Failure) -> None:
-        known = failure.check(DrachtwistError, OSError) is not None
+        known = failure.check(DrachtwistError, OSError, CannotListenError) is not None
         problem = f"the server cannot start: {failure.getErrorMessage()}"
         give_up(self._reactor, problem, None if known else failure)
 

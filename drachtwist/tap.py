@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
+
+EXPECTED = (ApplicationError, DrachtwistError, OSError, CannotListenError)
+"""What keeps an application from starting, and says enough without a traceback."""
 
 
 class Options(usage.Options):
@@ -369,7 +373,7 @@ class ApplicationService(Service):
     def _failed(self, failure: Failure) -> None:
         if not self.running:
             return
-        known = failure.check(ApplicationError, DrachtwistError, OSError) is not None
+        known = failure.check(*EXPECTED) is not None
         problem = failure.getErrorMessage()
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"

@@ -88,14 +88,17 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
-    given = Headers(headers(req) if callable(headers) else headers)
-    for name, value in chosen_headers(req, proxy_request_headers):
-        if not given.has(name):
-            given.add(name, value)
+    given: HeadersLike = headers(req) if callable(headers) else headers
+    if proxy_request_headers:
+        joined = Headers(given)
+        for name, value in chosen_headers(req, proxy_request_headers):
+            if not joined.has(name):
+                joined.add(name, value)
+        given = joined.items()
     calling = prepare_uac(
         srf,
         uri,
-        headers=given.items(),
+        headers=given,
         proxy=proxy,
         auth=auth,
         calling_number=req.calling_number if calling_number is None else calling_number,
@@ -177,7 +180,7 @@ class _Bridge:
         sdp = self._local_sdp_b
         if sdp is None:
             sdp = offer
-        elif callable(sdp) or isinstance(sdp, Deferred | Awaitable):
+        elif type(sdp) is not bytes and type(sdp) is not str:
             sdp = await resolve(sdp, offer, req)
         req.on_cancel(self._cancelled)
         try:
@@ -191,7 +194,9 @@ class _Bridge:
             if self._on_uac is not None:
                 req._call(self._on_uac, uac)
             response = uac.res
-            answer = await self._sdp_for_a(uac.remote.sdp, response)
+            answer: Any = response.body
+            if self._local_sdp_a is not None:
+                answer = await self._sdp_for_a(answer, response)
             headers = self._headers_for_a(response)
             uas = await calls.create_uas(req, self._res, local_sdp=answer, headers=headers)
         except BaseException:
@@ -254,18 +259,28 @@ class _Bridge:
         result = None
         if self._on_provisional is not None:
             result = self._on_provisional(response)
-        if self._pass_provisional and not self._res.finished:
+        if not self._pass_provisional or self._res.finished:
+            return result
+        if self._response_headers is None and not self._names and not response.body:
+            # Nothing to be waited for, as most of the time.
+            self._res.send(response.status, response.reason, self._reliably(response))
+        else:
             passing = Deferred.fromCoroutine(self._pass(response))
             passing.addErrback(self._not_passed)
         return result
+
+    def _reliably(self, response: ReceivedResponse) -> HeadersLike:
+        """Ask for a reliable response to A if B's was one, and A knows them."""
+        if response.has("RSeq") and _knows_100rel(self._req):
+            return {"Require": "100rel"}
+        return None
 
     async def _pass(self, response: ReceivedResponse) -> None:
         headers = Headers(self._headers_for_a(response))
         sdp: bytes | str = b""
         if response.body:
             sdp = await self._sdp_for_a(response.body, response)
-        req = self._req
-        if response.has("RSeq") and _knows_100rel(req):
+        if self._reliably(response):
             headers.set("Require", "100rel")
         if sdp and not headers.has("Content-Type"):
             headers.set("Content-Type", response.get("Content-Type") or "application/sdp")

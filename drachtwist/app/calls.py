@@ -102,8 +102,11 @@ class _Accepting(Pending[Dialog]):
             return
         if self.res.req._final:
             self.deferred.errback(_not_sent(self.res.req))
-        else:
+            return
+        try:
             self.res._transmit(message, self)
+        except LocalProtocolError as error:
+            self._fail(error)
 
     # What the link reports
 

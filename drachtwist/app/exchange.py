@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -40,6 +41,9 @@ UNKNOWN_TRANSACTION = "unknown transaction"
 
 _TRANSPORT_CLOSED = "transport for response has been shutdown"
 
+_PRACK_TIMEOUT = 32.0
+"""Seconds after which a PRACK will not come any more (64 times T1)."""
+
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
 
@@ -53,6 +57,7 @@ class _More:
         "on_cancel",
         "on_final",
         "on_update",
+        "prack_timer",
         "queue",
         "shares_transaction",
         "unpracked",
@@ -70,6 +75,7 @@ class _More:
         # Reliable provisional responses.
         self.early_id = ""
         self.unpracked: Callable[[Request], Any] | bool = False
+        self.prack_timer: IDelayedCall | None = None
         self.queue: list[Callable[[], None]] = []
         # An UPDATE in an early dialog comes with the transaction id of the INVITE.
         self.shares_transaction = False
@@ -294,14 +300,22 @@ class Request(_Received, sip.Request):
                 more.early_id = ""
             self._flush_queue()
 
+    def _await_prack(self, on_prack: Callable[[Request], Any] | None) -> None:
+        """Send nothing more before the PRACK came, or had its time."""
+        more = self._extended()
+        more.unpracked = on_prack or True
+        more.prack_timer = self._state.srf.clock.callLater(_PRACK_TIMEOUT, self._flush_queue)
+
     def _flush_queue(self) -> None:
-        """Send what waited for a PRACK."""
+        """Send what waited for a PRACK, up to the next reliable response."""
         more = self._more
         if more is not None:
             more.unpracked = False
-            queue, more.queue = more.queue, []
-            for send in queue:
-                send()
+            timer, more.prack_timer = more.prack_timer, None
+            if timer is not None and timer.active():
+                timer.cancel()
+            while more.queue and not more.unpracked:
+                more.queue.pop(0)()
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and with it every way to answer."""
@@ -454,7 +468,7 @@ class Response(sip.Response):
 
         The server supplies Via, From, To, Call-ID, CSeq and Contact, and Content-Type for SDP.
         A provisional response with ``Require: 100rel`` is reliable; while its PRACK has not come,
-        further responses wait (a real server garbles or does not survive them).
+        further responses wait (a real server garbles or does not survive them), for 32 s at most.
 
         :param status: 100 to 699.
         :param reason: the phrase, the usual one if None.
@@ -476,18 +490,18 @@ class Response(sip.Response):
                 headers = list(headers)  # it is looked at twice
         message = self._encode(status, reason, headers, body)
         sending = Sending(self, status)
+        reliable = status < 200 and _is_reliable(status, self, headers)
         more = req._more
         if req._final:
             sending.fail_later(_not_sent(req))
         elif more is not None and more.unpracked and status > 100:
-            more.queue.append(lambda: self._send_queued(message, sending))
-            return sending.deferred
+            more.queue.append(lambda: self._send_queued(message, sending, reliable, on_prack))
         else:
             sent = self._transmit(message, sending)
             if more is not None and more.on_final is not None and status >= 200 and sent:
                 more.on_final(status, body)
-            if status < 200 and _is_reliable(status, self, headers):
-                req._extended().unpracked = on_prack or True
+            if reliable and sent:
+                req._await_prack(on_prack)
         return sending.deferred
 
     def _encode(
@@ -542,11 +556,24 @@ class Response(sip.Response):
             req._res = None
         return True
 
-    def _send_queued(self, message: bytes, sending: Sending) -> None:
+    def _send_queued(
+        self,
+        message: bytes,
+        sending: Sending,
+        reliable: bool,
+        on_prack: Callable[[Request], Any] | None,
+    ) -> None:
+        """Send what waited for a PRACK."""
         if self.req._final:
             sending.fail_later(_not_sent(self.req))
+            return
+        try:
+            sent = self._transmit(message, sending)
+        except LocalProtocolError as error:
+            sending.fail_later(error)
         else:
-            self._transmit(message, sending)
+            if reliable and sent:
+                self.req._await_prack(on_prack)
 
 
 def _make_response(req: Request) -> Response:
@@ -599,6 +626,8 @@ class Sending(Pending[sip.Response]):
             req._cancelled(None)
         if self.status >= 200:
             req._answered_finally()
+        else:
+            req._flush_queue()  # no PRACK comes for what was not sent
         error = SipError(487, "Request Terminated") if req.canceled else CommandRefused(text)
         if self.heard():
             self.deferred.errback(Failure(error))

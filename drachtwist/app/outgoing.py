@@ -37,6 +37,24 @@ _SILENCE = 32.0
 """Seconds after which a request counts as unanswered (64 times T1)."""
 
 
+# Requests that say nothing but their method, as most do.
+_PLAIN = {
+    method: encode_request(method, PLACEHOLDER) for method in ("ACK", "BYE", "INFO", "OPTIONS")
+}
+
+
+def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> bytes:
+    """Write a request in a dialog.
+
+    :raises LocalProtocolError: for what cannot be sent as one well-formed message.
+    """
+    if headers is None and not body:
+        plain = _PLAIN.get(method)
+        if plain is not None:
+            return plain
+    return encode_request(method, PLACEHOLDER, headers, body)
+
+
 class DialogRequest(Pending[Any]):
     """A request in a dialog.
 
@@ -66,7 +84,7 @@ class DialogRequest(Pending[Any]):
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        message = encode_request(self.method, PLACEHOLDER, headers, body)
+        message = encode_in_dialog(self.method, headers, body)
         state = self.state
         state.use()
         try:
@@ -191,7 +209,7 @@ def send_ack(
 
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
-    message = encode_request("ACK", PLACEHOLDER, headers, body)
+    message = encode_in_dialog("ACK", headers, body)
     try:
         state.link.send_message("", dialog_id, message, _AckSent(dialog_id))
     except ConnectionLost:

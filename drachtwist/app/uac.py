@@ -84,6 +84,11 @@ class OutgoingRequest(_Received, sip.Request):
     _tokens: Sequence[str]
     _asking: Asking
 
+    def _token(self, index: int) -> str:
+        # The answer to a command has two tokens more in front, and no dialog id.
+        tokens = self._tokens
+        return tokens[index + 2] if index < 9 and len(tokens) > index + 2 else ""
+
     @property
     def response(self) -> Deferred[ReceivedResponse]:
         """Wait for the final response; a failure is a response too.
@@ -185,11 +190,11 @@ class Asking:
         self._transaction_id = ""
         self.sent = False
         """Whether the request was ever handed to the server."""
-        self._answered: set[str] = set()
+        self._answered: set[str] | None = None
         self._challenges = 0
         self._hops = 0
         self._targets: list[str] = []
-        self._pracked: set[str] = set()
+        self._pracked: set[str] | None = None
         self._timer: IDelayedCall | None = None
 
     def wait(self) -> Deferred[ReceivedResponse]:
@@ -211,8 +216,7 @@ class Asking:
         message = encode_request(self.method, self.uri, self.headers, self.body)
         state = self.state
         self._transaction_id = ""
-        if self._pracked:
-            self._pracked.clear()
+        self._pracked = None
         state.use()
         try:
             state.link.send_message("", "", message, self, self._route)
@@ -267,8 +271,7 @@ class Asking:
         self._transaction_id = answer.transaction_id
         request = OutgoingRequest.from_bytes(answer.raw)
         request._state = state
-        # As the tokens of a message: there is one more in the answer to a command.
-        request._tokens = [*answer.tokens[:2], *answer.tokens[4:11], ""]
+        request._tokens = answer.tokens
         request._asking = self
         request.res = None
         self.request = request
@@ -316,6 +319,8 @@ class Asking:
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
+            if self._pracked is None:
+                self._pracked = set()
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
@@ -375,6 +380,8 @@ class Asking:
         self._challenges += 1
         request = self.request
         assert request is not None and self._auth is not None
+        if self._answered is None:
+            self._answered = set()
         made = answer_challenges(self._auth, request, response, self._answered)
 
         def answered(headers: list[tuple[str, str]]) -> None:
@@ -449,7 +456,7 @@ class Asking:
         else:
             self.uri = target
             self._route = ""
-        self._answered.clear()
+        self._answered = None
         self._again()
 
     # The end
@@ -592,7 +599,11 @@ def calling_headers(
     if calling_number is not None or calling_name:
         uri = "sip:localhost" if calling_number is None else f"sip:{calling_number}@localhost"
         if not named & _FROM:
-            sender = sip.Address(calling_name, uri) if calling_name else f"<{uri}>"
+            sender: Any = f"<{uri}>"
+            if calling_name and '"' not in calling_name and "\\" not in calling_name:
+                sender = f'"{calling_name}" <{uri}>'
+            elif calling_name:
+                sender = sip.Address(calling_name, uri)
             joined.append(("From", sender))
         if calling_number is not None and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
@@ -680,6 +691,9 @@ class Calling:
         """Send the request as soon as there is a session description."""
         asking = self.asking
         asking.on_final = self._final
+        if local_sdp is None or type(local_sdp) in (bytes, str):
+            self._send(local_sdp)  # type: ignore[arg-type]
+            return self.deferred
         made: Any = local_sdp() if callable(local_sdp) else local_sdp
         if isinstance(made, Deferred | Awaitable):
             waiting = made if isinstance(made, Deferred) else Deferred.fromCoroutine(_await(made))

@@ -46,6 +46,7 @@ class Transport(StringTransport):
         self.clock = clock
         self.protocol: Any = None
         self.writes = 0
+        self.is_stuck = False
 
     def write(self, data: bytes) -> None:
         """Keep what was written, and count how often."""
@@ -56,11 +57,13 @@ class Transport(StringTransport):
         """Close, but let what was read be worked on first."""
         if not self.disconnecting:
             super().loseConnection()
-            self.clock.callLater(0, self.lose)
+            if not self.is_stuck:
+                self.clock.callLater(0, self.lose)
 
     def abortConnection(self) -> None:
-        """Close."""
-        self.loseConnection()
+        """Close, whatever is still to be written."""
+        self.disconnecting = True
+        self.clock.callLater(0, self.lose)
 
     def lose(self, error: Exception | None = None) -> None:
         """Tell the protocol that the connection is gone."""
@@ -195,7 +198,8 @@ class Server:
     @contextmanager
     def in_one_read(self) -> Iterator[None]:
         """Let all that is sent meanwhile arrive in a single read."""
-        self._together = frames = []
+        frames: list[bytes] = []
+        self._together = frames
         try:
             yield
         finally:
@@ -223,7 +227,7 @@ class Server:
         message = sent.message
         head = "OK|application|300|udp|127.0.0.1|32070|01:02:03.000004"
         if message.message.startswith(b"SIP/2.0 "):
-            transaction = message.transaction_id
+            transaction: str = message.transaction_id
             request = self._messages.get(transaction)
             echo = sip.Response.from_bytes(message.message)
             if request is not None:

@@ -541,8 +541,8 @@ class RequestTests(DialogTestCase):
         with self.server.in_one_read():
             self.server.respond("t99", 200)
             self.server.send(
-                f"r|response|{other.id}|OK|application|1|udp|127.0.0.1|32060|01:02:03.4|t99|Msg sent:|"
-                "\r\nMESSAGE sip:x SIP/2.0\r\n\r\n"
+                f"r|response|{other.id}|OK|application|1|udp|127.0.0.1|32060|01:02:03.4|t99|"
+                "Msg sent:|\r\nMESSAGE sip:x SIP/2.0\r\n\r\n"
             )
         self.successResultOf(second)
 
@@ -704,9 +704,7 @@ class ModifiedByPeerTests(DialogTestCase):
     def test_update(self) -> None:
         """An UPDATE is answered likewise; without an offer, without a description."""
         self.ask("UPDATE", body=HELD)
-        self.assertEqual(
-            self.server.one().response.text, ANSWER.replace("sendrecv", "recvonly")
-        )
+        self.assertEqual(self.server.one().response.text, ANSWER.replace("sendrecv", "recvonly"))
         self.assertTrue(self.dialog.is_on_hold)
         self.ask("UPDATE")
         response = self.server.one().response

@@ -160,9 +160,7 @@ class SendTests(ExchangeTestCase):
         """A header may be given several times."""
         _, res = self.arrive()
         res.send(302, headers=[("Contact", "<sip:a@h>"), ("Contact", "<sip:b@h>")])
-        self.assertEqual(
-            self.server.one().response.get_all("Contact"), ["<sip:a@h>", "<sip:b@h>"]
-        )
+        self.assertEqual(self.server.one().response.get_all("Contact"), ["<sip:a@h>", "<sip:b@h>"])
 
     def test_sticky_body(self) -> None:
         """A body that was set goes out unless another is given."""
@@ -193,7 +191,7 @@ class SendTests(ExchangeTestCase):
         _, res = self.arrive()
         for arguments in ((99,), (700,), (200, "a\r\nb"), (200, None, {"X": "a\r\nb"})):
             with self.assertRaises(LocalProtocolError):
-                res.send(*arguments)  # type: ignore[arg-type]
+                res.send(*arguments)
         with self.assertRaises(LocalProtocolError):
             res.send(200, body="x" * 13_000)
         self.assertFalse(res.finished)
@@ -348,6 +346,67 @@ class ReliableTests(ExchangeTestCase):
         self.assertEqual(sent[0].transaction_id, self.txn)
         self.server.confirm(sent[0], "c1;from-tag=a")
         self.assertEqual(self.successResultOf(final).status, 200)
+
+    def test_one_after_the_other(self) -> None:
+        """Of several reliable responses each waits for the PRACK of the one before."""
+        pracks: list[str | None] = []
+
+        def note(prack: Request) -> None:
+            pracks.append(prack.get("CSeq"))
+
+        self.reliable(on_prack=note)
+        res = self.kept.req.res
+        for _ in range(2):
+            res.send(183, headers={"Require": "100rel"}, on_prack=note)
+        final = res.send(200)
+        for number, expected in ((1, "183"), (2, "183"), (3, "200")):
+            self.prack()
+            self.assertEqual(len(pracks), number)
+            [sent] = self.server.take()
+            self.assertEqual((sent.transaction_id, sent.head), (self.txn, expected))
+            self.server.confirm(sent, "c1;from-tag=a")
+        self.assertEqual(self.successResultOf(final).status, 200)
+        self.bench.pass_time(10)  # which the authentication had
+        self.assertEqual(self.bench.clock.getDelayedCalls(), [])
+
+    def test_refused(self) -> None:
+        """When the server does not send the reliable response, nothing waits for a PRACK."""
+        _, res = self.arrive()
+        sending = res.send(183, headers={"Require": "100rel"})
+        final = res.send(200)
+        self.server.refuse(self.server.one(), "Remote endpoint does not support 100rel")
+        self.failureResultOf(sending, CommandRefused)
+        self.server.confirm(self.server.one(), "c1;from-tag=a")
+        self.assertEqual(self.successResultOf(final).status, 200)
+
+    def test_no_prack(self) -> None:
+        """A PRACK that does not come is not waited for for ever."""
+        self.reliable()
+        final = self.kept.req.res.send(200)
+        self.bench.pass_time(32)
+        self.server.gone(self.server.one())
+        self.assertEqual(self.failureResultOf(final, SipError).value.status, 487)
+
+    def test_too_long(self) -> None:
+        """What waited, and turns out to be too long, fails."""
+        self.reliable()
+        final = self.kept.req.res.send(200, body="x" * 13_000)
+        self.prack()
+        self.kept.res.send(200)
+        self.bench.settle()
+        self.failureResultOf(final, LocalProtocolError)
+        self.assertEqual(self.server.heads(), ["200"])
+
+    def test_dialog_behind_a_prack(self) -> None:
+        """Accepting a call waits for the PRACK too."""
+        self.reliable()
+        req = self.kept.req
+        accepting = self.bench.srf.create_uas(req, req.res, local_sdp=ANSWER)
+        self.assertEqual(self.server.heads(), [])
+        self.prack()
+        [sent] = [one for one in self.server.take() if one.transaction_id == self.txn]
+        self.server.confirm(sent, "c1;from-tag=a")
+        self.assertTrue(self.successResultOf(accepting).connected)
 
     def test_cancel_while_waiting(self) -> None:
         """What waits for a PRACK fails when the caller gives up."""
