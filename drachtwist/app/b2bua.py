@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import calls
+from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
-from drachtwist.app.uac import Auth, OutgoingRequest, prepare_uac
+from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike

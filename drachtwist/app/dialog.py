@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import media
+from drachtwist.app.challenges import Auth, Challenged
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
@@ -195,7 +196,6 @@ class Dialog:
 
     __slots__ = (
         "_acked",
-        "_auth",
         "_end",
         "_end_request",
         "_more",
@@ -203,6 +203,7 @@ class Dialog:
         "_owes_ack",
         "_sent",
         "_state",
+        "auth",
         "connected",
         "id",
         "is_on_hold",
@@ -221,6 +222,9 @@ class Dialog:
 
     connected: bool
     """Whether the dialog is up: it did not end, and is not being ended."""
+
+    auth: Auth | None
+    """User name and password, or a function that gives them, for requests that are challenged."""
 
     is_on_hold: bool
     """Whether the peer, or :meth:`modify`, put the media on hold."""
@@ -242,7 +246,7 @@ class Dialog:
         self.is_on_hold = False
         self._acked = False
         self._owes_ack = False
-        self._auth: Any = None
+        self.auth = None
         self._end: DialogEnd | None = None
         self._end_request: Request | None = None
         self._on_destroy: tuple[Callable[[Request | None], Any], ...] = ()
@@ -507,7 +511,7 @@ class Dialog:
             return self._modify(_Modification(body, headers))
         if method == "BYE":
             return self._send_last(method, headers, body, False)
-        request = DialogRequest(self._state, self.id, method)
+        request = self._new_request(method)
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
             state = sip.Headers(headers).get("Subscription-State") or ""
             if state.lstrip().lower().startswith("terminated"):
@@ -634,11 +638,17 @@ class Dialog:
     def _handlers(self, event: str) -> tuple[Callable[..., Any], ...]:
         return () if self._more is None else self._more.handlers.get(event, ())
 
+    def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
+        request = DialogRequest(self._state, self.id, method, is_last)
+        if self.auth is not None:
+            request.challenged = Challenged(self.auth)
+        return request
+
     def _send_last(
         self, method: str, headers: HeadersLike, body: bytes | str, or_none: bool
     ) -> Deferred[Any]:
         """Send the request that ends the dialog."""
-        request = DialogRequest(self._state, self.id, method, or_none)
+        request = self._new_request(method, or_none)
         request.over = self._destroyed
         request.send(headers, body)
         self.connected = False
@@ -709,7 +719,7 @@ class Dialog:
             contact = self.local.contact
             if contact and not headers.has("Contact"):
                 headers.add("Contact", contact)
-            request = DialogRequest(self._state, self.id, "INVITE")
+            request = self._new_request("INVITE")
             request.over = lambda result: self._reinvited(modification, sdp, result)
             self._send(request, headers.items(), sdp)
             more.invite = request

@@ -15,6 +15,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from drachtwist import sip
+from drachtwist.app.challenges import Challenged
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.links import LinkState, Pending
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
@@ -64,7 +66,16 @@ class DialogRequest(Pending[Any]):
     :param is_last: it is to end the dialog: that there is none gives None, not a failure.
     """
 
-    __slots__ = ("_dialog_id", "_is_last", "_timer", "_transaction_id", "method", "over", "state")
+    __slots__ = (
+        "_dialog_id",
+        "_is_last",
+        "_timer",
+        "_transaction_id",
+        "challenged",
+        "method",
+        "over",
+        "state",
+    )
 
     def __init__(
         self, state: LinkState, dialog_id: str, method: str, is_last: bool = False
@@ -76,6 +87,8 @@ class DialogRequest(Pending[Any]):
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
         self.deferred = Deferred()
+        self.challenged: Challenged | None = None
+        """What it takes to answer challenges, if there are credentials."""
         self.over: Callable[[ReceivedResponse | Exception], None] | None = None
         """Called with the final response, or with what came instead, before the Deferred fires."""
 
@@ -85,6 +98,8 @@ class DialogRequest(Pending[Any]):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         message = encode_in_dialog(self.method, headers, body)
+        if self.challenged is not None:
+            self.challenged.headers, self.challenged.body = headers, body
         state = self.state
         state.use()
         try:
@@ -103,6 +118,8 @@ class DialogRequest(Pending[Any]):
         state = self.state
         if answer.tokens[3] == "OK":
             self._transaction_id = answer.transaction_id
+            if self.challenged is not None:
+                self.challenged.request = sip.Request.from_bytes(answer.raw)
             state.confirm(self._transaction_id, self)
             return
         state.unconfirm()
@@ -123,7 +140,31 @@ class DialogRequest(Pending[Any]):
                 self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
             return
         self.state.requests.pop(self._transaction_id, None)
+        challenged = self.challenged
+        if challenged is not None and raw[8:11] in (b"401", b"407") and challenged.may_answer():
+            challenged.answer(response).addCallbacks(
+                lambda headers: self._repeat(response, headers), self._unanswered
+            )
+            return
         self._end(response)
+
+    def _repeat(self, response: ReceivedResponse, headers: list[tuple[str, str]]) -> None:
+        """Send the request again, with credentials."""
+        challenged = self.challenged
+        assert challenged is not None, "there was a challenge"
+        if not headers:
+            self._end(response)
+            return
+        joined = sip.Headers(challenged.headers)
+        for name, value in headers:
+            joined.set(name, value)
+        self.send(joined.items(), challenged.body)
+        self.state.release()
+
+    def _unanswered(self, failure: Failure) -> None:
+        """There are no credentials, because asking for them failed."""
+        error = failure.value
+        self._end(error if isinstance(error, Exception) else RuntimeError(str(error)))
 
     def link_down(self, reason: ConnectionLost) -> None:
         """The connection went away before a final response came."""

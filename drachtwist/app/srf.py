@@ -32,6 +32,7 @@ from drachtwist import sip
 from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
+from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -47,7 +48,6 @@ from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.running import settle
 from drachtwist.app.uac import (
     Asking,
-    Auth,
     OutgoingRequest,
     complete_uri,
     find_state,

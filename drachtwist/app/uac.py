@@ -10,8 +10,9 @@ acknowledged and ended with a BYE.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -19,10 +20,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.challenges import Auth, answer_challenges
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
     ReceivedResponse,
-    Request,
     _Received,
     make_received_response,
     run_handler,
@@ -39,7 +40,6 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
-from drachtwist.sip import digest
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.wire.commands import Answer
@@ -47,29 +47,15 @@ from drachtwist.wire.commands import Answer
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
 
-__all__ = ["Auth", "Credentials", "OutgoingRequest", "answer_challenges", "prepare_uac"]
+__all__ = ["Asking", "Calling", "OutgoingRequest", "complete_uri", "find_state", "prepare_uac"]
 
 _log = Logger(namespace="drachtwist.app.uac")
-
-Credentials = tuple[str, str]
-"""A user name and a password."""
-
-Auth = Union[  # noqa: UP007 - evaluated on Python 3.10
-    Credentials,
-    Callable[
-        [str, "Request | OutgoingRequest", ReceivedResponse],
-        "Credentials | Awaitable[Credentials | None] | Deferred[Credentials | None] | None",
-    ],
-]
-"""Credentials, or a function that gives them for a realm, the request and the challenge: now, or
-later, or None when it has none."""
 
 MAX_HOPS = 4
 """How many redirects are followed."""
 _MAX_CHALLENGES = 4
 _CANCEL_TIMEOUT = 40.0
 """Seconds after which a cancelled request counts as ended although no server said so."""
-_CHALLENGES = {"WWW-Authenticate": "Authorization", "Proxy-Authenticate": "Proxy-Authorization"}
 
 
 class OutgoingRequest(_Received, sip.Request):
@@ -492,67 +478,6 @@ class _CancelSent:
         """The connection went away, which the request knows otherwise."""
 
 
-def answer_challenges(
-    auth: Auth,
-    request: Request | OutgoingRequest,
-    response: ReceivedResponse,
-    answered: set[str],
-    uri: str | None = None,
-) -> Deferred[list[tuple[str, str]]]:
-    """Answer the challenges of a response.
-
-    Of several challenges for a realm the strongest that is known here is answered. One that was
-    answered before is not answered again, unless only its nonce was too old.
-
-    :param answered: the challenges that were answered; added to.
-    :returns: the headers to send; none when there is nothing more to try.
-    """
-    return Deferred.fromCoroutine(_answer_challenges(auth, request, response, answered, uri))
-
-
-async def _answer_challenges(
-    auth: Auth,
-    request: Request | OutgoingRequest,
-    response: ReceivedResponse,
-    answered: set[str],
-    uri: str | None,
-) -> list[tuple[str, str]]:
-    headers: list[tuple[str, str]] = []
-    for asked, given in _CHALLENGES.items():
-        by_realm: dict[str, list[digest.Challenge]] = {}
-        for text in response.get_all(asked):
-            try:
-                for challenge in digest.Challenge.parse_list(text):
-                    if challenge.is_digest:
-                        by_realm.setdefault(challenge.realm, []).append(challenge)
-            except MessageError as error:
-                _log.info("a challenge cannot be read: {error}", error=error)
-        for realm, challenges in by_realm.items():
-            best = digest.choose(challenges)
-            if best is None:
-                continue
-            key = f"{asked} {realm}"
-            if key in answered and not best.stale:
-                return []
-            answered.add(key)
-            credentials: Any = auth(realm, request, response) if callable(auth) else auth
-            if isinstance(credentials, Deferred | Awaitable):
-                credentials = await credentials
-            if credentials is None:
-                continue
-            username, password = credentials
-            made = digest.answer(
-                best,
-                username=username,
-                password=password,
-                method=request.method,
-                uri=request.uri if uri is None else uri,
-                body=request.body,
-            )
-            headers.append((given, str(made)))
-    return headers
-
-
 def _rank(contact: sip.Address) -> float:
     try:
         return float(contact.params.get("q") or 1.0)
@@ -653,12 +578,26 @@ def prepare_uac(
 
 
 def complete_uri(uri: str) -> str:
-    """Give a URI its scheme, for ``bob@example.net``."""
-    return (
-        uri
-        if ":" in uri.partition("@")[0] or uri.startswith(("sip:", "sips:", "tel:"))
-        else (f"sip:{uri}")
-    )
+    """Give a URI its scheme, for ``bob@example.net``.
+
+    :raises LocalProtocolError: for what is no SIP URI. A real server dies of ``tel:`` and refuses
+        all others (protocol.md 4.2).
+    """
+    if not _SIP_SCHEME.match(uri):
+        if _SCHEME.match(uri.partition("@")[0]) and not _PORT.search(uri):
+            raise LocalProtocolError(f"no SIP URI: {uri!r} (sip:user@host or sips:user@host)")
+        uri = f"sip:{uri}"
+    try:
+        sip.Uri.parse(uri)
+    except MessageError:
+        raise LocalProtocolError(f"no SIP URI: {uri!r}") from None
+    return uri
+
+
+_SIP_SCHEME = re.compile("sips?:", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+# A host with a port looks like a scheme with something behind it.
+_PORT = re.compile(r"^[^@:]+:\d{1,5}(?:;|$)")
 
 
 class Calling:
@@ -755,7 +694,7 @@ class Calling:
         request.res = outcome
         state.dialogs[dialog.id] = dialog
         state.link.uses += 1
-        dialog._auth = self._auth
+        dialog.auth = self._auth
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
         if asking.cancelled or self.deferred.called:

@@ -125,9 +125,13 @@ class CallTests(UacTestCase):
         self.assertEqual(invite.uri, TARGET)
 
     def test_without_scheme(self) -> None:
-        """The scheme of the URI may be left out."""
-        _, invite = self.call("bob@127.0.0.1:32071")
-        self.assertEqual(invite.uri, TARGET)
+        """The scheme of the URI may be left out; anything but SIP is refused at once."""
+        for uri in ("bob@127.0.0.1:32071", "127.0.0.1:32071", "SIP:127.0.0.1:32071"):
+            _, invite = self.call(uri)
+            self.assertEqual(invite.uri.lower(), f"sip:{uri.lower().removeprefix('sip:')}")
+        for uri in ("tel:+15551212", "http://example.test", "sip:", "", "a b", "mailto:a@b"):
+            self.assertRaises(LocalProtocolError, self.srf.create_uac, uri)
+            self.assertRaises(LocalProtocolError, self.srf.request, uri, method="OPTIONS")
 
     def test_proxy(self) -> None:
         """A proxy gets the request, which keeps its URI."""
@@ -183,10 +187,10 @@ class CallTests(UacTestCase):
 
     def test_server_refuses(self) -> None:
         """What the server does not send fails with its words."""
-        calling = self.srf.create_uac("http://example.test")
+        calling = self.srf.create_uac(f"{TARGET};transport=ws")
         self.whole.pump()
         error = self.failureResultOf(calling, CommandRefused).value
-        self.assertIn("Error creating sip transaction", str(error))
+        self.assertIn("transport not available", str(error))
         self.assertTrue(self.srf.idle)
 
     def test_injection(self) -> None:
@@ -437,6 +441,39 @@ class DigestTests(UacTestCase):
         self.whole.respond(invite, 401, headers={"WWW-Authenticate": CHALLENGE})
         self.failureResultOf(calling, ZeroDivisionError)
         self.nothing_left()
+
+    def test_in_a_dialog(self) -> None:
+        """Requests in the dialog are answered for as well; a BYE ends it in the second attempt."""
+        calling, invite = self.call(auth=("app", "secret"))
+        self.whole.respond(invite, 200, body=THEIRS)
+        dialog = self.successResultOf(calling)
+        self.whole.heads()
+        asking = dialog.info(headers={"X-A": "1", "Content-Type": "text/plain"}, body="5")
+        ending = dialog.destroy()
+        info, bye = (one for one in self.whole.sent() if isinstance(one, Request))
+        for request in (info, bye):
+            self.whole.respond(request, 401, headers={"WWW-Authenticate": CHALLENGE})
+            again = self.whole.request()
+            self.check(again)
+            self.assertGreater(again.cseq.number, request.cseq.number)
+            self.assertEqual((again.method, again.get("X-A")), (request.method, request.get("X-A")))
+            self.assertEqual(again.text, request.text)
+            self.whole.respond(again, 200)
+        self.assertEqual(self.successResultOf(asking).status, 200)
+        self.assertEqual(getattr(self.successResultOf(ending), "status", 0), 200)
+        self.nothing_left()
+
+    def test_wrong_in_a_dialog(self) -> None:
+        """A wrong password ends with the challenge as the response."""
+        calling, invite = self.call(auth=("app", "wrong"))
+        self.whole.respond(invite, 200, body=THEIRS)
+        dialog = self.successResultOf(calling)
+        self.whole.heads()
+        asking = dialog.info()
+        for _ in range(2):
+            info = self.whole.request()
+            self.whole.respond(info, 407, headers={"Proxy-Authenticate": CHALLENGE})
+        self.assertEqual(self.successResultOf(asking).status, 407)
 
 
 class RedirectTests(UacTestCase):
