@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
+    from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.srf import CallRecord, Srf
     from drachtwist.app.uac import OutgoingRequest
@@ -63,11 +64,14 @@ __all__ = [
     "Request",
     "Response",
     "Router",
+    "Simring",
     "SipError",
     "Srf",
     "TlsOptions",
     "couple",
     "forward_in_dialog",
+    "hunt",
+    "simring",
 ]
 
 _HOMES = {
@@ -78,6 +82,9 @@ _HOMES = {
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
     "ProxyTarget": "app.proxying",
+    "Simring": "app.forking",
+    "hunt": "app.forking",
+    "simring": "app.forking",
     "CallRecord": "app.srf",
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",

@@ -1,0 +1,288 @@
+"""Several targets for one caller: at once, or one after the other.
+
+The caller hears the first ringing and is connected with who answers first; the others are
+cancelled, and hung up on when they answer all the same. When nobody answers he gets the best of
+the refusals (RFC 3261 section 16.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from drachtwist.app import calls
+from drachtwist.app.b2bua import B2bua, create_b2bua, resolve
+from drachtwist.app.dialog import Dialog
+from drachtwist.app.exchange import ReceivedResponse, Request, Response
+from drachtwist.app.uac import Calling, prepare_uac
+from drachtwist.errors import LocalProtocolError, SipError
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+
+__all__ = ["RETRY_STATUSES", "Simring", "hunt", "simring"]
+
+_log = Logger(namespace="drachtwist.app.forking")
+
+RETRY_STATUSES = frozenset((*range(300, 400), *range(400, 600)))
+"""After these :func:`hunt` tries the next target: all but 6xx, which counts for all."""
+
+_PREFERRED = (401, 407, 415, 420, 484)
+
+
+def _rank(status: int) -> int:
+    """Say how much a refusal tells; the highest is passed on (RFC 3261 section 16.7)."""
+    if status >= 600:
+        return 6
+    if status in _PREFERRED:
+        return 5
+    if status in (408, 487):
+        return 2
+    return 4 if 400 <= status < 500 else 3 if status >= 500 else 1
+
+
+def best(errors: Iterable[SipError]) -> SipError | None:
+    """Choose the refusal to pass on; None when there is none."""
+    chosen: SipError | None = None
+    for error in errors:
+        if chosen is None or _rank(error.status) > _rank(chosen.status):
+            chosen = error
+    return chosen
+
+
+class Simring:
+    """Calls several targets at once, for a caller.
+
+    :param uris: whom to call.
+    :param timeout: seconds that each target has to answer.
+    :param local_sdp_a: what the caller gets instead of the description of who answered; as for
+        ``create_b2bua``.
+    :param local_sdp_b: what the targets are offered instead of the caller's description.
+    :param pass_failure: refuse the caller when nobody answers; otherwise the request stays open.
+    :param options: of ``create_uac``, for all targets.
+    :raises LocalProtocolError: when it is no INVITE.
+    """
+
+    def __init__(
+        self,
+        srf: Srf,
+        req: Request,
+        res: Response,
+        uris: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+        local_sdp_a: Any = None,
+        local_sdp_b: Any = None,
+        pass_failure: bool = True,
+        **options: Any,
+    ) -> None:
+        if req.method != "INVITE":
+            raise LocalProtocolError(f"a {req.method} makes no call")
+        self._srf = srf
+        self._req = req
+        self._res = res
+        self._timeout = timeout
+        self._local_sdp_a = local_sdp_a
+        self._local_sdp_b = local_sdp_b
+        self._pass_failure = pass_failure
+        self._options = options
+        self._options.setdefault("calling_number", req.calling_number)
+        self._options.setdefault("calling_name", req.calling_name)
+        self._options.setdefault("link", req)
+        self._calling: dict[Calling, str] = {}
+        self._errors: list[SipError] = []
+        self._failure: Failure | None = None
+        self._offer: Any = None
+        self._ready = False
+        self._over = False
+        self._held = 0
+        self._waiting: list[str] = list(uris)
+        self._won: Deferred[Dialog] = Deferred(lambda _: self._cancel_all(None))
+
+    def start(self) -> Deferred[B2bua]:
+        """Call all targets.
+
+        :returns: both dialogs. Fails with :exc:`SipError` when nobody answers or the caller gives
+            up (487), and as ``create_b2bua`` does.
+        """
+        return Deferred.fromCoroutine(self._run())
+
+    def add(self, uri: str) -> None:
+        """Call one more target, as long as nobody has answered.
+
+        :raises LocalProtocolError: when it is decided already.
+        """
+        if self._over:
+            raise LocalProtocolError("somebody has answered, or nobody did")
+        if self._ready:
+            self._call(uri)
+        else:
+            self._waiting.append(uri)
+
+    def hold(self) -> None:
+        """Do not give up while more targets are looked for, until :meth:`release`."""
+        self._held += 1
+
+    def release(self) -> None:
+        """Undo :meth:`hold`."""
+        self._held -= 1
+        self._check()
+
+    # Inside
+
+    async def _run(self) -> B2bua:
+        req, res = self._req, self._res
+        sdp = self._local_sdp_b
+        self._offer = req.body if sdp is None else await resolve(sdp, req.body, req)
+        req.on_cancel(self._cancelled)
+        self._ready = True
+        waiting, self._waiting = self._waiting, []
+        for uri in waiting:
+            self._call(uri)
+        self._check()
+        try:
+            uac = await self._won
+        except SipError as error:
+            if self._pass_failure and not res.finished:
+                res.send(error.status, error.reason or None)
+            raise
+        uac.hold_requests()
+        try:
+            answer: Any = uac.remote.sdp
+            if self._local_sdp_a is not None:
+                answer = await resolve(self._local_sdp_a, answer, uac.res)
+            uas = await calls.create_uas(req, res, local_sdp=answer)
+        except BaseException:
+            uac.destroy()
+            raise
+        uac.release_requests()
+        return B2bua(uas, uac)
+
+    def _call(self, uri: str) -> None:
+        try:
+            calling = prepare_uac(
+                self._srf,
+                uri,
+                timeout=self._timeout,
+                on_provisional=self._provisional,
+                **self._options,
+            )
+            self._calling[calling] = uri
+            answering = calling.start(self._offer)
+        except Exception:
+            self._failure = Failure()
+            _log.failure("cannot call {uri}", uri=uri)
+            self._calling = {one: to for one, to in self._calling.items() if to != uri}
+            return
+        answering.addCallback(self._answered, calling)
+        answering.addErrback(self._refused, calling)
+
+    def _provisional(self, response: ReceivedResponse) -> None:
+        """Let the caller hear that somebody's phone rings, once for each status."""
+        res = self._res
+        if not res.finished and not self._over and response.status > res.status:
+            res.send(response.status, response.reason)
+
+    def _answered(self, dialog: Dialog, calling: Calling) -> None:
+        self._calling.pop(calling, None)
+        if self._over:
+            dialog.destroy()
+            return
+        self._over = True
+        self._cancel_all({"Reason": 'SIP;cause=200;text="Call completed elsewhere"'})
+        self._won.callback(dialog)
+
+    def _refused(self, failure: Failure, calling: Calling) -> None:
+        self._calling.pop(calling, None)
+        error = failure.value
+        if isinstance(error, SipError):
+            self._errors.append(error)
+            if error.status >= 600 and not self._over:
+                self._cancel_all(None)
+        else:
+            self._failure = failure
+        self._check()
+
+    def _check(self) -> None:
+        """Give up when nobody is left who could answer."""
+        if self._over or self._calling or self._held or not self._ready:
+            return
+        self._over = True
+        chosen = best(self._errors)
+        if chosen is not None:
+            self._won.errback(Failure(chosen))
+        elif self._failure is not None:
+            self._won.errback(self._failure)
+        else:
+            self._won.errback(Failure(SipError(480, "Temporarily Unavailable")))
+
+    def _cancelled(self, cancel: Request | None) -> None:
+        """The caller gave up."""
+        reason = cancel.get("Reason") if cancel is not None else None
+        self._held = 0
+        self._errors.append(SipError(487, "Request Terminated"))
+        self._cancel_all({"Reason": reason} if reason else None)
+        self._check()
+
+    def _cancel_all(self, headers: dict[str, str] | None) -> None:
+        for calling in list(self._calling):
+            calling.give_up(headers)
+
+
+def simring(
+    srf: Srf, req: Request, res: Response, uris: Sequence[str], **options: Any
+) -> Deferred[B2bua]:
+    """Call several targets at once, and connect the caller with who answers first.
+
+    :param options: of :class:`Simring`.
+    :returns: both dialogs; see :meth:`Simring.start`.
+    """
+    return Simring(srf, req, res, uris, **options).start()
+
+
+def hunt(
+    srf: Srf,
+    req: Request,
+    res: Response,
+    uris: Sequence[str],
+    *,
+    timeout: float | None = 20.0,
+    retry_statuses: Collection[int] = RETRY_STATUSES,
+    pass_failure: bool = True,
+    **options: Any,
+) -> Deferred[B2bua]:
+    """Call several targets one after the other, and connect the caller with who answers.
+
+    :param timeout: seconds that each target has to answer; None for as long as it rings.
+    :param retry_statuses: the refusals after which the next target is called.
+    :param pass_failure: refuse the caller when nobody answers; otherwise the request stays open.
+    :param options: of ``create_b2bua``.
+    :returns: both dialogs. Fails with the best refusal as :exc:`SipError` when nobody answers, and
+        as ``create_b2bua`` does.
+    :raises LocalProtocolError: when there is nobody to call.
+    """
+    if not uris:
+        raise LocalProtocolError("nobody to call")
+
+    async def call() -> B2bua:
+        errors: list[SipError] = []
+        for uri in uris:
+            try:
+                return await create_b2bua(
+                    srf, req, res, uri, timeout=timeout, pass_failure=False, **options
+                )
+            except SipError as error:
+                errors.append(error)
+                if req.canceled or error.status not in retry_statuses:
+                    break
+        chosen = errors[-1] if req.canceled else best(errors)
+        assert chosen is not None, "somebody refused, or there would be a call"
+        if pass_failure and not res.finished:
+            res.send(chosen.status, chosen.reason or None)
+        raise chosen
+
+    return Deferred.fromCoroutine(call())
