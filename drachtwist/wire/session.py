@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Any, Union
 
@@ -452,13 +453,9 @@ class ApplicationSession:
                 text = f"the server refused the secret: {answer.text or answer.verdict}"
                 events.append(Broken(AuthenticationError(text)))
                 return False
-            tokens = answer.tokens
             self.state = SessionState.AUTHENTICATED
-            self.host_ports = _listed(tokens, 4)
-            self.version = tokens[5] if len(tokens) > 5 else ""
-            self.local_host_ports = _listed(tokens, 6)
-            found = _VERSION.match(self.version)
-            self._can_ping = found is None or tuple(map(int, found.groups())) >= _FIRST_WITH_PING
+            greeting = _greeting(*answer.tokens[4:7])
+            self.host_ports, self.version, self.local_host_ports, self._can_ping = greeting
             self._set_deadline()
             waiting, self._queue = self._queue, deque()
             for verb in self._routes:
@@ -477,8 +474,18 @@ class ApplicationSession:
             self._deadline = None
 
 
-def _listed(tokens: Sequence[str], index: int) -> tuple[str, ...]:
-    text = tokens[index] if index < len(tokens) else ""
+# A server says the same to every connection that it makes.
+@lru_cache(maxsize=64)
+def _greeting(
+    host_ports: str = "", version: str = "", local_host_ports: str = ""
+) -> tuple[tuple[str, ...], str, tuple[str, ...], bool]:
+    """Read what stands behind the OK to an authentication; older servers say less."""
+    found = _VERSION.match(version)
+    can_ping = found is None or tuple(map(int, found.groups())) >= _FIRST_WITH_PING
+    return _listed(host_ports), version, _listed(local_host_ports), can_ping
+
+
+def _listed(text: str) -> tuple[str, ...]:
     return tuple(item for item in text.split(",") if item)
 
 
