@@ -231,14 +231,18 @@ class ServerService(Service):
         super().startService()
         stop_on_sigterm(self._reactor)
         self.server.startService()
-        self.server.when_listening().addCallbacks(self._listening, self._failed)
+        self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports."""
         super().stopService()
         return self.server.stopService()
 
-    def _listening(self, _: object) -> None:
+    def _opened(self, _: object) -> None:
+        # Whoever reads it may take it for the sign that the process is up, and can be stopped.
+        self._reactor.callWhenRunning(self._listening)
+
+    def _listening(self) -> None:
         self._log.info(
             "listening: SIP on {sip}; applications on {admin}",
             sip=", ".join(self.server.sip_addresses),

@@ -353,6 +353,10 @@ class ApplicationService(Service):
             self._log.warn("lost {server}; trying again", server=_address(link))
 
     def _listening(self, address: Any, endpoint: Endpoint) -> None:
+        # Whoever reads it may take it for the sign that the process is up, and can be stopped.
+        self._reactor.callWhenRunning(self._say_listening, address, endpoint)
+
+    def _say_listening(self, address: Any, endpoint: Endpoint) -> None:
         self._log.info(
             "listening for servers on {kind} {host}:{port}",
             kind="tls" if endpoint.tls else "tcp",
