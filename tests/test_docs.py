@@ -1,13 +1,14 @@
 """The README and the pages of the documentation: what they show works, and what they name exists.
 
-An example in Python carries a name, in a comment above it, and a test of that name runs it: the text
-as it stands on the page, with only addresses, ports and file names exchanged, between a real server
-and real phones. Commands are read by the programs they are for.
+An example in Python carries a name, in a comment above it, and a test of that name runs it: as it
+stands on the page, with only addresses, ports and file names exchanged, between a real server and
+real phones. Commands are read by the programs they are for.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import re
@@ -25,27 +26,24 @@ from xml.etree import ElementTree
 
 import twisted.internet
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import Agent, readBody
 
-import drachtwist
 from drachtwist import (
-    CommandRefused,
     ConnectionLost,
     Dialog,
-    LocalProtocolError,
     Request,
     Response,
     Router,
     SipError,
     Srf,
     TlsOptions,
+    server_tap,
+    tap,
 )
 from drachtwist import sip as sip_messages
-from drachtwist import server_tap, tap
 from drachtwist.app.routing import route
 from drachtwist.ladder import UNICODE, Ladder, Rung
 from drachtwist.loading import load_application
@@ -114,7 +112,8 @@ def prose(page: Path) -> str:
 def table(page: str, first: str) -> list[list[str]]:
     """Give the cells of the table whose first heading is this."""
     lines = (ROOT / page).read_text("utf-8").splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    heading = re.compile(rf"\| *{re.escape(first)} *\|")
+    start = next(number for number, line in enumerate(lines) if heading.match(line))
     rows = []
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
@@ -336,7 +335,7 @@ class ReferenceTests(SynchronousTestCase):
         """No class or function is left without a word, so Sphinx leaves none out."""
         for name in self.documented():
             value = resolve(name)
-            if isinstance(value, type) or callable(value):
+            if inspect.isclass(value) or inspect.isfunction(value):
                 self.assertTrue((value.__doc__ or "").strip(), name)
 
     def test_examples_in_docstrings(self) -> None:
@@ -458,11 +457,8 @@ class CommandTests(SynchronousTestCase):
             cells = re.findall(r"^\| (`-.*?) \|", part, re.M)
             told = {flag for cell in cells for flag in code(cell)}
             options = cast(Any, kind())
-            given = {f"--{name}" for name in options.longOpt_names()} if False else set()
-            for name in options.longOpt:
-                given.add("--" + name.rstrip("="))
-            for letter in options.shortOpt.replace(":", ""):
-                given.add("-" + letter)
+            given = {"--" + name.rstrip("=") for name in options.longOpt}
+            given |= {"-" + letter for letter in options.shortOpt.replace(":", "")}
             self.assertEqual(told, given - {"--help"})
 
     def test_variables(self) -> None:
@@ -477,7 +473,7 @@ class CommandTests(SynchronousTestCase):
             ("README.md", "`--endpoint`", 3),
             ("docs/connections.md", "endpoint", 1),
         ):
-            rows = table_of_endpoints(page, first)
+            rows = table(page, first)
             self.assertEqual(len(rows), 4, page)
             for row in rows:
                 [text] = code(row[0])
@@ -505,11 +501,516 @@ class CommandTests(SynchronousTestCase):
         flags = {flag for row in rows for flag in code(row[2])}
         ours = {f"--{row[0]}" for row in tap.Options.optParameters if row[0].startswith("tls-")}
         self.assertEqual(flags, ours)
-        value = "server.pem"
-        for row, field in zip(rows, fields, strict=True):
-            argument = code(row[1])[0]
+        for row in rows:
+            [argument] = code(row[1])
             if argument.endswith("="):
-                argument += value
-            # Without a key the endpoint would be refused as one to connect to would not.
-            parse_endpoint(reactor, f"tls:127.0.0.1:9023:verify=no:{argument}")
-            self.assertTrue(field)
+                argument += "server.pem"
+            self.assertTrue(parse_endpoint(reactor, f"tls:127.0.0.1:9023:{argument}").tls)
+
+
+# Python
+
+
+class _Pong:
+    """Waits for the answer to a ping."""
+
+    def __init__(self) -> None:
+        self.deferred: Deferred[None] = Deferred()
+
+    def answered(self, answer: Answer) -> None:
+        self.deferred.callback(None)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        self.deferred.errback(reason)
+
+
+class _Reactor:
+    """The reactor, which runs already, and gives other ports than those it is asked for."""
+
+    def __init__(self) -> None:
+        self.ran = False
+        self.port: Any = None
+        self.triggers: list[Callable[[], Any]] = []
+        self.started: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def listenTCP(self, port: int, factory: Any, *args: Any, **options: Any) -> Any:
+        """Listen on any port of this machine."""
+        self.port = cast(Any, reactor).listenTCP(0, factory, interface="127.0.0.1")
+        return self.port
+
+    def callWhenRunning(self, function: Any, *args: Any) -> None:
+        self.started = function(*args)
+
+    def addSystemEventTrigger(self, phase: str, event: str, function: Any) -> None:
+        self.triggers.append(function)
+
+    def run(self) -> None:
+        self.ran = True
+
+
+class Example:
+    """An example that was loaded.
+
+    :param block: its text.
+    :param name: what it believes to be called.
+    :param changes: what is put in place of parts of the text.
+    """
+
+    def __init__(self, block: Block, name: str, changes: dict[str, str]) -> None:
+        text = block.text
+        for old, new in changes.items():
+            assert old in text, f"{block} has no {old!r}"
+            text = text.replace(old, new)
+        self.said: list[str] = []
+        self._waiting: list[tuple[str, Deferred[str]]] = []
+        module = ModuleType(name)
+        self.names: dict[str, Any] = vars(module)
+        self.names["print"] = self._say
+        lines = "\n" * (block.line - 1)
+        exec(compile(lines + text, str(block.page), "exec"), self.names)
+        self.srf: Srf = self.names.get("srf")  # type: ignore[assignment]
+
+    def _say(self, *words: object) -> None:
+        text = " ".join(map(str, words))
+        self.said.append(text)
+        for item in [item for item in self._waiting if item[0] in text]:
+            self._waiting.remove(item)
+            item[1].callback(text)
+
+    def when_says(self, part: str) -> Deferred[str]:
+        """Wait until it has printed something."""
+        waiting: Deferred[str] = Deferred()
+        for text in self.said:
+            if part in text:
+                waiting.callback(text)
+                return waiting
+        self._waiting.append((part, waiting))
+        return waiting
+
+
+class ExampleTests(TestCase):
+    timeout = 30
+
+    async def serve(self, **options: Any) -> DrachtioServer:
+        """Start a server on free ports."""
+        options.setdefault("admin_port", 0)
+        options.setdefault("contacts", ("sip:127.0.0.1:0;transport=udp",))
+        server = DrachtioServer(ServerConfig(**options), reactor)
+        server.startService()
+        self.addCleanup(server.stopService)
+        await server.when_listening()
+        return server
+
+    def load(
+        self, name: str, changes: dict[str, str] | None = None, module: str = "example"
+    ) -> Example:
+        """Load an example, with parts of its text exchanged."""
+        loaded = Example(example(name), module, changes or {})
+        if loaded.srf is not None:
+            self.addCleanup(loaded.srf.stop)
+        return loaded
+
+    async def connect(self, srf: Srf, server: DrachtioServer) -> None:
+        """Connect an application to a server."""
+        assert server.admin_port is not None
+        connection = srf.connect(f"tcp:127.0.0.1:{server.admin_port}", secret="cymru")
+        await self.ready(await connection.when_connected())
+
+    async def ready(self, link: DrachtioProtocol) -> None:
+        """Wait until a server knows the routes of an application."""
+        pong = _Pong()
+        link.command(bytes(Ping()), pong)
+        await pong.deferred
+
+    async def host(self, name: str) -> tuple[Example, DrachtioServer]:
+        """Load an example, and give it a server."""
+        loaded, server = self.load(name), await self.serve()
+        await self.connect(loaded.srf, server)
+        return loaded, server
+
+    def port_of(self, server: DrachtioServer) -> int:
+        """Give the port where a server serves SIP over UDP."""
+        return int(server.sip_addresses[0].rpartition(":")[2])
+
+    def uri(self, server: DrachtioServer, user: str = "bob") -> str:
+        """Give an address at a server."""
+        return f"sip:{user}@127.0.0.1:{self.port_of(server)}"
+
+    def phone(self, server: DrachtioServer, **options: Any) -> Phone:
+        """Make a phone that uses a server."""
+        phone = Phone(("127.0.0.1", self.port_of(server)), "alice", clock=reactor, **options)
+        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return phone
+
+    def first(self, on: Callable[[Callable[[Any], Any]], Any]) -> Deferred[Any]:
+        """Wait until an event comes for the first time."""
+        waiting: Deferred[Any] = Deferred()
+        on(lambda event: None if waiting.called else waiting.callback(event))
+        return waiting
+
+    async def refused(self, asking: Deferred[Any]) -> int:
+        """See that a request is refused; give the status."""
+        error: SipError = await self.assertFailure(asking, SipError)
+        return error.status
+
+    async def sender(self) -> Srf:
+        """Make an application that can send requests, with a server of its own."""
+        srf = Srf()
+        server = await self.serve()
+        self.addCleanup(srf.stop)
+        await self.connect(srf, server)
+        return srf
+
+    async def called(self) -> DrachtioServer:
+        """Start somebody who answers calls."""
+        return (await self.host("answer"))[1]
+
+    # Quickstart
+
+    async def test_answer(self) -> None:
+        """The ten lines ring, answer, and tell who hung up."""
+        loaded, server = await self.host("answer")
+        heard: list[int] = []
+        call = await self.phone(server).call(
+            self.uri(server), on_provisional=lambda response: heard.append(response.status)
+        )
+        self.assertIn(180, heard)
+        await call.hang_up()
+        self.assertEqual(await loaded.when_says("alice"), "alice: the peer ended it")
+
+    async def test_keys(self) -> None:
+        """Who calls a closed line is sent away; others hang up with a key."""
+        _, server = await self.host("keys")
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "closed"))), 480)
+        call = await phone.call(self.uri(server))
+        await call.press("1")
+        self.assertFalse(call.over)
+        await call.press("#")
+        bye = await call.when_ended()
+        assert bye is not None
+        self.assertEqual(bye.method, "BYE")
+        self.assertEqual((await phone.request("OPTIONS", self.uri(server))).status, 200)
+
+    # Connections
+
+    async def test_inbound(self) -> None:
+        """The application connects, and says where the server serves SIP."""
+        server = await self.serve()
+        loaded = self.load("inbound", {"192.168.1.100:9022": f"127.0.0.1:{server.admin_port}"})
+        await self.ready(await loaded.names["connection"].when_connected())
+        said = await loaded.when_says("connected to a server")
+        self.assertIn(str(self.port_of(server)), said)
+        answer = await self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(answer.status, 200)
+
+    async def test_outbound(self) -> None:
+        """The server connects to the application for a call."""
+        loaded = self.load("outbound", {"tcp:3001": "tcp:0"})
+        address = await loaded.names["listener"].when_listening()
+        handler = RequestHandler(f"tcp://127.0.0.1:{address.port}")
+        server = await self.serve(request_handlers=(handler,))
+        call = await self.phone(server).call(self.uri(server))
+        self.assertEqual([link.outbound for link in loaded.srf.links], [True])
+        await call.hang_up()
+
+    async def test_callback(self) -> None:
+        """A web application sends a call to the application that waits for it, or away."""
+        loaded = self.load("outbound", {"tcp:3001": "tcp:0"})
+        address = await loaded.names["listener"].when_listening()
+        stand_in = _Reactor()
+        self.patch(twisted.internet, "reactor", stand_in)
+        self.load("callback", {"10.32.100.2:3001": f"127.0.0.1:{address.port}"}, "__main__")
+        self.patch(twisted.internet, "reactor", reactor)
+        self.assertTrue(stand_in.ran)
+        self.addCleanup(stand_in.port.stopListening)
+        web = f"http://127.0.0.1:{stand_in.port.getHost().port}/"
+        server = await self.serve(request_handlers=(RequestHandler(web),))
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "closed"))), 480)
+        call = await phone.call(self.uri(server))
+        await call.hang_up()
+
+    async def test_ending(self) -> None:
+        """With the call the connection ends, unless it is one that lasts."""
+        port = free_port()
+        loaded = self.load("ending")
+        listener = loaded.srf.listen(f"tcp:{port}:interface=127.0.0.1", secret="cymru")
+        await listener.when_listening()
+        handler = RequestHandler(f"tcp://127.0.0.1:{port}")
+        server, other = await self.serve(request_handlers=(handler,)), await self.serve()
+        await self.connect(loaded.srf, other)
+        closed = self.first(loaded.srf.on_close)
+        lasting = await self.phone(other).call(self.uri(other))
+        await lasting.hang_up()
+        passing = await self.phone(server).call(self.uri(server))
+        await passing.hang_up()
+        self.assertTrue((await closed).outbound)
+        self.assertEqual([link.outbound for link in loaded.srf.links], [False])
+
+    async def test_mixing(self) -> None:
+        """One application serves two servers that it connects to, and one that connects to it."""
+        port = free_port()
+        servers = [await self.serve(), await self.serve()]
+        loaded = self.load(
+            "mixing",
+            {
+                "192.168.1.100:9022": f"127.0.0.1:{servers[0].admin_port}",
+                "192.168.1.101:9022": f"127.0.0.1:{servers[1].admin_port}",
+                "tcp:3001": f"tcp:{port}:interface=127.0.0.1",
+            },
+        )
+        both: Deferred[None] = Deferred()
+        loaded.srf.on_connect(
+            lambda link: both.callback(None) if len(loaded.srf.links) == 2 else None
+        )
+        await both
+        for link in list(loaded.srf.links):
+            await self.ready(link)
+        handler = RequestHandler(f"tcp://127.0.0.1:{port}")
+        servers.append(await self.serve(request_handlers=(handler,)))
+        sender = await self.sender()
+        for number, server in enumerate(servers):
+            response = await sender.request(
+                self.uri(server),
+                method="MESSAGE",
+                headers={"Content-Type": "text/plain"},
+                body=f"number {number}",
+            )
+            self.assertEqual(response.status, 200)
+        self.assertEqual(
+            loaded.said, ["inbound: number 0", "inbound: number 1", "outbound: number 2"]
+        )
+
+    async def test_tags(self) -> None:
+        """A web application finds the application by its tag."""
+        loaded = self.load("tags")
+        decision = loaded.names["where"](RoutingQuery("OPTIONS"))
+        self.assertIn(decision.tag, loaded.srf.tags)
+        site = self.web(loaded.names["where"])
+        server = await self.serve(request_handlers=(RequestHandler(site),))
+
+        @loaded.srf.options
+        def alive(req: Request, res: Response) -> None:
+            res.send(200)
+
+        await self.connect(loaded.srf, server)
+        answer = await self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(answer.status, 200)
+
+    def web(self, where: Any) -> str:
+        """Serve a web callback; give its address."""
+        from twisted.web.server import Site
+
+        from drachtwist.app.routing import RoutingResource
+
+        port = cast(Any, reactor).listenTCP(0, Site(RoutingResource(where)), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}/"
+
+    # TLS
+
+    def pem_files(self) -> Files:
+        """Write a key and a self-signed certificate."""
+        return Files(self.mktemp())
+
+    async def test_tls_inbound(self) -> None:
+        """A self-signed certificate is trusted by naming it, and only then."""
+        files = self.pem_files()
+        ours = TlsOptions(key=files.path / "KEY.pem", certificate=files.path / "server.pem")
+        server = await self.serve(admin_tls_port=0, tls=ours)
+        place = {"127.0.0.1:9023": f"127.0.0.1:{server.admin_tls_port}"}
+        trusting = self.load(
+            "tls-inbound", {**place, '"server.pem"': repr(str(files.path / "server.pem"))}
+        )
+        await self.ready(await self.first(trusting.srf.on_connect))
+        answer = await self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(answer.status, 200)
+        doubting = self.load("tls-inbound", {**place, 'ca="server.pem"': ""})
+        error = await self.first(doubting.srf.on_error)
+        self.assertIn("not trusted", str(error))
+
+    async def test_tls_outbound(self) -> None:
+        """The server connects with TLS."""
+        files = self.pem_files()
+        port = free_port()
+        loaded = self.load(
+            "tls-outbound",
+            {
+                "tls:3001": f"tls:{port}",
+                '"server-key.pem"': repr(str(files.path / "server-key.pem")),
+                '"server.pem"': repr(str(files.path / "server.pem")),
+            },
+        )
+        handler = RequestHandler(f"tls://127.0.0.1:{port}")
+        server = await self.serve(request_handlers=(handler,))
+        answer = await self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(len(loaded.said), 0)
+
+    # Hosting
+
+    async def test_embedded(self) -> None:
+        """A program of its own has the server and the application."""
+        stand_in = _Reactor()
+        self.patch(twisted.internet, "reactor", stand_in)
+        loaded = Example(
+            example("embedded"), "__main__", {"127.0.0.1:5060": "127.0.0.1:0", "drain=10": ""}
+        )
+        self.patch(twisted.internet, "reactor", reactor)
+        self.assertTrue(stand_in.ran)
+        [stop] = stand_in.triggers
+        try:
+            await stand_in.started
+            server = loaded.names["server"]
+            await loaded.when_says("SIP on udp/127.0.0.1:")
+            await self.ready(await self.first(loaded.srf.on_connect))
+            answer = await self.phone(server).request("OPTIONS", self.uri(server))
+            self.assertEqual(answer.status, 200)
+        finally:
+            await stop()
+        self.assertEqual(loaded.srf.links, [])
+        self.assertEqual(server.sip_addresses, ())
+
+    # Calls
+
+    async def test_registrar(self) -> None:
+        """A registration is kept; one without a place is refused."""
+        loaded, server = await self.host("registrar")
+        sender = await self.sender()
+        answer = await sender.request(
+            self.uri(server),
+            method="REGISTER",
+            headers={"From": "<sip:ann@example.net>", "Contact": "<sip:ann@192.0.2.9>"},
+        )
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(loaded.names["contacts"], {"ann": "<sip:ann@192.0.2.9>"})
+
+    async def test_middleware(self) -> None:
+        """Middleware refuses, tells, and takes failures."""
+        loaded, server = await self.host("middleware")
+        sender = await self.sender()
+
+        async def text(body: str) -> sip_messages.Response:
+            headers = {"Content-Type": "text/plain"}
+            return await sender.request(
+                self.uri(server, "4711-9"), method="MESSAGE", headers=headers, body=body
+            )
+
+        good, empty = await text("hello"), await text("")
+        self.assertEqual([good.status, good.get("X-Customer")], [202, "4711"])
+        self.assertEqual([empty.status, empty.reason], [400, "an empty message"])
+        loaded.srf.set("blocked", ["127.0.0.1"])
+        self.assertEqual((await text("hello")).status, 403)
+
+    async def test_unhandled(self) -> None:
+        """What nobody takes is answered as the table says."""
+        srf, port = Srf(), free_port()
+        self.addCleanup(srf.stop)
+        srf.use("MESSAGE", lambda req, res, next: next())
+        await srf.listen(f"tcp:{port}:interface=127.0.0.1", secret="cymru").when_listening()
+        handler = RequestHandler(f"tcp://127.0.0.1:{port}")
+        server, sender = await self.serve(request_handlers=(handler,)), await self.sender()
+        answers = {}
+        for what, method, headers in (
+            ("anything else", "MESSAGE", {}),
+            ("a method without handlers, while others have some", "OPTIONS", {}),
+            ("in a dialog that does not exist", "INFO", {"To": "<sip:bob@127.0.0.1>;tag=gone"}),
+        ):
+            response = await sender.request(self.uri(server), method=method, headers=headers)
+            answers[what] = response
+        rows = dict(cast(Any, table("docs/calls.md", "request")))
+        for what, response in answers.items():
+            self.assertEqual(rows[what][:3], str(response.status), what)
+        self.assertEqual([one.get("Allow") for one in answers.values()][1], "MESSAGE")
+
+    async def test_ringing(self) -> None:
+        """A call is answered and acknowledged; one that is given up is remembered."""
+        loaded, server = await self.host("ringing")
+        sent: list[Request] = []
+
+        def watch(out: bool, message: Any) -> None:
+            if out:
+                sent.append(message)
+
+        phone = self.phone(server, watcher=watch)
+        call = await phone.call(self.uri(server))
+        await loaded.when_says("talking")
+        await call.hang_up()
+        sent.clear()
+
+        def give_up(response: sip_messages.Response) -> None:
+            if response.status == 180:
+                cast(Any, phone.transport).write(bytes(cancel_for(sent[0])), phone.server)
+
+        calling = phone.call(self.uri(server), on_provisional=give_up)
+        self.assertEqual(await self.refused(calling), 487)
+        self.assertEqual(await loaded.when_says("no call"), "no call: 487")
+        self.assertEqual(loaded.names["missed"], ["alice"])
+
+    async def test_dialog(self) -> None:
+        """Requests go both ways in a call, and its end is told."""
+        loaded, server = await self.host("dialog")
+        phone = self.phone(server)
+        call = await phone.call(self.uri(server))
+        await loaded.when_says("told the phone: 200")
+        self.assertEqual(call.requests[0].text, "You are connected.")
+        await call.press("1")
+        held = (
+            "v=0\r\no=phone 1 2 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            "m=audio 9 RTP/AVP 0 8 101\r\na=inactive\r\n"
+        )
+        await call.request("INVITE", {"Content-Type": "application/sdp"}, held)
+        await loaded.when_says("on hold")
+        await call.hang_up()
+        await loaded.when_says("REMOTE")
+
+    async def test_placing(self) -> None:
+        """A call is placed, heard ringing, answered, and ended; a refusal is told."""
+        loaded, _ = await self.host("placing")
+        answering = await self.called()
+        await loaded.names["remind"](self.uri(answering))
+        self.assertIn("hears 180", loaded.said)
+        self.assertEqual(loaded.said[-1], "answered")
+        _, refusing = await self.host("keys")
+        loaded.said.clear()
+        await loaded.names["remind"](self.uri(refusing, "closed"))
+        self.assertIn("no answer: 480", loaded.said[-1])
+
+    async def test_asking(self) -> None:
+        """A request outside of dialogs brings its response."""
+        loaded, server = await self.host("asking")
+        self.assertTrue(await loaded.names["is_alive"](self.phone(server).uri))
+        self.assertFalse(await loaded.names["is_alive"](self.uri(await self.called())))
+
+    async def test_b2bua(self) -> None:
+        """A caller is connected with somebody else, and both calls end together."""
+        answering, server = await self.called(), await self.serve()
+        loaded = self.load("b2bua", {"sip:bob@192.168.1.20": self.uri(answering)})
+        await self.connect(loaded.srf, server)
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "support"))), 404)
+        call = await phone.call(self.uri(server, "sales"))
+        await call.hang_up()
+
+    async def test_forwarding(self) -> None:
+        """A caller is forwarded to the first who answers."""
+        answering, server = await self.called(), await self.serve()
+        _, busy = await self.host("keys")
+        loaded = self.load(
+            "forwarding",
+            {
+                "sip:bob@192.168.1.20": self.uri(busy, "closed"),
+                "sip:carol@192.168.1.21": self.uri(answering, "carol"),
+            },
+        )
+        await self.connect(loaded.srf, server)
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "support"))), 404)
+        call = await phone.call(self.uri(server, "sales"))
+        self.assertEqual(await loaded.when_says("200"), "connected 200")
+        await call.hang_up()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
 from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import server_tap, tap
 from drachtwist.net.endpoints import Connect, Listen
+from drachtwist.phone import Call, Phone
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
 
@@ -172,6 +174,13 @@ class ProcessTests(InteropTestCase):
         app = self.app() if app is None else app
         return self.twistd("drachtio", "--app", app, "--contact", contact, *words, **environment)
 
+    async def call(self) -> Call:
+        """Call the application, which answers."""
+        phone = Phone(("127.0.0.1", self.sip), clock=reactor)
+        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        return await phone.call(f"sip:a@127.0.0.1:{self.sip}")
+
     async def test_stops(self) -> None:
         """SIGTERM ends the process in good order, with exit status 0."""
         peer = self.start()
@@ -181,18 +190,9 @@ class ProcessTests(InteropTestCase):
 
     async def test_drains(self) -> None:
         """SIGTERM hangs up on calls that do not end in time."""
-        from typing import cast
-
-        from twisted.internet import reactor
-
-        from drachtwist.phone import Phone
-
         peer = self.start("--drain", "0.2")
         await peer.when_prints("connected")
-        phone = Phone(("127.0.0.1", self.sip), clock=reactor)
-        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
-        self.addCleanup(listening.stopListening)
-        call = await phone.call(f"sip:a@127.0.0.1:{self.sip}")
+        call = await self.call()
         peer.kill("TERM")
         bye = await call.when_ended()
         self.assertEqual(getattr(bye, "method", None), "BYE")
@@ -200,18 +200,9 @@ class ProcessTests(InteropTestCase):
 
     async def test_drain_lets_calls_end(self) -> None:
         """A call that ends while the application drains gets no BYE, and nothing waits longer."""
-        from typing import cast
-
-        from twisted.internet import reactor
-
-        from drachtwist.phone import Phone
-
         peer = self.start("--drain", "60")
         await peer.when_prints("connected")
-        phone = Phone(("127.0.0.1", self.sip), clock=reactor)
-        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
-        self.addCleanup(listening.stopListening)
-        call = await phone.call(f"sip:a@127.0.0.1:{self.sip}")
+        call = await self.call()
         peer.kill("TERM")
         await peer.when_prints("calls have 60 s")
         await call.hang_up()
@@ -220,18 +211,9 @@ class ProcessTests(InteropTestCase):
 
     async def test_second_signal(self) -> None:
         """A second signal does not wait for the calls any more."""
-        from typing import cast
-
-        from twisted.internet import reactor
-
-        from drachtwist.phone import Phone
-
         peer = self.start("--drain", "60")
         await peer.when_prints("connected")
-        phone = Phone(("127.0.0.1", self.sip), clock=reactor)
-        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
-        self.addCleanup(listening.stopListening)
-        await phone.call(f"sip:a@127.0.0.1:{self.sip}")
+        await self.call()
         peer.kill("TERM")
         await peer.when_prints("calls have 60 s")
         peer.kill("TERM")
