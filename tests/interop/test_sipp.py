@@ -10,6 +10,8 @@ import csv
 import sys
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
+
 from tests.interop.peers import (
     HERE,
     SCENARIOS,
@@ -38,14 +40,10 @@ class _Calls(InteropTestCase):
         raise NotImplementedError
 
     def _ready(self) -> Any:
-        from twisted.internet.defer import Deferred
-
         return Deferred.fromCoroutine(self._start())
 
     async def all_scenarios(self, transport: str) -> None:
         """Run all scenarios side by side: they do not depend on each other."""
-        from twisted.internet.defer import Deferred, gatherResults
-
         runs = [self.succeeds(self.sipp(self.port, "-sn", "uac", transport=transport, calls=5))]
         for scenario, service in (
             ("reject", "reject"),
@@ -59,6 +57,28 @@ class _Calls(InteropTestCase):
                 self.passes(scenario, self.port, transport=transport, service=service, calls=3)
             )
         await gatherResults([Deferred.fromCoroutine(run) for run in runs], consumeErrors=True)
+
+    async def load(self, transport: str) -> None:
+        """Place a thousand calls."""
+        phone = self.sipp(
+            self.port,
+            "-sn",
+            "uac",
+            "-trace_stat",
+            "-stf",
+            str(self.directory / "stat.csv"),
+            "-fd",
+            "1",
+            transport=transport,
+            calls=1000,
+            rate=50,
+        )
+        await self.succeeds(phone)
+        with open(self.directory / "stat.csv", encoding="ascii") as file:
+            last = list(csv.DictReader(file, delimiter=";"))[-1]
+        self.assertEqual(last["SuccessfulCall(C)"], "1000")
+        self.assertEqual(last["FailedCall(C)"], "0")
+        self.assertEqual(last["Retransmissions(C)"], "0")
 
 
 class OurApplicationTests(_Calls):
@@ -90,28 +110,6 @@ class OurApplicationTests(_Calls):
     async def test_load_tcp(self) -> None:
         """The same over TCP."""
         await self.load("tcp")
-
-    async def load(self, transport: str) -> None:
-        """Place a thousand calls."""
-        phone = self.sipp(
-            self.port,
-            "-sn",
-            "uac",
-            "-trace_stat",
-            "-stf",
-            str(self.directory / "stat.csv"),
-            "-fd",
-            "1",
-            transport=transport,
-            calls=1000,
-            rate=50,
-        )
-        await self.succeeds(phone)
-        with open(self.directory / "stat.csv", encoding="ascii") as file:
-            last = list(csv.DictReader(file, delimiter=";"))[-1]
-        self.assertEqual(last["SuccessfulCall(C)"], "1000")
-        self.assertEqual(last["FailedCall(C)"], "0")
-        self.assertEqual(last["Retransmissions(C)"], "0")
 
 
 class NodeApplicationTests(_Calls):
@@ -150,6 +148,10 @@ class NodeApplicationTests(_Calls):
         """Every scenario succeeds over TCP."""
         await self.all_scenarios("tcp")
 
+    async def test_load(self) -> None:
+        """A thousand calls, fifty a second: none fails, nothing is retransmitted."""
+        await self.load("udp")
+
 
 class UnacknowledgedTests(InteropTestCase):
     """The caller never acknowledges the answer."""
@@ -157,7 +159,7 @@ class UnacknowledgedTests(InteropTestCase):
     timeout = 90
 
     async def test_no_ack(self) -> None:
-        """After 32 seconds of repeated answers the server ends the call, and the app learns it."""
+        """After 32 seconds the server ends the call, over UDP and over TCP."""
         need_sipp()
         port = free_port()
         app = self.twistd(
@@ -168,7 +170,13 @@ class UnacknowledgedTests(InteropTestCase):
             f"sip:127.0.0.1:{port};transport=udp,tcp",
         )
         await app.when_prints(READY)
-        await self.passes("no_ack", port)
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(self.passes("no_ack", port, transport=transport))
+                for transport in ("udp", "tcp")
+            ],
+            consumeErrors=True,
+        )
 
 
 del _Calls
