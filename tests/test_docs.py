@@ -1012,3 +1012,22 @@ class ExampleTests(TestCase):
         call = await phone.call(self.uri(server, "sales"))
         self.assertEqual(await loaded.when_says("200"), "connected 200")
         await call.hang_up()
+
+    async def test_group(self) -> None:
+        """Of several phones the one that answers is connected; a refusal by all is passed on."""
+        answering, server = await self.called(), await self.serve()
+        _, busy = await self.host("keys")
+        loaded = self.load(
+            "group",
+            {
+                "sip:bob@192.168.1.20": self.uri(busy, "closed"),
+                "sip:carol@192.168.1.21": self.uri(answering, "carol"),
+            },
+        )
+        await self.connect(loaded.srf, server)
+        phone = self.phone(server)
+        call = await phone.call(self.uri(server))
+        await call.hang_up()
+        loaded.names["group"].pop()
+        self.assertEqual(await self.refused(phone.call(self.uri(server))), 480)
+        await loaded.when_says("nobody answered: 480")

@@ -683,7 +683,8 @@ class Srf(Router, Ender):
         return handler
 
     def _emit(self, event: str, *args: Any) -> None:
-        for handler in self._event_handlers.get(event, ()):
+        # A handler may add another one, for the next time.
+        for handler in tuple(self._event_handlers.get(event, ())):
             self._call(f"{event} event", handler, *args)
 
     def _call(self, what: str, handler: Callable[..., Any], *args: Any) -> None:
@@ -797,7 +798,7 @@ class Srf(Router, Ender):
         handlers = self._cdr_handlers.get(cdr.event)
         if handlers:
             record = CallRecord(cdr, link)
-            for handler in handlers:
+            for handler in tuple(handlers):
                 self._call(f"{cdr.event} record", handler, record)
 
     def _early(self, state: LinkState, req: Request, method: str, dialog_id: str) -> bool:

@@ -136,6 +136,21 @@ class ConnectTests(SrfTestCase):
         self.bench.settle()
         self.assertEqual(self.bench.servers[1].routes, ["invite"])
 
+    def test_handler_that_adds_a_handler(self) -> None:
+        """A handler that is added by a handler is called the next time."""
+        seen: list[int] = []
+
+        @self.srf.on_connect
+        def first(link: object) -> None:
+            number = len(seen)
+            seen.append(number)
+            self.srf.on_connect(lambda link: seen.append(100 + number))
+
+        self.bench.connect()
+        self.assertEqual(seen, [0])
+        self.bench.connect()
+        self.assertEqual(seen, [0, 1, 100])
+
     def test_failing_event_handler(self) -> None:
         """A handler of an event that fails is logged, and harms nothing."""
 
