@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -28,7 +29,7 @@ from drachtwist.errors import (
     LocalProtocolError,
 )
 from drachtwist.loading import ApplicationError, load_application, make_application
-from drachtwist.net.endpoints import Connect, Endpoint, connect_to, parse_endpoint
+from drachtwist.net.endpoints import Connect, Endpoint, Listen, connect_to, parse_endpoint
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection
 from drachtwist.net.tls import TlsOptions
@@ -87,6 +88,20 @@ class Options(usage.Options):
             None,
             "Certificates to trust (PEM) instead of the system's authorities; a self-signed"
             " certificate of a server is trusted by naming it here.",
+        ],
+        [
+            "routing",
+            None,
+            None,
+            "A port where servers ask over HTTP what to do with new requests: tcp:PORT or tls:PORT."
+            " --routing-app answers them; --app may then be left out.",
+        ],
+        [
+            "routing-app",
+            None,
+            None,
+            "What answers them: module:attribute or file.py:attribute, a function of the query; see"
+            " drachtwist.app.routing.",
         ],
         [
             "drain",
@@ -161,7 +176,9 @@ class Options(usage.Options):
         secret = read_secret(self["secret"], self["secret-file"], self.environment)
         # It is not left where a traceback or a dump of the options would show it.
         self["secret"] = None
-        if self["app"] is None:
+        if (self["routing"] is None) != (self["routing-app"] is None):
+            raise usage.UsageError("--routing and --routing-app belong together")
+        if self["app"] is None and self["routing"] is None:
             raise usage.UsageError(
                 "which application? --app module:attribute or --app file.py names it"
             )
@@ -179,7 +196,12 @@ class Options(usage.Options):
                 tls.server_context()
             endpoints: tuple[Endpoint, ...] = ()
             server = None
-            if self["endpoints"]:
+            routing = self._routing(tls)
+            if self["app"] is None:
+                if self["endpoints"] or self["contacts"]:
+                    raise usage.UsageError("--endpoint and --contact are for an application: --app")
+                secret = secret or ""
+            elif self["endpoints"]:
                 endpoints = self._endpoints(tls)
                 if secret is None:
                     raise usage.UsageError(
@@ -192,7 +214,28 @@ class Options(usage.Options):
                 server = self._server(secret, tls)
         except LocalProtocolError as error:
             raise usage.UsageError(str(error)) from None
-        self["settings"] = Settings(self["app"], secret, tags, self._drain(), endpoints, server)
+        self["settings"] = Settings(
+            self["app"],
+            secret,
+            tags,
+            self._drain(),
+            endpoints,
+            server,
+            routing,
+            self["routing-app"],
+        )
+
+    def _routing(self, tls: TlsOptions) -> Listen | None:
+        from twisted.internet import reactor
+
+        if self["routing"] is None:
+            return None
+        endpoint = parse_endpoint(reactor, self["routing"], tls)
+        if not isinstance(endpoint, Listen):
+            raise usage.UsageError(
+                f"--routing {self['routing']!r} is nothing to listen on: tcp:8080 or tls:8443"
+            )
+        return endpoint
 
     def _endpoints(self, tls: TlsOptions) -> tuple[Endpoint, ...]:
         from twisted.internet import reactor
@@ -226,8 +269,8 @@ class Options(usage.Options):
 class Settings:
     """What a command line asks for; it holds the secret, and so is not shown."""
 
-    app: str
-    """What the user called the application."""
+    app: str | None
+    """What the user called the application; None when there is only the web callback."""
     secret: str
     """The secret of all servers."""
     tags: tuple[str, ...] | None
@@ -238,20 +281,27 @@ class Settings:
     """Servers to connect to, and ports to listen on."""
     server: ServerConfig | None
     """The server in this process, when there are no endpoints."""
+    routing: Listen | None = None
+    """Where servers ask what to do with new requests."""
+    routing_app: str | None = None
+    """What the user called the function that answers them."""
 
 
 class ApplicationService(Service):
     """The application, and its own server if it has one, as twistd starts and stops them.
 
     :param settings: see :class:`Settings`.
-    :param found: the application, or a function that makes it.
+    :param found: the application, or a function that makes it; None for none.
+    :param decide: what answers the questions of servers, if anything does.
     """
 
     _log = Logger(namespace="drachtwist")
 
-    def __init__(self, settings: Settings, found: Any, reactor: Any) -> None:
+    def __init__(self, settings: Settings, found: Any, reactor: Any, decide: Any = None) -> None:
         self._settings = settings
         self._found = found
+        self._decide = decide
+        self._web: IListeningPort | None = None
         self._reactor = reactor
         self._starting: Deferred[None] | None = None
         self._hurried: Deferred[None] | None = None
@@ -287,6 +337,10 @@ class ApplicationService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        if settings.routing is not None:
+            await self._listen_for_questions(settings.routing)
+        if settings.app is None:
+            return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
         srf.on_connect(self._connected)
@@ -308,6 +362,21 @@ class ApplicationService(Service):
                 listening.append(listener.when_listening().addCallback(self._listening, endpoint))
         await gatherResults(listening, consumeErrors=True).addErrback(_first)
 
+    async def _listen_for_questions(self, where: Listen) -> None:
+        from twisted.web.server import Site
+
+        from drachtwist.app.routing import RoutingResource
+
+        self._web = await where.endpoint.listen(Site(RoutingResource(self._decide)))
+        address: Any = self._web.getHost()
+        self._reactor.callWhenRunning(
+            self._log.info,
+            "listening for questions of servers on {kind}://{host}:{port}",
+            kind="https" if where.tls else "http",
+            host=address.host,
+            port=address.port,
+        )
+
     async def _serve(self, config: ServerConfig) -> Connect:
         from drachtwist.server.service import DrachtioServer
 
@@ -320,6 +389,8 @@ class ApplicationService(Service):
     async def _stop(self) -> None:
         hurried = self._hurried
         assert hurried is not None, "set by stopService"
+        if self._web is not None:
+            await maybeDeferred(self._web.stopListening)
         if self.srf is not None:
             drain = self._settings.drain
             if drain and not self.srf.idle:
@@ -407,11 +478,17 @@ def makeService(options: Options) -> Service:
     from twisted.internet import reactor
 
     settings: Settings = options["settings"]
+    found = decide = None
     try:
-        found = load_application(settings.app)
+        if settings.app is not None:
+            found = load_application(settings.app)
+        if settings.routing_app is not None:
+            decide = load_application(settings.routing_app)
+            if isinstance(decide, Srf):
+                raise ApplicationError(f"{settings.routing_app} is an Srf, not a function")
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
-    return ApplicationService(settings, found, reactor)
+    return ApplicationService(settings, found, reactor, decide)
 
 
 def _either(first: Deferred[Any], second: Deferred[None]) -> Deferred[None]:

@@ -752,8 +752,8 @@ class ExampleTests(TestCase):
 
     async def test_mixing(self) -> None:
         """One application serves two servers that it connects to, and one that connects to it."""
-        port = free_port()
         servers = [await self.serve(), await self.serve()]
+        port = free_port()
         loaded = self.load(
             "mixing",
             {

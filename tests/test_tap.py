@@ -12,7 +12,7 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import server_tap, tap
+from drachtwist import SipError, server_tap, tap
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.phone import Call, Phone
 from tests.certificates import identity
@@ -112,6 +112,8 @@ class ApplicationOptionsTests(OptionsTestCase):
             (("--app", "a", "--endpoint", "udp:a:1"), "tls:9023"),
             (("--app", "a", "--endpoint", "tls:9023"), "private key"),
             (("--app", "a", "--tls-key", "x"), "belong together"),
+            (("--routing", "tcp:8080"), "belong together"),
+            (("--routing", "tcp:a:1", "--routing-app", "b"), "tcp:8080"),
             (("--app", "a", "--drain", "soon"), "seconds"),
             (("--app", "a", "--drain", "-1"), "seconds"),
             (("--app", "a", "--tag", "a b"), "tag"),
@@ -294,6 +296,35 @@ class ProcessTests(InteropTestCase):
         for shown in (peer.output, server.output):
             self.assertNotIn(b"wrong-one", shown)
             self.assertNotIn(b"right-one", shown)
+
+    async def test_routing(self) -> None:
+        """A web callback is hosted too: a server asks it, and does what it says."""
+        web, sip = free_port(), free_port()
+        text = """
+from drachtwist.app.routing import reject
+
+def decide(query):
+    return reject(486, f"not {query.uri_user}")
+"""
+        callback = self.twistd(
+            "drachtio",
+            *("--routing", f"tcp:{web}:interface=127.0.0.1"),
+            *("--routing-app", self.app(text, "where.py") + ":decide"),
+        )
+        await callback.when_prints("listening for questions")
+        server = self.twistd(
+            *("drachtio-server", "--port", "0"),
+            *("--http-handler", f"http://127.0.0.1:{web}"),
+            *("--contact", f"sip:127.0.0.1:{sip};transport=udp"),
+        )
+        await server.when_prints("listening")
+        phone = Phone(("127.0.0.1", sip), clock=reactor)
+        listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        refusal: Any = await self.assertFailure(phone.call("sip:bob@127.0.0.1"), SipError)
+        self.assertEqual((refusal.status, refusal.reason), (486, "not bob"))
+        callback.kill("TERM")
+        self.assertEqual(await callback.ended, 0, str(callback))
 
     async def test_help(self) -> None:
         """Help names the flags."""

@@ -9,16 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import SipError
+from drachtwist.net.tls import TlsOptions
 from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.message import parse_datagram
+from tests.certificates import identity
 from tests.server.doubles import Bench, request
 
 
@@ -147,6 +149,33 @@ class ServiceTests(TestCase):
         phone = self.phone(server)
         error: Any = await self.assertFailure(phone.call("sip:a@127.0.0.1"), SipError)
         self.assertEqual(error.status, 503)
+
+    async def test_tls(self) -> None:
+        """SIP is served over TLS too, and whom it is served to is told the transport."""
+        me = identity()
+        server = await self.serve(
+            contacts=("sip:127.0.0.1:0;transport=tls",),
+            tls=TlsOptions(key=me.key, certificate=me.certificate),
+        )
+        [address] = server.sip_addresses
+        app = await self.connect(server)
+        cast(Any, app.transport).write(b"20#m|authenticate|cymru15#m|route|options")
+        await app.until(address.encode())
+        await app.until(b"|m|OK")
+        port = int(address.rpartition(":")[2])
+        options = TlsOptions(ca=me.certificate).client_creator("127.0.0.1")
+        endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", port))
+        phone: _Reader = await connectProtocol(endpoint, _Reader())
+        self.addCleanup(self.leave, phone)
+        text = request("OPTIONS").replace("SIP/2.0/UDP", "SIP/2.0/TLS").encode()
+        cast(Any, phone.transport).write(text.replace(b"\n", b"\r\n"))
+        delivery = await app.until(b"\r\nOPTIONS ")
+        self.assertIn(b"|sip|network|", delivery)
+        tokens = delivery.rpartition(b"|sip|network|")[2].split(b"|")
+        self.assertEqual(tokens[1], b"tls")
+        answer = f"m|sip|{tokens[5].decode()}|\r\nSIP/2.0 200 OK\r\n\r\n".encode()
+        cast(Any, app.transport).write(b"%d#%b" % (len(answer), answer))
+        await phone.until(b"SIP/2.0 200 OK\r\n")
 
     async def test_start_again(self) -> None:
         """A server that was stopped can be started again."""
