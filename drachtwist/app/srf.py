@@ -755,8 +755,8 @@ class Srf(Router, Ender):
             request = state.requests.get(tokens[8])
             if request is not None:
                 request.responded(tokens, raw)
-            elif not state.stray(tokens, raw):
-                _log.debug("a response to nothing: {line}", line=raw[:60])
+            else:
+                state.stray(tokens, raw)
             return
         if dialog_id:
             dialog = state.dialogs.get(dialog_id)

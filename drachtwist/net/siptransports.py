@@ -469,7 +469,6 @@ class SipTransports:
 
     def malformed(self, bad: Malformed, flow: Flow, size: int) -> None:
         """Hand up what is no message."""
-        self._log.debug("{peer} sent no message: {error}", peer=flow.remote, error=bad.error)
         try:
             self.handler.sip_malformed(bad, flow, size)
         except Exception:

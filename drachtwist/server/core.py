@@ -41,6 +41,9 @@ from drachtwist.wire.session import Commanded, new_id
 
 __all__ = ["Carriers", "Connector", "ServerCore"]
 
+COMPLAIN_EVERY = 10.0
+"""Seconds between two lines about bad messages in the log."""
+
 _BAD_HEADER = re.compile(r"bad ([A-Za-z][A-Za-z\-]*)(?:: | out of range)")
 
 
@@ -109,6 +112,8 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
+        self._bad_messages = 0
+        self._complain_at = float("-inf")
         self._wall = wall
         self._second = -1
         self._second_text = ""
@@ -155,7 +160,7 @@ class ServerCore:
     def sip_malformed(self, bad: BadMessage, flow: Flow, size: int) -> None:
         """Refuse a request that must not be processed; anything else vanishes."""
         message = bad.message
-        self.log.debug("bad message from {peer}: {error}", peer=flow.remote, error=bad.error)
+        self.complain(flow, bad.error)
         if self.stopped or not isinstance(message, Request) or not message.has("Via"):
             return
         try:
@@ -173,11 +178,25 @@ class ServerCore:
             reason = "Version Not Supported"
         self.carriers.send(flow, self.stateless(message, status, reason))
 
+    def complain(self, flow: Flow, error: Exception) -> None:
+        """Write of bad messages into the log: a line for many, since anybody can send them."""
+        self._bad_messages += 1
+        now = self.clock.seconds()
+        if now < self._complain_at:
+            return
+        self._complain_at = now + COMPLAIN_EVERY
+        count, self._bad_messages = self._bad_messages, 0
+        self.log.info(
+            "{count} bad messages, the last one from {peer}: {error}",
+            count=count,
+            peer=flow.remote,
+            error=error,
+        )
+
     def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
         """Learn that a message did not reach its peer."""
         if self.stopped:
             return
-        self.log.debug("cannot reach {peer}: {error}", peer=flow.remote, error=error)
         try:
             if data[:4].upper() == b"SIP/":
                 return

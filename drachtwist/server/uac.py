@@ -658,7 +658,7 @@ class Calling:
         try:
             key = client_key(response)
         except MessageError as error:
-            self.core.log.debug("bad response from {peer}: {error}", peer=flow.remote, error=error)
+            self.core.complain(flow, error)
             return
         outgoing = self.transactions.get(key)
         if outgoing is None or outgoing.machine is None:

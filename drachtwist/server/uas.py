@@ -232,7 +232,7 @@ class Answering:
             from_tag = request.from_.tag or ""
             to_tag = request.to.tag
         except MessageError as error:
-            self.core.log.debug("bad request from {peer}: {error}", peer=flow.remote, error=error)
+            self.core.complain(flow, error)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
         if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
