@@ -27,6 +27,7 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs, is_address
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.routing import Router
+from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.sip.message import Request, Response
@@ -112,6 +113,7 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
+        self.sessions = Sessions(self)
         self._bad_messages = 0
         self._complain_at = float("-inf")
         self._wall = wall

@@ -22,6 +22,7 @@ from drachtwist.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
+    from drachtwist.server.sessions import SessionTimer
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
@@ -64,8 +65,10 @@ class Dialog:
         "remote",
         "remote_tag",
         "routes",
+        "sdp",
         "seq",
         "target",
+        "timer",
     )
 
     id: str
@@ -110,6 +113,10 @@ class Dialog:
     """The INVITE whose 200 waits for its ACK."""
     open: list[Incoming]
     """Requests of the peer that the application has not answered."""
+    sdp: bytes
+    """The session description that the application sent last."""
+    timer: SessionTimer | None
+    """The session timer, if there is one."""
     asked: list[Outgoing]
     """Requests of the application that have no final response."""
 
@@ -124,6 +131,8 @@ class Dialog:
         self.hop = None
         self.origin = None
         self.answers = None
+        self.sdp = b""
+        self.timer = None
         self.open = []
         self.asked = []
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.core import ServerCore
     from drachtwist.server.proxying import Branch
+    from drachtwist.server.sessions import SessionTimer
 
 __all__ = ["Calling", "Outgoing"]
 
@@ -94,6 +95,7 @@ class Outgoing:
         "machine",
         "method",
         "protocol",
+        "refresh",
         "request",
         "side",
         "source",
@@ -124,6 +126,8 @@ class Outgoing:
     """Whether it is to be cancelled."""
     source: tuple[Flow, int]
     """Where the response at hand came from, and how many bytes it had."""
+    refresh: SessionTimer | None
+    """The session timer that it is to satisfy, when the server sends it by itself."""
     cancel: bytes | None
     """The CANCEL that waits for a provisional response."""
 
@@ -144,6 +148,7 @@ class Outgoing:
         self.ended = False
         self.cancelled = False
         self.cancel = None
+        self.refresh = None
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what the machine wants done."""
@@ -570,6 +575,32 @@ class Calling:
             source="application",
         )
 
+    def refresh(self, dialog: Dialog, draft: Draft, timer: SessionTimer) -> None:
+        """Send a re-INVITE by ourselves; the application is not told."""
+        outgoing = Outgoing(self, None, "INVITE")
+        outgoing.refresh = timer
+        outgoing.dialog_id = dialog.id
+        self._send_in_dialog(outgoing, dialog, draft, "")
+
+    def acknowledge(self, dialog: Dialog) -> None:
+        """Send the ACK to the 200 of a re-INVITE of our own."""
+        number = dialog.invite_seq
+        if number is None:
+            return
+        target, flow = self._way(dialog)
+        if flow is None and target is not None and is_address(target.host):
+            try:
+                flow = self.core.carriers.flow_to(target)
+            except LocalProtocolError:
+                return
+        protocol, local = self._local(target, flow)
+        ack = self._in_dialog(dialog, new_branch(), protocol, local, "ACK", number, Draft("", b""))
+        dialog.invite_ack = ack.raw
+        if flow is not None:
+            self.core.carriers.send(flow, ack.raw)
+        elif target is not None:
+            self._look_up_and_send(target, ack.raw)
+
     # On the way
 
     def _go(self, outgoing: Outgoing, hop: Target, message_id: str) -> None:
@@ -685,6 +716,11 @@ class Calling:
         if status >= 200:
             outgoing.ended = True
             self._conclude(outgoing)
+        if outgoing.refresh is not None:
+            if status >= 200:
+                self._settled(outgoing, status)
+                core.sessions.refreshed(outgoing, status, response)
+            return
         raw = response.raw
         if initial and method == "INVITE":
             if status < 200:
@@ -692,10 +728,16 @@ class Calling:
                     self._make_dialog(outgoing, response, flow, early=True)
             elif status == 200:
                 self._make_dialog(outgoing, response, flow, early=False)
+                assert outgoing.dialog is not None, "just made"
+                outgoing.dialog.sdp = outgoing.request.body
+                core.sessions.answered(outgoing.dialog, response)
                 core.record("start", "network", raw, "uac")
             elif status >= 300:
                 reason = "call-canceled" if status == 487 else "call-rejected"
                 core.record("stop", "network", raw, reason)
+        elif method == "INVITE" and status == 200 and outgoing.dialog is not None:
+            outgoing.dialog.sdp = outgoing.request.body or outgoing.dialog.sdp
+            core.sessions.answered(outgoing.dialog, response)
         elif initial and method == "SUBSCRIBE" and status in (200, 202):
             self._make_dialog(outgoing, response, flow, early=False)
         core.deliver(
@@ -816,6 +858,11 @@ class Calling:
         request = outgoing.request
         dialog = outgoing.dialog
         initial = dialog is None or dialog.early
+        if outgoing.refresh is not None:
+            if not told:
+                self._settled(outgoing, status)
+                self.core.sessions.refreshed(outgoing, status, None)
+            return
         if not told:
             to = request.get("To") or ""
             if "tag=" not in to:

@@ -31,6 +31,7 @@ from drachtwist.server.dialogs import (
     record_routes,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
+from drachtwist.server.sessions import MINIMUM
 from drachtwist.sip.fields import Address, RAck, parse_integer
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
@@ -345,6 +346,15 @@ class Answering:
             incoming.cancelled = None
             self._tell_cancelled(incoming, *cancelled, "")
 
+    def _too_brief(self, incoming: Incoming) -> None:
+        """Refuse a session interval (RFC 4028 section 6)."""
+        status = 422
+        self._fix_tag(incoming, status, None)
+        start = f"SIP/2.0 {status} {reason_phrase(status)}"
+        lines = [*incoming.lines(status), f"Min-SE: {MINIMUM}"]
+        self._send(incoming, status, encode(start, lines, [], b""), 0)
+        self._close(incoming)
+
     def decided(self, incoming: Incoming, decision: Decision | None) -> None:
         """Do what a web application decided about a request.
 
@@ -412,6 +422,9 @@ class Answering:
                 return
         elif to_tag is None:
             incoming.to_tag = dialog.local_tag
+        if method in ("INVITE", "UPDATE") and core.sessions.requested(dialog, request):
+            self._too_brief(incoming)
+            return
         if method == "PRACK" and dialog.early and dialog.origin is not None:
             self._prack(incoming, dialog.origin)
             return
@@ -664,6 +677,9 @@ class Answering:
         if draft.contact is None and self._needs_contact(incoming, status, reliable, silent):
             dialog = incoming.dialog
             draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
+        session = None
+        if initial and method == "INVITE" and status == 200:
+            session = self.core.sessions.offer_answered(incoming, draft)
         if reliable:
             if not incoming.rseq:
                 incoming.rseq = 1 + int.from_bytes(os.urandom(4), "big") % 0x3FFFFFFF
@@ -683,6 +699,12 @@ class Answering:
         incoming.silent = silent
         name = incoming.dialog_id
         self._send(incoming, status, raw, incoming.rseq if reliable else 0)
+        dialog = incoming.dialog
+        if dialog is not None and method in ("INVITE", "UPDATE") and 200 <= status < 300:
+            if draft.body:
+                dialog.sdp = draft.body
+            if session is not None:
+                self.core.sessions.begin(dialog, *session)
         self._echo(link, message_id, incoming, raw, name)
         return None
 
@@ -860,6 +882,7 @@ class Answering:
     def end(self, dialog: Dialog) -> None:
         """Forget a dialog; what the application has not answered in it is answered 500."""
         self.core.dialogs.remove(dialog)
+        self.core.sessions.end(dialog)
         answers = dialog.answers
         if answers is not None:
             dialog.answers = None

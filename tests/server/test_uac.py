@@ -28,7 +28,7 @@ def reply(asked: Request, status: int, *, tag: str = "b", extra: str = "", body:
     return "\n".join([*lines, f"Content-Length: {len(body)}"]) + "\n\n" + body
 
 
-class CallingTests(SynchronousTestCase):
+class CallingTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Connect an application."""
         self.bench = Bench()
@@ -76,6 +76,8 @@ class CallingTests(SynchronousTestCase):
         self.assertEqual(self.bench.heads(), ["ACK"])
         return dialog
 
+
+class CallingTests(CallingTestCase):
     def test_invite_schedule(self) -> None:
         """An INVITE without response is repeated at 1, 3, 7, 15 and 31 seconds; then 408."""
         self.ask()

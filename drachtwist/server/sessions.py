@@ -1,0 +1,190 @@
+"""Session timers (RFC 4028), as the real server keeps them on behalf of applications.
+
+A timer begins when a Session-Expires header is agreed on; the application need not know. Whoever
+is the refresher has half the interval; the other side ends the call when the whole of it passes.
+A refresh of ours is a re-INVITE with the session description that the application sent last.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from drachtwist.errors import MessageError
+from drachtwist.server.compose import Draft
+from drachtwist.sip.fields import SessionExpires
+from drachtwist.sip.message import Request, Response
+from drachtwist.transactions.machine import Effect, Machine
+
+if TYPE_CHECKING:
+    from drachtwist.server.core import ServerCore
+    from drachtwist.server.dialogs import Dialog
+    from drachtwist.server.uac import Outgoing
+    from drachtwist.server.uas import Incoming
+
+__all__ = ["MINIMUM", "SessionTimer", "Sessions"]
+
+MINIMUM = 90
+"""The shortest interval in seconds that is accepted of a caller (RFC 4028 section 4)."""
+
+_SPREAD = 5.0
+"""Seconds around the half of the interval in which a refresh is sent."""
+
+_EXPIRED = "Session timer expired"
+
+
+class SessionTimer(Machine):
+    """The deadline of a dialog's session.
+
+    :param dialog: the dialog.
+    :param interval: seconds.
+    :param ours: whether the server is the refresher.
+    :param now: when it begins.
+    """
+
+    __slots__ = ("interval", "ours", "sessions")
+
+    def __init__(
+        self, sessions: Sessions, dialog: Dialog, interval: int, ours: bool, now: float
+    ) -> None:
+        super().__init__()
+        self.sessions = sessions
+        self.owner = dialog
+        self.interval = interval
+        self.ours = ours
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """Begin the interval again."""
+        if self.ours:
+            half = self.interval / 2
+            spread = min(_SPREAD, half / 2)
+            self.deadline = now + half + random.uniform(-spread, spread)
+        else:
+            self.deadline = now + self.interval
+
+    def tick(self, now: float) -> list[Effect]:
+        """The time has come."""
+        self.deadline = None
+        self.sessions.expired(self)
+        return []
+
+
+class Sessions:
+    """The session timers of all dialogs."""
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: ServerCore) -> None:
+        self.core = core
+
+    # What begins and ends them
+
+    def offer_answered(self, incoming: Incoming, draft: Draft) -> tuple[int, bool] | None:
+        """Look at the 200 that an application gives to an INVITE, and complete it.
+
+        :returns: the interval and whether the server is the refresher; None for no timer.
+        """
+        given = draft.value("session-expires")
+        if given is not None:
+            asked = _read(given)
+            if asked is None:
+                return None
+            return max(asked[0], MINIMUM), asked[1] == "uas"
+        asked = _of(incoming.request)
+        if asked is None or asked[1] is None:
+            return None
+        interval, refresher = max(asked[0], MINIMUM), asked[1]
+        draft.add("Session-Expires", f"{interval};refresher={refresher}")
+        return interval, refresher == "uas"
+
+    def begin(self, dialog: Dialog, interval: int, ours: bool) -> None:
+        """Begin a timer, in place of the one that there is."""
+        self.end(dialog)
+        now = self.core.clock.seconds()
+        dialog.timer = SessionTimer(self, dialog, interval, ours, now)
+        self.core.watch(dialog.timer)
+
+    def end(self, dialog: Dialog) -> None:
+        """Have no timer any more."""
+        timer, dialog.timer = dialog.timer, None
+        if timer is not None:
+            self.core.clock.forget(timer)
+
+    def answered(self, dialog: Dialog, response: Response) -> None:
+        """Look at the 200 of a peer to an INVITE of ours."""
+        asked = _of(response)
+        if asked is not None and asked[0] > 0:
+            self.begin(dialog, asked[0], asked[1] != "uas")
+
+    def requested(self, dialog: Dialog, request: Request) -> bool:
+        """Look at a re-INVITE or UPDATE of a peer; say whether its interval is too small."""
+        asked = _of(request)
+        timer = dialog.timer
+        if asked is None:
+            self.end(dialog)
+            return False
+        interval, refresher = asked
+        if interval < MINIMUM:
+            self.end(dialog)
+            return True
+        ours = refresher != "uac"
+        if refresher is None and timer is not None and timer.ours:
+            ours = False
+        self.begin(dialog, interval, ours)
+        return False
+
+    # What they do
+
+    def expired(self, timer: SessionTimer) -> None:
+        """The peer did not refresh, or it is our turn."""
+        dialog: Dialog = timer.owner
+        if dialog.timer is not timer:
+            return
+        if not timer.ours:
+            self._hang_up(dialog)
+            return
+        draft = Draft("", dialog.sdp)
+        draft.add("Contact", dialog.contact)
+        draft.add("Session-Expires", f"{timer.interval};refresher=uac")
+        draft.add("Min-SE", str(MINIMUM))
+        draft.complete_type()
+        self.core.uac.refresh(dialog, draft, timer)
+
+    def refreshed(self, outgoing: Outgoing, status: int, response: Response | None) -> None:
+        """Look at the final response to a refresh of ours."""
+        dialog, timer = outgoing.dialog, outgoing.refresh
+        if dialog is None or timer is None or dialog.timer is not timer:
+            return
+        if status == 491:
+            timer.start(self.core.clock.seconds())
+            self.core.watch(timer)
+        elif status < 300 and response is not None:
+            self.core.uac.acknowledge(dialog)
+            asked = _of(response)
+            if asked is None:
+                self.end(dialog)
+            else:
+                self.begin(dialog, asked[0], asked[1] != "uas")
+        else:
+            self._hang_up(dialog)
+
+    def _hang_up(self, dialog: Dialog) -> None:
+        self.end(dialog)
+        self.core.uac.bye(dialog, _EXPIRED)
+        self.core.uas.end(dialog)
+
+
+def _of(message: Request | Response) -> tuple[int, str | None] | None:
+    """Give interval and refresher of a message; None when it has no legible Session-Expires."""
+    text = message.get("Session-Expires")
+    return None if text is None else _read(text)
+
+
+def _read(text: str) -> tuple[int, str | None] | None:
+    try:
+        found = SessionExpires.parse(text)
+    except MessageError:
+        return None
+    refresher = found.params.get("refresher")
+    return found.seconds, None if refresher is None else refresher.lower()

@@ -1,0 +1,174 @@
+"""Session timers: agreed on, refreshed by either side, and run out (RFC 4028)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drachtwist.sip import Request
+from tests.server.doubles import request
+from tests.server.test_uac import CallingTestCase
+from tests.server.test_uas import SDP, ServerTestCase, transaction
+
+
+class CalledTests(ServerTestCase):
+    """Somebody calls the application."""
+
+    def session(self, asked: str = "", given: str = "") -> Any:
+        """Let a call come up; give the 200."""
+        extra = f"Session-Expires: {asked}" if asked else ""
+        invite = self.offered(request("INVITE", extra=extra, body=SDP))
+        self.bench.take()
+        line = f"\r\nSession-Expires: {given}" if given else ""
+        message = f"SIP/2.0 200 OK{line}\r\nContent-Type: application/sdp\r\n\r\nv=0 ours"
+        self.app.command(f"sip|{invite}|\r\n{message}")
+        answer: Any = self.bench.take()[0]
+        self.tag = answer.to.tag or ""
+        self.bench.receive(request("ACK", branch="ack", to_tag=self.tag))
+        self.app.take()
+        return answer
+
+    def again(self, extra: str = "", number: int = 2, method: str = "INVITE") -> None:
+        """Let the caller refresh."""
+        text = request(method, number=number, to_tag=self.tag, extra=extra, body=SDP)
+        self.bench.receive(text)
+
+    def expires(self, at: float) -> None:
+        """See that the call is ended at a time, and not before."""
+        self.assertEqual(self.seen(at - self.bench.clock.seconds() - 0.5), [])
+        self.assertEqual(self.seen(0.5), [(at, "BYE")])
+        [frame] = self.app.take()
+        self.assertIn("|unsolicited|c1;from-tag=a|\r\nBYE ", frame)
+        self.assertIn('Reason: SIP;cause=200;text="Session timer expired"', frame)
+        self.nothing_left()
+
+    def test_none(self) -> None:
+        """Without the header, or without a refresher in it, there is no timer."""
+        self.assertFalse(self.session().has("Session-Expires"))
+        self.assertEqual(self.bench.core.counts()["deadlines"], 1)
+
+    def test_caller_refreshes(self) -> None:
+        """A caller that wanted to refresh and does not, is hung up on."""
+        answer = self.session("120;refresher=uac")
+        self.assertEqual(answer.get("Session-Expires"), "120;refresher=uac")
+        self.expires(120.0)
+
+    def test_minimum(self) -> None:
+        """No caller gets less than 90 seconds."""
+        answer = self.session("30;refresher=uac")
+        self.assertEqual(answer.get("Session-Expires"), "90;refresher=uac")
+        self.expires(90.0)
+
+    def test_application_asks(self) -> None:
+        """The application may ask by itself; its header goes out as it is."""
+        self.assertEqual(self.session("", "60").get("Session-Expires"), "60")
+        self.expires(90.0)
+
+    def test_refreshed(self) -> None:
+        """A refresh begins the interval again, and the application sees it as any other."""
+        self.session("120;refresher=uac")
+        self.seen(100)
+        self.again("Session-Expires: 120;refresher=uac")
+        self.bench.take()
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+        self.app.take()
+        self.bench.take()
+        self.expires(220.0)
+
+    def test_switched_off(self) -> None:
+        """A refresh without the header ends the timer."""
+        self.session("120;refresher=uac")
+        self.again(method="UPDATE")
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        self.bench.take()
+        self.assertEqual(self.seen(200), [])
+
+    def test_too_brief(self) -> None:
+        """An interval that is too small is refused here, and ends the timer."""
+        self.session("120;refresher=uac")
+        self.again("Session-Expires: 60;refresher=uac")
+        _, refusal = self.bench.take()
+        self.assertEqual((refusal.status, refusal.get("Min-SE")), (422, "90"))  # type: ignore[union-attr]
+        self.assertEqual(self.app.take(), [])
+        self.bench.receive(request("ACK", number=2, branch="INVITE-2", to_tag=self.tag))
+        self.assertEqual(self.seen(200), [])
+
+    def test_server_refreshes(self) -> None:
+        """A refresh of ours has the application's last session description; nobody is told."""
+        self.session("90;refresher=uas")
+        self.bench.wire.sent.clear()
+        clock = self.bench.clock
+        begun = clock.seconds()
+        while not self.bench.wire.sent:
+            clock.advance(0.5)
+        self.assertTrue(40 <= clock.seconds() - begun <= 50, clock.seconds())
+        [refresh] = self.bench.take()
+        assert isinstance(refresh, Request)
+        self.assertEqual((refresh.method, refresh.text), ("INVITE", "v=0 ours"))
+        self.assertEqual(refresh.get("Session-Expires"), "90;refresher=uac")
+        self.assertEqual(self.app.take(), [])
+        self.respond(refresh, 200, "Session-Expires: 100;refresher=uac")
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        begun = clock.seconds()
+        while not self.bench.wire.sent:
+            clock.advance(0.5)
+        self.assertTrue(45 <= clock.seconds() - begun <= 55)
+        [refresh] = self.bench.take()
+        assert isinstance(refresh, Request)
+        self.respond(refresh, 488)
+        self.assertEqual(self.bench.heads(), ["ACK", "BYE"])
+        [frame] = self.app.take()
+        self.assertIn("Session timer expired", frame)
+
+    def test_glare(self) -> None:
+        """A refresh that meets a re-INVITE is repeated half an interval later."""
+        self.session("90;refresher=uas")
+        self.bench.wire.sent.clear()
+        for _ in range(2):
+            while not self.bench.wire.sent:
+                self.bench.clock.advance(0.5)
+            [refresh] = self.bench.take()
+            assert isinstance(refresh, Request)
+            self.assertEqual(refresh.method, "INVITE")
+            self.respond(refresh, 491)
+            self.assertEqual(self.bench.heads(), ["ACK"])
+
+    def respond(self, asked: Request, status: int, extra: str = "") -> None:
+        """Let the caller respond to a refresh."""
+        lines = [f"SIP/2.0 {status} Whatever"]
+        for name in ("Via", "From", "To", "Call-ID", "CSeq"):
+            lines.append(f"{name}: {asked.get(name)}")
+        lines.append("Contact: <sip:alice@127.0.0.1:32070>")
+        if extra:
+            lines.append(extra)
+        self.bench.receive("\n".join([*lines, "Content-Length: 0"]) + "\n\n")
+
+
+class CallerTests(CallingTestCase):
+    """The application calls somebody."""
+
+    def test_server_refreshes(self) -> None:
+        """The called party may leave the refreshing to us, at any interval."""
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra="Session-Expires: 30;refresher=uac")
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        clock = self.bench.clock
+        begun = clock.seconds()
+        while not self.bench.wire.sent:
+            clock.advance(0.5)
+        self.assertTrue(10 <= clock.seconds() - begun <= 20.5)
+        self.assertEqual(self.bench.heads(), ["INVITE"])
+        self.assertEqual(self.app.take(), [])
+
+    def test_silence(self) -> None:
+        """A refresh that nobody answers ends the call after 32 seconds."""
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra="Session-Expires: 30;refresher=uac")
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        sent = self.seen(60)
+        self.assertIn("BYE", [what for _, what in sent])
+        self.assertIn("Session timer expired", self.app.take()[0])
