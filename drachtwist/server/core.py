@@ -26,6 +26,7 @@ from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs, is_address
 from drachtwist.server.proxying import Proxying
+from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
@@ -114,6 +115,7 @@ class ServerCore:
         self.uac = Calling(self)
         self.proxying = Proxying(self)
         self.sessions = Sessions(self)
+        self.registered = Registered(self.clock.seconds)
         self._bad_messages = 0
         self._complain_at = float("-inf")
         self._wall = wall

@@ -37,6 +37,7 @@ from drachtwist.server.dialogs import (
     place_uac,
     record_routes,
 )
+from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -229,11 +230,15 @@ class Calling:
             link.answer(message_id, "NOK", "missing content-type")
             return
         core = self.core
+        outgoing = Outgoing(self, link, method)
+        flow = None if route or method not in METHODS else core.registered.find(found[2])
+        if flow is not None:
+            self._ask_over(outgoing, flow, draft, found[2], message_id)
+            return
         asked = next_hop.transport
         if not next_hop.secure and not core.offers(asked or "udp"):
             link.answer(message_id, "NOK", _NO_TRANSPORT)
             return
-        outgoing = Outgoing(self, link, method)
         hop = hop_of(next_hop, core.default_protocol())
         listener = core.carriers.listener_for(
             hop.protocol, hop.host if is_address(hop.host) else ""
@@ -247,17 +252,39 @@ class Calling:
         if problem is not None:
             link.answer(message_id, "NOK", problem)
             return
-        if method in ("INVITE", "SUBSCRIBE"):
-            outgoing.dialog_id = dialog_id(outgoing.call_id, outgoing.from_tag)
-        if method == "INVITE":
-            self._forming[outgoing.dialog_id] = outgoing
-            core.record("attempt", "application", outgoing.request.raw)
-        self.invites[outgoing.id] = outgoing
+        self._take_note(outgoing)
         if next_hop.secure and not core.offers("tls"):
             self._echo(link, message_id, outgoing)
             self.invent(outgoing, 416)
             return
         self._go(outgoing, hop, message_id)
+
+    def _take_note(self, outgoing: Outgoing) -> None:
+        """Make a new request known."""
+        if outgoing.method in ("INVITE", "SUBSCRIBE"):
+            outgoing.dialog_id = dialog_id(outgoing.call_id, outgoing.from_tag)
+        if outgoing.method == "INVITE":
+            self._forming[outgoing.dialog_id] = outgoing
+            self.core.record("attempt", "application", outgoing.request.raw)
+        self.invites[outgoing.id] = outgoing
+
+    def _ask_over(
+        self, outgoing: Outgoing, flow: Flow, draft: Draft, uri: str, message_id: str
+    ) -> None:
+        """Send a new request over the connection of a registered client."""
+        link = outgoing.link
+        assert link is not None, "an application asked"
+        problem = self._write_new(outgoing, draft, uri, flow.local, flow.protocol)
+        if problem is not None:
+            link.answer(message_id, "NOK", problem)
+            return
+        self._take_note(outgoing)
+        if self.core.carriers.is_open(flow):
+            outgoing.flow = flow
+            self._begin(outgoing, message_id)
+        else:
+            self._echo(link, message_id, outgoing)
+            self.invent(outgoing, 410)
 
     def _write_new(
         self, outgoing: Outgoing, draft: Draft, uri: str, local: str, protocol: str

@@ -775,6 +775,9 @@ class Answering:
         else:
             if status in (200, 202) and initial and incoming.method == "SUBSCRIBE":
                 self._make_dialog(incoming, raw)
+                core.registered.accepted(incoming.request, incoming.flow, raw)
+            elif status == 200 and initial and incoming.method == "REGISTER":
+                core.registered.accepted(incoming.request, incoming.flow, raw)
         if status >= 200:
             # The ACK of a failure, or of a 200, comes later; nothing comes for any other.
             if incoming.method != "INVITE" or (status < 300 and incoming.dialog is None):
