@@ -483,6 +483,9 @@ class Dialog:
                 method = "NOTIFY"
                 if not given.has("Subscription-State"):
                     given.add("Subscription-State", "terminated")
+                contact = self.local.contact
+                if contact and not given.has("Contact"):
+                    given.add("Contact", contact)
             else:
                 method = "SUBSCRIBE"
                 given.set("Expires", "0")
@@ -513,7 +516,12 @@ class Dialog:
             return self._send_last(method, headers, body, False)
         request = self._new_request(method)
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
-            state = sip.Headers(headers).get("Subscription-State") or ""
+            given = sip.Headers(headers)
+            contact = self.local.contact
+            if contact and not given.has("Contact"):
+                given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
+            headers = given.items()
+            state = given.get("Subscription-State") or ""
             if state.lstrip().lower().startswith("terminated"):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred

@@ -29,7 +29,7 @@ from drachtwist.app.exchange import (
     run_handler,
 )
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import LinkState
+from drachtwist.app.links import LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
@@ -94,6 +94,12 @@ class OutgoingRequest(_Received, sip.Request):
     def _call(self, handler: Callable[..., Any], *args: Any) -> None:
         """Run a handler whose failure can only be logged."""
         run_handler(self, handler, *args)
+
+
+class _Waiting(Pending[ReceivedResponse]):
+    """Somebody who waits for the final response, or does not."""
+
+    __slots__ = ()
 
 
 class Asking:
@@ -170,7 +176,7 @@ class Asking:
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
-        self._waiting: list[Deferred[ReceivedResponse]] = []
+        self._waiting: list[_Waiting] = []
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
@@ -185,14 +191,15 @@ class Asking:
 
     def wait(self) -> Deferred[ReceivedResponse]:
         """Wait for the outcome."""
-        waiting: Deferred[ReceivedResponse] = Deferred()
+        waiting = _Waiting()
+        waiting.deferred = Deferred()
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
-            waiting.errback(self.outcome)
+            waiting.deferred.errback(self.outcome)
         else:
-            waiting.callback(self.outcome)
-        return waiting
+            waiting.deferred.callback(self.outcome)
+        return waiting.deferred
 
     def send(self) -> None:
         """Send the request.
@@ -461,10 +468,17 @@ class Asking:
             on_final(outcome)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if isinstance(outcome, Exception):
-                each.errback(Failure(outcome))
+            if not isinstance(outcome, Exception):
+                each.deferred.callback(outcome)
+            elif each.heard():
+                each.deferred.errback(Failure(outcome))
             else:
-                each.callback(outcome)
+                _log.info(
+                    "{method} to {uri} failed: {error}",
+                    method=self.method,
+                    uri=self.uri,
+                    error=outcome,
+                )
         self.state.release()
 
 

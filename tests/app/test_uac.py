@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -541,6 +542,14 @@ class RequestTests(UacTestCase):
         self.assertTrue(again.has("Authorization"))
         self.whole.respond(again, 200)
         self.assertEqual(self.successResultOf(asking).status, 200)
+
+    def test_unheard(self) -> None:
+        """A failure that nobody waits for is a line in the log, not an unhandled error."""
+        self.srf.request(TARGET, method="OPTIONS")
+        self.whole.request()
+        self.whole.lose()
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_link_lost(self) -> None:
         """A connection that is lost fails the request."""
