@@ -483,9 +483,6 @@ class Dialog:
                 method = "NOTIFY"
                 if not given.has("Subscription-State"):
                     given.add("Subscription-State", "terminated")
-                contact = self.local.contact
-                if contact and not given.has("Contact"):
-                    given.add("Contact", contact)
             else:
                 method = "SUBSCRIBE"
                 given.set("Expires", "0")
