@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, cast, get_origin
 from xml.etree import ElementTree
 
 import twisted.internet
@@ -335,6 +335,8 @@ class ReferenceTests(SynchronousTestCase):
         """No class or function is left without a word, so Sphinx leaves none out."""
         for name in self.documented():
             value = resolve(name)
+            if get_origin(value) is not None:
+                continue  # an alias of types, which Python 3.10 takes for a class
             if inspect.isclass(value) or inspect.isfunction(value):
                 self.assertTrue((value.__doc__ or "").strip(), name)
 

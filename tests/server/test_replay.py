@@ -285,6 +285,10 @@ def _shape(text: str) -> list[str]:
     head, _, body = text.partition("\r\n\r\n")
     start, *lines = head.split("\r\n")
     lines = [re.sub(r"\s*:\s*", ": ", line, count=1) for line in lines]
+    # The real server puts a blank behind the commas of credentials.
+    lines = [
+        re.sub(r",(?=[a-z])", ", ", line) if "uthorization: " in line else line for line in lines
+    ]
     # Whether an address without a name stands in brackets makes no difference.
     lines = [re.sub(r"^To: (sip:[^;]*)", r"To: <\1>", line) for line in lines]
     # The real server passes requests of proxied dialogs on without counting Max-Forwards down.
@@ -312,7 +316,7 @@ def _add(number: int) -> None:
     setattr(ReplayTests, f"test_{number:02d}", test)
 
 
-NUMBERS = [*range(1, 12), 13, *range(15, 29)]
+NUMBERS = [*range(1, 29)]
 NUMBERS += [32, 33, 34, 35, 36, 37, 38, 39, 40, 41]
 for _number in NUMBERS:
     _add(_number)
