@@ -21,13 +21,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drachtwist.app.b2bua import B2bua, couple, forward_in_dialog
+    from drachtwist.app.b2bua import (
+        HIDE_IDENTITY,
+        HIDE_TOPOLOGY,
+        B2bua,
+        couple,
+        forward_in_dialog,
+    )
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
+    from drachtwist.app.records import CallSummary
     from drachtwist.app.srf import CallRecord, Srf
+    from drachtwist.app.states import DialogState, dialog_info
+    from drachtwist.app.transfer import (
+        Progress,
+        Referral,
+        Replaces,
+        accept_refer,
+        find_replaced_dialog,
+        transfer,
+    )
     from drachtwist.app.uac import OutgoingRequest
     from drachtwist.errors import (
         AuthenticationError,
@@ -43,24 +59,31 @@ if TYPE_CHECKING:
     from drachtwist.net.tls import TlsOptions
 
 __all__ = [
+    "HIDE_IDENTITY",
+    "HIDE_TOPOLOGY",
     "AuthenticationError",
     "B2bua",
     "CallRecord",
+    "CallSummary",
     "CommandRefused",
     "ConnectionFailed",
     "ConnectionLost",
     "Dialog",
     "DialogEnd",
     "DialogEnded",
+    "DialogState",
     "DrachtwistError",
     "LocalProtocolError",
     "MessageError",
     "OutgoingRequest",
+    "Progress",
     "ProxyResponse",
     "ProxyResult",
     "ProxyTarget",
     "ReceivedResponse",
+    "Referral",
     "RemoteProtocolError",
+    "Replaces",
     "Request",
     "Response",
     "Router",
@@ -68,13 +91,28 @@ __all__ = [
     "SipError",
     "Srf",
     "TlsOptions",
+    "accept_refer",
     "couple",
+    "dialog_info",
+    "find_replaced_dialog",
     "forward_in_dialog",
     "hunt",
     "simring",
+    "transfer",
 ]
 
 _HOMES = {
+    "HIDE_IDENTITY": "app.b2bua",
+    "HIDE_TOPOLOGY": "app.b2bua",
+    "CallSummary": "app.records",
+    "DialogState": "app.states",
+    "dialog_info": "app.states",
+    "Progress": "app.transfer",
+    "Referral": "app.transfer",
+    "Replaces": "app.transfer",
+    "accept_refer": "app.transfer",
+    "find_replaced_dialog": "app.transfer",
+    "transfer": "app.transfer",
     "B2bua": "app.b2bua",
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",

@@ -21,12 +21,13 @@ TARGET = "sip:bob@127.0.0.1:32071"
 class Whole:
     """An application that is connected to a server.
 
+    :param settings: of the server.
     :param options: of the :class:`Srf`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, settings: dict[str, Any] | None = None, **options: Any) -> None:
         self.clock = Clock()
-        self.server = ServerBench(self.clock)
+        self.server = ServerBench(self.clock, **(settings or {}))
         self.srf = Srf(reactor=self.clock, **options)
         self.link: Link
         endpoint: Any = self

@@ -16,19 +16,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import calls
+from drachtwist.app import calls, media
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
+from drachtwist.app.links import LinkState
+from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
-from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
 
-__all__ = ["B2bua", "couple", "create_b2bua", "forward_in_dialog"]
+__all__ = ["HIDE_IDENTITY", "HIDE_TOPOLOGY", "B2bua", "couple", "create_b2bua", "forward_in_dialog"]
 
 _log = Logger(namespace="drachtwist.app.b2bua")
 
@@ -40,6 +42,33 @@ _OWN = frozenset(
     """.split()
 )
 """Headers that belong to one side of a call: ``all`` does not include them."""
+
+HIDE_TOPOLOGY = (
+    "all",
+    *(
+        f"-{name}"
+        for name in """
+        User-Agent Server Organization Warning Error-Info Call-Info Alert-Info Reply-To In-Reply-To
+        Path Service-Route History-Info P-Charging-Vector P-Charging-Function-Addresses
+        P-Access-Network-Info P-Visited-Network-ID P-Associated-URI P-Called-Party-ID
+        Session-ID Replaces Refer-To Referred-By
+        """.split()
+    ),
+)
+"""A choice of headers (``proxy_request_headers``, ...) that tells nothing about the network behind:
+neither its addresses nor its products (RFC 5853 section 3.1)."""
+
+HIDE_IDENTITY = (
+    *HIDE_TOPOLOGY,
+    *(
+        f"-{name}"
+        for name in """
+        P-Asserted-Identity P-Preferred-Identity Remote-Party-ID Identity Identity-Info Diversion
+        Subject Geolocation User-to-User
+        """.split()
+    ),
+)
+"""The same, and nothing about who is calling (RFC 3323)."""
 
 SdpHook = Any
 """A session description, something awaitable that becomes one, or a function that gives either
@@ -143,6 +172,7 @@ class _Bridge:
         "_req",
         "_res",
         "_response_headers",
+        "_updated",
     )
 
     def __init__(
@@ -172,7 +202,11 @@ class _Bridge:
         self._on_uac = on_uac
         # What A gets for a description of B's: asked for once for each.
         self._made: tuple[bytes, bytes | str] | None = None
+        # What B described in an UPDATE before it answered.
+        self._updated = b""
         calling.asking._on_provisional = self._provisional
+        if calling.asking._on_update is None:
+            calling.asking._on_update = self._updated_by_b
 
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
@@ -184,6 +218,8 @@ class _Bridge:
         elif type(sdp) is not bytes and type(sdp) is not str:
             sdp = await resolve(sdp, offer, req)
         req.on_cancel(self._cancelled)
+        if req._extended().on_update is None:
+            req.on_update(self._updated_by_a)
         try:
             uac: Dialog = await self._calling.start(sdp)
         except SipError as error:
@@ -196,6 +232,9 @@ class _Bridge:
                 req._call(self._on_uac, uac)
             response = uac.res
             answer: Any = response.body
+            settled = bool(self._updated) and bool(req._extended().early_id)
+            if self._updated:
+                uac._extended().remote_sdp = answer = self._updated
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._headers_for_a(response)
@@ -206,6 +245,10 @@ class _Bridge:
                 uac.ack()
             uac.destroy()
             raise
+        if settled:
+            # A has its answer since the reliable response, and takes no other one in the 200.
+            changing = uas.when_acked().addCallback(lambda _: uas.modify(answer))
+            changing.addErrback(self._not_changed)
         try:
             if uac._owes_ack:
                 # B has made the offer, so A's ACK has the answer.
@@ -288,6 +331,37 @@ class _Bridge:
         if not self._res.finished:
             self._res.send(response.status, response.reason, headers.items(), sdp)
 
+    async def _updated_by_a(self, update: Request, res: Response) -> None:
+        """A changes its offer before B has answered (RFC 3311)."""
+        asking = self._calling.asking
+        await _pass_update(
+            update, res, asking.state, asking.early_id, self._local_sdp_b, self._local_sdp_a
+        )
+
+    async def _updated_by_b(self, update: Request, res: Response) -> None:
+        """B changes its early media.
+
+        A server lets nobody ask A before A is answered (protocol.md 5.6), so B gets what it was
+        offered before, and A hears of it with the answer, or in a re-INVITE behind it.
+        """
+        offer = update.body
+        if not offer:
+            res.send(200)
+            return
+        own = self._calling.asking.body
+        own = own if isinstance(own, bytes) else own.encode("utf-8", "surrogateescape")
+        self._updated = offer
+        answer = media.answer_offer(own, offer)
+        res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
+
+    def _not_changed(self, failure: Failure) -> None:
+        failure.trap(DrachtwistError)
+        _log.info(
+            "the caller does not take the new media: {error}, Call-ID {call_id}",
+            error=failure.value,
+            call_id=self._req.get("Call-ID"),
+        )
+
     def _not_passed(self, failure: Failure) -> None:
         _log.failure(
             "a provisional response could not be passed on, Call-ID {call_id}",
@@ -311,6 +385,28 @@ class _Bridge:
         res.send(error.status, error.reason or None, headers)
 
 
+async def _pass_update(
+    update: Request, res: Response, state: LinkState, dialog_id: str, there: SdpHook, back: SdpHook
+) -> None:
+    """Pass an UPDATE on in the early dialog of the other side, and its response back."""
+    if not dialog_id:
+        res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
+        return
+    body: Any = update.body
+    if body and callable(there):
+        body = await resolve(there, body, update)
+    given = Headers()
+    _keep_type(given, update, body)
+    request = DialogRequest(state, dialog_id, "UPDATE")
+    response: ReceivedResponse = await request.send(given.items(), body).deferred
+    answer: Any = response.body
+    if answer and callable(back):
+        answer = await resolve(back, answer, response)
+    returned = Headers()
+    _keep_type(returned, response, answer)
+    res.send(response.status, response.reason, returned.items(), answer)
+
+
 async def resolve(value: Any, *args: Any) -> Any:
     """Give what a value, an awaitable, or a function of either kind becomes."""
     if callable(value):
@@ -329,17 +425,17 @@ def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str
     names = list(names)
     if not names:
         return []
-    without = {name[1:].lower() for name in names if name.startswith("-")}
+    without = {_key(name[1:]) for name in names if name.startswith("-")}
     if "all" in names:
         return [
             (name, value)
             for name, value in message.headers.items()
-            if name.lower() not in without and _key(name) not in _OWN
+            if _key(name) not in without and _key(name) not in _OWN
         ]
     return [
         (name, value)
         for name in names
-        if name[:1] != "-" and name.lower() not in without
+        if name[:1] != "-" and _key(name) not in without
         for value in message.get_all(name)
     ]
 

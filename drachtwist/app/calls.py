@@ -89,6 +89,21 @@ class _Accepting(Pending[Dialog]):
         if req._final:
             self.deferred.errback(_not_sent(req))
             return
+        if req._more is not None and req._more.on_send:
+            res._after_hooks(self.status, lambda: self._after_hooks(sdp))
+        else:
+            self._send(sdp)
+
+    def _after_hooks(self, sdp: Sdp) -> None:
+        try:
+            if not self.deferred.called:
+                self._send(sdp)
+        except LocalProtocolError as error:
+            self._fail(error)
+
+    def _send(self, sdp: Sdp) -> None:
+        res = self.res
+        req = res.req
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
         more = req._more
@@ -121,6 +136,8 @@ class _Accepting(Pending[Dialog]):
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs[dialog_id] = dialog
                 state.link.uses += 1
+                if state.srf._event_handlers.get("dialog state"):
+                    req._report("confirmed", dialog._local_response(), status=self.status)
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -35,7 +35,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import media
+from drachtwist.app import media, states
 from drachtwist.app.challenges import Auth, Challenged
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -91,6 +91,14 @@ class DialogEnded:
     connection."""
 
 
+class _Referral(Protocol):
+    """A REFER of ours whose outcome is not known yet."""
+
+    def notified(self, req: Request) -> bool: ...
+
+    def dialog_over(self, end: DialogEnd) -> None: ...
+
+
 class _More:
     """What only few dialogs need."""
 
@@ -107,6 +115,8 @@ class _More:
         "modifications",
         "own_sdp",
         "queue",
+        "referrals",
+        "refers",
         "remote_sdp",
         "requests",
     )
@@ -128,6 +138,9 @@ class _More:
         self.incoming_invite: Request | None = None
         self.requests: set[DialogRequest] = set()
         self.queue: list[Request] | None = None
+        # REFERs: ours that are under way, and how many came.
+        self.referrals: list[_Referral] = []
+        self.refers = 0
 
 
 class Party:
@@ -825,6 +838,8 @@ class Dialog:
         elif method == "CANCEL":
             req._final = 200  # the server has answered it
             self._state.release()
+        elif method == "NOTIFY" and self._more is not None and self._refer_notified(req):
+            answer_ok(req)
         else:
             handlers = self._handlers(method)
             if handlers:
@@ -837,6 +852,14 @@ class Dialog:
                 state = req.get("Subscription-State") or ""
                 if state.lower().startswith("terminated"):
                     self._over(DialogEnd.REMOTE, req)
+
+    def _refer_notified(self, req: Request) -> bool:
+        """Take a NOTIFY that tells what became of a REFER of ours."""
+        more = self._extended()
+        event = (req.get("Event") or "").partition(";")[0]
+        if not more.referrals or event.strip().lower() != "refer":
+            return False
+        return any(referral.notified(req) for referral in tuple(more.referrals))
 
     def _run(self, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
         """Run handlers that have to answer a request; when one fails, 500 is the answer."""
@@ -989,6 +1012,8 @@ class Dialog:
             self._extended().end_text = text
         if self._more is not None:
             self._give_up(self._more, end)
+        if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
+            self._report_end(end)
         if end is not DialogEnd.LOCAL:
             teller = self.req if req is None else req
             for handler in handlers:
@@ -1003,11 +1028,25 @@ class Dialog:
             self._tell_destroyers()
         state.release()
 
+    def _report_end(self, end: DialogEnd) -> None:
+        """Tell those who watch the states of calls."""
+        event = {DialogEnd.REMOTE: "remote-bye", DialogEnd.LOCAL: "local-bye"}.get(end, "error")
+        direction = states.RECIPIENT if self.type == "uas" else states.INITIATOR
+        request = self.req
+        response = self.res if self.type == "uac" else self._local_response()
+        states.report(self.srf, "terminated", request, direction, response, event=event)
+
+    def _local_response(self) -> sip.Response:
+        """Give the response of ours that established the dialog."""
+        return sip.Response.from_bytes(self._sent)
+
     def _give_up(self, more: _More, end: DialogEnd) -> None:
         """Nothing in the dialog gets an answer any more."""
         if more.back_off is not None and more.back_off.active():
             more.back_off.cancel()
         more.back_off = None
+        for referral in tuple(more.referrals):
+            referral.dialog_over(end)
         queue, more.queue = more.queue, None
         for req in queue or ():
             req._final = 481

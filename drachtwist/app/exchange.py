@@ -11,15 +11,16 @@ Every response is confirmed by the server, with the message as it was sent, or r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Pending, Server, fail_later
 from drachtwist.app.running import settle
@@ -56,10 +57,13 @@ class _More:
         "locals",
         "on_cancel",
         "on_final",
+        "on_send",
         "on_update",
         "prack_timer",
         "queue",
+        "send_lock",
         "shares_transaction",
+        "state",
         "unpracked",
         "waiting",
     )
@@ -70,6 +74,11 @@ class _More:
         self.on_cancel: list[Callable[[Request | None], Any]] = []
         self.waiting: list[Deferred[Request | None]] = []
         self.on_update: Callable[[Request, Response], Any] | None = None
+        # Asked before a response is sent, one response at a time.
+        self.on_send: list[Callable[[Response, int], Any]] = []
+        self.send_lock: DeferredLock | None = None
+        # The state that was told of last (see states).
+        self.state = ""
         # Told of the final response: status and body.
         self.on_final: Callable[[int, bytes | str | None], None] | None = None
         # Reliable provisional responses.
@@ -255,6 +264,8 @@ class Request(_Received, sip.Request):
             return
         self.canceled = True
         state = self._state
+        if not self._final and state.srf._event_handlers.get("dialog state"):
+            self._report("terminated", event="cancelled")
         state.invites.pop(self._token(8), None)
         if not self._final:
             self._final = 487
@@ -284,6 +295,22 @@ class Request(_Received, sip.Request):
             more.on_cancel = []
             self._tell(None)
         state.release()
+
+    def _report(
+        self,
+        name: str,
+        response: sip.Response | None = None,
+        *,
+        event: str = "",
+        status: int = 0,
+    ) -> None:
+        """Tell those who watch what has become of a call, once for each state."""
+        more = self._extended()
+        if self.method == "INVITE" and not self._has_to_tag() and more.state != name:
+            more.state = name
+            states.report(
+                self.srf, name, self, states.RECIPIENT, response, event=event, status=status
+            )
 
     def _tell(self, result: Request | None) -> None:
         more = self._more
@@ -319,6 +346,8 @@ class Request(_Received, sip.Request):
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and with it every way to answer."""
+        if self._state.srf._event_handlers.get("dialog state"):
+            self._report("terminated", event="error")
         more = self._more
         if more is not None:
             more.on_cancel = []
@@ -488,8 +517,67 @@ class Response(sip.Response):
                 raise LocalProtocolError(f"only a new INVITE has provisional responses: {status}")
             if not (headers is None or isinstance(headers, (Mapping, list))):
                 headers = list(headers)  # it is looked at twice
-        message = self._encode(status, reason, headers, body)
         sending = Sending(self, status)
+        more = req._more
+        if more is not None and more.on_send:
+
+            def send() -> None:
+                try:
+                    self._begin(sending, status, reason, headers, body, on_prack)
+                except LocalProtocolError as error:
+                    sending.fail_later(error)
+
+            self._after_hooks(status, send)
+        else:
+            self._begin(sending, status, reason, headers, body, on_prack)
+        return sending.deferred
+
+    def on_send(self, handler: AnyHandler) -> AnyHandler:
+        """Ask a handler before each response that the application sends.
+
+        It gets this object and the status, may set headers and a body, and may take its time: what
+        it returns is awaited, and the response, as those behind it, waits so long. One that fails
+        is logged, and the response goes out all the same.
+        """
+        self.req._extended().on_send.append(handler)
+        return handler
+
+    def _after_hooks(self, status: int, send: Callable[[], None]) -> None:
+        """Send a response once the handlers of :meth:`on_send` have seen it."""
+        more = self.req._extended()
+        if more.send_lock is None:
+            more.send_lock = DeferredLock()
+
+        async def prepared() -> None:
+            for hook in tuple(more.on_send):
+                try:
+                    result = hook(self, status)
+                    if isinstance(result, Deferred | Awaitable):
+                        await result
+                except Exception:
+                    _log.failure(
+                        "a handler failed before {status} was sent, Call-ID {call_id}",
+                        status=status,
+                        call_id=self.req.get("Call-ID"),
+                    )
+            send()
+
+        more.send_lock.run(lambda: Deferred.fromCoroutine(prepared())).addErrback(
+            lambda failure: _log.failure("a response could not be sent", failure)
+        )
+
+    def _begin(
+        self,
+        sending: Sending,
+        status: int,
+        reason: str | None,
+        headers: HeadersLike,
+        body: bytes | str | None,
+        on_prack: Callable[[Request], Any] | None,
+    ) -> None:
+        """Send a response now, or when its turn comes."""
+        req = self.req
+        message = self._encode(status, reason, headers, body)
         reliable = status < 200 and _is_reliable(status, self, headers)
         more = req._more
         if req._final:
@@ -502,7 +590,6 @@ class Response(sip.Response):
                 more.on_final(status, body)
             if reliable and sent:
                 req._await_prack(on_prack)
-        return sending.deferred
 
     def _encode(
         self,
@@ -613,6 +700,8 @@ class Sending(Pending[sip.Response]):
         """The server sent the response, or refused to."""
         req = self.res.req
         if answer.tokens[3] == "OK":
+            if req._state.srf._event_handlers.get("dialog state"):
+                self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()
             elif req._more is not None and req._more.unpracked and not req._more.early_id:
@@ -644,6 +733,14 @@ class Sending(Pending[sip.Response]):
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
         fail_later(self.res.req._state, self, error, self.unheard)
+
+    def _report(self, req: Request, answer: Answer) -> None:
+        """Tell those who watch the states of calls."""
+        status = self.status
+        if 100 < status < 200:
+            req._report("early", sip.Response.from_bytes(answer.raw), status=status)
+        elif status >= 300:
+            req._report("terminated", event="rejected", status=status)
 
     def unheard(self, error: Exception) -> None:
         """Log a failure that nobody listens to."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from drachtwist.app.dialog import Dialog
     from drachtwist.app.exchange import Request
     from drachtwist.app.srf import Srf
+    from drachtwist.app.uac import Asking
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["LinkState", "Pending", "Server"]
+
+CURRENT: ContextVar[LinkState | None] = ContextVar("drachtwist_link", default=None)
+"""The outbound connection whose request is being handled, also by what its handler awaits."""
 
 try:
     from sys import getrefcount
@@ -105,6 +110,7 @@ class LinkState:
     """
 
     __slots__ = (
+        "calling",
         "dialogs",
         "early",
         "held",
@@ -135,6 +141,8 @@ class LinkState:
         requests when somebody has to learn that the connection was lost."""
         self.early: dict[str, Request] = {}
         """INVITEs from the network with a reliable provisional response, by dialog id."""
+        self.calling: dict[str, Asking] = {}
+        """INVITEs of ours with a reliable provisional response, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
         self.unconfirmed = 0

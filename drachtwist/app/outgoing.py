@@ -97,9 +97,12 @@ class DialogRequest(Pending[Any]):
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        challenged = self.challenged
+        if challenged is not None:
+            challenged.headers, challenged.body = headers, body
+            if not challenged.count:
+                headers = self._with_credentials(challenged, headers, body)
         message = encode_in_dialog(self.method, headers, body)
-        if self.challenged is not None:
-            self.challenged.headers, self.challenged.body = headers, body
         state = self.state
         state.use()
         try:
@@ -110,6 +113,19 @@ class DialogRequest(Pending[Any]):
         else:
             state.unconfirmed += 1
         return self
+
+    def _with_credentials(
+        self, challenged: Challenged, headers: HeadersLike, body: bytes | str
+    ) -> HeadersLike:
+        """Add the credentials that the peer wanted before, if it did."""
+        nonces = self.state.srf._nonces
+        known = nonces.headers(self._dialog_id, challenged.auth, self.method, None, body)
+        if not known:
+            return headers
+        joined = sip.Headers(headers)
+        for name, value in known:
+            joined.add(name, value)
+        return joined.items()
 
     # What the link reports
 
@@ -142,7 +158,7 @@ class DialogRequest(Pending[Any]):
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
         if challenged is not None and raw[8:11] in (b"401", b"407") and challenged.may_answer():
-            challenged.answer(response).addCallbacks(
+            challenged.answer(response, self.state.srf._nonces, self._dialog_id).addCallbacks(
                 lambda headers: self._repeat(response, headers), self._unanswered
             )
             return

@@ -30,9 +30,9 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua
+from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
-from drachtwist.app.challenges import Auth
+from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -42,9 +42,10 @@ from drachtwist.app.exchange import (
     make_request,
 )
 from drachtwist.app.interfaces import AnyHandler, SdpSource
-from drachtwist.app.links import LinkState
+from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
+from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
 from drachtwist.app.uac import (
     Asking,
@@ -153,6 +154,8 @@ class Srf(Router, Ender):
         self._listeners: list[OutboundListener] = []
         self._cdr_handlers: dict[str, list[Callable[[CallRecord], Any]]] = {}
         self._event_handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._correlator = Correlator()
+        self._nonces = Nonces()
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[str]] = {}
         self._stopping = False  # nothing new is taken
@@ -466,6 +469,7 @@ class Srf(Router, Ender):
         timeout: float | None = None,
         on_request: Callable[[OutgoingRequest], Any] | None = None,
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+        on_update: Callable[[Request, Response], Any] | None = None,
         link: Any = None,
     ) -> Deferred[Dialog]:
         """Call somebody, or subscribe to something.
@@ -492,6 +496,8 @@ class Srf(Router, Ender):
             headers.
         :param on_provisional: called with each provisional response. A reliable one is acknowledged
             with what this returns, a session description or None, or something awaitable.
+        :param on_update: answers UPDATEs that come before the final response; without it they are
+            answered 500 with Retry-After.
         :param link: what tells the connection: a request, a dialog or a connection. The first one
             that the application made unless given.
         :returns: the dialog. Fails with :exc:`SipError` for a final response that is no success,
@@ -516,11 +522,36 @@ class Srf(Router, Ender):
             timeout=timeout,
             on_request=on_request,
             on_provisional=on_provisional,
+            on_update=on_update,
             link=link,
         ).start(local_sdp)
 
     def create_b2bua(
-        self, req: Request, res: Response, uri: str, **options: Any
+        self,
+        req: Request,
+        res: Response,
+        uri: str,
+        *,
+        local_sdp_a: SdpHook = None,
+        local_sdp_b: SdpHook = None,
+        headers: HeadersLike | Callable[[Request], HeadersLike] = None,
+        response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
+        proxy_request_headers: Sequence[str] = (),
+        proxy_response_headers: Sequence[str] = (),
+        pass_failure: bool = True,
+        pass_provisional_responses: bool = True,
+        proxy: str = "",
+        auth: Auth | None = None,
+        calling_number: str | None = None,
+        calling_name: str | None = None,
+        called_number: str | None = None,
+        follow_redirects: bool = False,
+        keep_uri_on_redirect: bool = False,
+        timeout: float | None = None,
+        on_request: Callable[[OutgoingRequest], Any] | None = None,
+        on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+        on_uac: Callable[[Dialog], Any] | None = None,
+        link: Any = None,
     ) -> Deferred[B2bua]:
         """Connect a caller with somebody else, as two dialogs.
 
@@ -529,21 +560,53 @@ class Srf(Router, Ender):
         :func:`~drachtwist.couple` so that the end of one dialog is the end of the other.
 
         :param uri: whom to call.
-        :param options: ``local_sdp_a`` and ``local_sdp_b``: what the caller, and the called party,
-            get instead of each other's session description: a value, something awaitable, or a
-            function of that description and its message, which may return a Deferred or be
-            ``async``. ``headers``, ``response_headers``: further headers for the called party and
-            for the caller, or functions of the request and the response. ``proxy_request_headers``,
-            ``proxy_response_headers``: names of headers that are passed on; ``all``, and
-            ``-Name`` for exceptions. ``pass_failure`` (True): answer the caller with a refusal;
-            otherwise the request stays open for another attempt. ``pass_provisional_responses``
-            (True). ``on_uac``: called with the dialog of the called party before the caller is
-            answered. All others are those of :meth:`create_uac`.
+        :param local_sdp_a: what the caller gets instead of the called party's session description:
+            a value, something awaitable, or a function of that description and its message, which
+            may return a Deferred or be ``async``.
+        :param local_sdp_b: what the called party gets instead of the caller's, likewise.
+        :param headers: further headers for the called party, or a function of the request.
+        :param response_headers: further headers for the caller, or a function of the response.
+        :param proxy_request_headers: names of headers that are passed on to the called party;
+            ``all``, and ``-Name`` for exceptions; :data:`~drachtwist.HIDE_TOPOLOGY` and
+            :data:`~drachtwist.HIDE_IDENTITY` are such lists.
+        :param proxy_response_headers: the same for the caller.
+        :param pass_failure: answer the caller with a refusal; otherwise the request stays open for
+            another attempt.
+        :param pass_provisional_responses: let the caller hear that it rings.
+        :param on_uac: called with the dialog of the called party before the caller is answered.
+
+        All others are those of :meth:`create_uac`.
+
         :returns: the dialogs ``uas`` and ``uac``. Fails as :meth:`create_uac` and
             :meth:`create_uas` do.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        return create_b2bua(self, req, res, uri, **options)
+        return create_b2bua(
+            self,
+            req,
+            res,
+            uri,
+            local_sdp_a=local_sdp_a,
+            local_sdp_b=local_sdp_b,
+            headers=headers,
+            response_headers=response_headers,
+            proxy_request_headers=proxy_request_headers,
+            proxy_response_headers=proxy_response_headers,
+            pass_failure=pass_failure,
+            pass_provisional_responses=pass_provisional_responses,
+            proxy=proxy,
+            auth=auth,
+            calling_number=calling_number,
+            calling_name=calling_name,
+            called_number=called_number,
+            follow_redirects=follow_redirects,
+            keep_uri_on_redirect=keep_uri_on_redirect,
+            timeout=timeout,
+            on_request=on_request,
+            on_provisional=on_provisional,
+            on_uac=on_uac,
+            link=link,
+        )
 
     def proxy_request(
         self,
@@ -678,6 +741,20 @@ class Srf(Router, Ender):
 
         return decorate
 
+    def on_call_summary(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with a :class:`CallSummary` when a call is over.
+
+        It joins the call detail records of the call, with durations. The server then reports all of
+        them to this application.
+        """
+        self._on("call summary", handler)
+        self._changed()
+        return handler
+
+    def on_dialog_state(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
+        return self._on("dialog state", handler)
+
     def _on(self, event: str, handler: AnyHandler) -> AnyHandler:
         self._event_handlers.setdefault(event, []).append(handler)
         return handler
@@ -738,6 +815,8 @@ class Srf(Router, Ender):
             invite._link_lost(lost)
         for dialog in list(state.dialogs.values()):
             dialog._link_lost(lost)
+        for summary in self._correlator.lose(link):
+            self._emit("call summary", summary)
         self._emit("close", link)
         self._check_idle()
         if not self._states:
@@ -771,6 +850,8 @@ class Srf(Router, Ender):
         if method == "INVITE":
             if not dialog_id:
                 state.invites[tokens[8]] = req
+                if self._event_handlers.get("dialog state"):
+                    req._report("trying")
         elif method == "CANCEL":
             invite = state.invites.get(tokens[8])
             req._final = 200  # the server has answered it
@@ -791,15 +872,29 @@ class Srf(Router, Ender):
         if chain is None:
             chain = self._chain(method)
         res = req.res
-        chain.run(req, res)
+        if not link.outbound:
+            chain.run(req, res)
+            return
+        # What the handler sends goes to the server that brought the request.
+        token = CURRENT.set(state)
+        try:
+            chain.run(req, res)
+        finally:
+            CURRENT.reset(token)
 
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""
         handlers = self._cdr_handlers.get(cdr.event)
-        if handlers:
-            record = CallRecord(cdr, link)
-            for handler in tuple(handlers):
-                self._call(f"{cdr.event} record", handler, record)
+        summarised = self._event_handlers.get("call summary")
+        if not handlers and not summarised:
+            return
+        record = CallRecord(cdr, link)
+        for handler in tuple(handlers or ()):
+            self._call(f"{cdr.event} record", handler, record)
+        if summarised:
+            summary: CallSummary | None = self._correlator.add(record)
+            if summary is not None:
+                self._emit("call summary", summary)
 
     def _early(self, state: LinkState, req: Request, method: str, dialog_id: str) -> bool:
         """Handle what comes in a dialog whose INVITE is not answered yet.
@@ -823,7 +918,13 @@ class Srf(Router, Ender):
             if pending is not None:
                 pending._cancelled(req)
             return True
-        if method == "UPDATE":
+        if method == "UPDATE" and dialog_id in state.calling:
+            answer = state.calling[dialog_id]._on_update
+            if answer is not None:
+                state.link.uses += 1
+                Chain([(answer, 2, 0)], self).run(req, req.res)
+                return True
+        elif method == "UPDATE":
             pending = state.invites.get(req.stack_txn_id)
             if pending is not None:
                 req._extended().shares_transaction = True
@@ -861,7 +962,12 @@ class Srf(Router, Ender):
 
     def _is_early(self, req: Request) -> bool:
         state = req._state
-        return req.stack_dialog_id in state.early or req.stack_txn_id in state.invites
+        dialog_id = req.stack_dialog_id
+        return (
+            dialog_id in state.early
+            or dialog_id in state.calling
+            or req.stack_txn_id in state.invites
+        )
 
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """Answer a request whose handler failed, and log it."""
@@ -911,7 +1017,12 @@ class Srf(Router, Ender):
         if not self._stopping:
             offered = self._methods() - _NEVER_OFFERED - self._withdrawn
             verbs += [method.lower() for method in sorted(offered)]
-            verbs += [f"cdr:{event}" for event in _CDR_EVENTS if self._cdr_handlers.get(event)]
+            summarised = self._event_handlers.get("call summary")
+            verbs += [
+                f"cdr:{event}"
+                for event in _CDR_EVENTS
+                if summarised or self._cdr_handlers.get(event)
+            ]
         if tuple(verbs) != self._verbs:
             self._verbs = tuple(verbs)
             for state in self._states.values():

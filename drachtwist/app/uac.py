@@ -20,7 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.challenges import Auth, answer_challenges
+from drachtwist.app import states
+from drachtwist.app.challenges import Auth, answer_challenges, place_of
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -29,7 +30,7 @@ from drachtwist.app.exchange import (
     run_handler,
 )
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import LinkState, Pending
+from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
@@ -115,13 +116,16 @@ class Asking:
         "_cancel_headers",
         "_cancel_sent",
         "_challenges",
+        "_early_ids",
         "_follow",
         "_hops",
         "_keep_uri",
         "_on_provisional",
         "_on_request",
+        "_on_update",
         "_pracked",
         "_route",
+        "_state_name",
         "_targets",
         "_timer",
         "_transaction_id",
@@ -155,6 +159,7 @@ class Asking:
         keep_uri_on_redirect: bool = False,
         on_request: Callable[[OutgoingRequest], Any] | None = None,
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+        on_update: Callable[..., Any] | None = None,
     ) -> None:
         self.srf = srf
         self.state = state
@@ -169,6 +174,10 @@ class Asking:
         self._keep_uri = keep_uri_on_redirect
         self._on_request = on_request
         self._on_provisional = on_provisional
+        self._on_update = on_update
+        # The early dialogs that reliable provisional responses made, the newest last.
+        self._early_ids: list[str] | None = None
+        self._state_name = ""
         self.request: OutgoingRequest | None = None
         """The request as it was sent last."""
         self.on_final: Callable[[ReceivedResponse | Exception], None] | None = None
@@ -206,7 +215,17 @@ class Asking:
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
-        message = encode_request(self.method, self.uri, self.headers, self.body)
+        headers = self.headers
+        if self._auth is not None and not self.sent:
+            known = self.srf._nonces.headers(
+                self._place, self._auth, self.method, self.uri, self.body
+            )
+            if known:
+                joined = Headers(headers)
+                for name, value in known:
+                    joined.add(name, value)
+                headers = joined.items()
+        message = encode_request(self.method, self.uri, headers, self.body)
         state = self.state
         self._transaction_id = ""
         self._pracked = None
@@ -221,6 +240,11 @@ class Asking:
         else:
             self.sent = True
             state.unconfirmed += 1
+
+    @property
+    def _place(self) -> str:
+        """Who asks for credentials: nonces are theirs."""
+        return place_of(self._route or self.uri)
 
     # Cancelling
 
@@ -268,6 +292,8 @@ class Asking:
         request._asking = self
         request.res = None
         self.request = request
+        if self.srf._event_handlers.get("dialog state"):
+            self.report("trying")
         if self._on_request is not None:
             request._call(self._on_request, request)
         if self.cancelled:
@@ -317,6 +343,14 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
+            if self._early_ids is None:
+                self._early_ids = []
+            if response.stack_dialog_id not in self._early_ids:
+                self._early_ids.append(response.stack_dialog_id)
+                self.state.calling[response.stack_dialog_id] = self
+        if response.status > 100 and self.srf._event_handlers.get("dialog state"):
+            has_tag = ";tag=" in (response.get("To") or "").lower()
+            self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
             try:
@@ -339,6 +373,31 @@ class Asking:
             waiting.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
         else:
             self._prack(response, None)
+
+    @property
+    def early_id(self) -> str:
+        """The server's name of the early dialog; empty without a reliable provisional response."""
+        return self._early_ids[-1] if self._early_ids else ""
+
+    def report(
+        self,
+        name: str,
+        response: ReceivedResponse | None = None,
+        *,
+        event: str = "",
+        status: int = 0,
+    ) -> None:
+        """Tell those who watch what has become of a call, once for each state."""
+        if self.method != "INVITE" or self.request is None or self._state_name == name:
+            return
+        if name == "trying" and self._state_name:
+            return  # it was repeated, with credentials or elsewhere
+        self._state_name = name
+        if response is not None:
+            status = response.status
+        states.report(
+            self.srf, name, self.request, states.INITIATOR, response, event=event, status=status
+        )
 
     def _provisional_done(self, failure: Failure | None) -> None:
         if failure is not None:
@@ -371,11 +430,14 @@ class Asking:
 
     def _challenged(self, response: ReceivedResponse) -> None:
         self._challenges += 1
+        place = self._place
         request = self.request
         assert request is not None and self._auth is not None
         if self._answered is None:
             self._answered = set()
-        made = answer_challenges(self._auth, request, response, self._answered)
+        made = answer_challenges(
+            self._auth, request, response, self._answered, nonces=self.srf._nonces, place=place
+        )
 
         def answered(headers: list[tuple[str, str]]) -> None:
             if not headers:
@@ -459,6 +521,8 @@ class Asking:
             return
         self.over = True
         self.outcome = outcome
+        for dialog_id in self._early_ids or ():
+            self.state.calling.pop(dialog_id, None)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self.request is not None and not isinstance(outcome, Exception):
@@ -506,8 +570,10 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 def find_state(srf: Srf, of: Any) -> LinkState:
     """Find the connection to send on.
 
-    :param of: something with a ``link``, or None for the first one that we made, or any.
+    :param of: something with a ``link``; None for that of the request being handled if a server
+        made it, otherwise the first one that we made, otherwise the only one.
     :raises ConnectionFailed: when there is none.
+    :raises LocalProtocolError: when servers have made several, and it may be any of them.
     """
     states = srf._states
     if of is not None:
@@ -515,9 +581,16 @@ def find_state(srf: Srf, of: Any) -> LinkState:
         if state is None:
             raise ConnectionLost("the connection is gone")
         return state
+    current = CURRENT.get()
+    if current is not None and states.get(current.link) is current:
+        return current
     for state in states.values():
         if not state.link.outbound:
             return state
+    if len(states) > 1:
+        raise LocalProtocolError(
+            "several servers have connected: say which with link= (a request, a dialog, ...)"
+        )
     for state in states.values():
         return state
     raise ConnectionFailed("there is no connection to a server")
@@ -709,6 +782,8 @@ class Calling:
         state.dialogs[dialog.id] = dialog
         state.link.uses += 1
         dialog.auth = self._auth
+        if asking.srf._event_handlers.get("dialog state"):
+            asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
         if asking.cancelled or self.deferred.called:
@@ -730,5 +805,10 @@ class Calling:
         if self._timed_out:
             response = error.response if isinstance(error, SipError) else None
             error = SipError(408, "Request Timeout", response)
+        asking = self.asking
+        if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
+            status = error.status if isinstance(error, SipError) else 0
+            event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
+            asking.report("terminated", event=event, status=status)
         if not self.deferred.called:
             self.deferred.errback(Failure(error))

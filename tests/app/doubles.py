@@ -7,7 +7,7 @@ at (:meth:`Server.take`) and to answer (:meth:`Server.confirm`, :meth:`Server.re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -251,7 +251,7 @@ class Server:
         self,
         method: str,
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str | None] | None = None,
         body: str = "",
         call: str = "c1",
         dialog_id: str = "",
@@ -276,7 +276,10 @@ class Server:
         if body:
             message.set("Content-Type", "application/sdp")
         for name, value in (headers or {}).items():
-            message.set(name, value)
+            if value is None:
+                message.headers.remove(name)
+            else:
+                message.set(name, value)
         message.body = body
         protocol = "" if method == "ACK" else "udp"
         if method != "CANCEL":

@@ -7,7 +7,16 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import B2bua, Request, Response, SipError, couple, forward_in_dialog
+from drachtwist import (
+    HIDE_IDENTITY,
+    HIDE_TOPOLOGY,
+    B2bua,
+    Request,
+    Response,
+    SipError,
+    couple,
+    forward_in_dialog,
+)
 from drachtwist.app.b2bua import chosen_headers
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
@@ -294,3 +303,85 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(chosen_headers(message, ["x-a"]), [("x-a", "1"), ("x-a", "2")])
         self.assertEqual(chosen_headers(message, ["all", "-x-b"]), both)
         self.assertEqual(chosen_headers(message, []), [])
+
+
+class EarlyUpdateTests(B2buaTestCase):
+    def early(self) -> Any:
+        """Ring with early media, reliably on both sides.
+
+        :returns: the INVITE for B.
+        """
+        self.bridging = self.bridge("Supported: 100rel, timer\n")
+        invite = self.invite_b()
+        reliable = {"Require": "100rel", "RSeq": "7"}
+        self.whole.respond(invite, 183, headers=reliable, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["PRACK"])
+        [self.answer] = a
+        self.assertEqual(head(self.answer), "183 INVITE")
+        self.whole.respond(b[0], 200)
+        self.from_a("PRACK", 2, f"RAck: {self.answer.get('RSeq')} 1 INVITE\n")
+        self.assertEqual([head(one) for one in self.to_a()], ["200 PRACK"])
+        return invite
+
+    def test_from_b(self) -> None:
+        """B changes its early media: it is answered, and A learns of it when it can."""
+        changed = ANSWER.replace("bob 1 1", "bob 1 2")
+        invite = self.early()
+        lines = [
+            "UPDATE sip:127.0.0.1:32060 SIP/2.0",
+            "Via: SIP/2.0/UDP 127.0.0.1:32071;branch=z9hG4bK-update",
+            f"From: {invite.get('To')};tag=b",
+            f"To: {invite.get('From')}",
+            f"Call-ID: {invite.get('Call-ID')}",
+            "CSeq: 5 UPDATE",
+            "Max-Forwards: 70",
+            f"Contact: <{TARGET}>",
+            "Content-Type: application/sdp",
+            f"Content-Length: {len(changed)}",
+        ]
+        self.whole.receive("\n".join(lines) + "\n\n" + changed, B)
+        [answer] = self.to_b()
+        self.assertEqual((head(answer), answer.text), ("200 UPDATE", OFFER))
+        self.whole.respond(invite, 200)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK"])
+        [self.answer] = a
+        self.assertEqual(head(self.answer), "200 INVITE")
+        self.ack_from_a()
+        uas, uac = self.successResultOf(self.bridging)
+        [change] = self.to_a()
+        self.assertEqual((head(change), change.text), ("INVITE", changed))
+        self.assertEqual(uac.remote.sdp, changed.encode())
+        self.whole.respond(change, 488, port=A)
+        self.assertTrue(uas.connected)
+
+    def test_from_a(self) -> None:
+        """A changes its offer before B has answered: B is asked."""
+        self.early()
+        self.from_a("UPDATE", 3, "Content-Type: application/sdp\n", OFFER)
+        [update] = self.to_b()
+        self.assertEqual((head(update), update.text), ("UPDATE", OFFER))
+        self.whole.respond(update, 200, body=ANSWER)
+        [answer] = self.to_a()
+        self.assertEqual((head(answer), answer.text), ("200 UPDATE", ANSWER))
+
+
+class HidingTests(B2buaTestCase):
+    def test_topology(self) -> None:
+        """The presets pass headers on, but nothing that tells of networks, or of the caller."""
+        extra = (
+            "User-Agent: x\nX-Account: 7\nP-Asserted-Identity: <sip:a@b>\nHistory-Info: <sip:c@d>\n"
+        )
+        for preset, identity in ((HIDE_TOPOLOGY, "<sip:a@b>"), (HIDE_IDENTITY, None)):
+            bridging = self.bridge(extra, proxy_request_headers=preset)
+            bridging.addErrback(lambda failure: failure.trap(SipError))
+            invite = self.invite_b()
+            found = [invite.get(name) for name in ("User-Agent", "History-Info", "X-Account")]
+            self.assertEqual(found, [None, None, "7"])
+            self.assertEqual(invite.get("P-Asserted-Identity"), identity)
+            self.whole.respond(invite, 486)
+            self.split()
+            self.whole.receive(request("ACK", to_tag="x"), A)
+            self.whole.clock.advance(40)
+            self.split()

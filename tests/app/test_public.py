@@ -40,14 +40,16 @@ class PublicTests(SynchronousTestCase):
             self.assertEqual(len(names), len(set(names)), module.__name__)
             for name in names:
                 self.assertIsNotNone(getattr(module, name), f"{module.__name__}.{name}")
-        self.assertEqual(drachtwist.__all__, sorted(drachtwist.__all__))
+        # Constants first, as the linter wants it.
+        names = sorted(drachtwist.__all__, key=lambda name: (not name.isupper(), name))
+        self.assertEqual(drachtwist.__all__, names)
 
     def test_nothing_missing(self) -> None:
         """What is loaded when it is first used has a home, and nothing else has."""
         self.assertLessEqual(set(drachtwist._HOMES), set(drachtwist.__all__))
         for name in drachtwist.__all__:
             value = getattr(drachtwist, name)
-            home = getattr(value, "__module__", "")
+            home = getattr(value, "__module__", "drachtwist")  # constants have none
             self.assertTrue(home.startswith(("drachtwist", "typing", "builtins")), name)
         self.assertLessEqual(set(drachtwist.__all__), set(dir(drachtwist)))
 

@@ -557,3 +557,41 @@ class RequestTests(UacTestCase):
         self.whole.request()
         self.whole.lose()
         self.failureResultOf(asking, ConnectionLost)
+
+
+class NonceTests(UacTestCase):
+    def test_reused(self) -> None:
+        """The next request to the same server answers the challenge that is known already."""
+        challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n1", qop="auth"'}
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("bob", "secret"))
+        self.whole.respond(self.whole.request(), 401, headers=challenge)
+        first = self.whole.request()
+        self.assertIn("nc=00000001", first.get("Authorization") or "")
+        self.whole.respond(first, 200)
+        self.successResultOf(asking)
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("bob", "secret"))
+        second = self.whole.request()
+        self.assertIn("nc=00000002", second.get("Authorization") or "")
+        self.assertIn('nonce="n1"', second.get("Authorization") or "")
+        stale = {"WWW-Authenticate": 'Digest realm="r", nonce="n2", qop="auth", stale=true'}
+        self.whole.respond(second, 401, headers=stale)
+        third = self.whole.request()
+        [credentials] = third.get_all("Authorization")
+        self.assertIn('nonce="n2"', credentials)
+        self.assertIn("nc=00000001", credentials)
+        self.whole.respond(third, 200)
+        self.assertEqual(self.successResultOf(asking).status, 200)
+
+    def test_others(self) -> None:
+        """Other servers, and other users, are told nothing."""
+        challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n1", qop="auth"'}
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("bob", "secret"))
+        self.whole.respond(self.whole.request(), 401, headers=challenge)
+        self.whole.respond(self.whole.request(), 200)
+        self.successResultOf(asking)
+        for uri, user in ((TARGET, "eve"), ("sip:bob@127.0.0.1:32099", "bob")):
+            other = self.srf.request(uri, method="OPTIONS", auth=(user, "secret"))
+            sent = self.whole.request()
+            self.assertIsNone(sent.get("Authorization"))
+            self.whole.respond(sent, 200)
+            self.successResultOf(other)
