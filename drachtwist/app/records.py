@@ -1,7 +1,8 @@
 """Call detail records that belong together: one summary for each call.
 
-Servers report an attempt, perhaps a start (for a proxied call one on each side), and a stop. What
-they have in common is the Call-ID. The times carry no date: a call may last up to a day.
+Servers report an attempt, perhaps a start, and a stop; of a proxied call for each side and target.
+What they have in common is the Call-ID. A call is over when somebody hung up, the caller gave up,
+or every attempt has its stop. The times carry no date: a call may last up to a day.
 """
 
 from __future__ import annotations
@@ -96,10 +97,11 @@ class CallSummary:
 
 
 class _Open:
-    __slots__ = ("attempt", "starts")
+    __slots__ = ("attempt", "attempts", "starts")
 
     def __init__(self, attempt: CallRecord | None) -> None:
         self.attempt = attempt
+        self.attempts = 0
         self.starts: list[CallRecord] = []
 
 
@@ -117,18 +119,23 @@ class Correlator:
         calls = self._open.setdefault(record.link, {})
         call_id = record.message.get("Call-ID") or ""
         if record.event == "stop":
-            call = calls.pop(call_id, None)
-            if not calls:
-                del self._open[record.link]
+            call = calls.get(call_id)
             if call is None:
                 return None  # the other side of a proxied call, or one that we know nothing of
+            call.attempts -= 1
+            gave_up = record.reason == "call-canceled" and record.source == "network"
+            if call.attempts > 0 and record.reason != "normal-release" and not gave_up:
+                return None  # a target refused; others may accept
+            del calls[call_id]
             return CallSummary(call_id, call.attempt, tuple(call.starts), record)
         call = calls.get(call_id)
         if call is None:
             while len(calls) >= MAX_OPEN:
                 del calls[next(iter(calls))]
             call = calls[call_id] = _Open(record if record.event == "attempt" else None)
-        if record.event == "start":
+        if record.event == "attempt":
+            call.attempts += 1
+        else:
             call.starts.append(record)
         return None
 
