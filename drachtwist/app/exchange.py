@@ -45,6 +45,7 @@ _TRANSPORT_CLOSED = "transport for response has been shutdown"
 _PRACK_TIMEOUT = 32.0
 """Seconds after which a PRACK will not come any more (64 times T1)."""
 
+_STATUSES = {b"%d " % status: status for status in range(100, 700)}
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
 
@@ -420,7 +421,11 @@ class ReceivedResponse(_Received, sip.Response):
 
 def make_received_response(state: LinkState, tokens: Sequence[str], raw: bytes) -> ReceivedResponse:
     """Wrap a response as the server delivered it."""
-    self = ReceivedResponse.from_bytes(raw)
+    self = ReceivedResponse.__new__(ReceivedResponse)
+    self._raw = raw
+    self._headers = self._body = self._reason = self._version = None
+    self._status = _STATUSES.get(raw[8:12])  # None for an odd line, which is read when asked for
+    self._changed_line = False
     self._state = state
     self._tokens = tokens
     return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -664,6 +665,7 @@ def prepare_uac(
     return Calling(asking, no_ack, timeout, auth)
 
 
+@lru_cache(maxsize=1024)  # most applications call few places
 def complete_uri(uri: str) -> str:
     """Give a URI its scheme, for ``bob@example.net``.
 

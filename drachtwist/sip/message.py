@@ -746,7 +746,7 @@ def _encoded_body(body: bytes | str) -> bytes:
 
 
 def _checked_method(method: str) -> str:
-    if not grammar.is_token(method):
+    if method not in METHODS and not grammar.is_token(method):
         raise LocalProtocolError(f"not a method: {method!r}")
     return method
 
