@@ -288,6 +288,7 @@ class Asking:
             return
         self._transaction_id = answer.transaction_id
         request = OutgoingRequest.from_bytes(answer.raw)
+        request._method = self.method
         request._state = state
         request._tokens = answer.tokens
         request._asking = self
@@ -334,7 +335,7 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        rseq = response.get("RSeq") if response.has("RSeq") else None
+        rseq = response.get("RSeq") if _RSEQ.search(response.raw) else None
         reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
         if reliable:
             to = response.get("To") or ""
@@ -607,7 +608,8 @@ def calling_headers(
     if headers is None:
         joined: list[tuple[str, Any]] = []
     else:
-        joined = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        is_mapping = type(headers) is dict or isinstance(headers, Mapping)
+        joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
     named = {name.lower() for name, _ in joined}
     if calling_number is not None or calling_name:
         uri = "sip:localhost" if calling_number is None else f"sip:{calling_number}@localhost"
@@ -683,6 +685,7 @@ def complete_uri(uri: str) -> str:
     return uri
 
 
+_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE)
 _SIP_SCHEME = re.compile("sips?:", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 # A host with a port looks like a scheme with something behind it.

@@ -696,7 +696,9 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
     lines = [start]
     if headers is not None:
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        if type(headers) is not list and isinstance(headers, Mapping):
+            headers = headers.items()
+        for name, value in headers:
             write = _KNOWN_NAMES.get(name)
             if write is None:
                 write = _learn_name(name)
