@@ -280,6 +280,7 @@ class Request(_Received, sip.Request):
         more.cancel = cancel
         self._drop_early()
         handlers, more.on_cancel = more.on_cancel, []
+        more.on_update = None
         for handler in handlers:
             self._call(handler, cancel)
         self._tell(cancel)
@@ -294,6 +295,7 @@ class Request(_Received, sip.Request):
             state.invites.pop(self._token(8), None)
             self._drop_early()
             more.on_cancel = []
+            more.on_update = None
             self._tell(None)
         state.release()
 

@@ -545,6 +545,9 @@ class Asking:
                     uri=self.uri,
                     error=outcome,
                 )
+        # What knows us must not be known by us any more: cycles would wait to be collected.
+        self.request = None
+        self._on_request = self._on_provisional = self._on_update = None
         self.state.release()
 
 
