@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
+        ConfigError,
         ConnectionFailed,
         ConnectionLost,
         DrachtwistError,
@@ -66,6 +67,7 @@ __all__ = [
     "CallRecord",
     "CallSummary",
     "CommandRefused",
+    "ConfigError",
     "ConnectionFailed",
     "ConnectionLost",
     "Dialog",

@@ -5,6 +5,7 @@
     DrachtwistError
     +-- LocalProtocolError        the caller's slip: nothing was sent
     |   +-- FrameTooLarge         a command that the server could not receive
+    |   +-- ConfigError           a configuration file that cannot be used
     +-- RemoteProtocolError       the peer's fault
     |   +-- FrameError            bytes that are no frame
     |   +-- MessageError          text that is no SIP message, or a header that has no valid value
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "CommandRefused",
+    "ConfigError",
     "ConnectionFailed",
     "ConnectionLost",
     "DrachtwistError",
@@ -56,6 +58,19 @@ class FrameTooLarge(LocalProtocolError):
         super().__init__(f"a frame of {size} bytes is over the limit of {limit}")
         self.size = size
         self.limit = limit
+
+
+class ConfigError(LocalProtocolError):
+    """A configuration file that cannot be read or understood.
+
+    :param problem: what is wrong.
+    :param line: the line that it stands on.
+    """
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem if line is None else f"{problem} (line {line})")
+        self.problem = problem
+        self.line = line
 
 
 class RemoteProtocolError(DrachtwistError):

@@ -907,6 +907,49 @@ class ExampleTests(TestCase):
         loaded.srf.set("blocked", ["127.0.0.1"])
         self.assertEqual((await text("hello")).status, 403)
 
+    async def test_passwords(self) -> None:
+        """Who knows the password is registered, and can be called by name."""
+        answering = await self.called()
+        loaded, server = await self.host("passwords")
+        sender = await self.sender()
+        register = {
+            "From": "<sip:bob@127.0.0.1>",
+            "To": "<sip:bob@127.0.0.1>",
+            "Contact": f"<{self.uri(answering, 'bob')}>",
+        }
+        first = await sender.request(self.uri(server), method="REGISTER", headers=register)
+        self.assertEqual(first.status, 401)
+        let_in = await sender.request(
+            self.uri(server), method="REGISTER", headers=register, auth=("bob", "mellon")
+        )
+        self.assertEqual(let_in.status, 200)
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "carol"))), 480)
+        call = await phone.call(self.uri(server, "bob"))
+        await call.hang_up()
+        self.assertEqual(len(loaded.names["registrar"].store), 1)
+
+    async def test_fences(self) -> None:
+        """Scanners are refused, and who asks too often; others are not."""
+        loaded, server = await self.host("fences")
+        sender = await self.sender()
+        answers = []
+        for agent in (
+            "friendly-scanner",
+            "Linphone",
+            "Linphone",
+            "Linphone",
+            "Linphone",
+            "Linphone",
+        ):
+            response = await sender.request(
+                self.uri(server), method="OPTIONS", headers={"User-Agent": agent}
+            )
+            answers.append(response.status)
+        self.assertEqual(answers[:2], [403, 200])
+        self.assertIn(503, answers)
+        loaded.names["pressure"].stop()
+
     async def test_unhandled(self) -> None:
         """What nobody takes is answered as the table says."""
         srf, port = Srf(), free_port()

@@ -207,7 +207,14 @@ class DrachtioProtocol(_Clocked):
         line = f"sip|{transaction_id}|{dialog_id}"
         if route:
             line += f"|{route}"
-        return self.command(b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), message), sink)
+        session = self.session
+        if session.state is SessionState.CLOSED:
+            raise self._lost or ConnectionLost("the connection is closed")
+        command = b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), message)
+        message_id = session.command(command, sink)
+        if not self._corked:
+            self._flush()
+        return message_id
 
     def set_routes(self, verbs: Iterable[str]) -> None:
         """Want new requests of exactly these verbs, now and after every authentication."""

@@ -1,0 +1,245 @@
+"""Digest authentication of incoming requests (RFC 3261 section 22, RFC 7616, RFC 8760).
+
+Nonces are not remembered: each carries the time at which it was made, and a keyed hash. What is
+remembered, of so many nonces, is which counts were used, so that nobody can send the same
+credentials twice. A nonce that is too old, or that was used like this before, costs an honest
+client one more round trip (``stale=true``), and no question for the password.
+
+A name that nobody has takes as much work as a wrong password, and gets the same answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from drachtwist import sip
+from drachtwist.app.exchange import Request, Response
+from drachtwist.app.interfaces import Next
+from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.middleware.outside import may_refuse
+from drachtwist.sip import digest
+
+__all__ = ["DigestAuth", "Ha1", "Lookup", "authenticated_user"]
+
+_log = Logger(namespace="drachtwist.middleware.digest")
+
+_WINDOW = 64
+"""How far the count of a nonce may lag behind the highest: requests overtake each other."""
+
+_NOBODY = secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Ha1:
+    """What is kept of a password: the hash of name, realm and password, by algorithm.
+
+    :func:`drachtwist.sip.digest.make_ha1` makes these.
+    """
+
+    hashes: Mapping[str, str]
+
+    def for_algorithm(self, algorithm: str) -> str | None:
+        """Give the hash for an algorithm; that of its ``-sess`` form is the same."""
+        name = algorithm.upper().removesuffix("-SESS")
+        return next((value for key, value in self.hashes.items() if key.upper() == name), None)
+
+
+Secret = Union[str, Ha1, None]  # noqa: UP007 - evaluated on Python 3.10
+Lookup = Callable[[str, str], "Secret | Awaitable[Secret] | Deferred[Secret]"]
+"""Gives the password (or its hash) of a user name in a realm, now or later; None for nobody."""
+
+
+def authenticated_user(req: Request) -> str | None:
+    """Give the name that a request was let in with; None when nobody asked."""
+    found = req.locals.get("authenticated_user")
+    return found if isinstance(found, str) else None
+
+
+class _Used:
+    """The counts of one nonce that were used: the highest, and which of those below it."""
+
+    __slots__ = ("highest", "seen")
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self.seen = 0
+
+    def take(self, count: int) -> bool:
+        """Use a count; False when it was used before, or may have been."""
+        if count > self.highest:
+            shift = count - self.highest
+            self.seen = ((self.seen << shift) | 1) & ((1 << _WINDOW) - 1) if shift < _WINDOW else 1
+            self.highest = count
+            return True
+        behind = self.highest - count
+        if behind >= _WINDOW or self.seen >> behind & 1:
+            return False
+        self.seen |= 1 << behind
+        return True
+
+
+class DigestAuth:
+    """Lets only those in who know their password.
+
+    A request that is let in carries the name: :func:`authenticated_user`.
+
+    :param realm: what the password is for; clients show it to people.
+    :param lookup: gives the password of a user name, see :data:`Lookup`.
+    :param algorithms: what to offer, the strongest first. Clients that know only MD5 cannot do
+        without it; leave it out where all know better.
+    :param qop: ``auth``, or ``auth-int`` to have bodies covered too.
+    :param proxy: challenge as a proxy does, with 407, instead of with 401.
+    :param nonce_lifetime: seconds that a nonce can be used.
+    :param key: what nonces are signed with, so that several processes accept each other's; each
+        then has a memory of used counts of its own. Random unless given.
+    :param max_nonces: how many nonces are remembered; those over count as too old.
+    :param methods: which methods to ask for credentials; all if None.
+    :param check_uri: refuse (400) credentials for another URI than that of the request.
+    :param on_failure: called with the request and the user name when credentials were wrong.
+    :raises LocalProtocolError: for an algorithm or protection that is unknown here.
+    """
+
+    def __init__(
+        self,
+        realm: str,
+        lookup: Lookup,
+        *,
+        algorithms: Sequence[str] = ("SHA-256", "MD5"),
+        qop: Iterable[str] = ("auth",),
+        proxy: bool = False,
+        nonce_lifetime: float = 300.0,
+        key: bytes | None = None,
+        max_nonces: int = 10_000,
+        methods: Iterable[str] | None = None,
+        check_uri: bool = True,
+        on_failure: Callable[[Request, str], Any] | None = None,
+    ) -> None:
+        self.realm = realm
+        self._lookup = lookup
+        self._algorithms = tuple(algorithms)
+        self._qop = tuple(qop)
+        for algorithm in self._algorithms:
+            if algorithm.upper().removesuffix("-SESS") not in digest.ALGORITHMS:
+                raise LocalProtocolError(f"unknown digest algorithm {algorithm!r}")
+        if not self._algorithms or not self._qop or set(self._qop) - {"auth", "auth-int"}:
+            raise LocalProtocolError("there must be an algorithm, and qop auth or auth-int")
+        self._status = 407 if proxy else 401
+        self._asking = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
+        self._giving = "Proxy-Authorization" if proxy else "Authorization"
+        self._nonces = digest.Nonces(nonce_lifetime, key)
+        self._used: OrderedDict[str, _Used] = OrderedDict()
+        self._max_nonces = max_nonces
+        # Of nonces made before this nobody knows any more which counts were used.
+        self._horizon = -1
+        self._methods = None if methods is None else {method.upper() for method in methods}
+        self._check_uri = check_uri
+        self._on_failure = on_failure
+
+    async def __call__(self, req: Request, res: Response, next: Next) -> None:
+        """Ask for credentials, or look at them."""
+        if not may_refuse(req) or (self._methods is not None and req.method not in self._methods):
+            next()
+            return
+        now = req.srf.clock.seconds()
+        try:
+            credentials = self._credentials(req)
+        except MessageError as error:
+            res.send(400, str(error).partition("\n")[0][:80].replace("\r", " "))
+            return
+        if credentials is None:
+            self._challenge(res, now)
+            return
+        if self._check_uri and not _same_uri(credentials.uri, req.uri):
+            res.send(400, "Credentials For Another URI")
+            return
+        if not self._nonces.is_ours(credentials.nonce):
+            self._challenge(res, now)
+            return
+        if not await self._is_right(credentials, req):
+            _log.info(
+                "wrong credentials of {user} from {address}, Call-ID {call_id}",
+                user=credentials.username,
+                address=req.source_address,
+                call_id=req.get("Call-ID"),
+            )
+            if self._on_failure is not None:
+                req._call(self._on_failure, req, credentials.username)
+            if not res.finished:
+                self._challenge(res, now)
+            return
+        if not self._nonces.is_fresh(credentials.nonce, now) or not self._is_first(credentials):
+            self._challenge(res, now, stale=True)
+            return
+        req.locals["authenticated_user"] = credentials.username
+        next()
+
+    def _credentials(self, req: Request) -> digest.Credentials | None:
+        """Find the credentials for our realm."""
+        for text in req.get_all(self._giving):
+            for credentials in digest.Credentials.parse_list(text):
+                if credentials.is_digest and credentials.realm == self.realm:
+                    return credentials
+        return None
+
+    async def _is_right(self, credentials: digest.Credentials, req: Request) -> bool:
+        found: Any = self._lookup(credentials.username, self.realm)
+        if isinstance(found, Deferred | Awaitable):
+            found = await found
+        offered = {algorithm.upper() for algorithm in self._algorithms}
+        algorithm = credentials.algorithm
+        possible = algorithm.upper() in offered and credentials.qop in self._qop
+        secret: dict[str, str] = {"password": _NOBODY}
+        if isinstance(found, Ha1):
+            ha1 = found.for_algorithm(algorithm)
+            if ha1 is not None:
+                secret = {"ha1": ha1}
+        elif found is not None:
+            secret = {"password": str(found)}
+        is_right = digest.verify(credentials, method=req.method, body=req.body, **secret)
+        return is_right and possible and secret.get("password") != _NOBODY
+
+    def _is_first(self, credentials: digest.Credentials) -> bool:
+        """Whether this count of the nonce is used for the first time."""
+        nonce = credentials.nonce
+        used = self._used.get(nonce)
+        if used is None:
+            if _stamp(nonce) <= self._horizon:
+                return False
+            while len(self._used) >= self._max_nonces:
+                gone, _ = self._used.popitem(last=False)
+                self._horizon = max(self._horizon, _stamp(gone))
+            used = self._used[nonce] = _Used()
+        return used.take(credentials.nonce_count or 0)
+
+    def _challenge(self, res: Response, now: float, *, stale: bool = False) -> None:
+        nonce = self._nonces.make(now)
+        challenges = [
+            str(
+                digest.Challenge.digest(
+                    self.realm, nonce, algorithm=algorithm, qop=self._qop, stale=stale
+                )
+            )
+            for algorithm in self._algorithms
+        ]
+        res.send(self._status, headers={self._asking: challenges})
+
+
+def _stamp(nonce: str) -> int:
+    """Give the time at which a nonce of ours was made, in milliseconds."""
+    return int(nonce.partition(".")[0], 16)
+
+
+def _same_uri(given: str, requested: str) -> bool:
+    if given == requested:
+        return True
+    try:
+        return sip.Uri.parse(given).equivalent(sip.Uri.parse(requested))
+    except MessageError:
+        return False
