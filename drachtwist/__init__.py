@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from drachtwist.app.transfer import (
         Progress,
         Referral,
-        Replaces,
         accept_refer,
         find_replaced_dialog,
         transfer,
@@ -85,7 +84,6 @@ __all__ = [
     "ReceivedResponse",
     "Referral",
     "RemoteProtocolError",
-    "Replaces",
     "Request",
     "Response",
     "Router",
@@ -111,7 +109,6 @@ _HOMES = {
     "dialog_info": "app.states",
     "Progress": "app.transfer",
     "Referral": "app.transfer",
-    "Replaces": "app.transfer",
     "accept_refer": "app.transfer",
     "find_replaced_dialog": "app.transfer",
     "transfer": "app.transfer",

@@ -255,6 +255,7 @@ class _Bridge:
                 await self._late_answer(uas, uac)
         finally:
             uac.release_requests()
+        pair(uas, uac)
         return B2bua(uas, uac)
 
     async def _late_answer(self, uas: Dialog, uac: Dialog) -> None:
@@ -456,6 +457,12 @@ def _knows_100rel(req: Request) -> bool:
 # Calls that are up
 
 
+def pair(a: Dialog, b: Dialog) -> None:
+    """Let two dialogs know each other, if both are up."""
+    if a.connected and b.connected:
+        a._extended().other, b._extended().other = b, a
+
+
 def couple(a: Dialog, b: Dialog) -> None:
     """End each of two dialogs when the other one ends, with its Reason if it had one."""
 
@@ -464,6 +471,7 @@ def couple(a: Dialog, b: Dialog) -> None:
         if other.connected:
             other.destroy({"Reason": reason} if reason else None)
 
+    pair(a, b)
     a.on_destroy(lambda bye: end(b, bye))
     b.on_destroy(lambda bye: end(a, bye))
 

@@ -113,12 +113,14 @@ class _More:
         "invite",
         "local_sdp",
         "modifications",
+        "other",
         "own_sdp",
         "queue",
         "referrals",
         "refers",
         "remote_sdp",
         "requests",
+        "subscriptions",
     )
 
     def __init__(self) -> None:
@@ -141,6 +143,10 @@ class _More:
         # REFERs: ours that are under way, and how many came.
         self.referrals: list[_Referral] = []
         self.refers = 0
+        # The dialog at the other side of a bridged call.
+        self.other: Dialog | None = None
+        # What is subscribed to, by package and id; None until somebody looks.
+        self.subscriptions: list[str] | None = None
 
 
 class Party:
@@ -287,6 +293,22 @@ class Dialog:
     def subscribe_event(self) -> str | None:
         """The event that a subscription is about; None for calls."""
         return self.req.get("Event") if self.dialog_type == "SUBSCRIBE" else None
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """The events that are subscribed to in this dialog, ``presence`` or ``presence;id=2``.
+
+        Servers forget the dialog with the first that is terminated, so that the
+        others end with it.
+        """
+        if self._end is not None or self.dialog_type != "SUBSCRIBE":
+            return ()
+        return tuple(self._subscribed())
+
+    @property
+    def other(self) -> Dialog | None:
+        """The other dialog of a bridged call, as long as this one lasts."""
+        return None if self._more is None else self._more.other
 
     @property
     def call_id(self) -> str:
@@ -908,9 +930,23 @@ class Dialog:
             return
         handlers = self._handlers("SUBSCRIBE")
         if handlers:
+            event = req.get("Event")
+            req._extended().on_final = lambda status, body: self._accepted_event(status, event)
             self._run(handlers, req)
         else:
             req.res.send(489)
+
+    def _subscribed(self) -> list[str]:
+        more = self._extended()
+        if more.subscriptions is None:
+            more.subscriptions = [_event_key(self.req.get("Event"))]
+        return more.subscriptions
+
+    def _accepted_event(self, status: int, event: str | None) -> None:
+        """The application answered a SUBSCRIBE in the dialog."""
+        key = _event_key(event)
+        if status < 300 and key not in self._subscribed():
+            self._subscribed().append(key)
 
     def _session_request(self, req: Request, method: str) -> None:
         """Answer a re-INVITE or UPDATE."""
@@ -1021,6 +1057,7 @@ class Dialog:
         more = self._more
         if more is not None:
             more.handlers = {}
+            more.other = None
             waiting, more.end_waiting = more.end_waiting, []
             ended = self.ended
             for waiter in waiting:
@@ -1097,6 +1134,13 @@ class _Modification:
         more.local_sdp = more.own_sdp = offered
         if self.sdp in ("hold", "unhold"):
             dialog.is_on_hold = self.sdp == "hold"
+
+
+def _event_key(event: str | None) -> str:
+    """Name a subscription: its package, and the id if there is one (RFC 6665 section 4.4.1)."""
+    package, *params = [part.strip() for part in (event or "").split(";")]
+    ids = [param for param in params if param.lower().startswith("id=")]
+    return ";".join([package, *ids[:1]])
 
 
 def _remove(waiting: list[Any], deferred: Any) -> None:

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua, resolve
+from drachtwist.app.b2bua import B2bua, create_b2bua, pair, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.uac import Calling, prepare_uac
@@ -160,6 +160,7 @@ class Simring:
             uac.destroy()
             raise
         uac.release_requests()
+        pair(uas, uac)
         return B2bua(uas, uac)
 
     def _call(self, uri: str) -> None:

@@ -139,11 +139,13 @@ class Srf(Router, Ender):
     :raises LocalProtocolError: for bad tags.
     """
 
+    locals: dict[str, Any]
+    """What the handlers of this application want to tell each other."""
+
     def __init__(self, tags: Sequence[str] = (), *, reactor: Any = None) -> None:
         super().__init__()
         self.tags = check_tags(tags)
-        self.locals: dict[str, Any] = {}
-        """What the handlers of this application want to tell each other."""
+        self.locals = {}
         self._settings: dict[str, Any] = {}
         self._reactor = reactor
         self._states: dict[DrachtioProtocol, LinkState] = {}

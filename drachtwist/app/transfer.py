@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Progress",
     "Referral",
-    "Replaces",
     "accept_refer",
     "find_replaced_dialog",
     "transfer",
@@ -58,34 +57,15 @@ class Progress:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Replaces:
-    """The dialog that an INVITE is to take the place of (RFC 3891), seen by whom it is sent to."""
+def _replaced(text: str) -> sip.Replaces:
+    """Read a Replaces header.
 
-    call_id: str
-    to_tag: str
-    from_tag: str
-    early_only: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> Replaces:
-        """Read a Replaces header.
-
-        :raises MessageError: when the Call-ID or a tag is missing.
-        """
-        call_id, *params = [part.strip() for part in text.split(";")]
-        found = {}
-        for param in params:
-            name, _, value = param.partition("=")
-            found[name.strip().lower()] = value.strip()
-        to_tag, from_tag = found.get("to-tag"), found.get("from-tag")
-        if not call_id or not to_tag or not from_tag:
-            raise MessageError(f"Replaces needs a Call-ID, to-tag and from-tag: {text!r}")
-        return cls(call_id, to_tag, from_tag, "early-only" in found)
-
-    def __str__(self) -> str:
-        early = ";early-only" if self.early_only else ""
-        return f"{self.call_id};to-tag={self.to_tag};from-tag={self.from_tag}{early}"
+    :raises MessageError: also when it lacks a tag (RFC 3891 section 6.1).
+    """
+    replaces = sip.Replaces.parse(text)
+    if not replaces.to_tag or not replaces.from_tag:
+        raise MessageError(f"Replaces needs both tags: {text!r}")
+    return replaces
 
 
 def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
@@ -100,9 +80,9 @@ def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
         return None
     if len(values) > 1:
         raise MessageError("two Replaces headers")
-    wanted = Replaces.parse(values[0])
+    wanted = _replaced(values[0])
     # The server names a dialog by the From tag of the request that began it: whoever that was.
-    for tag in (wanted.from_tag, wanted.to_tag):
+    for tag in filter(None, (wanted.from_tag, wanted.to_tag)):
         dialog = srf.find_dialog_by_call_id_and_from_tag(wanted.call_id, tag)
         if (
             dialog is not None
@@ -149,8 +129,9 @@ def transfer(
         if not target.connected:
             raise LocalProtocolError("the dialog with the transfer target is over")
         # Seen from the target: its own tag is the to-tag.
-        replaces = Replaces(target.call_id, target.remote.tag, target.local.tag)
-        to = f"{_bare(target.remote.uri)}?Replaces={quote(str(replaces), safe='')}"
+        tags = f"to-tag={target.remote.tag};from-tag={target.local.tag}"
+        replaces = quote(f"{target.call_id};{tags}", safe="")
+        to = f"{_bare(target.remote.uri)}?Replaces={replaces}"
     else:
         to = target
     given = sip.Headers(headers)
@@ -279,7 +260,7 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         for header in escaped.split("&"):
             name, _, value = header.partition("=")
             if name.lower() == "replaces":
-                replaces = Replaces.parse(unquote(value))
+                replaces = _replaced(unquote(value))
     except MessageError:
         res.send(400)
         raise
@@ -299,7 +280,7 @@ class Referral:
     __slots__ = ("_dialog", "_event", "over", "replaces", "req", "target")
 
     def __init__(
-        self, dialog: Dialog, req: Request, target: str, replaces: Replaces | None, event: str
+        self, dialog: Dialog, req: Request, target: str, replaces: sip.Replaces | None, event: str
     ) -> None:
         self._dialog = dialog
         self._event = event
