@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         LocalProtocolError,
         MessageError,
         RemoteProtocolError,
+        SdpError,
         SipError,
     )
     from drachtwist.net.tls import TlsOptions
@@ -87,6 +88,7 @@ __all__ = [
     "Request",
     "Response",
     "Router",
+    "SdpError",
     "Simring",
     "SipError",
     "Srf",

@@ -9,6 +9,7 @@
     +-- RemoteProtocolError       the peer's fault
     |   +-- FrameError            bytes that are no frame
     |   +-- MessageError          text that is no SIP message, or a header that has no valid value
+    |   |   +-- SdpError          a line of a session description that cannot be read
     |   +-- CommandRefused        the server's NOK or NO to a command
     +-- ConnectionFailed
     |   +-- AuthenticationError   the server refused the secret
@@ -35,6 +36,7 @@ __all__ = [
     "LocalProtocolError",
     "MessageError",
     "RemoteProtocolError",
+    "SdpError",
     "SipError",
 ]
 
@@ -91,6 +93,19 @@ class MessageError(RemoteProtocolError, ValueError):
     def __init__(self, text: str, status: int = 400) -> None:
         super().__init__(text)
         self.status = status
+
+
+class SdpError(MessageError):
+    """A line of a session description cannot be read.
+
+    :param text: what is wrong.
+    :param line: the number of the line, from 1; None when it is missing.
+    """
+
+    def __init__(self, text: str, line: int | None = None) -> None:
+        super().__init__(text if line is None else f"line {line}: {text}")
+        self.text = text
+        self.line = line
 
 
 class CommandRefused(RemoteProtocolError):

@@ -1,0 +1,220 @@
+"""A stream of a session description: its m= line, and the lines that follow it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from drachtwist.errors import LocalProtocolError, SdpError
+from drachtwist.sip.sdp.sections import Section
+from drachtwist.sip.sdp.values import (
+    STATIC_CODECS,
+    Codec,
+    Connection,
+    Direction,
+    direction_of,
+    receives,
+    sends,
+)
+
+if TYPE_CHECKING:
+    from drachtwist.sip.sdp.description import Sdp
+
+__all__ = ["Media"]
+
+_MEDIA = re.compile(
+    r"([^\s]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s]+)((?:[ \t]+[^\s]+)*)[ \t]*"
+).fullmatch
+_OF_FORMAT = ("rtpmap", "fmtp", "rtcp-fb")
+
+
+class Media(Section):
+    """A stream. It belongs to its :class:`Sdp`: edits are edits of that."""
+
+    __slots__ = ("_sdp",)
+
+    _order = "micbka"
+
+    def __init__(self, sdp: Sdp, lines: list[str]) -> None:
+        super().__init__(lines)
+        self._sdp = sdp
+
+    def __repr__(self) -> str:
+        return f"<Media {self._text(0)}>"
+
+    def _number(self, at: int) -> int:
+        return self._sdp._first_line(self) + at
+
+    def _end(self) -> str:
+        return self._sdp._end()
+
+    # The m= line
+
+    def _parts(self) -> tuple[str, str, str | None, str, list[str]]:
+        found = _MEDIA(self._text(0))
+        if found is None:
+            raise SdpError(f"not a media line: {self._lines[0].rstrip()!r}", self._number(0))
+        kind, port, count, protocol, formats = found.groups()
+        return kind, port, count, protocol, formats.split()
+
+    def _write(self, port: int | None = None, formats: Iterable[str] | None = None) -> None:
+        kind, old, count, protocol, present = self._parts()
+        number = old if port is None else str(port)
+        several = f"/{count}" if count and number != "0" else ""
+        joined = " ".join(present if formats is None else formats)
+        self._replace(0, "m", f"{kind} {number}{several} {protocol} {joined}".rstrip())
+
+    @property
+    def kind(self) -> str:
+        """``audio``, ``video``, ``image``, ``message``, ...
+
+        :raises SdpError: when the m= line cannot be read; so do the others.
+        """
+        return self._parts()[0]
+
+    @property
+    def port(self) -> int:
+        """The port; 0 when the stream is rejected, or not offered any more."""
+        return int(self._parts()[1])
+
+    @port.setter
+    def port(self, port: int) -> None:
+        if not 0 <= port <= 65535:
+            raise LocalProtocolError(f"not a port: {port!r}")
+        self._write(port)
+
+    @property
+    def port_count(self) -> int:
+        """How many ports, as in ``49170/2``."""
+        return int(self._parts()[2] or 1)
+
+    @property
+    def protocol(self) -> str:
+        """``RTP/AVP``, ``UDP/TLS/RTP/SAVPF``, ``udptl``, ..."""
+        return self._parts()[3]
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats: payload types for RTP, the first the one that is liked best."""
+        return self._parts()[4]
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the stream is not wanted."""
+        return self.port == 0
+
+    @property
+    def is_rtp(self) -> bool:
+        """Whether the formats are payload types."""
+        return "RTP" in self.protocol.upper().split("/")
+
+    def reject(self) -> None:
+        """Want the stream no more; the line stays, since streams are told apart by their place."""
+        self._write(0)
+
+    # Connection and direction
+
+    @property
+    def connection(self) -> Connection | None:
+        """Where to send the stream: its own address, or that of the session.
+
+        :raises SdpError: when the line cannot be read.
+        """
+        return self._connection() or self._sdp.connection
+
+    @connection.setter
+    def connection(self, connection: Connection | str | None) -> None:
+        self._put("c", None if connection is None else _written(connection))
+
+    @property
+    def direction(self) -> Direction:
+        """The direction: its own, or that of the session, or ``sendrecv``."""
+        return self._stated() or self._sdp._stated() or "sendrecv"
+
+    @direction.setter
+    def direction(self, direction: Direction) -> None:
+        self._state(direction)
+
+    @property
+    def wanted(self) -> Direction:
+        """The direction, with the address 0.0.0.0 taken as "send me nothing" (RFC 3264 8.4)."""
+        nowhere = self._is_nowhere()
+        if nowhere is None:
+            nowhere = bool(self._sdp._is_nowhere())
+        direction = self.direction
+        return direction_of(sends(direction), receives(direction) and not nowhere)
+
+    # Codecs
+
+    @property
+    def codecs(self) -> list[Codec]:
+        """The formats of an RTP stream, with what is known of each; nothing for others."""
+        if not self.is_rtp:
+            return []
+        named: dict[str, Codec] = {}
+        for text in self.get_all("rtpmap"):
+            try:
+                codec = Codec.parse(text)
+            except SdpError:
+                continue
+            named.setdefault(codec.payload, codec)
+        fmtps: dict[str, str] = {}
+        for text in self.get_all("fmtp"):
+            payload, _, rest = text.partition(" ")
+            fmtps.setdefault(payload, rest.strip())
+        found = []
+        for payload in self.formats:
+            known = named.get(payload) or STATIC_CODECS.get(payload) or Codec(payload, "")
+            fmtp = fmtps.get(payload, "")
+            found.append(Codec(payload, known.name, known.rate, known.channels, fmtp))
+        return found
+
+    def keep_codecs(self, *names: str) -> None:
+        """Drop all codecs but these; a stream without any that carries media is rejected.
+
+        :param names: ``PCMU``, ``opus/48000``, ``telephone-event``, in any case.
+        """
+        self._filter(lambda codec: any(codec.matches(name) for name in names))
+
+    def drop_codecs(self, *names: str) -> None:
+        """Drop these codecs; see :meth:`keep_codecs`."""
+        self._filter(lambda codec: not any(codec.matches(name) for name in names))
+
+    def prefer_codecs(self, *names: str) -> None:
+        """Put these codecs first, in this order."""
+        codecs = self.codecs
+        if not codecs:
+            return
+
+        def rank(codec: Codec) -> int:
+            return next((at for at, name in enumerate(names) if codec.matches(name)), len(names))
+
+        self._write(formats=[codec.payload for codec in sorted(codecs, key=rank)])
+
+    def _filter(self, wanted: Callable[[Codec], bool]) -> None:
+        codecs = self.codecs
+        if not codecs or self.is_rejected:
+            return
+        kept = [codec for codec in codecs if wanted(codec)]
+        payloads = {codec.payload for codec in kept}
+        # What repairs or protects a format that is gone has nothing left to do.
+        for codec in tuple(kept):
+            found = re.search(r"\bapt=([0-9]+)", codec.fmtp)
+            if found is not None and found[1] not in payloads:
+                kept.remove(codec)
+                payloads.discard(codec.payload)
+        if all(codec.is_auxiliary for codec in kept):
+            self.reject()
+            return
+        if len(kept) == len(codecs):
+            return
+        self._write(formats=[codec.payload for codec in kept])
+        gone = {codec.payload for codec in codecs} - payloads
+        for at, name, value in reversed(list(self._attributes())):
+            if name in _OF_FORMAT and value.split(None, 1)[:1] and value.split()[0] in gone:
+                del self._lines[at]
+
+
+def _written(connection: Connection | str) -> str:
+    return str(Connection.to(connection) if isinstance(connection, str) else connection)
