@@ -1,0 +1,191 @@
+"""SIPp scenarios, put together from steps: what a caller does, and what a called phone does."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import quoteattr
+
+__all__ = ["Callee", "Caller"]
+
+
+def _sdp(name: str, direction: str = "") -> list[str]:
+    lines = [
+        "v=0",
+        f"o={name} 1001 {2 if direction else 1} IN IP[local_ip_type] [local_ip]",
+        "s=-",
+        "c=IN IP[media_ip_type] [media_ip]",
+        "t=0 0",
+        "m=audio [media_port] RTP/AVP 0",
+        "a=rtpmap:0 PCMU/8000",
+    ]
+    return [*lines, f"a={direction}"] if direction else lines
+
+
+class _Phone:
+    def __init__(self) -> None:
+        self._steps: list[str] = []
+        self._variables: set[str] = set()
+
+    def xml(self, name: str) -> str:
+        """Write the scenario."""
+        variables = ",".join(sorted(self._variables))
+        steps = list(self._steps)
+        if variables:
+            steps.append(f'<Reference variables="{variables}"/>')
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
+            f"<scenario name={quoteattr(name)}>\n" + "\n".join(steps) + "\n</scenario>\n"
+        )
+
+    def send(self, lines: list[str], body: list[str] | None = None, repeat: bool = False) -> None:
+        """Send a message."""
+        length = "[len]" if body else "0"
+        if body:
+            lines = [*lines, "Content-Type: application/sdp"]
+        text = "\n".join([*lines, f"Content-Length: {length}", "", *(body or [])])
+        attribute = ' retrans="500"' if repeat else ""
+        self._steps.append(f"<send{attribute}><![CDATA[\n\n{text}\n\n]]></send>")
+
+    def wait(self, milliseconds: int) -> None:
+        """Wait."""
+        self._steps.append(f'<pause milliseconds="{milliseconds}"/>')
+
+
+class Caller(_Phone):
+    """Calls."""
+
+    _remote = "sip:[service]@[remote_ip]:[remote_port]"
+
+    def _request(self, method: str, number: int, branch: str, extra: list[str]) -> list[str]:
+        in_dialog = number > 1 or method == "ACK"
+        return [
+            f"{method} {'[next_url]' if in_dialog else self._remote} SIP/2.0",
+            f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
+            *(["[routes]"] if in_dialog else []),
+            'From: "Alice" <sip:alice@[local_ip]:[local_port]>;tag=[pid]a[call_number]',
+            f"To: <{self._remote}>{'[peer_tag_param]' if in_dialog else ''}",
+            "Call-ID: [call_id]",
+            f"CSeq: {number if method != 'ACK' else max(number, 1)} {method}",
+            "Contact: <sip:alice@[local_ip]:[local_port];transport=[transport]>",
+            "Max-Forwards: 70",
+            *extra,
+        ]
+
+    def request(
+        self,
+        method: str,
+        number: int = 1,
+        *,
+        extra: list[str] | None = None,
+        sdp: bool = False,
+        direction: str = "",
+        branch: str = "[branch]",
+    ) -> Caller:
+        """Send a request."""
+        body = _sdp("alice", direction) if sdp else None
+        lines = self._request(method, number, branch, extra or [])
+        self.send(lines, body, repeat=method != "ACK")
+        return self
+
+    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
+        """Wait for a response."""
+        attributes = ' optional="true"' if optional else ""
+        attributes += ' rrs="true"' if with_route else ""
+        self._steps.append(f'<recv response="{status}"{attributes}/>')
+        return self
+
+    def refused_ack(self, back: int) -> Caller:
+        """Acknowledge a refusal, whose request was sent so many messages ago."""
+        lines = self._request("ACK", 1, f"[branch-{back}]", [])
+        lines[0] = f"ACK {self._remote} SIP/2.0"
+        self.send([line for line in lines if line != "[routes]"])
+        return self
+
+
+class Callee(_Phone):
+    """Is called.
+
+    :param name: its tag.
+    :param vias: how many Vias there are: one more for each proxy in between.
+    """
+
+    def __init__(self, name: str = "b", vias: int = 1) -> None:
+        super().__init__()
+        self._name = name
+        self._vias = vias
+
+    def got(self, method: str) -> Callee:
+        """Wait for a request."""
+        if method != "INVITE":
+            self._steps.append(f'<recv request="{method}"/>')
+            return self
+        actions = []
+        wanted = [(f"via{number}", "Via:", number) for number in range(1, self._vias + 1)]
+        wanted += [(name.lower(), f"{name}:", 1) for name in ("From", "To", "CSeq")]
+        for variable, header, occurrence in wanted:
+            self._variables.add(variable)
+            actions.append(
+                f'<ereg regexp=".*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
+                f' assign_to="{variable}"/>'
+            )
+        joined = "".join(actions)
+        self._steps.append(f'<recv request="INVITE"><action>{joined}</action></recv>')
+        return self
+
+    def answer(
+        self,
+        status: int,
+        *,
+        sdp: bool = False,
+        extra: list[str] | None = None,
+        repeat: bool = False,
+        in_dialog: bool = False,
+    ) -> Callee:
+        """Respond to the INVITE."""
+        tag = "" if in_dialog else f";tag=[pid]{self._name}[call_number]"
+        vias = [f"Via: [$via{number}]" for number in range(1, self._vias + 1)]
+        lines = [
+            f"SIP/2.0 {status} Whatever",
+            *vias,
+            "[last_Record-Route:]",
+            "From: [$from]",
+            f"To: [$to]{tag}",
+            "[last_Call-ID:]",
+            "CSeq: [$cseq]",
+            "Contact: <sip:bob@[local_ip]:[local_port]>",
+            *(extra or []),
+        ]
+        self.send(lines, _sdp(self._name) if sdp else None, repeat)
+        return self
+
+    def ok(self) -> Callee:
+        """Answer the last request, which was no INVITE, with 200."""
+        names = ("Via", "From", "To", "Call-ID", "CSeq")
+        self.send(["SIP/2.0 200 OK", *[f"[last_{name}:]" for name in names]])
+        return self
+
+
+def answering(vias: int = 1) -> Callee:
+    """Ring, answer, and wait for the BYE."""
+    phone = Callee(vias=vias).got("INVITE").answer(180).answer(200, sdp=True, repeat=True)
+    return phone.got("ACK").got("BYE").ok()
+
+
+def refusing(status: int = 486, extra: list[str] | None = None, vias: int = 1) -> Callee:
+    """Refuse."""
+    return Callee("r", vias).got("INVITE").answer(status, extra=extra, repeat=True).got("ACK")
+
+
+def ringing(vias: int = 1) -> Callee:
+    """Ring until the caller gives up."""
+    phone = Callee("c", vias).got("INVITE").answer(180).got("CANCEL").ok()
+    return phone.answer(487, repeat=True).got("ACK")
+
+
+def talking() -> Caller:
+    """Call, talk, hang up."""
+    phone = Caller().request("INVITE", sdp=True)
+    for status in (100, 180, 183):
+        phone.got(status, optional=True)
+    phone.got(200, with_route=True).request("ACK")
+    phone.wait(100)
+    return phone.request("BYE", 2).got(200)
