@@ -831,7 +831,6 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         if raw.startswith(b"SIP/2.0 "):
             request = state.requests.get(tokens[8])
             if request is not None:
@@ -839,6 +838,7 @@ class Srf(Router, Ender):
             else:
                 state.stray(tokens, raw)
             return
+        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         if dialog_id:
             dialog = state.dialogs.get(dialog_id)
             if dialog is not None:

@@ -335,7 +335,9 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        rseq = response.get("RSeq") if _RSEQ.search(response.raw) else None
+        raw = response.raw
+        # What is reliable requires 100rel (RFC 3262 section 3).
+        rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
         reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
         if reliable:
             to = response.get("To") or ""
@@ -648,12 +650,16 @@ def prepare_uac(
     timeout: float | None = None,
     auth: Auth | None = None,
     link: Any = None,
-    **options: Any,
+    proxy: str = "",
+    follow_redirects: bool = False,
+    keep_uri_on_redirect: bool = False,
+    on_request: Callable[[OutgoingRequest], Any] | None = None,
+    on_provisional: Callable[[ReceivedResponse], Any] | None = None,
+    on_update: Callable[..., Any] | None = None,
 ) -> Calling:
     """Make a call that waits for :meth:`Calling.start`.
 
-    :param options: of :class:`Asking`; all others are those of
-        :meth:`drachtwist.app.srf.Srf.create_uac`.
+    The parameters are those of :meth:`drachtwist.app.srf.Srf.create_uac`.
     """
     method = method.upper()
     if method not in ("INVITE", "SUBSCRIBE"):
@@ -664,8 +670,13 @@ def prepare_uac(
         method,
         complete_uri(uri),
         headers=calling_headers(headers, calling_number, calling_name, called_number),
+        proxy=proxy,
         auth=auth,
-        **options,
+        follow_redirects=follow_redirects,
+        keep_uri_on_redirect=keep_uri_on_redirect,
+        on_request=on_request,
+        on_provisional=on_provisional,
+        on_update=on_update,
     )
     return Calling(asking, no_ack, timeout, auth)
 
@@ -719,7 +730,7 @@ class Calling:
         self._timer: IDelayedCall | None = None
         self._timed_out = False
         self._given_up = False
-        self.deferred: Deferred[Dialog] = Deferred(lambda _: self._cancel())
+        self.deferred: Deferred[Dialog] = Deferred(self._cancel)
 
     def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
         """Send the request as soon as there is a session description."""
@@ -765,7 +776,7 @@ class Calling:
             self._fail(SipError(487, "Request Terminated"))
         self.asking.cancel(headers)
 
-    def _cancel(self) -> None:
+    def _cancel(self, _: object) -> None:
         """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
         self._given_up = True
         self.asking.cancel()

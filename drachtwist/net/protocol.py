@@ -210,8 +210,7 @@ class DrachtioProtocol(_Clocked):
         session = self.session
         if session.state is SessionState.CLOSED:
             raise self._lost or ConnectionLost("the connection is closed")
-        command = b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), message)
-        message_id = session.command(command, sink)
+        message_id = session.send_message(line, message, sink)
         if not self._corked:
             self._flush()
         return message_id

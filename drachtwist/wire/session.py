@@ -337,6 +337,23 @@ class ApplicationSession:
         """
         return self._send(command, waiter)
 
+    def send_message(self, line: str, message: bytes, waiter: Any) -> MessageId:
+        """Send a command with a SIP message; :meth:`command` without copying the message.
+
+        :param line: what stands before the message, without the line end.
+        """
+        message_id = new_id()
+        start = f"{message_id}|{line}\r\n".encode("utf-8", "surrogateescape")
+        size = len(start) + len(message)
+        if size > self._lone_payload or self._queue or self._lone or not self._may_send():
+            return self._send(start[len(message_id) + 1 :] + message, waiter)
+        self._pending[message_id] = waiter
+        out = self._out
+        out.append(b"%d#" % size)
+        out.append(start)
+        out.append(message)
+        return MessageId(message_id)
+
     def set_routes(self, verbs: Iterable[str]) -> None:
         """Want exactly these verbs."""
         wanted = dict.fromkeys(verbs)

@@ -10,6 +10,7 @@ from drachtwist import (
     Response,
     SipError,
     Srf,
+    accept_refer,
     couple,
     forward_in_dialog,
     hunt,
@@ -55,12 +56,50 @@ async def serial(req: Request, res: Response) -> None:
     await srf.proxy_request(req, PHONES, record_route=True)
 
 
+async def hold(req: Request, res: Response) -> None:
+    """Put the caller on hold, take him back, and hang up."""
+    dialog = await srf.create_uas(req, res, local_sdp=req.body)
+    await dialog.when_acked()
+    await dialog.modify("hold")
+    await dialog.modify("unhold")
+    await dialog.destroy()
+
+
+async def transferred(req: Request, res: Response) -> None:
+    """Call whom the caller names in a REFER, tell him how it went, and hang up on both."""
+    dialog = await srf.create_uas(req, res, local_sdp=req.body)
+
+    @dialog.on_refer
+    async def refer(req: Request, res: Response) -> None:
+        target = await accept_refer(dialog, req, res).follow(local_sdp=dialog.remote.sdp)
+        await target.destroy()
+        await dialog.destroy()
+
+
+@srf.subscribe
+async def subscribe(req: Request, res: Response) -> None:
+    """Accept a subscription, and end it when that is wanted."""
+    dialog = await srf.create_uas(req, res, headers={"Expires": "60"})
+    dialog.on_unsubscribe(lambda last: dialog.destroy())
+    await dialog.notify(headers={"Event": "presence", "Subscription-State": "active;expires=60"})
+
+
+@srf.message
+async def message(req: Request, res: Response) -> None:
+    """Pass a text on."""
+    headers = {"Content-Type": "text/plain"}
+    response = await srf.request(PHONES[0], method="MESSAGE", headers=headers, body=req.body)
+    res.send(response.status)
+
+
 WAYS: dict[str | None, Callable[[Request, Response], Awaitable[None]]] = {
     "bridge": bridge,
     "simring": ring_all,
     "hunt": ring_each,
     "fork": fork,
     "serial": serial,
+    "hold": hold,
+    "refer": transferred,
 }
 
 

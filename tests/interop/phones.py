@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
 from xml.sax.saxutils import quoteattr
 
 __all__ = ["Callee", "Caller"]
+
+_P = TypeVar("_P", bound="_Phone")
 
 
 def _sdp(name: str, direction: str = "") -> list[str]:
@@ -44,6 +47,19 @@ class _Phone:
         text = "\n".join([*lines, f"Content-Length: {length}", "", *(body or [])])
         attribute = ' retrans="500"' if repeat else ""
         self._steps.append(f"<send{attribute}><![CDATA[\n\n{text}\n\n]]></send>")
+
+    def asked(self, method: str) -> None:
+        """Wait for a request in the dialog, and answer it with 200."""
+        self._steps.append(f'<recv request="{method}"/>')
+        self.ok(sdp=method == "INVITE")
+
+    def ok(self: _P, sdp: bool = False) -> _P:
+        """Answer the last request with 200."""
+        names = ("Via", "Record-Route", "From", "To", "Call-ID", "CSeq")
+        contact = "Contact: <sip:phone@[local_ip]:[local_port]>"
+        lines = ["SIP/2.0 200 OK", *[f"[last_{name}:]" for name in names], contact]
+        self.send(lines, _sdp("phone", "sendrecv") if sdp else None)
+        return self
 
     def wait(self, milliseconds: int) -> None:
         """Wait."""
@@ -91,6 +107,11 @@ class Caller(_Phone):
         attributes = ' optional="true"' if optional else ""
         attributes += ' rrs="true"' if with_route else ""
         self._steps.append(f'<recv response="{status}"{attributes}/>')
+        return self
+
+    def got_request(self, method: str) -> Caller:
+        """Wait for a request that gets no answer."""
+        self._steps.append(f'<recv request="{method}"/>')
         return self
 
     def refused_ack(self, back: int) -> Caller:
@@ -155,12 +176,6 @@ class Callee(_Phone):
             *(extra or []),
         ]
         self.send(lines, _sdp(self._name) if sdp else None, repeat)
-        return self
-
-    def ok(self) -> Callee:
-        """Answer the last request, which was no INVITE, with 200."""
-        names = ("Via", "From", "To", "Call-ID", "CSeq")
-        self.send(["SIP/2.0 200 OK", *[f"[last_{name}:]" for name in names]])
         return self
 
 

@@ -161,6 +161,47 @@ class FlowTests(InteropTestCase):
         """The server tries one phone after the other."""
         await self.run_calls("serial", talking(), refusing(vias=2), answering(vias=2))
 
+    async def test_held_by_the_application(self) -> None:
+        """The application holds, resumes and hangs up."""
+        caller = Caller().request("INVITE", sdp=True).got(100, optional=True)
+        caller.got(200, with_route=True).request("ACK")
+        for _ in range(2):
+            caller.asked("INVITE")
+            caller.got_request("ACK")
+        caller.asked("BYE")
+        await self.run_calls("hold", caller)
+
+    async def test_transfer(self) -> None:
+        """A REFER is followed, and every step of it told."""
+        caller = Caller().request("INVITE", sdp=True).got(100, optional=True)
+        caller.got(200, with_route=True).request("ACK")
+        caller.wait(100)
+        target = f"Refer-To: <sip:bob@127.0.0.1:{self.ports[0]}>"
+        caller.request("REFER", 2, extra=[target]).got(202)
+        for method in ("NOTIFY", "NOTIFY", "NOTIFY", "BYE"):
+            caller.asked(method)
+        await self.run_calls("refer", caller, answering())
+
+    async def test_subscription(self) -> None:
+        """A subscription is accepted, told of, and ended by the subscriber."""
+        event = ["Event: presence"]
+        caller = Caller().request("SUBSCRIBE", extra=[*event, "Expires: 60"])
+        caller.got(202, with_route=True).asked("NOTIFY")
+        caller.request("SUBSCRIBE", 2, extra=[*event, "Expires: 0"]).got(202).asked("NOTIFY")
+        await self.run_calls("presence", caller)
+
+    async def test_message(self) -> None:
+        """A MESSAGE goes through, outside of any dialog."""
+        phone = Callee()
+        phone.asked("MESSAGE")
+        await self.run_calls("text", Caller().request("MESSAGE").got(200), phone)
+
+    async def test_wrong_way(self) -> None:
+        """A phone that sees something else than is written fails: the others would, too."""
+        caller = Caller().request("INVITE", sdp=True).got(100, optional=True).got(404)
+        peer = self.sipp(self.port, "-sf", self.scenario("wrong", caller), service="hold", calls=1)
+        self.assertNotEqual(await peer.ended, 0)
+
 
 def answering_late(vias: int = 1) -> Callee:
     """Ring for a while before answering, so that all others ring too."""
