@@ -50,6 +50,7 @@ from drachtwist.app.running import settle
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
+    PendingRequest,
     complete_uri,
     find_state,
     prepare_uac,
@@ -666,14 +667,14 @@ class Srf(Router, Ender):
         on_request: Callable[[OutgoingRequest], Any] | None = None,
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         link: Any = None,
-    ) -> Deferred[ReceivedResponse]:
+    ) -> PendingRequest:
         """Send a request outside of any dialog: OPTIONS, MESSAGE, REGISTER, ...
 
-        Parameters are those of :meth:`create_uac`; the request as it was sent, which can be
-        cancelled, is given to ``on_request``.
+        Parameters are those of :meth:`create_uac`.
 
-        :returns: the final response; a refusal is a result too. Fails with :exc:`CommandRefused`
-            and :exc:`ConnectionLost`.
+        :returns: the request, which can be cancelled, and waited for: it fires with the final
+            response, a refusal is a result too. Fails with :exc:`CommandRefused` and
+            :exc:`ConnectionLost`.
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
@@ -686,12 +687,18 @@ class Srf(Router, Ender):
             body=body,
             proxy=proxy,
             auth=auth,
-            on_request=on_request,
             on_provisional=on_provisional,
         )
-        response = asking.wait()
+        pending = PendingRequest(asking)
+
+        def sent(request: OutgoingRequest) -> Any:
+            pending.request = request
+            return None if on_request is None else on_request(request)
+
+        asking._on_request = sent
+        asking.wait(pending)
         asking.send()
-        return response
+        return pending
 
     def find_dialog_by_id(self, dialog_id: str) -> Dialog | None:
         """Give the dialog that the servers know by an id; None when there is none."""

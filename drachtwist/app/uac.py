@@ -49,7 +49,15 @@ from drachtwist.wire.commands import Answer
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
 
-__all__ = ["Asking", "Calling", "OutgoingRequest", "complete_uri", "find_state", "prepare_uac"]
+__all__ = [
+    "Asking",
+    "Calling",
+    "OutgoingRequest",
+    "PendingRequest",
+    "complete_uri",
+    "find_state",
+    "prepare_uac",
+]
 
 _log = Logger(namespace="drachtwist.app.uac")
 
@@ -96,6 +104,28 @@ class OutgoingRequest(_Received, sip.Request):
     def _call(self, handler: Callable[..., Any], *args: Any) -> None:
         """Run a handler whose failure can only be logged."""
         run_handler(self, handler, *args)
+
+
+class PendingRequest(Deferred[ReceivedResponse]):
+    """A request that was sent: fires with its final response, whichever it is.
+
+    Cancelling it, also by ``addTimeout``, cancels an INVITE; of another request only nobody waits
+    for the response any more.
+    """
+
+    request: OutgoingRequest | None = None
+    """The request as the server sent it; None until it has."""
+
+    def __init__(self, asking: Asking) -> None:
+        super().__init__(lambda _: asking.cancel())
+        self._cancel_request = asking.cancel
+
+    def cancel_request(self, headers: HeadersLike = None) -> None:
+        """Cancel an INVITE (RFC 3261 section 9.1), and wait for what comes of it.
+
+        :param headers: headers of the CANCEL, Reason for example.
+        """
+        self._cancel_request(headers)
 
 
 class _Waiting(Pending[ReceivedResponse]):
@@ -199,10 +229,13 @@ class Asking:
         self._pracked: set[str] | None = None
         self._timer: IDelayedCall | None = None
 
-    def wait(self) -> Deferred[ReceivedResponse]:
-        """Wait for the outcome."""
+    def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
+        """Wait for the outcome.
+
+        :param deferred: fire this one.
+        """
         waiting = _Waiting()
-        waiting.deferred = Deferred()
+        waiting.deferred = Deferred() if deferred is None else deferred
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
@@ -536,6 +569,8 @@ class Asking:
             on_final(outcome)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
+            if each.deferred.called:
+                continue  # cancelled: nobody waits any more
             if not isinstance(outcome, Exception):
                 each.deferred.callback(outcome)
             elif each.heard():

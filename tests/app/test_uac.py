@@ -6,6 +6,7 @@ import gc
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import (
@@ -557,6 +558,41 @@ class RequestTests(UacTestCase):
         self.whole.request()
         self.whole.lose()
         self.failureResultOf(asking, ConnectionLost)
+
+
+class PendingRequestTests(UacTestCase):
+    def test_at_once(self) -> None:
+        """The request is there at once, and as it was sent when the server has said so."""
+        pending = self.srf.request(TARGET, method="OPTIONS")
+        self.assertIsNone(pending.request)
+        sent = self.whole.request()
+        assert pending.request is not None
+        self.assertEqual(pending.request.call_id, sent.get("Call-ID"))
+        self.whole.respond(sent, 200)
+        self.assertEqual(self.successResultOf(pending).status, 200)
+
+    def test_cancelled_with_headers(self) -> None:
+        """An INVITE is cancelled with any headers, and the 487 is the result."""
+        pending = self.srf.request(TARGET, method="INVITE", body=SDP)
+        invite = self.whole.request()
+        self.whole.respond(invite, 180)
+        pending.cancel_request({"Reason": "SIP;cause=200", "X-A": "1"})
+        cancel = self.whole.request()
+        self.assertEqual((cancel.method, cancel.get("X-A")), ("CANCEL", "1"))
+        self.whole.respond(invite, 487)
+        self.assertEqual(self.successResultOf(pending).status, 487)
+
+    def test_deferred_cancelled(self) -> None:
+        """Who cancels the Deferred waits no longer, and the INVITE is cancelled behind it."""
+        pending = self.srf.request(TARGET, method="INVITE", body=SDP)
+        invite = self.whole.request()
+        self.whole.respond(invite, 180)
+        pending.addTimeout(5, self.whole.clock)
+        self.whole.clock.advance(5)
+        self.failureResultOf(pending, DeferredTimeout)
+        self.assertEqual(self.whole.request().method, "CANCEL")
+        self.whole.respond(invite, 487)
+        self.nothing_left()
 
 
 class NonceTests(UacTestCase):
