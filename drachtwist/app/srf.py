@@ -20,6 +20,7 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -691,8 +692,13 @@ class Srf(Router, Ender):
         )
         pending = PendingRequest(asking)
 
+        # Weakly: whether anybody keeps it tells whether anybody listens.
+        kept = weakref.ref(pending)
+
         def sent(request: OutgoingRequest) -> Any:
-            pending.request = request
+            there = kept()
+            if there is not None:
+                there.request = request
             return None if on_request is None else on_request(request)
 
         asking._on_request = sent
