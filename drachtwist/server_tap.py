@@ -1,8 +1,17 @@
-"""``twistd drachtio-server``: the embedded server in a process of its own."""
+"""``twistd drachtio-server``: the embedded server in a process of its own.
+
+It is told what to do as the real server is: by flags, by environment variables, by a
+``drachtio.conf.xml``, and by defaults where none of them says anything, in this order. Whatever it
+cannot do is accepted, so that a command line or a file need not be changed, and reported when it
+starts. ``--check-config`` shows what comes of it all, and does not start anything.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +23,19 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from drachtwist.errors import DrachtwistError, LocalProtocolError
+from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
+from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
-from drachtwist.server.config import RequestHandler, ServerConfig
+from drachtwist.server.config import SERVER_TIMING, RequestHandler, ServerConfig
+from drachtwist.server.configfile import (
+    ELEMENTS,
+    ConfigFile,
+    FileContact,
+    Finding,
+    tls_version_problem,
+)
+from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
 
 __all__ = ["Options", "makeService"]
@@ -25,36 +43,90 @@ __all__ = ["Options", "makeService"]
 DEFAULT_SECRET = "cymru"
 """Everybody's secret, for servers that only this machine can reach."""
 
+FILE_SECRET = "admin"
+"""The secret that goes with a configuration file which names none, as with the real server."""
+
 DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
 
-ELSEWHERE = {
-    "file": "give flags, no configuration file is read",
-    "f": "give flags, no configuration file is read",
-    "daemon": "twistd runs in the background unless it is told -n",
+FILE_CONTACT = "sip:*;transport=udp,tcp"
+"""The contact that goes with a configuration file which names none."""
+
+DEFAULT_FILE = "/etc/drachtio.conf.xml"
+"""Where the real server looks for its configuration."""
+
+_TWISTD_LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
+_REDIS = "there is no blacklist"
+_HOMER = "nothing is captured"
+
+VALUES_NOT_OBEYED = {
     "user": "use twistd --uid and --gid",
-    "u": "use twistd --uid and --gid",
-    "stdout": "use twistd -n",
-    "loglevel": "use twistd --logfile and --logger",
-    "l": "use twistd --logfile and --logger",
+    "loglevel": _TWISTD_LOG,
     "sofia-loglevel": "there is no Sofia stack in it",
-    "s": "there is no Sofia stack in it",
-    "min-tls-version": "TLS 1.2 is the oldest that is spoken",
     "dh-param": "Diffie-Hellman parameters are chosen by OpenSSL",
+    "tls-cipherlist": "ciphers are chosen by Twisted",
+    "homer": _HOMER,
+    "homer-id": _HOMER,
+    "blacklist-redis-address": _REDIS,
+    "blacklist-redis-port": _REDIS,
+    "blacklist-redis-key": _REDIS,
+    "blacklist-redis-sentinels": _REDIS,
+    "blacklist-redis-master": _REDIS,
+    "blacklist-redis-password": _REDIS,
+    "blacklist-refresh-secs": _REDIS,
+}
+"""Flags with a value that are accepted and reported, and why they are not obeyed."""
+
+SWITCHES_NOT_OBEYED = {
+    "daemon": "twistd runs in the background unless it is told -n",
+    "stdout": "use twistd -n",
     "memory-debug": "Python manages the memory",
     "globally-readable-logs": "use twistd --umask",
 }
-"""Flags of the real server that have another home."""
+"""The same for flags without a value."""
 
-MISSING = frozenset(
-    """
-    external-ip x local-net n dns-name d tls-cipherlist mtu tcp-keepalive-interval
-    aggressive-nat-detection disable-nat-detection always-send-180 reject-register-with-no-realm
-    user-agent-options-auto-respond prometheus-scrape-port blacklist-redis-address
-    blacklist-redis-port blacklist-redis-key blacklist-redis-sentinels blacklist-redis-master
-    blacklist-redis-password blacklist-refresh-secs homer y homer-id z
-    """.split()
-)
-"""Flags of the real server for things that this one cannot do."""
+_SHORT = {"user": "u", "loglevel": "l", "sofia-loglevel": "s", "homer": "y", "homer-id": "z"}
+
+VARIABLES = {
+    "file": "CONFIG_FILE_PATH",
+    "address": "ADMIN_ADDRESS",
+    "port": "ADMIN_TCP_PORT",
+    "tls-port": "ADMIN_TLS_PORT",
+    "secret": "SECRET",
+    "key-file": "TLS_KEY_FILE",
+    "cert-file": "TLS_CERT_FILE",
+    "chain-file": "TLS_CHAIN_FILE",
+    "min-tls-version": "MIN_TLS_VERSION",
+    "mtu": "UDP_MTU",
+    "tcp-keepalive-interval": "TCP_KEEPALIVE_INTERVAL",
+    "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
+    "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
+}
+"""Environment variables, without ``DRACHTIO_``, that stand in for flags that are not given."""
+
+VARIABLES_NOT_OBEYED = {
+    "LOGLEVEL": _TWISTD_LOG,
+    "SOFIA_LOGLEVEL": "there is no Sofia stack in it",
+    "CONSOLE_LOGGING": "use twistd -n",
+    "MEMORY_DEBUG": "Python manages the memory",
+    "TLS_DH_PARAM_FILE": "Diffie-Hellman parameters are chosen by OpenSSL",
+    "TLS_CIPHER_LIST": "ciphers are chosen by Twisted",
+    "TLS_VERIFY_CLIENT_CERT": "certificates of clients are not asked for",
+    "HOMER_ADDRESS": _HOMER,
+    "HOMER_PORT": _HOMER,
+    "HOMER_ID": _HOMER,
+    "BLACKLIST_REDIS_ADDRESS": _REDIS,
+    "BLACKLIST_REDIS_SENTINELS": _REDIS,
+    "BLACKLIST_REDIS_MASTER": _REDIS,
+    "BLACKLIST_REDIS_PASSWORD": _REDIS,
+    "BLACKLIST_REDIS_PORT": _REDIS,
+    "BLACKLIST_REDIS_KEY": _REDIS,
+    "BLACKLIST_REDIS_REFRESH_SECS": _REDIS,
+    "TPORT_QUEUESIZE": "the listen backlog is Twisted's",
+    "TPORT_MAX_CONSECUTIVE_TIMEOUTS": "connections are closed when they break, or are idle",
+    "PRESERVE_HEADER_NAMES": "headers that SIP knows are written in their usual spelling",
+    "SUPPORT_BEST_EFFORT_TLS": "the Contact follows the transport",
+}
+"""Environment variables that are accepted and reported."""
 
 
 class Options(usage.Options):
@@ -63,17 +135,21 @@ class Options(usage.Options):
     synopsis = "[options]"
 
     longdesc = """
-        Serve SIP to phones and the drachtio protocol to applications. The flags have the names that
-        the drachtio server gives them, and so have the variables of the environment that stand in
-        for flags that are not given: DRACHTIO_ADMIN_ADDRESS, DRACHTIO_ADMIN_TCP_PORT,
-        DRACHTIO_ADMIN_TLS_PORT, DRACHTIO_SECRET, DRACHTIO_HTTP_HANDLER_URI, DRACHTIO_TLS_KEY_FILE,
-        DRACHTIO_TLS_CERT_FILE, DRACHTIO_TLS_CHAIN_FILE. Example:
+        Serve SIP to phones and the drachtio protocol to applications. Flags, environment variables
+        and the configuration file are those of the drachtio server; flags win over variables,
+        variables over the file. Example:
 
         twistd -n drachtio-server --contact 'sip:127.0.0.1:5060;transport=udp,tcp'
         --port 9022 --secret-file secret.txt
     """
 
     optParameters = [
+        [
+            "file",
+            "f",
+            None,
+            f"Configuration file; {DEFAULT_FILE} unless given, if there is one.",
+        ],
         ["address", None, None, "Address of the admin ports; 127.0.0.1 unless given."],
         ["port", "p", None, "Admin port for TCP; 9022 unless given, 0 for none."],
         ["tls-port", None, None, "Admin port for TLS; needs --key-file and --cert-file."],
@@ -89,41 +165,110 @@ class Options(usage.Options):
         ["secret-file", None, None, "A file whose first line is the secret."],
         [
             "http-handler",
-            None,
+            "a",
             None,
             "Ask a web application what to do with every new request (http://... or https://...),"
             " or connect to an application for it (tcp://host:port or tls://host:port).",
         ],
-        ["http-method", None, None, "GET or POST, which takes the SIP message along."],
+        ["http-method", "m", None, "GET or POST, which takes the SIP message along."],
         ["key-file", None, None, "Private key for TLS (PEM)."],
         ["cert-file", None, None, "Certificate for TLS (PEM)."],
         ["chain-file", None, None, "Further certificates to send along (PEM)."],
+        ["min-tls-version", None, None, "Oldest TLS to speak; 1.2, whatever is given."],
+        ["mtu", None, None, "Longest message over UDP in bytes."],
+        [
+            "tcp-keepalive-interval",
+            None,
+            None,
+            "Seconds between two probes of an idle application; 45 unless given, 0 for none.",
+        ],
+        [
+            "user-agent-options-auto-respond",
+            None,
+            None,
+            "The User-Agent whose OPTIONS are answered 200 without an application.",
+        ],
+        [
+            "prometheus-scrape-port",
+            None,
+            None,
+            "Serve numbers for Prometheus on this port ([ADDRESS:]PORT; 127.0.0.1 unless given).",
+        ],
+        *[
+            [name, _SHORT.get(name), None, f"Accepted, not obeyed: {why}."]
+            for name, why in VALUES_NOT_OBEYED.items()
+        ],
     ]
 
     optFlags = [
-        ["noconfig", None, "Accepted, and always so: no configuration file is read."],
+        ["noconfig", None, "Read no configuration file."],
+        ["check-config", None, "Show the settings and what is wrong with them, and exit."],
         ["cdrs", None, "Send call detail records to the applications that routed them."],
+        ["aggressive-nat-detection", None, "Believe nat=yes in a Contact or Record-Route."],
+        ["disable-nat-detection", None, "Believe every Contact."],
+        ["always-send-180", None, "Answer every new INVITE 180 at once."],
+        ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
+        *[
+            [name, None, f"Accepted, not obeyed: {why}."]
+            for name, why in SWITCHES_NOT_OBEYED.items()
+        ],
     ]
 
     compData = usage.Completions(
-        optActions={name: usage.CompleteFiles() for name in ("key-file", "cert-file", "chain-file")}
+        optActions={
+            name: usage.CompleteFiles() for name in ("file", "key-file", "cert-file", "chain-file")
+        }
     )
 
     environment: Mapping[str, str] = os.environ
+    default_file: str | None = DEFAULT_FILE
 
     def __init__(self) -> None:
         super().__init__()
         self["contacts"] = []
         self["config"] = None
+        self["findings"] = []
+        self["read"] = None
+
+    # Flags
 
     def opt_contact(self, uri: str) -> None:
         """Where to serve SIP, like sip:192.0.2.1:5060;transport=udp,tcp.
 
         May be repeated; sip:127.0.0.1:5060;transport=udp,tcp unless given.
         """
-        self["contacts"].append(uri)
+        self["contacts"].append(FileContact(uri))
 
     opt_c = opt_contact
+
+    def opt_external_ip(self, address: str) -> None:
+        """Address that peers outside are told, for the contact before it."""
+        self._about_contact("external-ip", "external_ip", address)
+
+    opt_x = opt_external_ip
+
+    def opt_local_net(self, network: str) -> None:
+        """Network that is inside (10.0.0.0/8), for the contact before it."""
+        self._about_contact("local-net", "local_net", network)
+
+    opt_n = opt_local_net
+
+    def opt_dns_name(self, name: str) -> None:
+        """Name of this server, for the contact before it; may be repeated."""
+        self._about_contact("dns-name", "dns_names", name)
+
+    opt_d = opt_dns_name
+
+    def _about_contact(self, flag: str, name: str, value: str) -> None:
+        if not self["contacts"]:
+            raise usage.UsageError(f"--{flag} has to follow the --contact that it is for")
+        contact = self["contacts"][-1]
+        given: Any = value
+        if name == "dns_names":
+            given = (*contact.dns_names, value)
+        elif getattr(contact, name):
+            raise usage.UsageError(f"--{flag} is given twice for {contact.uri}")
+        self["contacts"][-1] = dataclasses.replace(contact, **{name: given})
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -132,20 +277,9 @@ class Options(usage.Options):
 
     opt_v = opt_version
 
-    def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Read the command line; refuse what only the real server has, in clear words."""
-        for word in options or ():
-            flag = word.partition("=")[0]
-            name = flag.lstrip("-")
-            if not flag.startswith("-") or (len(name) > 1) != flag.startswith("--"):
-                continue
-            if name in ELSEWHERE:
-                raise usage.UsageError(f"{flag} is not a flag here: {ELSEWHERE[name]}")
-            if name in MISSING:
-                raise usage.UsageError(
-                    f"{flag} is a flag of the real drachtio server, and this one cannot do it"
-                )
-        super().parseOptions(options)
+    def opt_h(self) -> None:
+        """Print this and exit."""
+        self.opt_help()
 
     def parseArgs(self, *words: str) -> None:
         """Refuse words that belong to no flag."""
@@ -153,66 +287,255 @@ class Options(usage.Options):
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.")
 
     def postOptions(self) -> None:
-        """Make the settings."""
-        secret = read_secret(self["secret"], self["secret-file"], self.environment)
-        # It is not left where a traceback or a dump of the options would show it.
-        self["secret"] = None
-        address = self._setting("address", "ADMIN_ADDRESS") or "127.0.0.1"
+        """Make the settings; show them, if that is wanted, and exit."""
+        if not self["check-config"]:
+            self._settle()
+            return
+        try:
+            self._settle()
+        except usage.UsageError as error:
+            print(f"the configuration cannot be used: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        for line in describe(self["config"], self["read"], self["findings"]):
+            print(line)
+        raise SystemExit(0)
+
+    # Settings
+
+    def _settle(self) -> None:
+        try:
+            file = self._read_file()
+            self["config"] = self._config(file)
+        except LocalProtocolError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def _read_file(self) -> ConfigFile:
+        """Read the configuration file, if there is one."""
+        if self["noconfig"]:
+            return ConfigFile()
+        path = self._text("file")
+        if path is None:
+            path = self.default_file
+            if path is None or not os.path.exists(path):
+                return ConfigFile()
+        file = ConfigFile.read(path)
+        self["read"] = path
+        self["findings"] += file.findings
+        return file
+
+    def _config(self, file: ConfigFile) -> ServerConfig:
+        """Put the settings together: flags, variables, file, defaults."""
+        self._note_what_is_not_obeyed()
+        address = self._text("address") or file.admin_address or "127.0.0.1"
         if not (isIPAddress(address) or isIPv6Address(address)):
             raise usage.UsageError(f"--address {address!r} is no IP address")
-        if secret is None:
-            if not (address.startswith("127.") or address == "::1"):
-                raise usage.UsageError(
-                    f"other machines can reach {address}: give a secret with --secret-file,"
-                    " DRACHTIO_SECRET or --secret"
-                )
-            secret = DEFAULT_SECRET
-        port = self._port("port", "ADMIN_TCP_PORT", 9022)
-        tls_port = self._port("tls-port", "ADMIN_TLS_PORT", 0)
-        tls = TlsOptions(
-            key=self._setting("key-file", "TLS_KEY_FILE"),
-            certificate=self._setting("cert-file", "TLS_CERT_FILE"),
-            chain=self._setting("chain-file", "TLS_CHAIN_FILE"),
-            # As the real server: whoever it is told to connect to is taken for the application.
-            verify=False,
-        )
+        secret = self._secret(file, address)
+        port = self._number("port", 65535, file.admin_port)
+        tls_port = self._number("tls-port", 65535, file.admin_tls_port)
+        tls = self._tls(file)
         if tls_port and not tls.has_identity:
             raise usage.UsageError("--tls-port needs --key-file and --cert-file")
-        handler = self._setting("http-handler", "HTTP_HANDLER_URI")
-        http_method = self["http-method"] or "GET"
-        if not port and not tls_port and not handler:
+        handlers = self._handlers(file)
+        port = 9022 if port is None else port
+        if not port and not tls_port and not handlers:
             raise usage.UsageError(
                 "no application can reach this server, nor be reached: give --port, --tls-port"
                 " or --http-handler"
             )
-        try:
-            if tls.has_identity:
-                tls.server_context()
-            handlers = (RequestHandler(handler, http_method=http_method),) if handler else ()
-            self["config"] = ServerConfig(
-                admin_host=address,
-                admin_port=port or None,
-                admin_tls_port=tls_port or None,
-                secret=secret,
-                request_handlers=handlers,
-                tls=tls,
-                cdrs=bool(self["cdrs"]),
-                contacts=tuple(self["contacts"]) or (DEFAULT_CONTACT,),
+        host, scrape = self._prometheus(file)
+        keepalive = self._number("tcp-keepalive-interval", 32767, file.tcp_keepalive)
+        nat = "usual"
+        if self["disable-nat-detection"]:
+            nat = "off"
+        elif self._switch(
+            "aggressive-nat-detection", "AGRESSIVE_NAT_DETECTION", file.aggressive_nat_detection
+        ):
+            nat = "aggressive"
+        refresher = file.default_refresher
+        return ServerConfig(
+            admin_host=address,
+            admin_port=port or None,
+            admin_tls_port=tls_port or None,
+            secret=secret,
+            request_handlers=handlers,
+            tls=tls,
+            contacts=self._contacts(file, tls),
+            timing=_timing(file),
+            cdrs=bool(self["cdrs"] or file.cdrs),
+            outbound_proxy=file.outbound_proxy,
+            default_refresher=None if refresher == "none" else refresher,
+            nat_detection=nat,
+            spammers=file.spammers,
+            reject_register_with_no_realm=self._switch(
+                "reject-register-with-no-realm",
+                "REJECT_REGISTER_WITH_NO_REALM",
+                file.reject_register_with_no_realm,
+            ),
+            options_user_agent=self._text("user-agent-options-auto-respond")
+            or file.options_user_agent,
+            always_send_180=bool(self["always-send-180"]),
+            local_domain=self._variable("LOCAL_DOMAIN"),
+            tcp_keepalive=45 if keepalive is None else keepalive,
+            prometheus_host=host,
+            prometheus_port=scrape,
+        )
+
+    def _secret(self, file: ConfigFile, address: str) -> str:
+        secret = read_secret(self["secret"], self["secret-file"], self.environment)
+        # It is not left where a traceback or a dump of the options would show it.
+        self["secret"] = None
+        if secret is None and file.secret is not None:
+            secret = read_secret(file.secret, None, {})
+        if secret is not None:
+            return secret
+        if not (address.startswith("127.") or address == "::1"):
+            raise usage.UsageError(
+                f"other machines can reach {address}: give a secret with --secret-file,"
+                " DRACHTIO_SECRET or --secret, or in the configuration file"
             )
-        except LocalProtocolError as error:
-            raise usage.UsageError(str(error)) from None
+        return FILE_SECRET if self["read"] else DEFAULT_SECRET
 
-    def _setting(self, name: str, variable: str) -> str | None:
-        value: str | None = self[name]
-        return value if value is not None else self.environment.get(f"DRACHTIO_{variable}") or None
+    def _tls(self, file: ConfigFile) -> TlsOptions:
+        tls = TlsOptions(
+            key=self._text("key-file") or file.key_file,
+            certificate=self._text("cert-file") or file.cert_file,
+            chain=self._text("chain-file") or file.chain_file,
+            # As the real server: whoever it is told to connect to is taken for the application.
+            verify=False,
+        )
+        if tls.has_identity:
+            tls.server_context()
+        version = self._text("min-tls-version")
+        problem = None if version is None else tls_version_problem(version)
+        if problem is not None:
+            self._note(self._origin("min-tls-version"), problem)
+        return tls
 
-    def _port(self, name: str, variable: str, default: int) -> int:
-        text = self._setting(name, variable)
+    def _handlers(self, file: ConfigFile) -> tuple[RequestHandler, ...]:
+        # Here alone the variable wins over the flag, as with the real server.
+        uri = self._variable("HTTP_HANDLER_URI")
+        if uri is not None:
+            if self["http-handler"] is not None:
+                self._note("--http-handler", "DRACHTIO_HTTP_HANDLER_URI wins over it")
+            return (RequestHandler(uri),)
+        if self["http-handler"] is None:
+            if self["http-method"] is not None:
+                self._note("--http-method", "it does nothing without --http-handler")
+            return file.request_handlers
+        return (RequestHandler(self["http-handler"], http_method=self["http-method"] or "GET"),)
+
+    def _contacts(self, file: ConfigFile, tls: TlsOptions) -> tuple[str, ...]:
+        contacts = self["contacts"] or file.contacts
+        if not contacts:
+            return (FILE_CONTACT if self["read"] else DEFAULT_CONTACT,)
+        for contact in contacts:
+            try:
+                protocols = check_contact(contact.uri)
+            except LocalProtocolError as error:
+                raise ConfigError(str(error), contact.line) from None
+            if {"tls", "wss"}.intersection(protocols) and not tls.has_identity:
+                raise ConfigError(f"no key and certificate for {contact.uri}", contact.line)
+            for name in ("external-ip", "local-net", "dns-names"):
+                if getattr(contact, name.replace("-", "_")):
+                    setting = f"{contact.uri} {name}"
+                    self["findings"].append(Finding(setting, "not supported", contact.line))
+        return tuple(contact.uri for contact in contacts)
+
+    def _prometheus(self, file: ConfigFile) -> tuple[str, int | None]:
+        text = self._text("prometheus-scrape-port")
         if text is None:
-            return default
-        if not text.isascii() or not text.isdigit() or int(text) > 65535:
-            raise usage.UsageError(f"--{name} {text!r} is no port number (0 to 65535)")
-        return int(text)
+            return file.prometheus_address or "127.0.0.1", file.prometheus_port or None
+        host, _, number = text.rpartition(":")
+        host = host.strip("[]") or "127.0.0.1"
+        port = _decimal(number, 65535)
+        if port is None or not (isIPAddress(host) or isIPv6Address(host)):
+            raise usage.UsageError(
+                f"{self._origin('prometheus-scrape-port')} {text!r} is not [ADDRESS:]PORT"
+            )
+        return host, port or None
+
+    # Where settings come from
+
+    def _variable(self, name: str) -> str | None:
+        return self.environment.get(f"DRACHTIO_{name}") or None
+
+    def _text(self, flag: str) -> str | None:
+        value: str | None = self[flag]
+        return value if value is not None else self._variable(VARIABLES[flag])
+
+    def _number(self, flag: str, most: int, otherwise: int | None) -> int | None:
+        text = self._text(flag)
+        if text is None:
+            return otherwise
+        number = _decimal(text, most)
+        if number is None:
+            what = "port number" if "port" in flag else "number"
+            raise usage.UsageError(f"{self._origin(flag)} {text!r} is no {what} (0 to {most})")
+        return number
+
+    def _switch(self, flag: str, variable: str, otherwise: bool | None) -> bool:
+        return bool(self[flag] or self._variable(variable) == "1" or otherwise)
+
+    def _origin(self, flag: str) -> str:
+        return f"--{flag}" if self[flag] is not None else f"DRACHTIO_{VARIABLES[flag]}"
+
+    def _note(self, setting: str, problem: str) -> None:
+        self["findings"].append(Finding(setting, problem))
+
+    def _note_what_is_not_obeyed(self) -> None:
+        for name, why in (VALUES_NOT_OBEYED | SWITCHES_NOT_OBEYED).items():
+            if self[name]:
+                self._note(f"--{name}", f"not supported: {why}")
+        for name, why in VARIABLES_NOT_OBEYED.items():
+            if self._variable(name) is not None:
+                self._note(f"DRACHTIO_{name}", f"not supported: {why}")
+        if self._text("mtu") is not None:
+            self._note(self._origin("mtu"), f"not supported: {ELEMENTS['sip/udp-mtu']}")
+
+
+def _decimal(text: str, most: int) -> int | None:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > most:
+        return None
+    return int(text)
+
+
+def _timing(file: ConfigFile) -> Timing:
+    given = {name: getattr(file, name) for name in ("t1", "t2", "t4", "t1x64")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "t1" in given:
+        given["request_step"] = 2 * given["t1"]
+    return dataclasses.replace(SERVER_TIMING, **given)
+
+
+def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]) -> list[str]:
+    """Write settings down for people, without secrets.
+
+    :param path: the configuration file, if one was read.
+    """
+    lines = [f"configuration file: {path or 'none'}"]
+    for one in dataclasses.fields(config):
+        value = getattr(config, one.name)
+        if one.name == "secret":
+            shown = "(hidden)"
+        elif one.name == "request_handlers":
+            shown = ", ".join(
+                f"{handler.method} {handler.http_method} {_without_password(handler.uri)}"
+                for handler in value
+            )
+        elif one.name == "tls":
+            files = {name: getattr(value, name) for name in ("key", "certificate", "chain")}
+            shown = ", ".join(f"{name} {path}" for name, path in files.items() if path)
+        elif isinstance(value, tuple):
+            shown = ", ".join(_without_password(str(item)) for item in value)
+        else:
+            shown = "" if value is None else _without_password(str(value))
+        lines.append(f"{one.name}: {shown or '-'}")
+    lines += [f"not obeyed: {finding}" for finding in findings]
+    return lines
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"(//|sips?:)([^:@/\s]*):[^@/\s]*@", r"\1\2:(hidden)@", text)
 
 
 class ServerService(Service):
@@ -220,15 +543,27 @@ class ServerService(Service):
 
     _log = Logger(namespace="drachtwist")
 
-    def __init__(self, config: ServerConfig, reactor: Any) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        reactor: Any,
+        path: str | None = None,
+        findings: Sequence[Finding] = (),
+    ) -> None:
         from drachtwist.server.service import DrachtioServer
 
         self._reactor = reactor
+        self._path = path
+        self._findings = findings
         self.server = DrachtioServer(config, reactor)
 
     def startService(self) -> None:
         """Open the ports; a port that cannot be opened ends the process."""
         super().startService()
+        if self._path is not None:
+            self._log.info("configured by {path}", path=self._path)
+        for finding in self._findings:
+            self._log.warn("not obeyed: {finding}", finding=finding)
         stop_on_sigterm(self._reactor)
         self.server.startService()
         self.server.when_listening().addCallbacks(self._opened, self._failed)
@@ -256,6 +591,8 @@ class ServerService(Service):
             )
             or "no port",
         )
+        if self.server.prometheus_port is not None:
+            self._log.info("numbers on port {port}", port=self.server.prometheus_port)
 
     def _failed(self, failure: Failure) -> None:
         known = failure.check(DrachtwistError, OSError, CannotListenError) is not None
@@ -267,4 +604,4 @@ def makeService(options: Options) -> Service:
     """Make the service that twistd runs."""
     from twisted.internet import reactor
 
-    return ServerService(options["config"], reactor)
+    return ServerService(options["config"], reactor, options["read"], options["findings"])

@@ -3,35 +3,253 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.server_tap import ELSEWHERE, MISSING, Options
+from drachtwist.server_tap import (
+    SWITCHES_NOT_OBEYED,
+    VALUES_NOT_OBEYED,
+    VARIABLES,
+    VARIABLES_NOT_OBEYED,
+    Options,
+)
 from drachtwist.version import VERSION
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
+
+CONFIGS = Path(__file__).parent / "data" / "config"
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def read(*words: str, **environment: str) -> Options:
+    """Read a command line, on a machine without a configuration file."""
+    options = Options()
+    options.environment = environment
+    options.default_file = None
+    options.parseOptions(list(words))
+    return options
+
+
+def check(*words: str, **environment: str) -> tuple[object, str, str]:
+    """Let a configuration be checked; give exit status, output and errors."""
+    shown, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(errors):
+        try:
+            read("--check-config", *words, **environment)
+        except SystemExit as end:
+            return end.code, shown.getvalue(), errors.getvalue()
+    raise AssertionError("it did not exit")
 
 
 class OptionsTests(SynchronousTestCase):
     def parse(self, *words: str, **environment: str) -> Options:
         """Read a command line."""
-        options = Options()
-        options.environment = environment
-        options.parseOptions(list(words))
-        return options
+        return read(*words, **environment)
 
-    def test_flags_of_the_real_server(self) -> None:
-        """A flag that only the real server has is refused by name, in every spelling."""
-        known = {name for name, *_ in Options.optParameters}
-        self.assertEqual(known & (MISSING | set(ELSEWHERE)), set())
-        for name in sorted(MISSING | set(ELSEWHERE)):
-            flag = f"--{name}" if len(name) > 1 else f"-{name}"
-            for words in ((flag, "value"), (f"{flag}=value",)):
-                error = self.assertRaises(usage.UsageError, self.parse, *words)
-                self.assertIn(flag, str(error))
+    def findings(self, *words: str, **environment: str) -> list[str]:
+        """Give what is reported."""
+        return [str(finding) for finding in self.parse(*words, **environment)["findings"]]
+
+    def test_flags_that_are_not_obeyed(self) -> None:
+        """Flags of the real server that mean nothing here are accepted and reported."""
+        for name in VALUES_NOT_OBEYED:
+            (found,) = self.findings(f"--{name}", "7")
+            self.assertTrue(found.startswith(f"--{name}: not supported: "), found)
+        for name in SWITCHES_NOT_OBEYED:
+            (found,) = self.findings(f"--{name}")
+            self.assertTrue(found.startswith(f"--{name}: not supported: "), found)
+        for flag in ("-u", "-l", "-s", "-y", "-z"):
+            self.assertEqual(len(self.findings(flag, "7")), 1)
+
+    def test_variables_that_are_not_obeyed(self) -> None:
+        """So are its environment variables."""
+        for name in VARIABLES_NOT_OBEYED:
+            (found,) = self.findings(**{f"DRACHTIO_{name}": "1"})
+            self.assertTrue(found.startswith(f"DRACHTIO_{name}: not supported: "), found)
+
+    def test_everything_is_documented(self) -> None:
+        """The table in the documentation has every flag and every variable."""
+        text = (DOCS / "server.md").read_text(encoding="utf-8")
+        flags = [name for name, *_ in Options.optParameters + Options.optFlags]
+        for flag in (*flags, "contact", "external-ip", "local-net", "dns-name", "version", "help"):
+            self.assertRegex(text, f"`--{flag}[` ]")
+        for name in (*VARIABLES.values(), *VARIABLES_NOT_OBEYED):
+            self.assertIn(f"`{name}`", text)
+
+    def test_precedence(self) -> None:
+        """Flags win over variables, variables over the file, the file over defaults."""
+        path = str(CONFIGS / "full.xml")
+        file = self.parse("--file", path)["config"]
+        self.assertEqual((file.admin_port, file.secret), (9032, "hush-hush"))
+        variables = {"DRACHTIO_ADMIN_TCP_PORT": "9041", "DRACHTIO_SECRET": "variable"}
+        both = self.parse(DRACHTIO_CONFIG_FILE_PATH=path, **variables)["config"]
+        self.assertEqual((both.admin_port, both.secret), (9041, "variable"))
+        self.assertEqual(both.prometheus_port, 9088)
+        all_three = self.parse("-f", path, "-p", "9042", "--secret", "flag", **variables)["config"]
+        self.assertEqual((all_three.admin_port, all_three.secret), (9042, "flag"))
+        self.assertEqual(self.parse()["config"].admin_port, 9022)
+        self.assertEqual(self.parse("--noconfig", "-f", path)["config"].admin_port, 9022)
+
+    def test_file(self) -> None:
+        """All that the file says ends up in the settings."""
+        options = self.parse("--file", str(CONFIGS / "full.xml"))
+        config = options["config"]
+        self.assertEqual(options["findings"], [])
+        self.assertEqual(
+            [(one.method, one.http_method) for one in config.request_handlers],
+            [("INVITE", "POST"), ("*", "GET")],
+        )
+        self.assertEqual(
+            [str(contact) for contact in config.contacts],
+            ["sip:127.0.0.1:5070;transport=udp,tcp", "sip:127.0.0.1:5072;transport=tcp"],
+        )
+        timing = config.timing
+        self.assertEqual((timing.t1, timing.t2, timing.t4, timing.h), (0.25, 2.0, 2.5, 16.0))
+        self.assertEqual((timing.a, timing.c), (0.5, 185.0))
+        self.assertEqual(config.outbound_proxy, "sip:192.0.2.1:5060")
+        self.assertEqual(config.default_refresher, "uac")
+        self.assertEqual(config.nat_detection, "aggressive")
+        self.assertEqual(config.spammers.action, "reject")
+        self.assertEqual(config.options_user_agent, "prober/1")
+        self.assertTrue(config.reject_register_with_no_realm and config.cdrs)
+        self.assertEqual(config.tcp_keepalive, 20)
+        self.assertEqual((config.prometheus_host, config.prometheus_port), ("127.0.0.2", 9088))
+
+    def test_default_file(self) -> None:
+        """The file at the usual place is read, if there is one."""
+        options = Options()
+        options.environment = {}
+        options.default_file = str(CONFIGS / "full.xml")
+        options.parseOptions([])
+        self.assertEqual(options["config"].admin_port, 9032)
+        options = Options()
+        options.environment = {}
+        options.default_file = self.mktemp()
+        options.parseOptions([])
+        self.assertIsNone(options["read"])
+
+    def test_file_that_says_little(self) -> None:
+        """Secret and contact are then those of the real server."""
+        path = Path(self.mktemp())
+        path.write_text("<drachtio><admin>127.0.0.1</admin></drachtio>")
+        config = self.parse("--file", str(path))["config"]
+        self.assertEqual(config.secret, "admin")
+        self.assertEqual(config.contacts, ("sip:*;transport=udp,tcp",))
+        path.write_text("<drachtio><admin>0.0.0.0</admin></drachtio>")
+        error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
+        self.assertIn("other machines can reach 0.0.0.0", str(error))
+
+    def test_file_that_cannot_be_used(self) -> None:
+        """It is refused, with the line."""
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio>\n<admin>127.0.0.1</admin>\n<sip><contacts>\n"
+            "<contact>sips:127.0.0.1</contact></contacts></sip></drachtio>"
+        )
+        for words, problem in (
+            (("--file", self.mktemp()), "cannot read"),
+            (("--file", str(path)), "no key and certificate for sips:127.0.0.1 (line 4)"),
+        ):
+            error = self.assertRaises(usage.UsageError, self.parse, *words)
+            self.assertIn(problem, str(error))
+
+    def test_http_handler(self) -> None:
+        """The flags replace the handlers of the file, and the variable replaces the flags."""
+        path = str(CONFIGS / "full.xml")
+        words = ("--file", path, "--http-handler", "http://flag", "--http-method", "post")
+        (handler,) = self.parse(*words)["config"].request_handlers
+        self.assertEqual((handler.uri, handler.http_method), ("http://flag", "POST"))
+        options = self.parse(*words, DRACHTIO_HTTP_HANDLER_URI="http://variable")
+        (handler,) = options["config"].request_handlers
+        self.assertEqual((handler.uri, handler.http_method), ("http://variable", "GET"))
+        self.assertEqual([finding.setting for finding in options["findings"]], ["--http-handler"])
+        self.assertEqual(
+            self.findings("--http-method", "POST"),
+            ["--http-method: it does nothing without --http-handler"],
+        )
+
+    def test_order_of_contacts(self) -> None:
+        """What is about a contact has to follow it, and an address only once."""
+        for words, problem in (
+            (("-x", "192.0.2.1"), "--external-ip has to follow"),
+            (("-n", "10.0.0.0/8", "-c", "sip:127.0.0.1"), "--local-net has to follow"),
+            (("-d", "a.example"), "--dns-name has to follow"),
+            (("-c", "sip:127.0.0.1", "-x", "192.0.2.1", "-x", "192.0.2.2"), "given twice"),
+        ):
+            error = self.assertRaises(usage.UsageError, self.parse, *words)
+            self.assertIn(problem, str(error))
+
+    def test_about_contacts(self) -> None:
+        """What is said about contacts is reported, on flags and in files."""
+        words = ("-c", "sip:127.0.0.1", "-x", "192.0.2.1", "-n", "10.0.0.0/8", "-d", "a", "-d", "b")
+        self.assertEqual(
+            self.findings(*words, "-c", "sip:127.0.0.1:5062"),
+            [
+                f"sip:127.0.0.1 {name}: not supported"
+                for name in ("external-ip", "local-net", "dns-names")
+            ],
+        )
+        self.assertIn("--mtu: not supported", " ".join(self.findings("--mtu", "1500")))
+
+    def test_switches(self) -> None:
+        """What can only be on or off is off unless it is asked for."""
+        plain = self.parse()["config"]
+        self.assertEqual(plain.nat_detection, "usual")
+        self.assertFalse(plain.always_send_180 or plain.reject_register_with_no_realm)
+        flags = self.parse(
+            *("--disable-nat-detection", "--aggressive-nat-detection", "--always-send-180"),
+            *("--reject-register-with-no-realm", "--user-agent-options-auto-respond", "prober"),
+        )["config"]
+        self.assertEqual((flags.nat_detection, flags.options_user_agent), ("off", "prober"))
+        self.assertTrue(flags.always_send_180 and flags.reject_register_with_no_realm)
+        variables = self.parse(
+            DRACHTIO_AGRESSIVE_NAT_DETECTION="1",
+            DRACHTIO_REJECT_REGISTER_WITH_NO_REALM="1",
+            DRACHTIO_USER_AGENT_OPTIONS_AUTO_RESPOND="prober",
+            DRACHTIO_LOCAL_DOMAIN="sip.example",
+        )["config"]
+        self.assertEqual(
+            (variables.nat_detection, variables.options_user_agent), ("aggressive", "prober")
+        )
+        self.assertTrue(variables.reject_register_with_no_realm)
+        self.assertEqual(variables.local_domain, "sip.example")
+        off = self.parse(DRACHTIO_AGRESSIVE_NAT_DETECTION="0")["config"]
+        self.assertEqual(off.nat_detection, "usual")
+
+    def test_prometheus(self) -> None:
+        """Numbers are served to this machine only, unless an address is given."""
+        for text, expected in (
+            ("9090", ("127.0.0.1", 9090)),
+            ("192.0.2.1:9090", ("192.0.2.1", 9090)),
+            ("[::1]:9090", ("::1", 9090)),
+            ("0", ("127.0.0.1", None)),
+        ):
+            config = self.parse(DRACHTIO_PROMETHEUS_SCRAPE_PORT=text)["config"]
+            self.assertEqual((config.prometheus_host, config.prometheus_port), expected)
+        for text in ("here:9090", "99999", "x"):
+            error = self.assertRaises(
+                usage.UsageError, self.parse, "--prometheus-scrape-port", text
+            )
+            self.assertIn("is not [ADDRESS:]PORT", str(error))
+
+    def test_numbers(self) -> None:
+        """A number that is none is refused, with where it came from."""
+        error = self.assertRaises(usage.UsageError, self.parse, "--port", "many")
+        self.assertIn("--port 'many' is no port number", str(error))
+        error = self.assertRaises(
+            usage.UsageError, self.parse, DRACHTIO_TCP_KEEPALIVE_INTERVAL="-1"
+        )
+        self.assertIn("DRACHTIO_TCP_KEEPALIVE_INTERVAL '-1' is no number", str(error))
+        self.assertEqual(self.parse("--tcp-keepalive-interval", "0")["config"].tcp_keepalive, 0)
+
+    def test_oldest_tls(self) -> None:
+        """TLS 1.2 is the oldest that is spoken, whoever wants it otherwise."""
+        self.assertEqual(self.findings("--min-tls-version", "1.2"), [])
+        for text in ("1.0", "1.1", "1.3", "ancient"):
+            self.assertEqual(len(self.findings(DRACHTIO_MIN_TLS_VERSION=text)), 1, text)
 
     def test_secret_is_hidden(self) -> None:
         """The secret is shown neither by the options nor by the settings."""
@@ -54,6 +272,31 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertIn("cannot read the TLS", str(error))
 
+    def test_check(self) -> None:
+        """The check shows settings without secrets, and what is not obeyed; status 0."""
+        status, shown, errors = check("--file", str(CONFIGS / "full.xml"), "--daemon")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertIn("admin_port: 9032\n", shown)
+        self.assertIn("secret: (hidden)\n", shown)
+        self.assertIn("INVITE POST http://user:(hidden)@127.0.0.1:4000/calls", shown)
+        self.assertIn("not obeyed: --daemon: not supported", shown)
+        for word in ("hush-hush", "sesame"):
+            self.assertNotIn(word, shown)
+        status, shown, errors = check("--file", str(CONFIGS / "strange.xml"))
+        self.assertEqual(status, 0)
+        self.assertIn("not obeyed: line 23: cdr: unknown element\n", shown)
+
+    def test_check_of_nonsense(self) -> None:
+        """The check of what cannot be used says why, with status 1."""
+        path = Path(self.mktemp())
+        path.write_text("<drachtio>\n<admin port='many'>127.0.0.1</admin></drachtio>")
+        status, shown, errors = check("--file", str(path))
+        self.assertEqual((status, shown), (1, ""))
+        self.assertIn("admin@port has to be a number from 0 to 65535, not 'many' (line 2)", errors)
+        status, _, errors = check("--contact", "tel:1")
+        self.assertEqual(status, 1)
+        self.assertIn("the configuration cannot be used", errors)
+
     def test_version(self) -> None:
         """The version is that of the package."""
         shown = io.StringIO()
@@ -69,7 +312,11 @@ class ProcessTests(InteropTestCase):
         """Start a server."""
         contact = f"sip:127.0.0.1:{sip or free_port()};transport=udp,tcp"
         return self.twistd(
-            "drachtio-server", "--contact", contact, *words, DRACHTIO_SECRET="hush-hush"
+            "drachtio-server",
+            "--noconfig",
+            *("--contact", contact),
+            *words,
+            DRACHTIO_SECRET="hush-hush",
         )
 
     async def test_stops(self) -> None:
@@ -95,6 +342,34 @@ class ProcessTests(InteropTestCase):
             *("--key-file", str(key), "--cert-file", str(certificate)),
         )
         await peer.when_prints(f"applications on tcp:{tcp}, tls:{tls}")
+
+    async def test_file(self) -> None:
+        """It starts as the file says, and says what it does not obey."""
+        sip, admin, scrape = free_port(), free_port(), free_port()
+        path = Path(self.directory, "drachtio.conf.xml")
+        path.write_text(
+            f'<drachtio>\n<admin port="{admin}" secret="hush-hush">127.0.0.1</admin>\n<sip>'
+            f"<contacts><contact>sip:127.0.0.1:{sip};transport=udp</contact></contacts></sip>\n"
+            f'<monitoring><prometheus port="{scrape}">127.0.0.1</prometheus></monitoring>\n'
+            "<logging><console/></logging>\n</drachtio>\n"
+        )
+        peer = self.twistd("drachtio-server", "--file", str(path))
+        await peer.when_prints(f"configured by {path}")
+        await peer.when_prints("not obeyed: line 5: logging/console")
+        await peer.when_prints(f"applications on tcp:{admin}")
+        await peer.when_prints(f"numbers on port {scrape}")
+        self.assertNotIn(b"hush-hush", peer.output)
+
+    async def test_check(self) -> None:
+        """The exit status of a check is 0 or 1."""
+        path = Path(self.directory, "drachtio.conf.xml")
+        path.write_text("<drachtio><admin>127.0.0.1</admin></drachtio>")
+        good = self.twistd("drachtio-server", "--check-config", "--file", str(path))
+        self.assertEqual(await good.ended, 0, str(good))
+        path.write_text("<drachtio>")
+        bad = self.twistd("drachtio-server", "--check-config", "--file", str(path))
+        self.assertEqual(await bad.ended, 1, str(bad))
+        self.assertIn(b"no XML", bad.output)
 
     async def test_taken_ports(self) -> None:
         """A port that is taken ends it with status 1 and a line, not with a traceback."""

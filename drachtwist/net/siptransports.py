@@ -53,7 +53,15 @@ from drachtwist.sip.message import Request, Response, parse_datagram, parse_mess
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamParser
 from drachtwist.sip.uri import SipUri, Uri
 
-__all__ = ["Flow", "Limits", "Listener", "SipHandler", "SipTransports", "Target"]
+__all__ = [
+    "Flow",
+    "Limits",
+    "Listener",
+    "SipHandler",
+    "SipTransports",
+    "Target",
+    "check_contact",
+]
 
 PROTOCOLS = ("udp", "tcp", "tls")
 """What can be listened on."""
@@ -799,6 +807,15 @@ def _check_address(host: str) -> None:
         ip_address(host)
     except ValueError:
         raise LocalProtocolError(f"not an address: {host!r}") from None
+
+
+def check_contact(contact: str) -> list[str]:
+    """Check a contact without listening on it.
+
+    :returns: its transports.
+    :raises LocalProtocolError: when it cannot be listened on.
+    """
+    return _parse_contact(contact)[2]
 
 
 def _parse_contact(contact: str) -> tuple[str, int, list[str]]:

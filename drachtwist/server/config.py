@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from drachtwist.errors import LocalProtocolError, RemoteProtocolError
+from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolError
 from drachtwist.net.tls import TlsOptions
+from drachtwist.server.spammers import Spammers
+from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
 from drachtwist.wire.decisions import AppAddress
 
@@ -82,6 +84,30 @@ class ServerConfig:
     """Seconds that an application has for its first response to a new request."""
     cdrs: bool = False
     """Whether call detail records are written."""
+    outbound_proxy: str | None = None
+    """A SIP URI that new requests are sent to instead of to their own, unless they name a route."""
+    default_refresher: str | None = None
+    """Who refreshes a session when the caller leaves that open: ``uac``, ``uas``, or None for no
+    session timer."""
+    nat_detection: str = "usual"
+    """``usual``: answer where a request came from if its Contact is not that address;
+    ``aggressive``: also if its Contact or Record-Route says ``nat=yes``; ``off``: never."""
+    spammers: Spammers | None = None
+    """Requests to refuse, or to pass over, before anything else."""
+    reject_register_with_no_realm: bool = False
+    """Whether a REGISTER for an IPv4 address instead of a domain is refused with 403."""
+    options_user_agent: str | None = None
+    """The User-Agent whose OPTIONS are answered 200 without an application."""
+    always_send_180: bool = False
+    """Whether every new INVITE is answered 180 at once."""
+    local_domain: str | None = None
+    """A domain that, with those below it, stands for this server in requests to be proxied."""
+    tcp_keepalive: int = 45
+    """Seconds between two probes of an idle connection to an application; 0 for none."""
+    prometheus_host: str = "127.0.0.1"
+    """The address that numbers for Prometheus are served on."""
+    prometheus_port: int | None = None
+    """The port for it; 0 for any free one, None for no numbers at all."""
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
@@ -96,3 +122,18 @@ class ServerConfig:
             object.__setattr__(self, name, tuple(value))
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
+        for name, allowed in (
+            ("default_refresher", (None, "uac", "uas")),
+            ("nat_detection", ("usual", "aggressive", "off")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        if self.outbound_proxy is not None:
+            try:
+                proxy = Uri.parse(self.outbound_proxy)
+            except MessageError:
+                proxy = None
+            if not isinstance(proxy, SipUri):
+                raise LocalProtocolError(
+                    f"the outbound proxy is a SIP URI, not {self.outbound_proxy!r}"
+                )

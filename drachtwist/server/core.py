@@ -25,6 +25,7 @@ from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -116,6 +117,10 @@ class ServerCore:
         self.proxying = Proxying(self)
         self.sessions = Sessions(self)
         self.registered = Registered(self.clock.seconds)
+        self.metrics: Metrics | None = None
+        if config.prometheus_port is not None:
+            self.metrics = Metrics(self, wall)
+            self.carriers = Metered.around(carriers, self.metrics)
         self._bad_messages = 0
         self._complain_at = float("-inf")
         self._wall = wall
@@ -156,6 +161,8 @@ class ServerCore:
         """Take in a message that may be processed."""
         if self.stopped:
             return
+        if self.metrics is not None:
+            self.metrics.received(message)
         if isinstance(message, Request):
             self.uas.received(message, flow, size)
         else:
@@ -165,6 +172,8 @@ class ServerCore:
         """Refuse a request that must not be processed; anything else vanishes."""
         message = bad.message
         self.complain(flow, bad.error)
+        if self.metrics is not None:
+            self.metrics.malformed(message)
         if self.stopped or not isinstance(message, Request) or not message.has("Via"):
             return
         try:
@@ -213,7 +222,9 @@ class ServerCore:
         if error is not None and not self.stopped:
             self.uac.broken(flow)
 
-    def stateless(self, request: Request, status: int, reason: str | None = None) -> bytes:
+    def stateless(
+        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+    ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
         for name in ("From", "To", "Call-ID", "CSeq"):
@@ -221,7 +232,7 @@ class ServerCore:
             if value is None:
                 continue
             if name == "To" and status > 100 and "tag=" not in value.lower():
-                value = f"{value};tag={new_tag()}"
+                value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
         return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
@@ -361,6 +372,9 @@ class ServerCore:
         if not isinstance(parsed, SipUri):
             return False
         host = parsed.address.lower()
+        domain = self.config.local_domain
+        if domain is not None and f".{host}".endswith(f".{domain.lower()}"):
+            return True
         for listener in self.carriers.listeners:
             if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
                 continue

@@ -192,6 +192,13 @@ class Dialogs:
             return dialog
         return None
 
+    def established(self) -> tuple[int, int]:
+        """Count the established ones: those that peers asked for, and those that we asked for."""
+        uas, uac = (
+            sum(not dialog.early for dialog in table.values()) for table in (self._uas, self._uac)
+        )
+        return uas, uac
+
     def of_link(self, link: AppLink) -> list[Dialog]:
         """Give the dialogs of an application."""
         return [
@@ -274,17 +281,25 @@ def first_hop(routes: list[str], target: Address | None, protocol: str) -> Targe
     return None if uri is None else hop_of(uri, protocol)
 
 
-def place_uas(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
+def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "usual") -> None:
     """Decide where the packets of a dialog go that a peer asked for.
 
     Over a stream that is its connection. Over UDP the route set decides; without one, and when the
     Contact names another address than the request came from, a NAT is in between.
+
+    :param nat: how it is looked for; see ``nat_detection`` of
+        :class:`~drachtwist.server.config.ServerConfig`.
     """
     dialog.hop = first_hop(dialog.routes, contact, flow.protocol)
     if flow.reliable:
         dialog.flow = flow
         return
-    if dialog.routes:
+    if nat == "aggressive" and _says_nat(dialog, contact):
+        dialog.flow = flow
+        if not dialog.routes:
+            dialog.hop = None
+        return
+    if dialog.routes or (nat == "off" and dialog.hop is not None):
         return
     uri = _sip_uri(contact)
     if (
@@ -298,12 +313,20 @@ def place_uas(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
         dialog.flow = flow
 
 
-def place_uac(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
+def place_uac(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "usual") -> None:
     """Decide where the packets of a dialog go that we asked for.
 
     :param flow: where the response came from that made it.
+    :param nat: as of :func:`place_uas`.
     """
     dialog.hop = first_hop(dialog.routes, contact, flow.protocol)
+    if nat == "aggressive" and _says_nat(dialog, contact):
+        dialog.flow = flow
+        if not dialog.routes:
+            dialog.hop = None
+        return
+    if nat == "off" and dialog.hop is not None:
+        return
     if dialog.routes:
         if dialog.hop is not None and _is_private(dialog.hop.host):
             dialog.flow = flow
@@ -318,6 +341,11 @@ def place_uac(dialog: Dialog, flow: Flow, contact: Address | None) -> None:
         flow.remote_port,
     ):
         dialog.flow = flow
+
+
+def _says_nat(dialog: Dialog, contact: Address | None) -> bool:
+    said = ([] if contact is None else [str(contact)]) + dialog.routes[:1]
+    return any(";nat=yes" in text.lower() for text in said)
 
 
 _PRIVATE = tuple(

@@ -197,6 +197,8 @@ class Proxied:
         core = self.core
         try:
             uri = Uri.parse(destination)
+            if core.config.outbound_proxy is not None:
+                uri = Uri.parse(core.config.outbound_proxy)
         except MessageError:
             return False
         if not isinstance(uri, SipUri):
@@ -526,6 +528,13 @@ class Proxying:
         self.core = core
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
         self._calls: OrderedDict[str, None] = OrderedDict()
+
+    def count(self) -> int:
+        """Count the requests that are being proxied."""
+        return sum(
+            one.proxied is not None and one.transaction.status < 200
+            for one in self.core.uas.transactions.values()
+        )
 
     def begin(self, link: AppLink, message_id: str, command: Proxy) -> None:
         """Carry out a ``proxy`` command."""

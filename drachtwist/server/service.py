@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,9 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, ITCPTransport
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -26,6 +27,7 @@ from drachtwist.net.tls import TlsOptions, describe_tls_failure
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
+from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
 from drachtwist.sip.message import Request
@@ -59,6 +61,8 @@ class DrachtioServer(Service):
         """The TCP port that applications connect to, once it is open."""
         self.admin_tls_port: int | None = None
         """The same with TLS."""
+        self.prometheus_port: int | None = None
+        """The port that numbers are served on, once it is open."""
         self._ports: list[IListeningPort] = []
         self._links: set[DrachtioServerProtocol] = set()
         self._pending: set[Deferred[Any]] = set()
@@ -131,6 +135,18 @@ class DrachtioServer(Service):
             port = await kind(self.reactor, number, interface=interface).listen(factory)
             self._ports.append(port)
             setattr(self, name, port.getHost().port)
+        if self.core is not None and self.core.metrics is not None:
+            await self._open_metrics(self.core.metrics)
+
+    async def _open_metrics(self, metrics: Metrics) -> None:
+        from drachtwist.server.scraping import listen  # not loaded unless wanted
+
+        config = self.config
+        port: Any = await listen(
+            self.reactor, config.prometheus_host, config.prometheus_port or 0, metrics
+        )
+        self._ports.append(port)
+        self.prometheus_port = port.getHost().port
 
     def _open(self, steps: list[tuple[str, int, TlsOptions | None]]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._open_all(steps))
@@ -159,7 +175,7 @@ class DrachtioServer(Service):
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
-        self.admin_port = self.admin_tls_port = None
+        self.admin_port = self.admin_tls_port = self.prometheus_port = None
         for link in list(self._links):
             link.close()
         gone = [link.when_gone() for link in list(self._links)]
@@ -186,6 +202,7 @@ class DrachtioServer(Service):
     def opened(self, link: DrachtioServerProtocol) -> None:
         """Take note of a connection."""
         self._links.add(link)
+        keep_alive(link.transport, self.config.tcp_keepalive)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
         """An application showed the right secret."""
@@ -302,6 +319,25 @@ class DrachtioServer(Service):
                 "the address of {host} made us fail", failure, host=host
             )
         )
+
+
+def keep_alive(transport: Any, seconds: int) -> None:
+    """Let the system look whether the peer of an idle connection is still there.
+
+    :param seconds: between two looks; 0 for no looks at all.
+    """
+    while isinstance(transport, TLSMemoryBIOProtocol):
+        transport = transport.transport
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpKeepAlive(seconds > 0)
+    get_handle = getattr(transport, "getHandle", None)
+    if seconds <= 0 or get_handle is None:
+        return
+    handle = get_handle()
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
 
 def query_of(request: Request, flow: Flow) -> RoutingQuery:

@@ -92,9 +92,11 @@ class Sessions:
                 return None
             return max(asked[0], MINIMUM), asked[1] == "uas"
         asked = _of(incoming.request)
-        if asked is None or asked[1] is None:
+        if asked is None:
             return None
-        interval, refresher = max(asked[0], MINIMUM), asked[1]
+        interval, refresher = max(asked[0], MINIMUM), asked[1] or self.core.config.default_refresher
+        if refresher is None:
+            return None
         draft.add("Session-Expires", f"{interval};refresher={refresher}")
         return interval, refresher == "uas"
 

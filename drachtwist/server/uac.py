@@ -218,9 +218,10 @@ class Calling:
             link.answer(message_id, "NOK", _NO_ACK)
             return
         next_hop: Any = uri
-        if route:
+        proxy = route or self.core.config.outbound_proxy
+        if proxy:
             try:
-                next_hop = Address.parse(route).parsed_uri
+                next_hop = Address.parse(proxy).parsed_uri
             except MessageError:
                 next_hop = None
         if not isinstance(next_hop, SipUri):
@@ -853,7 +854,7 @@ class Calling:
         else:
             dialog.target = request.uri
         dialog.flow = None
-        place_uac(dialog, flow, contact)
+        place_uac(dialog, flow, contact, self.core.config.nat_detection)
         if contact is None and not dialog.routes:
             dialog.flow = flow
 

@@ -32,6 +32,7 @@ from drachtwist.server.dialogs import (
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.sessions import MINIMUM
+from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck, parse_integer
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["Answering", "Incoming"]
 
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
+_REGISTER_AT_ADDRESS = re.compile(
+    r"sips?:(?:[^@]*@)?(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:[:;?]|$)", re.I
+)
 _UNKNOWN = "Response not sent due to unknown transaction"
 _NO_DECISION = "Server Internal Error"
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
@@ -227,7 +231,8 @@ class Answering:
                 self._run(known, known.transaction.receive(request, self.core.clock.seconds()))
                 return
             if method == "CANCEL":
-                self._cancel(request, key, flow, size)
+                if cancelled_key(request) in self.transactions or not self._spam(request, flow):
+                    self._cancel(request, key, flow, size)
                 return
             call_id = request.call_id
             from_tag = request.from_.tag or ""
@@ -237,6 +242,8 @@ class Answering:
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
         if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
+            return
+        if dialog is None and self._spam(request, flow):
             return
         incoming = Incoming(self, request, method, flow, size)
         incoming.key = key
@@ -292,7 +299,7 @@ class Answering:
             self._register(incoming)
             self.refuse(incoming, 481)
             return
-        if method not in OFFERED:
+        if method not in OFFERED or self._answered_alone(incoming):
             return
         problem = _problem(request)
         if problem is not None:
@@ -305,6 +312,10 @@ class Answering:
             if to_tag is not None:
                 self.refuse(incoming, 481)
                 return
+            if core.config.always_send_180:
+                incoming.to_tag = new_tag()
+                raw = encode(f"SIP/2.0 180 {reason_phrase(180)}", incoming.lines(180), [], b"")
+                core.carriers.send(incoming.flow, raw)
             core.record("attempt", "network", request.raw)
         if method in ("INVITE", "SUBSCRIBE"):
             incoming.dialog_id = dialog_id(request.call_id, from_tag)
@@ -320,6 +331,34 @@ class Answering:
             core.connector.ask(choice.handler, incoming)
         else:
             self.refuse(incoming, 503)
+
+    def _spam(self, request: Request, flow: Flow) -> bool:
+        """Do away with a request of a spammer, without a transaction; say whether it was one."""
+        core = self.core
+        spammers = core.config.spammers
+        found = None if spammers is None else spammers.find(request)
+        if found is None or spammers is None:
+            return False
+        core.complain(flow, MessageError(f"a spammer, by its {found}"))
+        if spammers.rejects(reliable=flow.reliable):
+            tag = stateless_tag(request)
+            core.carriers.send(flow, core.stateless(request, 603, "Decline", tag))
+        return True
+
+    def _answered_alone(self, incoming: Incoming) -> bool:
+        """Answer what no application is bothered with; say whether it was that."""
+        config = self.core.config
+        request = incoming.request
+        if config.reject_register_with_no_realm and incoming.method == "REGISTER":
+            status = 403 if _REGISTER_AT_ADDRESS.match(request.uri) else 0
+        elif config.options_user_agent is not None and incoming.method == "OPTIONS":
+            status = 200 if request.get("User-Agent") == config.options_user_agent else 0
+        else:
+            return False
+        if status:
+            self._register(incoming)
+            self.refuse(incoming, status)
+        return status != 0
 
     def give(self, incoming: Incoming, link: AppLink) -> None:
         """Give a new request to an application.
@@ -832,7 +871,7 @@ class Answering:
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
         dialog.origin = incoming
-        place_uas(dialog, incoming.flow, contact)
+        place_uas(dialog, incoming.flow, contact, self.core.config.nat_detection)
         incoming.dialog = dialog
         self.core.dialogs.add(dialog)
         return dialog
