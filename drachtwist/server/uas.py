@@ -56,6 +56,7 @@ _REGISTER_AT_ADDRESS = re.compile(
 )
 _UNKNOWN = "Response not sent due to unknown transaction"
 _NO_DECISION = "Server Internal Error"
+_ALLOWED = OFFERED | {"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"}
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
@@ -299,7 +300,10 @@ class Answering:
             self._register(incoming)
             self.refuse(incoming, 481)
             return
-        if method not in OFFERED or self._answered_alone(incoming):
+        if method not in OFFERED:
+            self._refuse_method(incoming)
+            return
+        if self._answered_alone(incoming):
             return
         problem = _problem(request)
         if problem is not None:
@@ -344,6 +348,18 @@ class Answering:
             tag = stateless_tag(request)
             core.carriers.send(flow, core.stateless(request, 603, "Decline", tag))
         return True
+
+    def _refuse_method(self, incoming: Incoming) -> None:
+        """Answer a request that no application can be given outside of a dialog."""
+        method = incoming.method
+        if method == "ACK":
+            return
+        self._register(incoming)
+        if method == "PRACK":
+            self.refuse(incoming, 481)
+        else:
+            allowed = f"Allow: {', '.join(sorted(_ALLOWED))}"
+            self.refuse(incoming, 405 if method == "REFER" else 501, lines=(allowed,))
 
     def _answered_alone(self, incoming: Incoming) -> bool:
         """Answer what no application is bothered with; say whether it was that."""
@@ -877,7 +893,13 @@ class Answering:
         return dialog
 
     def refuse(
-        self, incoming: Incoming, status: int, reason: str | None = None, *, record: bool = True
+        self,
+        incoming: Incoming,
+        status: int,
+        reason: str | None = None,
+        *,
+        record: bool = True,
+        lines: Sequence[str] = (),
     ) -> None:
         """Answer a request without an application; it is over for applications."""
         transaction = incoming.transaction
@@ -887,7 +909,7 @@ class Answering:
             return
         self._fix_tag(incoming, status, None)
         phrase = reason_phrase(status) if reason is None else reason
-        raw = encode(f"SIP/2.0 {status} {phrase}", incoming.lines(status), [], b"")
+        raw = encode(f"SIP/2.0 {status} {phrase}", [*incoming.lines(status), *lines], [], b"")
         if record or incoming.method != "INVITE":
             self._send(incoming, status, raw)
             return

@@ -77,7 +77,7 @@ class ServerTestCase(SynchronousTestCase):
 
 class NewRequestTests(ServerTestCase):
     def test_nobody(self) -> None:
-        """What nobody wants is refused: 503, 481, or silence, as the real server does."""
+        """What nobody wants is refused: 503, or 481, 405 and 501 for what nobody can be given."""
         bench = Bench()
         for method, heads in (
             ("INVITE", ["100 INVITE", "503 INVITE"]),
@@ -86,9 +86,9 @@ class NewRequestTests(ServerTestCase):
             ("BYE", ["481 BYE"]),
             ("UPDATE", ["481 UPDATE"]),
             ("CANCEL", ["481 CANCEL"]),
-            ("REFER", []),
-            ("PRACK", []),
-            ("FOO", []),
+            ("REFER", ["405 REFER"]),
+            ("PRACK", ["481 PRACK"]),
+            ("FOO", ["501 FOO"]),
             ("ACK", []),
         ):
             bench.receive(request(method, call=method))
