@@ -10,7 +10,6 @@
     |   +-- FrameError            bytes that are no frame
     |   +-- MessageError          text that is no SIP message, or a header that has no valid value
     |   |   +-- SdpError          a line of a session description that cannot be read
-    |   |   +-- SdpError          a line of a session description that cannot be read
     |   +-- CommandRefused        the server's NOK or NO to a command
     +-- ConnectionFailed
     |   +-- AuthenticationError   the server refused the secret
@@ -105,19 +104,6 @@ class SdpError(MessageError):
 
     def __init__(self, text: str, line: int | None = None) -> None:
         super().__init__(text if line is None else f"line {line}: {text}")
-        self.text = text
-        self.line = line
-
-
-class SdpError(MessageError):
-    """A line of a session description that does not hold what it should.
-
-    :param text: what is wrong.
-    :param line: the number of the line, from 1; 0 for what is no line of a description.
-    """
-
-    def __init__(self, text: str, line: int = 0) -> None:
-        super().__init__(f"line {line}: {text}" if line else text)
         self.text = text
         self.line = line
 

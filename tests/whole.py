@@ -21,12 +21,18 @@ TARGET = "sip:bob@127.0.0.1:32071"
 class Whole:
     """An application that is connected to a server.
 
-    :param settings: of the server.
+    :param settings: of the server, and its host.
+    :param clock: shared with others.
     :param options: of the :class:`Srf`.
     """
 
-    def __init__(self, settings: dict[str, Any] | None = None, **options: Any) -> None:
-        self.clock = Clock()
+    def __init__(
+        self,
+        settings: dict[str, Any] | None = None,
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> None:
+        self.clock = Clock() if clock is None else clock
         self.server = ServerBench(self.clock, **(settings or {}))
         self.srf = Srf(reactor=self.clock, **options)
         self.link: Link

@@ -46,7 +46,7 @@ from drachtwist.app.exchange import (
 )
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Server
-from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -492,7 +492,7 @@ class Dialog:
         """End the dialog: with a BYE, a subscription with a last NOTIFY (or SUBSCRIBE).
 
         The dialog is over with the response, whichever it is, unless the peer wants credentials for
-        the BYE (401, 407).
+        the BYE (401, 407). A call that was not acknowledged yet gets its BYE behind the ACK.
 
         :param headers: further headers of that request.
         :returns: the response; None when the dialog was over, or being ended, before. Fails with
@@ -690,9 +690,25 @@ class Dialog:
         """Send the request that ends the dialog."""
         request = self._new_request(method, or_none)
         request.over = self._destroyed
-        request.send(headers, body)
+        if method == "BYE" and self._must_wait():
+            encode_in_dialog(method, headers, body)  # what cannot be sent is refused now
+            waiting: Deferred[Request | None] = Deferred()
+            self._extended().ack_waiting.append(waiting)
+            waiting.addCallbacks(
+                lambda _: request.send(headers, body), lambda failure: request.skip(failure.value)
+            )
+        else:
+            request.send(headers, body)
         self.connected = False
         return request.deferred
+
+    def _must_wait(self) -> bool:
+        """Whether the ACK has to come before a BYE may be sent (RFC 3261 section 15).
+
+        The peer may not know of the dialog yet: he would refuse the BYE, and hear the 200 later.
+        """
+        is_unacked = self.type == "uas" and not self._acked and self.dialog_type == "INVITE"
+        return is_unacked and not self._state.srf._closing
 
     def _send(
         self, request: DialogRequest, headers: HeadersLike, body: bytes | str

@@ -127,6 +127,11 @@ class DialogRequest(Pending[Any]):
             joined.add(name, value)
         return joined.items()
 
+    def skip(self, error: Exception) -> None:
+        """Do not send it any more: the dialog is over."""
+        self.state.use()
+        self._end(error)
+
     # What the link reports
 
     def answered(self, answer: Answer) -> None:

@@ -122,3 +122,45 @@ class MessageTests(CallTestCase):
         self.whole.clock.advance(0)
         self.assertEqual(len(seen), 1)
         self.successResultOf(stopping)
+
+
+class HangUpTests(CallTestCase):
+    def test_behind_the_ack(self) -> None:
+        """A BYE waits for the ACK: before that the caller may not know of the call."""
+        req, res = self.ring()
+        accepting = self.srf.create_uas(req, res, local_sdp=ANSWER)
+        [self.answer] = [one for one in self.whole.sent() if isinstance(one, sip.Response)]
+        dialog = self.successResultOf(accepting)
+        ending = dialog.destroy()
+        self.assertEqual(self.whole.heads(), [])
+        self.assertFalse(dialog.connected)
+        self.from_a("ACK", 1)
+        bye = self.whole.request()
+        self.assertEqual(bye.method, "BYE")
+        self.whole.respond(bye, 200, port=32070)
+        response = self.successResultOf(ending)
+        assert response is not None
+        self.assertEqual(response.status, 200)
+        self.assertTrue(self.srf.idle)
+
+    def test_no_ack_at_all(self) -> None:
+        """When the ACK never comes the server ends the call, and the waiting with it."""
+        req, res = self.ring()
+        accepting = self.srf.create_uas(req, res, local_sdp=ANSWER)
+        self.whole.pump()
+        dialog = self.successResultOf(accepting)
+        ending = dialog.destroy()
+        self.whole.pass_time(40)
+        self.assertIsNone(self.successResultOf(ending))
+        self.assertTrue(self.srf.idle)
+
+    def test_caller_is_faster(self) -> None:
+        """A caller who hangs up meanwhile ends it too."""
+        req, res = self.ring()
+        accepting = self.srf.create_uas(req, res, local_sdp=ANSWER)
+        [self.answer] = [one for one in self.whole.sent() if isinstance(one, sip.Response)]
+        dialog = self.successResultOf(accepting)
+        ending = dialog.destroy()
+        self.from_a("BYE", 2)
+        self.assertIsNone(self.successResultOf(ending))
+        self.assertTrue(self.srf.idle)

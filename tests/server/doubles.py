@@ -27,8 +27,9 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self) -> None:
-        self.listeners = [Listener("udp", HOST, PORT), Listener("tcp", HOST, PORT)]
+    def __init__(self, host: str = HOST) -> None:
+        self.host = host
+        self.listeners = [Listener("udp", host, PORT), Listener("tcp", host, PORT)]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -36,7 +37,7 @@ class Wire:
         """Give the flow to a peer."""
         listener = next(one for one in self.listeners if one.protocol == protocol)
         channel = 1 if protocol == "udp" else port
-        return Flow(protocol, host, port, channel, HOST, PORT, listener)
+        return Flow(protocol, host, port, channel, self.host, PORT, listener)
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Remember a message."""
@@ -106,9 +107,9 @@ class Link:
 class Bench:
     """A core, a Clock, a wire and as many applications as wanted."""
 
-    def __init__(self, clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(self, clock: Clock | None = None, host: str = HOST, **settings: Any) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire()
+        self.wire = Wire(host)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
@@ -151,7 +152,7 @@ class Bench:
 
     def session(self) -> ServerSession:
         """Make the state of a connection."""
-        addresses = [f"tcp/{HOST}:{PORT}", f"udp/{HOST}:{PORT}"]
+        addresses = [f"{kind}/{self.wire.host}:{PORT}" for kind in ("tcp", "udp")]
         return ServerSession(
             self.config.secret,
             addresses,

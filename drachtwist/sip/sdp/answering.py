@@ -1,101 +1,77 @@
-"""Answers to offers (RFC 3264 sections 6 and 8)."""
+"""Answering an offer (RFC 3264 section 6), and finding the description in a message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.sip.message import Message
 from drachtwist.sip.sdp.description import Sdp
-from drachtwist.sip.sdp.streams import Media
-from drachtwist.sip.sdp.values import Codec, Direction, mirrored
+from drachtwist.sip.sdp.streams import _OF_FORMAT
+from drachtwist.sip.sdp.values import Direction, family_of, mirrored
 
-if TYPE_CHECKING:
-    from drachtwist.sip.message import Message
-
-__all__ = ["answer", "repeat_answer", "sdp_of"]
+__all__ = ["answer", "sdp_of"]
 
 
 def sdp_of(message: Message) -> Sdp | None:
-    """Give the session description that a message carries, alone or as a part of its body.
-
-    What is done to it changes the message only when it is assigned: ``message.body = bytes(sdp)``.
-
-    :returns: None when there is none.
-    :raises MessageError: when the body is not what its type says.
-    """
-    body = message.body
-    if not body:
+    """Give the session description of a message, also one among several parts; None without one."""
+    try:
+        for part in message.parts:
+            if str(part.content_type).partition(";")[0].strip().lower() == "application/sdp":
+                return Sdp(part.body)
+    except MessageError:
         return None
-    kind = message.content_type
-    if kind is None:
-        return Sdp.parse(body) if body.startswith(b"v=") else None
-    if kind.essence == "application/sdp":
-        return Sdp.parse(body)
-    if kind.type != "multipart":
-        return None
-    for part in message.parts:
-        if part.content_type.essence == "application/sdp":
-            return Sdp.parse(part.body)
-    return None
+    return Sdp(message.body) if message.body.startswith(b"v=0") else None
 
 
 def answer(
-    offer: Sdp | str | bytes,
+    offer: Sdp,
     address: str,
-    port: int | Mapping[str, int],
     *,
-    codecs: Iterable[str] | None = None,
-    direction: Direction = "sendrecv",
-    protocols: Iterable[str] = ("RTP/AVP", "RTP/AVPF"),
-    session_id: str | int | None = None,
+    ports: Sequence[int],
+    codecs: Sequence[str] = ("PCMU", "PCMA", "telephone-event"),
+    willing: Direction = "sendrecv",
+    session_id: str = "1",
     version: int = 1,
 ) -> Sdp:
-    """Make an answer: as many streams as were offered, in their order (RFC 3264 section 6).
+    """Answer an offer: as many streams, in the same order, with the codecs that both know.
 
-    The first stream of each kind that is wanted is accepted, with the codecs that both sides have
-    and their parameters as offered, in the order of the offer. All others are rejected.
-
-    :param offer: what the other side wants.
-    :param address: our IP address.
-    :param port: our port for audio, or ports by the kind of stream.
-    :param codecs: those that we know, as for :meth:`Codec.matches`; all unless given.
-    :param direction: what we would do.
-    :param protocols: those that we speak.
-    :param session_id: a number for the session, a random one unless given.
-    :param version: how often the session has changed; count it up in later answers.
-    :raises SdpError: when an m= line or an rtpmap of the offer cannot be read.
-    :raises LocalProtocolError: for an address or a port that is none.
+    :param address: the IP address for our media.
+    :param ports: a port for each stream that is accepted; what there is no port for is rejected.
+    :param codecs: what we know, in any case; the order is that of the offer.
+    :param willing: which way our media may go.
+    :param session_id: of the o= line.
+    :param version: of the o= line.
+    :raises LocalProtocolError: for what is no IP address.
+    :raises SdpError: when a stream of the offer cannot be read.
     """
-    if not isinstance(offer, Sdp):
-        offer = Sdp.parse(offer)
-    ports = dict(port) if isinstance(port, Mapping) else {"audio": port}
-    known = None if codecs is None else tuple(codecs)
-    spoken = {each.upper() for each in protocols}
-    ours = Sdp.make(address, session_id=session_id, version=version)
-    timing = offer.value("t")
-    if timing is not None:
-        ours._put("t", timing)  # It has to be the same.
-    for medium in offer.media:
-        here = 0
-        if not medium.is_rejected and medium.protocol.upper() in spoken:
-            common = _common(medium, known)
-            if common:
-                here = ports.pop(medium.kind, 0)
-        if not here:
-            ours.add_media(medium.kind, 0, medium.formats[:1] or ["0"], medium.protocol).remove(
-                "rtpmap"
-            )
+    family = family_of(address)
+    end = offer._end()
+    lines = [
+        "v=0",
+        f"o=- {session_id} {version} IN {family} {address}",
+        "s=-",
+        f"c=IN {family} {address}",
+        f"t={offer.value('t') or '0 0'}",
+    ]
+    made = Sdp("".join(line + end for line in lines))
+    free = list(ports)
+    for stream in offer.media:
+        common = [codec for codec in stream.codecs if any(codec.matches(name) for name in codecs)]
+        refused = stream.is_rejected or all(codec.is_auxiliary for codec in common) or not free
+        if refused:
+            formats = " ".join(stream.formats) or "0"
+            made.add_media(f"{stream.kind} 0 {stream.protocol} {formats}")
             continue
-        formats: list[Codec] | list[str] = common if medium.is_rtp else medium.formats
-        stream = ours.add_media(medium.kind, here, formats, medium.protocol)
-        stream.direction = mirrored(medium.wanted_direction, direction)
-    return ours
-
-
-def _common(medium: Media, known: tuple[str, ...] | None) -> list[Codec]:
-    """Give the codecs of a stream that we know, if there is one that carries media."""
-    offered = medium.codecs
-    if known is None:
-        return offered
-    found = [codec for codec in offered if any(map(codec.matches, known))]
-    return found
+        port = free.pop(0)
+        if not 0 < port <= 65535:
+            raise LocalProtocolError(f"not a port: {port!r}")
+        payloads = [codec.payload for codec in common]
+        kept = [
+            f"{name}:{value}"
+            for name, value in stream.attributes
+            if name in _OF_FORMAT[:2] and value.split(None, 1)[:1] and value.split()[0] in payloads
+        ]
+        media = made.add_media(f"{stream.kind} {port} {stream.protocol} {' '.join(payloads)}", kept)
+        media.direction = mirrored(stream.wanted, willing)
+    return made

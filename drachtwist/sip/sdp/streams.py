@@ -1,4 +1,4 @@
-"""One stream of a session description: its m= line and what follows it."""
+"""A stream of a session description: its m= line, and the lines that follow it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import LocalProtocolError, SdpError
-from drachtwist.sip.sdp.sections import Section, checked_text
+from drachtwist.sip.sdp.sections import Section
 from drachtwist.sip.sdp.values import (
     STATIC_CODECS,
     Codec,
@@ -21,289 +21,168 @@ from drachtwist.sip.sdp.values import (
 if TYPE_CHECKING:
     from drachtwist.sip.sdp.description import Sdp
 
-__all__ = ["Format", "Media", "codec_named", "written_format"]
+__all__ = ["Media"]
 
-Format = str | int | Codec
-"""A format to write: a payload type, a codec, or the name of one that has a static type."""
-
-# Kind, blanks, port, number of ports, blanks, protocol, formats.
-_MEDIA = re.compile(r"([^\s/]+)([ \t]+)([0-9]{1,5})(?:/([0-9]{1,5}))?([ \t]+)(\S+)(.*)").fullmatch
-_ZERO_PORT = re.compile(r"\S+[ \t]+0+(?:/[0-9]*)?(?:[ \t]|$)").match
-_PAYLOAD = re.compile(r"a=(?:rtpmap|fmtp|rtcp-fb|imageattr|framesize):[ \t]*([0-9]+)(?![0-9])").match
-_APT = re.compile(r"(?:^|[;\s])apt=([0-9]+)").search
+_MEDIA = re.compile(
+    r"([^\s]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s]+)((?:[ \t]+[^\s]+)*)[ \t]*"
+).fullmatch
+_OF_FORMAT = ("rtpmap", "fmtp", "rtcp-fb")
 
 
 class Media(Section):
-    """One stream of a description.
-
-    What the stream does not say itself it takes from the session: direction and connection.
-    """
+    """A stream. It belongs to its :class:`Sdp`: edits are edits of that."""
 
     __slots__ = ("_sdp",)
 
     _order = "micbka"
-    _sdp: Sdp
 
     def __init__(self, sdp: Sdp, lines: list[str]) -> None:
         super().__init__(lines)
         self._sdp = sdp
 
     def __repr__(self) -> str:
-        return f"<Media {self.lines[0]}>"
+        return f"<Media {self._text(0)}>"
 
     def _number(self, at: int) -> int:
-        return self._sdp._number_of(self) + at
+        return self._sdp._first_line(self) + at
 
     def _end(self) -> str:
         return self._sdp._end()
 
     # The m= line
 
-    def _line(self) -> re.Match[str]:
+    def _parts(self) -> tuple[str, str, str | None, str, list[str]]:
         found = _MEDIA(self._text(0))
         if found is None:
-            raise SdpError(f"not a media description: {self._text(0)!r}", self._number(0))
-        return found
+            raise SdpError(f"not a media line: {self._lines[0].rstrip()!r}", self._number(0))
+        kind, port, count, protocol, formats = found.groups()
+        return kind, port, count, protocol, formats.split()
+
+    def _write(self, port: int | None = None, formats: Iterable[str] | None = None) -> None:
+        kind, old, count, protocol, present = self._parts()
+        number = old if port is None else str(port)
+        several = f"/{count}" if count and number != "0" else ""
+        joined = " ".join(present if formats is None else formats)
+        self._replace(0, "m", f"{kind} {number}{several} {protocol} {joined}".rstrip())
 
     @property
     def kind(self) -> str:
-        """``audio``, ``video``, ``image``, ``application``, ``message``; lower case.
+        """``audio``, ``video``, ``image``, ``message``, ...
 
-        Empty when the line has nothing, so this can always be asked for.
+        :raises SdpError: when the m= line cannot be read; so do the others.
         """
-        return (self._text(0).split() or [""])[0].lower()
+        return self._parts()[0]
 
     @property
     def port(self) -> int:
-        """The port; 0 for a stream that is rejected.
-
-        :raises SdpError: when the line cannot be read; when assigned
-            :class:`~drachtwist.errors.LocalProtocolError` for what is no port.
-        """
-        port = int(self._line()[3])
-        if port > 65535:
-            raise SdpError(f"not a port: {port}", self._number(0))
-        return port
+        """The port; 0 when the stream is rejected, or not offered any more."""
+        return int(self._parts()[1])
 
     @port.setter
     def port(self, port: int) -> None:
         if not 0 <= port <= 65535:
-            raise LocalProtocolError(f"not a port: {port}")
-        found = self._line()
-        count = f"/{found[4]}" if found[4] and port else ""
-        self._replace(
-            0, "m", f"{found[1]}{found[2]}{port:d}{count}{found[5]}{found[6]}{found[7]}"
-        )
+            raise LocalProtocolError(f"not a port: {port!r}")
+        self._write(port)
 
     @property
     def port_count(self) -> int:
-        """How many ports, or pairs of ports for RTP, the stream takes: 1 unless it says more.
-
-        :raises SdpError: when the line cannot be read.
-        """
-        return int(self._line()[4] or 1)
+        """How many ports, as in ``49170/2``."""
+        return int(self._parts()[2] or 1)
 
     @property
     def protocol(self) -> str:
-        """The transport protocol, such as ``RTP/AVP``.
-
-        :raises SdpError: when the line cannot be read.
-        """
-        return self._line()[6]
-
-    @protocol.setter
-    def protocol(self, protocol: str) -> None:
-        if not protocol or any(each.isspace() for each in protocol):
-            raise LocalProtocolError(f"not a transport protocol: {protocol!r}")
-        found = self._line()
-        count = f"/{found[4]}" if found[4] else ""
-        self._replace(
-            0, "m", f"{found[1]}{found[2]}{found[3]}{count}{found[5]}{protocol}{found[7]}"
-        )
+        """``RTP/AVP``, ``UDP/TLS/RTP/SAVPF``, ``udptl``, ..."""
+        return self._parts()[3]
 
     @property
     def formats(self) -> list[str]:
-        """The formats: payload types for RTP, for others what the protocol says.
-
-        :raises SdpError: when the line cannot be read.
-        """
-        return self._line()[7].split()
-
-    @formats.setter
-    def formats(self, formats: Iterable[str]) -> None:
-        words = [checked_text(each) for each in formats]
-        if not words or any(not word or word.split() != [word] for word in words):
-            raise LocalProtocolError(f"not formats of a stream: {words!r}")
-        text = self._text(0)
-        head = text[: len(text) - len(self._line()[7])]
-        self._replace(0, "m", f"{head} {' '.join(words)}")
-
-    @property
-    def is_rtp(self) -> bool:
-        """Whether the formats are payload types.
-
-        :raises SdpError: when the m= line cannot be read.
-        """
-        return "RTP" in self.protocol.upper().split("/")
+        """The formats: payload types for RTP, the first the one that is liked best."""
+        return self._parts()[4]
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the port is 0: the stream is refused, or over (RFC 3264 sections 6 and 8.2).
+        """Whether the stream is not wanted."""
+        return self.port == 0
 
-        A stream that only shares another one's port is not (``a=bundle-only``, RFC 9143).
-        """
-        return _ZERO_PORT(self._text(0)) is not None and not self.has("bundle-only")
+    @property
+    def is_rtp(self) -> bool:
+        """Whether the formats are payload types."""
+        return "RTP" in self.protocol.upper().split("/")
 
     def reject(self) -> None:
-        """Refuse the stream, or end it: port 0, and out of the groups of the session.
+        """Want the stream no more; the line stays, since streams are told apart by their place."""
+        self._write(0)
 
-        :raises SdpError: when the m= line cannot be read.
-        """
-        self.port = 0
-        self.remove("bundle-only")
-        name = self.get("mid")
-        if name:
-            self._sdp._ungroup(name)
-
-    # Where and whether media go
+    # Connection and direction
 
     @property
     def connection(self) -> Connection | None:
-        """Where to send media: what the stream says, or else the session; None if neither does.
-
-        Assigning sets what the stream says, and None removes that.
+        """Where to send the stream: its own address, or that of the session.
 
         :raises SdpError: when the line cannot be read.
         """
-        return self._connection() or self._sdp._connection()
+        return self._connection() or self._sdp.connection
 
     @connection.setter
-    def connection(self, connection: Connection | None) -> None:
-        self._put("c", None if connection is None else str(connection))
+    def connection(self, connection: Connection | str | None) -> None:
+        self._put("c", None if connection is None else _written(connection))
 
     @property
     def direction(self) -> Direction:
-        """The direction that is stated here, or for the session, or else ``sendrecv``."""
-        return self._stated() or self._sdp.direction
+        """The direction: its own, or that of the session, or ``sendrecv``."""
+        return self._stated() or self._sdp._stated() or "sendrecv"
 
     @direction.setter
     def direction(self, direction: Direction) -> None:
-        if self._stated() is not None or self._sdp.direction != direction:
-            self._state(direction)
+        self._state(direction)
 
     @property
-    def wanted_direction(self) -> Direction:
-        """The direction, with a connection to 0.0.0.0 taken as "do not send to me"."""
+    def wanted(self) -> Direction:
+        """The direction, with the address 0.0.0.0 taken as "send me nothing" (RFC 3264 8.4)."""
         nowhere = self._is_nowhere()
         if nowhere is None:
-            nowhere = self._sdp._is_nowhere()
+            nowhere = bool(self._sdp._is_nowhere())
         direction = self.direction
         return direction_of(sends(direction), receives(direction) and not nowhere)
 
-    @property
-    def is_hold(self) -> bool:
-        """Whether whoever wrote this wants to receive nothing (RFC 3264 section 8.4)."""
-        return not receives(self.wanted_direction)
-
     # Codecs
-
-    def rtpmap(self, payload: str | int) -> Codec | None:
-        """Give what a payload type stands for, from the rtpmap or the static types.
-
-        :returns: None when neither knows it.
-        :raises SdpError: when the rtpmap cannot be read.
-        """
-        payload = str(payload)
-        for at, name, value in self._attributes():
-            if name == "rtpmap" and (value.split() or [""])[0] == payload:
-                try:
-                    return Codec.parse(value)
-                except SdpError as error:
-                    raise SdpError(error.text, self._number(at)) from None
-        return STATIC_CODECS.get(payload)
-
-    def fmtp(self, payload: str | int) -> str | None:
-        """Give the parameters of a format as they are written, None when there are none."""
-        for value in self.get_all("fmtp"):
-            words = value.split(None, 1)
-            if words and words[0] == str(payload):
-                return words[1] if len(words) > 1 else ""
-        return None
-
-    def set_fmtp(self, payload: str | int, parameters: str | None) -> None:
-        """Set the parameters of a format.
-
-        :param parameters: as they are to be written, None to remove them.
-        """
-        places = [
-            at
-            for at, name, value in self._attributes()
-            if name == "fmtp" and value.split()[:1] == [str(payload)]
-        ]
-        if parameters is None:
-            for at in reversed(places):
-                del self._lines[at]
-        elif places:
-            self._replace(places[0], "a", f"fmtp:{payload} {parameters}")
-        else:
-            self.add("fmtp", f"{payload} {parameters}")
 
     @property
     def codecs(self) -> list[Codec]:
-        """The formats of an RTP stream, the preferred one first; none for other streams.
-
-        A format that nothing explains has an empty name.
-
-        :raises SdpError: when the m= line or an rtpmap cannot be read.
-        """
+        """The formats of an RTP stream, with what is known of each; nothing for others."""
         if not self.is_rtp:
             return []
+        named: dict[str, Codec] = {}
+        for text in self.get_all("rtpmap"):
+            try:
+                codec = Codec.parse(text)
+            except SdpError:
+                continue
+            named.setdefault(codec.payload, codec)
+        fmtps: dict[str, str] = {}
+        for text in self.get_all("fmtp"):
+            payload, _, rest = text.partition(" ")
+            fmtps.setdefault(payload, rest.strip())
         found = []
         for payload in self.formats:
-            codec = self.rtpmap(payload) or Codec(payload, "", 0)
-            fmtp = self.fmtp(payload)
-            if fmtp:
-                codec = Codec(payload, codec.name, codec.rate, codec.channels, fmtp)
-            found.append(codec)
+            known = named.get(payload) or STATIC_CODECS.get(payload) or Codec(payload, "")
+            fmtp = fmtps.get(payload, "")
+            found.append(Codec(payload, known.name, known.rate, known.channels, fmtp))
         return found
 
-    def add_codec(self, codec: Codec) -> None:
-        """Offer one more codec, as the least preferred one.
-
-        :raises LocalProtocolError: when the stream has its payload type already.
-        """
-        formats = self.formats
-        if codec.payload in formats:
-            raise LocalProtocolError(f"payload type {codec.payload} is taken")
-        self.formats = [*formats, codec.payload]
-        self._explain(codec)
-
-    def _explain(self, codec: Codec) -> None:
-        self.add("rtpmap", str(codec))
-        if codec.fmtp:
-            self.add("fmtp", f"{codec.payload} {codec.fmtp}")
-
     def keep_codecs(self, *names: str) -> None:
-        """Keep only these codecs.
+        """Drop all codecs but these; a stream without any that carries media is rejected.
 
-        The others go with the lines that are about them, and what repairs them goes too. A stream
-        that has nothing left but keys and silence is rejected. Streams that are not RTP have no
-        codecs, and stay.
-
-        :param names: as for :meth:`Codec.matches`.
-        :raises SdpError: when the m= line or an rtpmap cannot be read.
+        :param names: ``PCMU``, ``opus/48000``, ``telephone-event``, in any case.
         """
-        self._keep(lambda codec: any(map(codec.matches, names)))
+        self._filter(lambda codec: any(codec.matches(name) for name in names))
 
     def drop_codecs(self, *names: str) -> None:
-        """Remove these codecs; otherwise as :meth:`keep_codecs`."""
-        self._keep(lambda codec: not any(map(codec.matches, names)))
+        """Drop these codecs; see :meth:`keep_codecs`."""
+        self._filter(lambda codec: not any(codec.matches(name) for name in names))
 
     def prefer_codecs(self, *names: str) -> None:
-        """Move these codecs to the front, in this order; the others keep theirs.
-
-        :raises SdpError: when the m= line or an rtpmap cannot be read.
-        """
+        """Put these codecs first, in this order."""
         codecs = self.codecs
         if not codecs:
             return
@@ -311,63 +190,31 @@ class Media(Section):
         def rank(codec: Codec) -> int:
             return next((at for at, name in enumerate(names) if codec.matches(name)), len(names))
 
-        ordered = sorted(codecs, key=rank)
-        if ordered != codecs:
-            self.formats = [codec.payload for codec in ordered]
+        self._write(formats=[codec.payload for codec in sorted(codecs, key=rank)])
 
-    def _keep(self, wanted: Callable[[Codec], bool]) -> None:
-        if self.is_rejected:
-            return
+    def _filter(self, wanted: Callable[[Codec], bool]) -> None:
         codecs = self.codecs
-        kept = [codec for codec in codecs if wanted(codec)]
-        alive = {codec.payload for codec in kept}
-        kept = [codec for codec in kept if _repaired(codec) in (None, *alive)]
-        if len(kept) == len(codecs):
+        if not codecs or self.is_rejected:
             return
-        if all(codec.is_auxiliary for codec in kept) and not all(
-            codec.is_auxiliary for codec in codecs
-        ):
-            kept = []
-        if not kept:
+        kept = [codec for codec in codecs if wanted(codec)]
+        payloads = {codec.payload for codec in kept}
+        # What repairs or protects a format that is gone has nothing left to do.
+        for codec in tuple(kept):
+            found = re.search(r"\bapt=([0-9]+)", codec.fmtp)
+            if found is not None and found[1] not in payloads:
+                kept.remove(codec)
+                payloads.discard(codec.payload)
+        if all(codec.is_auxiliary for codec in kept):
             self.reject()
             return
-        self.formats = [codec.payload for codec in kept]
-        gone = {codec.payload for codec in codecs} - {codec.payload for codec in kept}
-        self._lines[:] = [line for line in self._lines if _payload(line) not in gone]
+        if len(kept) == len(codecs):
+            return
+        self._write(formats=[codec.payload for codec in kept])
+        gone = {codec.payload for codec in codecs} - payloads
+        for at, name, value in reversed(list(self._attributes())):
+            if name in _OF_FORMAT and value.split(None, 1)[:1] and value.split()[0] in gone:
+                del self._lines[at]
 
 
-def _payload(line: str) -> str | None:
-    """Give the payload type that a line is about."""
-    found = _PAYLOAD(line)
-    return None if found is None else found[1]
-
-
-def _repaired(codec: Codec) -> str | None:
-    """Give the payload type that a format sends again (RFC 4588)."""
-    found = _APT(codec.fmtp) if codec.name.lower() == "rtx" else None
-    return None if found is None else found[1]
-
-
-def codec_named(name: str) -> Codec:
-    """Give the codec that has a static payload type.
-
-    :raises LocalProtocolError: when there is none of that name.
-    """
-    for codec in STATIC_CODECS.values():
-        if codec.matches(name):
-            return codec
-    raise LocalProtocolError(f"no static payload type for {name!r}: say which with a Codec")
-
-
-def written_format(each: Format, is_rtp: bool) -> tuple[str, Codec | None]:
-    """Give the word for the m= line, and the codec to explain.
-
-    :raises LocalProtocolError: when there is no such format.
-    """
-    if isinstance(each, Codec):
-        return each.payload, each
-    text = str(each)
-    if not is_rtp or text.isdecimal():
-        return text, STATIC_CODECS.get(text) if is_rtp else None
-    codec = codec_named(text)
-    return codec.payload, codec
+def _written(connection: Connection | str) -> str:
+    return str(Connection.to(connection) if isinstance(connection, str) else connection)
