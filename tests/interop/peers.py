@@ -7,6 +7,7 @@ environment, as in CI, they fail instead.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
+_chance = random.Random(os.urandom(8))
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
 
@@ -62,12 +64,16 @@ def need_node() -> str:
 
 
 def free_port() -> int:
-    """Give a port that is free on loopback for both TCP and UDP right now."""
+    """Give a port that is free on loopback for both TCP and UDP right now.
+
+    It is none of those that systems give to connections by themselves: somebody else would have
+    taken such a one before the process that it is for has started.
+    """
     while True:
+        port = _chance.randrange(12_000, 32_000)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-            stream.bind(("127.0.0.1", 0))
-            port: int = stream.getsockname()[1]
             try:
+                stream.bind(("127.0.0.1", port))
                 datagram.bind(("127.0.0.1", port))
             except OSError:
                 continue

@@ -58,8 +58,8 @@ class _Calls(InteropTestCase):
             )
         await gatherResults([Deferred.fromCoroutine(run) for run in runs], consumeErrors=True)
 
-    async def load(self, transport: str) -> None:
-        """Place a thousand calls."""
+    async def load(self, transport: str, calls: int = 1000, rate: float = 50) -> None:
+        """Place many calls."""
         phone = self.sipp(
             self.port,
             "-sn",
@@ -70,13 +70,13 @@ class _Calls(InteropTestCase):
             "-fd",
             "1",
             transport=transport,
-            calls=1000,
-            rate=50,
+            calls=calls,
+            rate=rate,
         )
         await self.succeeds(phone)
         with open(self.directory / "stat.csv", encoding="ascii") as file:
             last = list(csv.DictReader(file, delimiter=";"))[-1]
-        self.assertEqual(last["SuccessfulCall(C)"], "1000")
+        self.assertEqual(last["SuccessfulCall(C)"], str(calls))
         self.assertEqual(last["FailedCall(C)"], "0")
         self.assertEqual(last["Retransmissions(C)"], "0")
 
@@ -110,6 +110,10 @@ class OurApplicationTests(_Calls):
     async def test_load_tcp(self) -> None:
         """The same over TCP."""
         await self.load("tcp")
+
+    async def test_load_fast(self) -> None:
+        """Three thousand calls, a hundred a second, with the application in the same process."""
+        await self.load("udp", 3000, 100)
 
 
 class NodeApplicationTests(_Calls):
