@@ -44,6 +44,7 @@ __all__ = [
     "transfer",
 ]
 
+_EVENT_ID = re.compile(r";\s*id\s*=\s*([0-9]+)", re.IGNORECASE)
 _STATUS_LINE = re.compile(rb"SIP/2\.0 ([1-6][0-9][0-9])(?: ([^\r\n]*))?")
 
 
@@ -194,8 +195,7 @@ class _Referring:
 
         :returns: whether it is for this one.
         """
-        number = sip.Headers({"E": req.get("Event") or ""}).get("E") or ""
-        named = re.search(r";\s*id\s*=\s*([0-9]+)", number)
+        named = _EVENT_ID.search(req.get("Event") or "")
         if named is not None and self._number and named[1] != self._number:
             return False
         found = _STATUS_LINE.match(req.body.lstrip())

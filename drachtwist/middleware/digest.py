@@ -150,8 +150,8 @@ class DigestAuth:
         now = req.srf.clock.seconds()
         try:
             credentials = self._credentials(req)
-        except MessageError as error:
-            res.send(400, str(error).partition("\n")[0][:80].replace("\r", " "))
+        except MessageError:
+            res.send(400, "Bad Credentials")
             return
         if credentials is None:
             self._challenge(res, now)
