@@ -191,11 +191,12 @@ class DrachtioServer(Service):
     # Connections to applications
 
     def _new_session(self) -> ServerSession:
-        addresses = self.sip_addresses
+        listeners = [] if self.transports is None else self.transports.listeners
         return ServerSession(
             self.config.secret,
-            addresses,
+            [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
+            self.sip_addresses,
             require_authentication=self.config.require_authentication,
         )
 
