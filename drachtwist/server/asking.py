@@ -3,7 +3,7 @@
 The question is the query string of a GET or a POST, which also carries the SIP message; the answer
 is a JSON object. Like a real server this one ignores the HTTP status and the Content-Type, follows
 redirects, connects within two seconds and gives up after three. Connections are kept and used
-again. Certificates of ``https:`` are verified.
+again. Certificates of ``https:`` are verified, always.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
+    BrowserLikePolicyForHTTPS,
     FileBodyProducer,
     HTTPConnectionPool,
     RedirectAgent,
@@ -27,6 +28,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from drachtwist.errors import RemoteProtocolError
+from drachtwist.net.tls import PemSource, trust_root
 from drachtwist.wire.decisions import ANSWER_LIMIT, Decision, RoutingQuery, parse_decision
 
 __all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "WebAsker"]
@@ -48,9 +50,18 @@ class WebAsker:
     :param url: ``http://`` or ``https://``; the query is put behind it.
     :param post: send the SIP message along, as the body of a POST.
     :param agent: the value of the User-Agent header.
+    :param ca: whom to trust, instead of the system's authorities.
     """
 
-    def __init__(self, reactor: Any, url: str, *, post: bool = False, agent: str = "") -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        url: str,
+        *,
+        post: bool = False,
+        agent: str = "",
+        ca: PemSource = None,
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"not an http or https URL: {url!r}")
         self._reactor = reactor
@@ -61,8 +72,10 @@ class WebAsker:
         # Without this the pool repeats a request by itself on a fresh connection when a kept one
         # was closed meanwhile, which is just what is wanted here.
         self._pool.retryAutomatically = True
+        policy = BrowserLikePolicyForHTTPS(trust_root(ca))
         self._agent = RedirectAgent(
-            Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._pool), redirectLimit=5
+            Agent(reactor, policy, connectTimeout=CONNECT_TIMEOUT, pool=self._pool),
+            redirectLimit=5,
         )
         self._headers = {b"Accept": [b"application/json"]}
         if agent:
@@ -107,25 +120,34 @@ class WebAsker:
 
 
 class _Body(Protocol):
-    """Collects an answer, and no more than one byte over the limit, which shows that it is over."""
+    """Collects an answer; one that is too long, or that nobody waits for, is read no further."""
 
-    def __init__(self, done: Deferred[bytes]) -> None:
-        self._done = done
+    def __init__(self) -> None:
+        self.done: Deferred[bytes] = Deferred(lambda _: self._drop())
         self._data = b""
 
     def dataReceived(self, data: bytes) -> None:
         """Take a piece of the answer."""
+        # A byte over the limit shows that it is over.
         self._data += data[: ANSWER_LIMIT + 1 - len(self._data)]
+        if len(self._data) > ANSWER_LIMIT:
+            self._drop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The answer is complete, or the connection broke."""
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self._done.callback(self._data)
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss) or len(self._data) > ANSWER_LIMIT:
+            self.done.callback(self._data)
         else:
-            self._done.errback(reason)
+            self.done.errback(reason)
+
+    def _drop(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 def _read(response: IResponse) -> Deferred[bytes]:
-    done: Deferred[bytes] = Deferred()
-    response.deliverBody(_Body(done))
-    return done
+    body = _Body()
+    response.deliverBody(body)
+    return body.done

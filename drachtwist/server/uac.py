@@ -168,6 +168,7 @@ class Outgoing:
             elif kind is RingTimedOut:
                 side.give_up(self)
             elif kind is TimedOut:
+                side.core.timed_out(self.flow)
                 side.invent(self, 408)
             elif kind is TransportFailed:
                 side.invent(self, 503)
@@ -710,6 +711,8 @@ class Calling:
 
     def received(self, response: Response, flow: Flow, size: int) -> None:
         """Take in a response; one that nobody waits for vanishes."""
+        if self.core.timeouts:
+            self.core.timeouts.pop(flow, None)
         try:
             key = client_key(response)
         except MessageError as error:

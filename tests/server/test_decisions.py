@@ -117,7 +117,7 @@ class WebCallbackTests(TestCase):
 
     timeout = 30
 
-    async def start(self, decide: Any, **handler: str) -> Phone:
+    async def start(self, decide: Any, **handler: Any) -> Phone:
         """Start all of them."""
         clock = cast(Any, reactor)
         site = Site(routing.RoutingResource(decide))
