@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
-from drachtwist.net.tls import TlsOptions, describe_tls_failure
+from drachtwist.net.tls import TlsOptions, describe_tls_failure, trust_root
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
@@ -122,6 +122,7 @@ class DrachtioServer(Service):
         self.core = ServerCore(config, self.transports, self, self.reactor)
         self.transports.handler = self.core
         try:
+            trust_root(config.application_ca)
             for contact in config.contacts:
                 self.transports.listen(contact)
         except (OSError, CannotListenError, LocalProtocolError):
@@ -259,8 +260,8 @@ class DrachtioServer(Service):
             try:
                 options = self._application_tls(core.router.handler_for(incoming.method))
                 creator = options.client_creator(address.host or "localhost")
-            except LocalProtocolError:
-                self._log.failure("cannot connect to {address}", address=address)
+            except LocalProtocolError as error:
+                self._log.warn("no application at {to}: {error}", to=address, error=error)
                 core.unreachable(incoming)
                 return
             endpoint = wrapClientTLS(creator, endpoint)
