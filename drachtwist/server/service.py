@@ -191,7 +191,8 @@ class DrachtioServer(Service):
     # Connections to applications
 
     def _new_session(self) -> ServerSession:
-        addresses = self.sip_addresses
+        # TCP before UDP, as the real server tells them.
+        addresses = tuple(sorted(self.sip_addresses))
         return ServerSession(
             self.config.secret,
             addresses,
