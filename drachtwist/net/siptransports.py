@@ -387,6 +387,11 @@ class SipTransports:
             stream = self._connect(target, listener)
         return stream.flow
 
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, whoever opened it."""
+        stream = self._streams.get(Target(protocol, host, port))
+        return stream.flow if stream is not None and stream.usable else None
+
     def send_to(self, target: Target, data: bytes, listener: Listener | None = None) -> Flow:
         """Send to an address.
 

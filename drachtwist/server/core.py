@@ -66,6 +66,9 @@ class Carriers(Protocol):
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Find or make the flow to an address."""
 
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
+
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
 

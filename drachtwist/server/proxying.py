@@ -23,7 +23,7 @@ from drachtwist.net.vias import response_address
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
 from drachtwist.server.dialogs import hop_of, is_address
-from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.sip.fields import Address, Via, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -654,16 +654,28 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        protocol, host, port = response_address(vias[1])
-        core = self.core
-        if not is_address(host):
-            return True
-        try:
-            flow = core.carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return True
-        core.carriers.send(flow, _without_top_via(response))
+        flow = self._flow_back(vias[1])
+        if flow is not None:
+            self.core.carriers.send(flow, _without_top_via(response))
         return True
+
+    def _flow_back(self, via: Via) -> Flow | None:
+        """Say where a response goes: over the connection that the request came on, if it is open.
+
+        Its other end is what was noted in the Via then; where the sender listens may be elsewhere.
+        """
+        carriers = self.core.carriers
+        protocol, host, port = response_address(via)
+        if not is_address(host):
+            return None
+        if protocol != "udp" and via.rport:
+            flow = carriers.open_flow(protocol, host, via.rport)
+            if flow is not None:
+                return flow
+        try:
+            return carriers.flow_to(Target(protocol, host, port))
+        except LocalProtocolError:
+            return None
 
 
 def _via(flow: Flow, branch: str) -> str:

@@ -220,10 +220,7 @@ class Calling:
         next_hop: Any = uri
         proxy = route or self.core.config.outbound_proxy
         if proxy:
-            try:
-                next_hop = Address.parse(proxy).parsed_uri
-            except MessageError:
-                next_hop = None
+            next_hop = _uri_of(proxy)
         if not isinstance(next_hop, SipUri):
             link.answer(message_id, "NOK", "Error creating sip transaction for uac request")
             return
@@ -950,6 +947,14 @@ class Calling:
             "",
             raw=raw,
         )
+
+
+def _uri_of(route: str) -> Uri | None:
+    """Read a route: a URI, whose parameters are its own, or an address with brackets."""
+    try:
+        return Address.parse(route).parsed_uri if "<" in route else Uri.parse(route)
+    except MessageError:
+        return None
 
 
 def _at(target: Target, address: str) -> Target:

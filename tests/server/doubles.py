@@ -56,6 +56,11 @@ class Wire:
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
 
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Say that a connection is open unless it was closed."""
+        flow = self.flow(host, port, protocol)
+        return None if flow in self.closed else flow
+
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Give our address."""
         return next((one for one in self.listeners if one.protocol == protocol), None)
