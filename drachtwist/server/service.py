@@ -192,11 +192,12 @@ class DrachtioServer(Service):
 
     def _new_session(self) -> ServerSession:
         # TCP before UDP, as the real server tells them.
-        addresses = tuple(sorted(self.sip_addresses))
+        listeners = [] if self.transports is None else sorted(self.transports.listeners, key=str)
         return ServerSession(
             self.config.secret,
-            addresses,
+            [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
+            [str(one) for one in listeners],
             require_authentication=self.config.require_authentication,
         )
 

@@ -244,8 +244,7 @@ class Calling:
         if listener is None:
             offered = [one for one in core.carriers.listeners if one.protocol == hop.protocol]
             listener = (offered or core.carriers.listeners)[0]
-        host = listener.host_toward(hop.host) if is_address(hop.host) else listener.host
-        local = f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
+        local = listener.address_toward(hop.host if is_address(hop.host) else "")
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -463,10 +462,7 @@ class Calling:
         listener = core.carriers.listener_for(target.protocol, host)
         if listener is None:
             listener = core.carriers.listeners[0]
-        mine = listener.host_toward(host) if host else listener.host
-        return target.protocol, f"[{mine}]:{listener.port}" if ":" in mine else (
-            f"{mine}:{listener.port}"
-        )
+        return target.protocol, listener.address_toward(host)
 
     def _ack(self, link: AppLink, message_id: str, dialog: Dialog, draft: Draft) -> None:
         """Send the ACK of a 200 to an INVITE of this side."""
