@@ -27,7 +27,7 @@ from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
 from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
-from drachtwist.server.config import SERVER_TIMING, RequestHandler, ServerConfig
+from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (
     ELEMENTS,
     ConfigFile,
@@ -436,22 +436,23 @@ class Options(usage.Options):
             return file.request_handlers
         return (RequestHandler(self["http-handler"], http_method=self["http-method"] or "GET"),)
 
-    def _contacts(self, file: ConfigFile, tls: TlsOptions) -> tuple[str, ...]:
-        contacts = self["contacts"] or file.contacts
-        if not contacts:
+    def _contacts(self, file: ConfigFile, tls: TlsOptions) -> tuple[str | Contact, ...]:
+        given = self["contacts"] or file.contacts
+        if not given:
             return (FILE_CONTACT if self["read"] else DEFAULT_CONTACT,)
-        for contact in contacts:
+        contacts = []
+        for one in given:
             try:
-                protocols = check_contact(contact.uri)
+                contact = Contact(
+                    one.uri, one.external_ip or None, one.local_net or None, one.dns_names
+                )
+                protocols = check_contact(contact)
             except LocalProtocolError as error:
-                raise ConfigError(str(error), contact.line) from None
+                raise ConfigError(str(error), one.line) from None
             if {"tls", "wss"}.intersection(protocols) and not tls.has_identity:
-                raise ConfigError(f"no key and certificate for {contact.uri}", contact.line)
-            for name in ("external-ip", "local-net", "dns-names"):
-                if getattr(contact, name.replace("-", "_")):
-                    setting = f"{contact.uri} {name}"
-                    self["findings"].append(Finding(setting, "not supported", contact.line))
-        return tuple(contact.uri for contact in contacts)
+                raise ConfigError(f"no key and certificate for {one.uri}", one.line)
+            contacts.append(contact)
+        return tuple(contacts)
 
     def _prometheus(self, file: ConfigFile) -> tuple[str, int | None]:
         text = self._text("prometheus-scrape-port")

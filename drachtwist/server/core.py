@@ -24,7 +24,7 @@ from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
-from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
@@ -65,6 +65,9 @@ class Carriers(Protocol):
 
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Find or make the flow to an address."""
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
@@ -375,14 +378,11 @@ class ServerCore:
         domain = self.config.local_domain
         if domain is not None and f".{host}".endswith(f".{domain.lower()}"):
             return True
-        for listener in self.carriers.listeners:
-            if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
-                continue
-            if host == listener.host or (host == "localhost" and listener.host == "127.0.0.1"):
-                return True
-            if listener.wildcard and is_address(host) and host == listener.host_toward(host):
-                return True
-        return False
+        port = parsed.port or (5061 if parsed.secure else 5060)
+        return any(
+            listener.port == port and listener.is_named(host)
+            for listener in self.carriers.listeners
+        )
 
     def offers(self, protocol: str) -> bool:
         """Whether a transport is listened on."""

@@ -21,9 +21,9 @@ from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.siptransports import Flow, Target
 from drachtwist.net.vias import response_address
 from drachtwist.server.alarm import Alarm
-from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import hop_of, is_address
-from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.sip.fields import Address, Via, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -260,7 +260,10 @@ class Proxied:
     def _forwarded(self, branch: Branch, flow: Flow) -> Request:
         """Write the request as it is forwarded (RFC 3261 section 16.6)."""
         request = self.incoming.request
-        own = f"<sip:{flow.local}{_parameter(flow)};lr>"
+        own = [_route(flow)]
+        if flow.local_host != self.incoming.flow.local_host:
+            # Each side gets the address that it can reach (RFC 5658).
+            own.append(_route(self.incoming.flow))
         uri = request.uri
         if self.core.is_own(uri):
             uri = branch.uri
@@ -272,9 +275,9 @@ class Proxied:
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
-            lines.append(f"Record-Route: {own}")
+            lines += [f"Record-Route: {route}" for route in own]
         if self._command.record_route and branch.method == "REGISTER":
-            lines.append(f"Path: {own}")
+            lines.append(f"Path: {own[0]}")
         hops = "70"
         for name, value in _headers_behind_via(request, drop_route=True):
             key = name.lower()
@@ -282,8 +285,14 @@ class Proxied:
                 hops = str(max(_number(value) - 1, 0))
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        lines.insert(len(request.get_all("Via")) + 1 + stays, f"Max-Forwards: {hops}")
-        fields = [] if added is None else [one for one in added.fields if one.name != "Contact"]
+        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
+        lines.insert(at, f"Max-Forwards: {hops}")
+        fields = []
+        for one in () if added is None else added.fields:
+            if one.name == "P-Asserted-Identity":
+                one = one._replace(value=with_host(one.value, flow.local))
+            if one.name != "Contact":
+                fields.append(one)
         start = f"{branch.method} {uri} SIP/2.0"
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
@@ -598,6 +607,10 @@ class Proxying:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
+            if len(routes) > 1 and self.core.is_own(routes[1].uri):
+                # The route of the other side.
+                routes = routes[1:]
+                request = _with_routes(request, routes)
             following = routes[1].uri if len(routes) > 1 else request.uri
             uri = Uri.parse(following)
         except (MessageError, AttributeError, IndexError):
@@ -654,16 +667,28 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        protocol, host, port = response_address(vias[1])
-        core = self.core
-        if not is_address(host):
-            return True
-        try:
-            flow = core.carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return True
-        core.carriers.send(flow, _without_top_via(response))
+        flow = self._flow_back(vias[1])
+        if flow is not None:
+            self.core.carriers.send(flow, _without_top_via(response))
         return True
+
+    def _flow_back(self, via: Via) -> Flow | None:
+        """Say where a response goes: over the connection that the request came on, if it is open.
+
+        Its other end is what was noted in the Via then; where the sender listens may be elsewhere.
+        """
+        carriers = self.core.carriers
+        protocol, host, port = response_address(via)
+        if not is_address(host):
+            return None
+        if protocol != "udp" and via.rport:
+            flow = carriers.open_flow(protocol, host, via.rport)
+            if flow is not None:
+                return flow
+        try:
+            return carriers.flow_to(Target(protocol, host, port))
+        except LocalProtocolError:
+            return None
 
 
 def _via(flow: Flow, branch: str) -> str:
@@ -671,8 +696,19 @@ def _via(flow: Flow, branch: str) -> str:
     return f"SIP/2.0/{flow.protocol.upper()} {flow.local}{rport};branch={branch}"
 
 
-def _parameter(flow: Flow) -> str:
-    return "" if flow.protocol == "udp" else f";transport={flow.protocol}"
+def _route(flow: Flow) -> str:
+    """Write the Record-Route that leads a peer back to us."""
+    parameter = "" if flow.protocol == "udp" else f";transport={flow.protocol}"
+    return f"<sip:{flow.local}{parameter};lr>"
+
+
+def _with_routes(request: Request, routes: list[Address]) -> Request:
+    """Give a copy of a request with another route."""
+    copy = Request.from_bytes(request.raw)
+    copy.remove("Route")
+    for route in routes:
+        copy.add("Route", str(route))
+    return copy
 
 
 def _number(text: str) -> int:

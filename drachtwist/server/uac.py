@@ -251,10 +251,7 @@ class Calling:
         next_hop: Any = uri
         proxy = route or self.core.config.outbound_proxy
         if proxy:
-            try:
-                next_hop = Address.parse(proxy).parsed_uri
-            except MessageError:
-                next_hop = None
+            next_hop = _uri_of(proxy)
         if not isinstance(next_hop, SipUri):
             link.answer(message_id, "NOK", "Error creating sip transaction for uac request")
             return
@@ -278,8 +275,7 @@ class Calling:
         if listener is None:
             offered = [one for one in core.carriers.listeners if one.protocol == hop.protocol]
             listener = (offered or core.carriers.listeners)[0]
-        host = listener.host_toward(hop.host) if is_address(hop.host) else listener.host
-        local = f"[{host}]:{listener.port}" if ":" in host else f"{host}:{listener.port}"
+        local = listener.address_toward(hop.host if is_address(hop.host) else "")
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -500,10 +496,7 @@ class Calling:
         listener = core.carriers.listener_for(target.protocol, host)
         if listener is None:
             listener = core.carriers.listeners[0]
-        mine = listener.host_toward(host) if host else listener.host
-        return target.protocol, f"[{mine}]:{listener.port}" if ":" in mine else (
-            f"{mine}:{listener.port}"
-        )
+        return target.protocol, listener.address_toward(host)
 
     def _ack(self, link: AppLink, message_id: str, dialog: Dialog, draft: Draft) -> None:
         """Send the ACK of a 200 to an INVITE of this side."""
@@ -1062,6 +1055,14 @@ class Calling:
             "",
             raw=raw,
         )
+
+
+def _uri_of(route: str) -> Uri | None:
+    """Read a route: a URI, whose parameters are its own, or an address with brackets."""
+    try:
+        return Address.parse(route).parsed_uri if "<" in route else Uri.parse(route)
+    except MessageError:
+        return None
 
 
 def _at(target: Target, address: str) -> Target:
