@@ -226,7 +226,12 @@ class ServerCore:
             self.uac.broken(flow)
 
     def stateless(
-        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+        self,
+        request: Request,
+        status: int,
+        reason: str | None = None,
+        tag: str | None = None,
+        extra: Sequence[str] = (),
     ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
@@ -238,7 +243,7 @@ class ServerCore:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 

@@ -6,6 +6,11 @@ keeps to the RFC where the real server does not: every target is tried, failures
 they are acknowledged, a 6xx ends the search, the final timeout counts, and there always is a
 ``done``.
 
+A request that goes in a circle ends when it has no hops left (483), as with the real server. One
+that is about to be sent to more than one target may multiply on its way round, so there the proxy
+looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
+the same Request-URI and Routes: to come back for somebody else is no circle.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
 forwarded without any state. Only calls that were proxied here are: this is no open relay.
 """
@@ -13,6 +18,7 @@ forwarded without any state. Only calls that were proxied here are: this is no o
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -21,8 +27,10 @@ from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.siptransports import Flow, Target
 from drachtwist.net.vias import response_address
 from drachtwist.server.alarm import Alarm
+from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import hop_of, is_address
+from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, Via, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -88,7 +96,7 @@ class Branch:
         self.call = call
         self.uri = uri
         self.method = call.incoming.method
-        self.branch = new_branch()
+        self.branch = f"{new_branch()}.{call.mark}"
         self.machine: InviteClient | NonInviteClient | None = None
         self.key: ClientKey | None = None
         self.flow: Flow | None = None
@@ -158,6 +166,8 @@ class Proxied:
     ) -> None:
         self.core = core
         self.incoming = incoming
+        self.mark = core.proxying.mark(incoming.request)
+        """What the branches of all its targets end with."""
         self._link = link
         self._message_id = message_id
         self._command = command
@@ -531,10 +541,11 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "core")
+    __slots__ = ("_calls", "_key", "core")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self._key = os.urandom(16)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
         self._calls: OrderedDict[str, None] = OrderedDict()
 
@@ -555,11 +566,14 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        hops = incoming.request.get("Max-Forwards")
-        if hops is not None and _number(hops) <= 0:
-            core.uas.refuse(incoming, 483)
-            text = "Rejected with 483 Too Many Hops due to Max-Forwards value of 0"
-            link.answer(message_id, "NOK", text)
+        refusal = self._refusal(incoming.request)
+        if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
+            refusal = self._circle(incoming.request, call.mark)
+        if refusal is not None:
+            status, why, lines = refusal
+            core.uas.refuse(incoming, status, lines=lines)
+            text = f"Rejected with {status} {reason_phrase(status)} due to {why}"
+            link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
             call_id = incoming.request.get("Call-ID") or ""
@@ -573,6 +587,34 @@ class Proxying:
         elif not command.full_response:
             call._done = True
             link.answer(message_id, "OK", "done")
+
+    def mark(self, request: Request) -> str:
+        """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
+        parts = [request.uri, request.call_id, request.from_.tag or "", str(request.cseq.number)]
+        for name in ("Route", "Proxy-Require", "Proxy-Authorization"):
+            parts += request.get_all(name)
+        text = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
+
+    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+        """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
+
+        :returns: status, reason, and header lines.
+        """
+        if not has_hops_left(request):
+            return 483, "Max-Forwards value of 0", []
+        if asks_for_extensions(request):
+            known = self.core.config.extensions
+            unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
+            if unknown:
+                return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
+        return None
+
+    def _circle(self, request: Request, mark: str) -> tuple[int, str, list[str]] | None:
+        """The same for one that was here before, and would multiply."""
+        if any((via.branch or "").endswith(mark) for via in request.vias):
+            return 482, "a Via of this server", []
+        return None
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Proxy a request because a web application decided so; nobody is told what comes of it."""
@@ -617,6 +659,15 @@ class Proxying:
             return False
         if not isinstance(uri, SipUri):
             return False
+        refusal = self._refusal(request)
+        if refusal is not None:
+            status, _, lines = refusal
+            if request.method != "ACK":
+                tag = stateless_tag(request)
+                self.core.carriers.send(
+                    flow, self.core.stateless(request, status, None, tag, lines)
+                )
+            return True
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
@@ -639,8 +690,8 @@ class Proxying:
         except LocalProtocolError:
             return
         via = request.get("Via") or ""
-        # Repeats have to look alike (RFC 3261 section 16.11).
-        digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
+        # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
+        digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
         lines += [f"Via: {one}" for one in request.get_all("Via")]
         hops = "70"

@@ -712,10 +712,12 @@ class Answering:
 
     def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at a CANCEL (RFC 3261 section 9.2)."""
+        invite = self.transactions.get(cancelled_key(request))
+        if invite is None and self.core.proxying.passes(request, flow):
+            return
         cancel = Incoming(self, request, "CANCEL", flow, size)
         cancel.key = key
         self._register(cancel)
-        invite = self.transactions.get(cancelled_key(request))
         status = 0 if invite is None else invite.transaction.status
         if invite is None or invite.method != "INVITE" or 200 <= status < 300:
             if invite is not None:
