@@ -29,6 +29,7 @@ from drachtwist.server.dialogs import (
     dialog_id,
     place_uas,
     record_routes,
+    uri_of,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.sessions import MINIMUM
@@ -283,7 +284,7 @@ class Answering:
         self.core.deliver(
             incoming.link,
             incoming.size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             incoming.id,
@@ -389,7 +390,7 @@ class Answering:
         self.core.deliver(
             link,
             incoming.size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             incoming.id,
@@ -645,7 +646,7 @@ class Answering:
         self.core.deliver(
             invite.link,
             size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             invite.id,
@@ -877,10 +878,7 @@ class Answering:
         dialog.seq = request.cseq.number
         contact = contact_of(request)
         if contact is None:
-            flow = incoming.flow
-            dialog.target = f"sip:{flow.remote}"
-            if flow.protocol != "udp":
-                dialog.target += f";transport={flow.protocol}"
+            dialog.target = uri_of(incoming.flow.protocol, incoming.flow.remote)
         else:
             dialog.target = contact.uri
         dialog.routes = record_routes(request)
@@ -929,7 +927,7 @@ class Answering:
             "OK",
             "application",
             str(len(raw)),
-            flow.protocol if incoming.method == "INVITE" else "",
+            flow.reported if incoming.method == "INVITE" else "",
             flow.remote_host,
             str(flow.remote_port),
             self.core.time_of_day(),

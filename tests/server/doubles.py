@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -27,9 +27,9 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self, host: str = HOST) -> None:
+    def __init__(self, host: str = HOST, protocols: Sequence[str] = ("udp", "tcp")) -> None:
         self.host = host
-        self.listeners = [Listener("udp", host, PORT), Listener("tcp", host, PORT)]
+        self.listeners = [Listener(name, host, PORT) for name in protocols]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -52,7 +52,7 @@ class Wire:
 
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Give the flow to an address."""
-        if target.protocol not in ("udp", "tcp"):
+        if all(one.protocol != target.protocol for one in self.listeners):
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
 
@@ -107,9 +107,15 @@ class Link:
 class Bench:
     """A core, a Clock, a wire and as many applications as wanted."""
 
-    def __init__(self, clock: Clock | None = None, host: str = HOST, **settings: Any) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        host: str = HOST,
+        protocols: Sequence[str] = ("udp", "tcp"),
+        **settings: Any,
+    ) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire(host)
+        self.wire = Wire(host, protocols)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
