@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -367,9 +367,14 @@ class ServerCore:
     # Addresses
 
     def default_protocol(self) -> str:
-        """Give the transport of the first contact, for URIs that leave it open."""
-        listeners = self.carriers.listeners
-        return listeners[0].protocol if listeners else "udp"
+        """Give the transport of the first contact, for URIs that leave it open.
+
+        These are never WebSockets: phones do not listen for them.
+        """
+        for listener in self.carriers.listeners:
+            if listener.protocol not in WEBSOCKETS:
+                return listener.protocol
+        return "udp"
 
     def is_own(self, uri: str) -> bool:
         """Whether a URI is an address of this server."""

@@ -362,7 +362,7 @@ def query_of(request: Request, flow: Flow) -> RoutingQuery:
     return RoutingQuery(
         request.method,
         domain=domain,
-        protocol=flow.protocol,
+        protocol=flow.reported,
         source_address=flow.remote_host,
         from_user=_user(request.get("From")),
         to_user=_user(request.get("To")),

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.checks import carries_session
 from drachtwist.server.compose import (
@@ -43,6 +43,7 @@ from drachtwist.server.dialogs import (
     place_uac,
     record_routes,
     refresh_target,
+    uri_of,
 )
 from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq
@@ -281,7 +282,7 @@ class Calling:
             link.answer(message_id, "NOK", problem)
             return
         self._take_note(outgoing)
-        if next_hop.secure and not core.offers("tls"):
+        if next_hop.secure and not core.offers("wss" if hop.protocol == "wss" else "tls"):
             self._echo(link, message_id, outgoing)
             self.invent(outgoing, 416)
             return
@@ -328,7 +329,8 @@ class Calling:
             if bracketed is not None and bracketed != draft.contact:
                 draft.replace_contact(bracketed)
         elif method in ("INVITE", "SUBSCRIBE"):
-            draft.add("Contact", default)
+            websocket = protocol in WEBSOCKETS
+            draft.add("Contact", f"<{uri_of(protocol, local)}>" if websocket else default)
         from_ = with_host(apart.get("from") or draft.contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
@@ -483,6 +485,12 @@ class Calling:
         flow = dialog.flow
         if flow is not None and self.core.carriers.is_open(flow):
             return None, flow
+        if flow is not None and flow.reliable:
+            # The peer may have registered again since, over another connection.
+            moved = self.core.registered.find(dialog.target)
+            if moved is not None and self.core.carriers.is_open(moved):
+                dialog.flow = moved
+                return None, moved
         return dialog.hop, None
 
     def _local(self, target: Target | None, flow: Flow | None) -> tuple[str, str]:
@@ -518,7 +526,7 @@ class Calling:
         outgoing.request = ack
         outgoing.flow = flow
         if flow is not None:
-            outgoing.protocol = flow.protocol
+            outgoing.protocol = flow.reported
             self.core.carriers.send(flow, ack.raw)
         elif target is not None:
             self._look_up_and_send(target, ack.raw)
@@ -693,7 +701,7 @@ class Calling:
     def _begin(self, outgoing: Outgoing, message_id: str) -> None:
         """Send a request whose way is known, and answer the command."""
         assert outgoing.flow is not None
-        outgoing.protocol = outgoing.flow.protocol
+        outgoing.protocol = outgoing.flow.reported
         self._answer_echo(outgoing, message_id)
         self._start(outgoing)
         if outgoing.method == "BYE" and outgoing.dialog is not None:
@@ -707,7 +715,7 @@ class Calling:
         """Begin the client transaction."""
         flow = outgoing.flow
         assert flow is not None
-        outgoing.protocol = flow.protocol
+        outgoing.protocol = flow.reported
         core = self.core
         kind: Any = InviteClient if outgoing.method == "INVITE" else NonInviteClient
         machine = kind(outgoing.request, reliable=flow.reliable, timing=core.timing)
@@ -839,7 +847,7 @@ class Calling:
         core.deliver(
             outgoing.link,
             size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             outgoing.id,
@@ -1046,7 +1054,7 @@ class Calling:
             "OK",
             "application",
             str(len(raw) if size is None else size),
-            flow.protocol,
+            flow.reported,
             flow.local_host if udp else flow.remote_host,
             str(flow.local_port if udp else flow.remote_port),
             self.core.time_of_day(),
