@@ -131,6 +131,7 @@ class Branch:
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
+                call.core.timed_out(self.flow)
                 call.ended(self, 408)
             elif kind is TransportFailed:
                 call.ended(self, 503)

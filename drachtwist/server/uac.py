@@ -200,6 +200,7 @@ class Outgoing:
                 if machine is self.alarm:
                     side.unacknowledged(self)
                 else:
+                    side.core.timed_out(self.flow)
                     side.invent(self, 408)
             elif kind is TransportFailed:
                 side.invent(self, 503)
@@ -781,6 +782,8 @@ class Calling:
 
     def received(self, response: Response, flow: Flow, size: int) -> None:
         """Take in a response; one that nobody waits for vanishes."""
+        if self.core.timeouts:
+            self.core.timeouts.pop(flow, None)
         try:
             key = client_key(response)
         except MessageError as error:

@@ -54,6 +54,10 @@ class Wire:
         self.sent.append((flow, data))
         return True
 
+    def close(self, flow: Flow) -> None:
+        """Close a flow."""
+        self.closed.add(flow)
+
     def is_open(self, flow: Flow) -> bool:
         """Whether the flow was not closed."""
         return flow not in self.closed
