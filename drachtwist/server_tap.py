@@ -35,6 +35,7 @@ from drachtwist.server.configfile import (
     Finding,
     oldest_tls,
 )
+from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
 
@@ -232,6 +233,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["contacts"] = []
+        self["extensions"] = []
         self["config"] = None
         self["findings"] = []
         self["read"] = None
@@ -275,6 +277,15 @@ class Options(usage.Options):
         elif getattr(contact, name):
             raise usage.UsageError(f"--{flag} is given twice for {contact.uri}")
         self["contacts"][-1] = dataclasses.replace(contact, **{name: given})
+
+    def opt_extension(self, tag: str) -> None:
+        """Extension that callers may require though nobody registered it; * for any.
+
+        May be repeated. Requests that require others are answered 420.
+        """
+        if tag != "*" and not is_token(tag):
+            raise usage.UsageError(f"--extension {tag!r} is no option tag")
+        self["extensions"].append(tag)
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -382,6 +393,7 @@ class Options(usage.Options):
             options_user_agent=self._text("user-agent-options-auto-respond")
             or file.options_user_agent,
             always_send_180=bool(self["always-send-180"]),
+            extensions=self["extensions"],
             local_domain=self._variable("LOCAL_DOMAIN"),
             udp_buffer_size=file.udp_buffer_size,
             listen_backlog=self._variable_number("TPORT_QUEUESIZE", 1000) or 512,
@@ -557,8 +569,9 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             said = [(name, getattr(value, name)) for name in names]
             said.append(("minimum", value.minimum if value.has_identity else None))
             shown = ", ".join(f"{name} {text}" for name, text in said if text)
-        elif isinstance(value, tuple):
-            shown = ", ".join(_without_password(str(item)) for item in value)
+        elif isinstance(value, (tuple, frozenset)):
+            items = sorted(value) if isinstance(value, frozenset) else value
+            shown = ", ".join(_without_password(str(item)) for item in items)
         else:
             shown = "" if value is None else _without_password(str(value))
         lines.append(f"{one.name}: {shown or '-'}")

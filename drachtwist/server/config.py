@@ -112,6 +112,10 @@ class ServerConfig:
     """The User-Agent whose OPTIONS are answered 200 without an application."""
     always_send_180: bool = False
     """Whether every new INVITE is answered 180 at once."""
+    extensions: frozenset[str] = frozenset()
+    """Option tags that callers may require besides the registered ones; ``*`` for any. A request
+    that requires others is answered 420. Where the server is a proxy, ``*`` does not count for
+    Proxy-Require: no application can do for the proxy what that names."""
     local_domain: str | None = None
     """A domain that, with those below it, stands for this server in requests to be proxied."""
     udp_buffer_size: int | None = None
@@ -134,11 +138,12 @@ class ServerConfig:
     """What applications are told on authentication: the version whose behaviour this is."""
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "request_handlers"):
+        for name in ("contacts", "request_handlers", "extensions"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
         for contact in self.contacts:
             if not isinstance(contact, (str, Contact)):
                 raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")

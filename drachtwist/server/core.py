@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -65,6 +65,9 @@ class Carriers(Protocol):
 
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Find or make the flow to an address."""
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
@@ -240,7 +243,12 @@ class ServerCore:
             self.carriers.close(flow)
 
     def stateless(
-        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+        self,
+        request: Request,
+        status: int,
+        reason: str | None = None,
+        tag: str | None = None,
+        extra: Sequence[str] = (),
     ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
@@ -252,7 +260,7 @@ class ServerCore:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 
@@ -378,9 +386,14 @@ class ServerCore:
     # Addresses
 
     def default_protocol(self) -> str:
-        """Give the transport of the first contact, for URIs that leave it open."""
-        listeners = self.carriers.listeners
-        return listeners[0].protocol if listeners else "udp"
+        """Give the transport of the first contact, for URIs that leave it open.
+
+        These are never WebSockets: phones do not listen for them.
+        """
+        for listener in self.carriers.listeners:
+            if listener.protocol not in WEBSOCKETS:
+                return listener.protocol
+        return "udp"
 
     def is_own(self, uri: str) -> bool:
         """Whether a URI is an address of this server."""

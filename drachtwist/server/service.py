@@ -204,12 +204,13 @@ class DrachtioServer(Service):
     # Connections to applications
 
     def _new_session(self) -> ServerSession:
-        listeners = [] if self.transports is None else self.transports.listeners
+        # TCP before UDP, as the real server tells them.
+        listeners = [] if self.transports is None else sorted(self.transports.listeners, key=str)
         return ServerSession(
             self.config.secret,
             [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
-            self.sip_addresses,
+            [str(one) for one in listeners],
             require_authentication=self.config.require_authentication,
         )
 
@@ -408,7 +409,7 @@ def query_of(request: Request, flow: Flow) -> RoutingQuery:
     return RoutingQuery(
         request.method,
         domain=domain,
-        protocol=flow.protocol,
+        protocol=flow.reported,
         source_address=flow.remote_host,
         from_user=_user(request.get("From")),
         to_user=_user(request.get("To")),

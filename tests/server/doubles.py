@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -28,10 +28,15 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self, host: str = HOST, contact: Contact | None = None) -> None:
+    def __init__(
+        self,
+        host: str = HOST,
+        contact: Contact | None = None,
+        protocols: Sequence[str] = ("udp", "tcp"),
+    ) -> None:
         self.host = host
         contact = Contact("") if contact is None else contact
-        self.listeners = [Listener(one, host, PORT, contact) for one in ("udp", "tcp")]
+        self.listeners = [Listener(name, host, PORT, contact) for name in protocols]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -59,9 +64,14 @@ class Wire:
 
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Give the flow to an address."""
-        if target.protocol not in ("udp", "tcp"):
+        if all(one.protocol != target.protocol for one in self.listeners):
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Say that a connection is open unless it was closed."""
+        flow = self.flow(host, port, protocol)
+        return None if flow in self.closed else flow
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Give our address."""
@@ -119,10 +129,11 @@ class Bench:
         clock: Clock | None = None,
         host: str = HOST,
         contact: Contact | None = None,
+        protocols: Sequence[str] = ("udp", "tcp"),
         **settings: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire(host, contact)
+        self.wire = Wire(host, contact, protocols)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
