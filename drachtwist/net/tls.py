@@ -13,7 +13,6 @@ from typing import Any, Union, cast
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
-from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
@@ -195,14 +194,14 @@ class TlsOptions:
         return identity, chain
 
 
-def trust_root(ca: PemSource) -> IOpenSSLTrustRoot:
-    """Give whom to trust: certificates, or the system's authorities when there are none.
+def trust_root(ca: PemSource) -> Any:
+    """Give whom Twisted is to trust: certificates, or the system's authorities if none are given.
 
     :raises LocalProtocolError: when they cannot be used.
     """
     if ca is None:
-        return cast(IOpenSSLTrustRoot, platformTrust())
-    return cast(IOpenSSLTrustRoot, trustRootFromCertificates(_certificates(ca, "ca")))
+        return platformTrust()
+    return trustRootFromCertificates(_certificates(ca, "ca"))
 
 
 def _pem(source: PemSource, what: str) -> bytes:
