@@ -89,6 +89,9 @@ class ServerConfig:
     default_refresher: str | None = None
     """Who refreshes a session when the caller leaves that open: ``uac``, ``uas``, or None for no
     session timer."""
+    shortest_session: int = 90
+    """The shortest interval of a session timer, in seconds (Min-SE of RFC 4028): a caller that asks
+    for less gets this, and a refresh that does is refused with 422."""
     nat_detection: str = "usual"
     """``usual``: answer where a request came from if its Contact is not that address;
     ``aggressive``: also if its Contact or Record-Route says ``nat=yes``; ``off``: never."""
@@ -120,6 +123,10 @@ class ServerConfig:
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        if self.shortest_session < 1:
+            raise LocalProtocolError(
+                f"a session lasts a second or more, not {self.shortest_session}"
+            )
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
         for name, allowed in (
