@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -232,7 +233,8 @@ class Proxied:
         request = self._forwarded(branch, flow)
         branch.request = request
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
-        branch.machine = machine = kind(request, reliable=flow.reliable, timing=core.timing)
+        timing = core.proxying.timing
+        branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
         machine.owner = branch
         branch.key = ClientKey(f"{branch.branch} {branch.method}")
         core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
@@ -522,10 +524,12 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "core")
+    __slots__ = ("_calls", "core", "timing")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        # The real server waits T1 here, unlike in what it sends for applications.
+        self.timing = replace(core.timing, request_step=None)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
         self._calls: OrderedDict[str, None] = OrderedDict()
 
