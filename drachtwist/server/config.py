@@ -101,6 +101,9 @@ class ServerConfig:
     default_refresher: str | None = None
     """Who refreshes a session when the caller leaves that open: ``uac``, ``uas``, or None for no
     session timer."""
+    shortest_session: int = 90
+    """The shortest interval of a session timer, in seconds (Min-SE of RFC 4028): a caller that asks
+    for less gets this, and a refresh that does is refused with 422."""
     nat_detection: str = "usual"
     """``usual``: answer where a request came from if its Contact is not that address;
     ``aggressive``: also if its Contact or Record-Route says ``nat=yes``; ``off``: never."""
@@ -147,6 +150,10 @@ class ServerConfig:
         for contact in self.contacts:
             if not isinstance(contact, (str, Contact)):
                 raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
+        if self.shortest_session < 1:
+            raise LocalProtocolError(
+                f"a session lasts a second or more, not {self.shortest_session}"
+            )
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
         for name, allowed in (

@@ -21,6 +21,7 @@ import hashlib
 import os
 import re
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -259,7 +260,8 @@ class Proxied:
         request = self._forwarded(branch, flow)
         branch.request = request
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
-        branch.machine = machine = kind(request, reliable=flow.reliable, timing=core.timing)
+        timing = core.proxying.timing
+        branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
         machine.owner = branch
         branch.key = ClientKey(f"{branch.branch} {branch.method}")
         core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
@@ -563,10 +565,12 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "_key", "core")
+    __slots__ = ("_calls", "_key", "core", "timing")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        # The real server waits T1 here, unlike in what it sends for applications.
+        self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
         # WebSockets of those in the call that have one, by user and host of their Contact.

@@ -43,7 +43,6 @@ from drachtwist.server.dialogs import (
     uri_of,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
-from drachtwist.server.sessions import MINIMUM
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck
 from drachtwist.sip.message import Request
@@ -476,7 +475,7 @@ class Answering:
         status = 422
         self._fix_tag(incoming, status, None)
         start = f"SIP/2.0 {status} {reason_phrase(status)}"
-        lines = [*incoming.lines(status), f"Min-SE: {MINIMUM}"]
+        lines = [*incoming.lines(status), f"Min-SE: {self.core.sessions.minimum}"]
         self._send(incoming, status, encode(start, lines, [], b""), 0)
         self._close(incoming)
 
@@ -859,6 +858,8 @@ class Answering:
         session = None
         if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)
+        elif incoming.dialog is not None and method in ("INVITE", "UPDATE") and 200 <= status < 300:
+            self.core.sessions.refresh_answered(incoming.dialog, request, draft)
         if reliable:
             if not incoming.rseq:
                 incoming.rseq = 1 + int.from_bytes(os.urandom(4), "big") % 0x3FFFFFFF
