@@ -20,11 +20,11 @@ from twisted.logger import Logger
 
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
-from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
@@ -226,7 +226,12 @@ class ServerCore:
             self.uac.broken(flow)
 
     def stateless(
-        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+        self,
+        request: Request,
+        status: int,
+        reason: str | None = None,
+        tag: str | None = None,
+        extra: Sequence[str] = (),
     ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
@@ -238,7 +243,7 @@ class ServerCore:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 
@@ -362,9 +367,14 @@ class ServerCore:
     # Addresses
 
     def default_protocol(self) -> str:
-        """Give the transport of the first contact, for URIs that leave it open."""
-        listeners = self.carriers.listeners
-        return listeners[0].protocol if listeners else "udp"
+        """Give the transport of the first contact, for URIs that leave it open.
+
+        These are never WebSockets: phones do not listen for them.
+        """
+        for listener in self.carriers.listeners:
+            if listener.protocol not in WEBSOCKETS:
+                return listener.protocol
+        return "udp"
 
     def is_own(self, uri: str) -> bool:
         """Whether a URI is an address of this server."""
@@ -378,14 +388,11 @@ class ServerCore:
         domain = self.config.local_domain
         if domain is not None and f".{host}".endswith(f".{domain.lower()}"):
             return True
-        for listener in self.carriers.listeners:
-            if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
-                continue
-            if host == listener.host or (host == "localhost" and listener.host == "127.0.0.1"):
-                return True
-            if listener.wildcard and is_address(host) and host == listener.host_toward(host):
-                return True
-        return False
+        port = parsed.port or (5061 if parsed.secure else 5060)
+        return any(
+            listener.port == port and listener.is_named(host)
+            for listener in self.carriers.listeners
+        )
 
     def offers(self, protocol: str) -> bool:
         """Whether a transport is listened on."""

@@ -191,11 +191,13 @@ class DrachtioServer(Service):
     # Connections to applications
 
     def _new_session(self) -> ServerSession:
-        addresses = self.sip_addresses
+        # TCP before UDP, as the real server tells them.
+        listeners = [] if self.transports is None else sorted(self.transports.listeners, key=str)
         return ServerSession(
             self.config.secret,
-            addresses,
+            [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
+            [str(one) for one in listeners],
             require_authentication=self.config.require_authentication,
         )
 
@@ -360,7 +362,7 @@ def query_of(request: Request, flow: Flow) -> RoutingQuery:
     return RoutingQuery(
         request.method,
         domain=domain,
-        protocol=flow.protocol,
+        protocol=flow.reported,
         source_address=flow.remote_host,
         from_user=_user(request.get("From")),
         to_user=_user(request.get("To")),

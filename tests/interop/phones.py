@@ -175,7 +175,7 @@ class Callee(_Phone):
         for variable, header, occurrence in wanted:
             self._variables.add(variable)
             actions.append(
-                f'<ereg regexp=".*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
+                f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
                 f' assign_to="{variable}"/>'
             )
         self._received('request="INVITE" rrs="true"', None, "".join(actions))
