@@ -852,7 +852,7 @@ class Answering:
         self._set_alarm(incoming, None)
         if draft.contact is not None and "localhost" in draft.contact:
             draft.replace_contact(with_host(draft.contact, flow.local))
-        if draft.contact is None and self._needs_contact(incoming, status, reliable, silent):
+        if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
             draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
         session = None
@@ -888,12 +888,14 @@ class Answering:
         self._echo(link, message_id, incoming, raw, name)
         return None
 
-    def _needs_contact(self, incoming: Incoming, status: int, reliable: bool, silent: bool) -> bool:
+    def _needs_contact(self, incoming: Incoming, status: int, reliable: bool) -> bool:
         method = incoming.method
         if method == "INVITE":
             if incoming.refreshes:
                 return status > 100
-            return 200 <= status < 300 or (reliable and not silent)
+            # The real server leaves it out when the application did not ask for a reliable one;
+            # then no PRACK finds its way through a proxy.
+            return reliable or 200 <= status < 300
         if method == "SUBSCRIBE":
             return incoming.refreshes or 200 <= status < 300
         return False
