@@ -146,14 +146,14 @@ class ServerConfig:
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
-        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
-        for contact in self.contacts:
-            if not isinstance(contact, (str, Contact)):
-                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
         if self.shortest_session < 1:
             raise LocalProtocolError(
                 f"a session lasts a second or more, not {self.shortest_session}"
             )
+        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
+        for contact in self.contacts:
+            if not isinstance(contact, (str, Contact)):
+                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
         for name, allowed in (
