@@ -38,10 +38,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
 from twisted.internet.protocol import Protocol
 from twisted.web.server import Site
 
+from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.wire.frames import encode_frame
@@ -139,25 +146,31 @@ class LiveTestCase(InteropTestCase):
         self.addCleanup(listening.stopListening)
         return cast(int, listening.getHost().port)
 
-    async def relay_to_app(self, recorded: int) -> int:
+    async def relay_to_app(self, recorded: int, tls: TlsOptions | None = None) -> int:
         """Put a relay before a listening application.
 
         :param recorded: the port that the recorded server connected to.
+        :param tls: with these both sides speak TLS to the relay.
         :returns: the port for the application.
         """
         port = free_port()
-        target = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
-        await self.relay("server", target, self.ports[recorded])
+        target: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        endpoint = None
+        if tls is not None:
+            target = wrapClientTLS(tls.client_creator("127.0.0.1"), target)
+            endpoint = SSL4ServerEndpoint(
+                reactor, self.ports[recorded], tls.server_context(), interface="127.0.0.1"
+            )
+        await self.relay("server", target, self.ports[recorded], endpoint)
         return port
 
     async def _routing(self, answers: Sequence[tuple[int, str]]) -> str:
         told = [(status, self.with_live_ports(body)) for status, body in answers]
         site = Site(RoutingServer(self.log, told))
         site.displayTracebacks = False
-        listening = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
-        self.addCleanup(listening.stopListening)
-        self.web_port = listening.getHost().port
-        return f"http://127.0.0.1:{self.web_port}/"
+        self.web = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
+        self.addCleanup(self.web.stopListening)
+        return f"http://127.0.0.1:{self.web.getHost().port}/"
 
     def with_live_ports(self, text: str) -> str:
         """Write real ports for recorded ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from xml.sax.saxutils import quoteattr
 
 from tests.interop.phones import Callee as PlainCallee
 from tests.interop.phones import Caller as PlainCaller
@@ -123,10 +124,28 @@ class Caller(_Sending, PlainCaller):
         self.say(lines, extra, body, kind, repeat and method != "ACK")
         return self
 
-    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
-        """Wait for a response."""
+    def got(
+        self,
+        status: int,
+        *,
+        optional: bool = False,
+        with_route: bool = False,
+        holding: Sequence[str] = (),
+    ) -> Caller:
+        """Wait for a response.
+
+        :param holding: what it has to hold: extended regular expressions.
+        """
         learns = self._last in ("INVITE", "SUBSCRIBE") and 100 < status < 300
         super().got(status, optional=optional, with_route=with_route or learns)
+        if holding:
+            self._variables.add("seen")
+            looks = "".join(
+                f'<ereg regexp={quoteattr(one)} search_in="msg" check_it="true" assign_to="seen"/>'
+                for one in holding
+            )
+            step = self._steps.pop().removesuffix("/>")
+            self._steps.append(f"{step}><action>{looks}</action></recv>")
         return self
 
     def refused_ack(self, back: int) -> Caller:
