@@ -81,7 +81,7 @@ class Caller(_Sending, PlainCaller):
     def __init__(self, user: str = "app", name: str = "Alice") -> None:
         super().__init__()
         self._user = user
-        self._from = f'"{name}" <sip:alice@[local_ip]:[local_port]>;tag=a[pid]t[call_number]'
+        self._name = name
         self._last = ""
 
     def request(  # type: ignore[override]
@@ -97,12 +97,14 @@ class Caller(_Sending, PlainCaller):
         to: str = "",
         contact: bool = True,
         repeat: bool = True,
+        name: str = "",
     ) -> Caller:
         """Send a request, in a dialog if it is an ACK or its number is higher than 1.
 
         :param extra: header lines that follow the usual ones.
         :param branch: ``[branch-N]`` for that of the message N steps before.
         :param uri: instead of the usual one.
+        :param name: a display name instead of the usual one.
         """
         in_dialog = number > 1 or method == "ACK"
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
@@ -111,7 +113,8 @@ class Caller(_Sending, PlainCaller):
             f"{method} {uri or ('[next_url]' if in_dialog else remote)} SIP/2.0",
             f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
             *(["[routes]"] if in_dialog else []),
-            f"From: {self._from}",
+            f'From: "{name or self._name}" <sip:alice@[local_ip]:[local_port]>'
+            ";tag=a[pid]t[call_number]",
             f"To: {to}{'[peer_tag_param]' if in_dialog else ''}",
             "Call-ID: [call_id]",
             f"CSeq: {number} {method}",
@@ -146,6 +149,11 @@ class Caller(_Sending, PlainCaller):
             )
             step = self._steps.pop().removesuffix("/>")
             self._steps.append(f"{step}><action>{looks}</action></recv>")
+        return self
+
+    def got_request(self, method: str) -> Caller:
+        """Wait for a request."""
+        super().got_request(method)
         return self
 
     def refused_ack(self, back: int) -> Caller:
