@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from drachtwist.net.tls import TlsOptions
+from drachtwist.server.config import SERVER_TIMING
 from tests.certificates import identity
-from tests.interop.live.cases import LiveTestCase
-from tests.interop.live.phones import SDP_ALICE, Caller, answering, talking
+from tests.interop.live.cases import Different, LiveTestCase
+from tests.interop.live.phones import SDP_ALICE, Callee, Caller, answering, talking
 from tests.transcripts import transcript
 
+UTF8 = "text/plain;charset=UTF-8"
 ROUTE = '{"action": "route", "data": {"uri": "127.0.0.1:32131"}}'
 
 
@@ -23,6 +27,12 @@ def refused(status: int, *holding: str) -> Caller:
 
 class LiveTests(LiveTestCase):
     application = "app_28_40.js"
+    different = {
+        36: [
+            Different("cdr:stop BYE #5: .*'Max-Forwards: 69'$", "Max-Forwards goes down"),
+            Different("cdr:start 200 INVITE #5: .*'Content-Length: 166'$", "are written anew"),
+        ],
+    }
 
     async def test_28(self) -> None:
         """The server connects to the application, for one call."""
@@ -90,4 +100,113 @@ class LiveTests(LiveTestCase):
         await self.app_ends(app, "KILL")
         await self.succeeds(call)
         await self.caller(refused(503))
+        await self.compare()
+
+    async def test_33(self) -> None:
+        """No ACK comes, and the server ends the call (after 1.3 s here, not 32)."""
+        await self.begin(33, timing=replace(SERVER_TIMING, t1=0.02))
+        await self.app()
+        await self.caller(asking().got(200).got_request("BYE").answers())
+        await self.compare()
+
+    async def test_34(self) -> None:
+        """The application calls without SDP, and gives it with the ACK."""
+        await self.begin(34)
+        phone = await self.callee(answering())
+        await self.app()
+        await self.compare(phone)
+
+    async def test_35(self) -> None:
+        """Japanese, accents and emoji in names, headers and bodies, in both directions."""
+        await self.begin(35)
+        app = await self.app()
+        sdp = [line.replace("s=-", "s=電話 📞") for line in SDP_ALICE]
+        subject = "Subject: ありがとう 🎉 déjà vu"
+        phone = Caller(name="花子 😀").request("INVITE", extra=[subject], body=sdp)
+        phone.got(100, optional=True).got(200).request("ACK", name="Alice")
+        phone.request("MESSAGE", 2, body=["もしもし 🍣 æøå"], kind=UTF8).got(200)
+        phone.got_request("INFO").answers(extra=["X-Note: 了解 ✅"], body=["はい 🙆"], kind=UTF8)
+        await self.caller(phone.pause(200).request("BYE", 3).got(200))
+        bob = await self.callee(answering())
+        self.tell(app, "call")
+        await self.succeeds(bob)
+        callee = Callee().got("MESSAGE").ok(body=["元気です 😄"], kind=UTF8, tag=True)
+        bob = await self.callee(callee)
+        self.tell(app, "message")
+        await self.compare(bob)
+
+    async def test_36(self) -> None:
+        """Records of calls: answered, refused, cancelled, made by the application, proxied."""
+        await self.begin(36, cdrs=True)
+        app = await self.app()
+
+        def call(user: str) -> Caller:
+            phone = Caller(user).request("INVITE", body=SDP_ALICE)
+            return phone.got(100, optional=True)
+
+        await self.caller(talking(400))
+        phone = call("hangup").got(200).request("ACK")
+        await self.caller(phone.got_request("BYE").answers(), user="hangup")
+        await self.caller(call("busy").got(486).refused_ack(3), user="busy")
+        phone = call("ring").got(180).pause(200).cancel(4).got(200).got(487)
+        await self.caller(phone.refused_ack(7), user="ring")
+        for word, callee in (
+            ("call", answering()),
+            ("fail", Callee().got("INVITE").answer(404, "Not Found").got("ACK")),
+        ):
+            bob = await self.callee(callee)
+            self.tell(app, word)
+            await self.succeeds(bob)
+        bob = await self.callee(answering(vias=2))
+        phone = call("proxy").got(180).got(200).request("ACK")
+        await self.caller(phone.pause(400).request("BYE", 2).got(200), user="proxy")
+        await self.compare(bob)
+
+    async def test_39(self) -> None:
+        """Bodies of two parts: one comes, one goes."""
+        await self.begin(39)
+        app = await self.app()
+        mark = "--OSS-unique-boundary-42"
+        body = [
+            *(mark, "Content-Type: application/sdp", "", *SDP_ALICE),
+            *(mark, "Content-Type: application/rs-metadata+xml"),
+            *("Content-Disposition: recording-session", ""),
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            '<recording xmlns="urn:ietf:params:xml:ns:recording:1">',
+            "<datamode>complete</datamode>",
+            '<session session_id="c2Vzc2lvbjE=">'
+            "<sipSessionID>ab30317f1a784dc48ff824d0d3715d86</sipSessionID></session>",
+            *("</recording>", f"{mark}--"),
+        ]
+        kind = f"multipart/mixed;boundary={mark[2:]}"
+        phone = Caller().request("INVITE", extra=["Require: siprec"], body=body, kind=kind)
+        phone.got(100, optional=True).got(200).request("ACK").pause(300)
+        await self.caller(phone.request("BYE", 2).got(200))
+        bob = await self.callee(answering())
+        self.tell(app, "call")
+        await self.compare(bob)
+
+    async def test_40(self) -> None:
+        """Requests right behind the ACK, and before it."""
+        await self.begin(40)
+        await self.app()
+
+        def info(phone: Caller, number: int, text: str) -> Caller:
+            phone.request(
+                "INFO",
+                number,
+                extra=[f"X-Seq: {number}"],
+                body=[text],
+                kind="text/plain",
+                repeat=False,  # or the phone would wait for the response
+            )
+            return phone
+
+        phone = asking().got(180).got(200).request("ACK")
+        info(info(phone, 2, "one"), 3, "two").got(200).got(200)
+        await self.caller(phone.pause(300).request("BYE", 4).got(200))
+        phone = info(asking().got(180).got(200), 2, "before the ACK").request("ACK").got(200)
+        await self.caller(phone.pause(300).request("BYE", 3).got(200))
+        phone = asking().got(180).got(200).request("ACK")
+        await self.caller(phone.request("BYE", 2).got(200))
         await self.compare()
