@@ -59,7 +59,7 @@ from tests.interop.peers import ROOT, InteropTestCase, Peer, free_port, need_nod
 from tests.interop.test_bridges import _is_bound
 from tests.transcripts import Line, transcript
 
-__all__ = ["Different", "LiveTestCase"]
+__all__ = ["ByHand", "Different", "LiveTestCase"]
 
 HERE = Path(__file__).parent
 reactor = cast(Any, _reactor)
@@ -371,6 +371,7 @@ class ByHand(Protocol):
         ]
         self._names = Names()
         self._at = 0
+        self._asked: set[bytes] = set()
 
     async def play(self, frames: int = 1000) -> None:
         """Send the next frames, or all that are left.
@@ -388,12 +389,24 @@ class ByHand(Protocol):
                 self._send(line, past)
             self._at += 1
 
+    async def answered(self) -> None:
+        """Wait until all that was sent was answered, or the connection was closed."""
+
+        def done() -> bool:
+            said = [(line, line.frame.split(b"|")) for line in self._said()]
+            told = {tokens[2] for _, tokens in said if b"response" in tokens[1:2]}
+            return self._asked <= told or any(line.event == "close" for line, _ in said)
+
+        await self._case.log.until(done, 5)
+
     def _send(self, line: Line, past: list[Line]) -> None:
         said = [replace(one, connection=1) for one in self._said()]
         ports = {live: recorded for recorded, live in self._case.ports.items()}
         differences(past, said, ports, self._names)  # learns the names
         text = self._case.with_live_ports(line.frame.decode("utf-8"))
         data = self._names.live(text).encode("utf-8")
+        if data:
+            self._asked.add(data.partition(b"|")[0])
         if self.transport is not None:
             self.transport.write(encode_frame(data, None) if line.event == "frame" else data)
 
