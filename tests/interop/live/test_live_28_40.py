@@ -1,4 +1,4 @@
-"""Recordings 28 to 40, lived again: outbound connections, losses, odd messages."""
+"""Recordings 28 to 41, lived again: outbound connections, losses, odd messages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import replace
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import SERVER_TIMING
 from tests.certificates import identity
-from tests.interop.live.cases import Different, LiveTestCase
+from tests.interop.live.cases import ByHand, Different, LiveTestCase
 from tests.interop.live.phones import SDP_ALICE, Callee, Caller, answering, talking
 from tests.transcripts import transcript
 
+LONG = "Frames may be longer than 12,228 bytes"
 UTF8 = "text/plain;charset=UTF-8"
 ROUTE = '{"action": "route", "data": {"uri": "127.0.0.1:32131"}}'
 
@@ -32,7 +33,33 @@ class LiveTests(LiveTestCase):
             Different("cdr:stop BYE #5: .*'Max-Forwards: 69'$", "Max-Forwards goes down"),
             Different("cdr:start 200 INVITE #5: .*'Content-Length: 166'$", "are written anew"),
         ],
+        37: [Different("OPTIONS #1: recorded 'To: .* live 'To: <", "To stands in brackets")],
+        38: [
+            Different("^connection [345], .* only live: (sip 503|.*: answer OK )", LONG),
+            Different(r"^connection 5: close: recorded \['server'\], live \['app'\]", LONG),
+            Different(r"^connection 7: close: .* live \['server'\]", "always ends the connection"),
+            Different("^connection 7, app: not live: bytes 41#", "always ends the connection"),
+            Different(r"^connection 14: close: .* live \['app'\]", "may come at once"),
+            Different("^connection 14, .* only live: to ping: answer OK ", "may come at once"),
+            Different("^connection 14, server: not live: answer OK$", "may come at once"),
+        ],
+        41: [
+            Different(r"^connection ([123]|12): close: .* live \['app'\]", "nobody else suffers"),
+            Different("^connection [12], .*: answer NOK ", "A `tel:` URI without a route"),
+            Different("^connection 3, .* only live: (sip 503|.*: answer OK )", "sent there"),
+            Different("^connection 4, .*: answer NOK ", "a request with a transaction id"),
+            Different(r"^connection 5: close: .* live \['server'\]", "their connection is closed"),
+            Different("^connection [5-9], .*: answer NO ", "few tokens get `NO`"),
+            Different("^connection 12, .*: answer NOK ", "a status line without a number"),
+        ],
     }
+
+    async def replayed(self, connection: int, frames: int = 1000) -> ByHand:
+        """Send what was sent on a connection, or some of that."""
+        client = await self.by_hand(connection)
+        await client.play(frames)
+        await client.answered()
+        return client
 
     async def test_28(self) -> None:
         """The server connects to the application, for one call."""
@@ -162,6 +189,33 @@ class LiveTests(LiveTestCase):
         await self.caller(phone.pause(400).request("BYE", 2).got(200), user="proxy")
         await self.compare(bob)
 
+    async def test_37(self) -> None:
+        """Commands that are refused; those before the secret was shown are allowed here."""
+        await self.begin(37, require_authentication=False)
+        sent = [line.frame for line in self.recorded if line.sender == "app" and line.frame]
+        removal = next(at for at, frame in enumerate(sent) if b"|remove_route|" in frame)
+        client = await self.replayed(1, removal)
+        await self.caller(Caller().request("OPTIONS").got(503))
+        await client.play(2)
+        await client.answered()
+        call = self.calling(refused(486))
+        await client.play()
+        await self.succeeds(call)
+        for connection in (2, 3, 4):
+            await self.replayed(connection)
+        await self.compare()
+
+    async def test_38(self) -> None:
+        """Frames of all sizes, and what is no frame."""
+        await self.begin(38)
+        for connection in range(1, 16):
+            if connection == 7:  # for garbage and what follows not to be read at once
+                client = await self.replayed(connection, 2)
+                await client.play()
+            else:
+                await self.replayed(connection)
+        await self.compare()
+
     async def test_39(self) -> None:
         """Bodies of two parts: one comes, one goes."""
         await self.begin(39)
@@ -209,4 +263,22 @@ class LiveTests(LiveTestCase):
         await self.caller(phone.pause(300).request("BYE", 3).got(200))
         phone = asking().got(180).got(200).request("ACK")
         await self.caller(phone.request("BYE", 2).got(200))
+        await self.compare()
+
+    async def test_41(self) -> None:
+        """What ends or silences the real server."""
+        await self.begin(41)
+        for connection in range(1, 12):
+            await self.replayed(connection)
+        for connection in (12, 13, 14, 15):
+            client = await self.replayed(connection, 2)
+            call = self.calling(refused(500 if connection == 14 else 486))
+            await client.play()
+            await client.answered()
+            if connection == 12:
+                call.kill()  # nobody has answered it
+            else:
+                await self.succeeds(call)
+            client.close()  # or the next call would come here
+            await self.log.until(lambda: self.log.lines[-1].event == "close", 5)
         await self.compare()
