@@ -19,6 +19,7 @@ _SENT_BY = re.compile(
     rb"\s*[^\s/]+\s*/\s*[^\s/]+\s*/\s*[^\s/]+\s+(\[[^\]]*\]|[^\s:;]+)[^;]*", re.DOTALL
 )
 _RPORT = re.compile(rb";\s*rport\s*(?:=[^;]*)?(?=;|\Z)", re.IGNORECASE)
+_DEFAULT_PORT = {"tls": 5061, "ws": 80, "wss": 443}
 _RECEIVED = re.compile(rb";\s*received\s*=[^;]*(?=;|\Z)", re.IGNORECASE)
 
 
@@ -61,7 +62,7 @@ def response_address(via: Via) -> tuple[str, str, int]:
     :returns: the transport in lower case, the host without brackets, and the port.
     """
     protocol = via.transport.lower()
-    default = 5061 if protocol in ("tls", "wss") else 5060
+    default = _DEFAULT_PORT.get(protocol, 5060)
     host = via.received or via.host
     port = via.port or default
     if protocol == "udp":
@@ -70,4 +71,6 @@ def response_address(via: Via) -> tuple[str, str, int]:
             host = maddr
         elif via.rport:
             port = via.rport
+    elif protocol in ("ws", "wss") and via.rport:
+        port = via.rport  # only the connection that is there leads to a browser
     return protocol, host.strip("[]"), port

@@ -6,6 +6,11 @@ keeps to the RFC where the real server does not: every target is tried, failures
 they are acknowledged, a 6xx ends the search, the final timeout counts, and there always is a
 ``done``.
 
+A request that goes in a circle ends when it has no hops left (483), as with the real server. One
+that is about to be sent to more than one target may multiply on its way round, so there the proxy
+looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
+the same Request-URI and Routes: to come back for somebody else is no circle.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
 forwarded without any state. Only calls that were proxied here are: this is no open relay.
 """
@@ -13,17 +18,21 @@ forwarded without any state. Only calls that were proxied here are: this is no o
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
 from drachtwist.net.vias import response_address
 from drachtwist.server.alarm import Alarm
-from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
-from drachtwist.server.dialogs import hop_of, is_address
-from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, with_host
+from drachtwist.server.dialogs import contact_of, hop_of, is_address, uri_of
+from drachtwist.server.registered import has_no_address, key_of
+from drachtwist.server.spammers import stateless_tag
+from drachtwist.sip.fields import Address, Via, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -88,7 +97,7 @@ class Branch:
         self.call = call
         self.uri = uri
         self.method = call.incoming.method
-        self.branch = new_branch()
+        self.branch = f"{new_branch()}.{call.mark}"
         self.machine: InviteClient | NonInviteClient | None = None
         self.key: ClientKey | None = None
         self.flow: Flow | None = None
@@ -122,6 +131,7 @@ class Branch:
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
+                call.core.timed_out(self.flow)
                 call.ended(self, 408)
             elif kind is TransportFailed:
                 call.ended(self, 503)
@@ -158,6 +168,8 @@ class Proxied:
     ) -> None:
         self.core = core
         self.incoming = incoming
+        self.mark = core.proxying.mark(incoming.request)
+        """What the branches of all its targets end with."""
         self._link = link
         self._message_id = message_id
         self._command = command
@@ -195,6 +207,16 @@ class Proxied:
 
     def _send(self, destination: str) -> bool:
         core = self.core
+        known = None
+        if core.config.outbound_proxy is None:
+            known = core.registered.find(destination)
+        if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
+            branch = Branch(self, destination)
+            self.branches.append(branch)
+            if core.carriers.is_open(known):
+                return self._start_over(branch, known)
+            self.ended(branch, 410)
+            return True
         try:
             uri = Uri.parse(destination)
             if core.config.outbound_proxy is not None:
@@ -223,12 +245,17 @@ class Proxied:
         return True
 
     def _start(self, branch: Branch, target: Target) -> bool:
-        core = self.core
         try:
-            branch.flow = flow = core.carriers.flow_to(target)
+            flow = self.core.carriers.flow_to(target)
         except LocalProtocolError:
             self.branches.remove(branch)
             return False
+        return self._start_over(branch, flow)
+
+    def _start_over(self, branch: Branch, flow: Flow) -> bool:
+        """Send the request to a target whose flow is known."""
+        core = self.core
+        branch.flow = flow
         request = self._forwarded(branch, flow)
         branch.request = request
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
@@ -260,7 +287,11 @@ class Proxied:
     def _forwarded(self, branch: Branch, flow: Flow) -> Request:
         """Write the request as it is forwarded (RFC 3261 section 16.6)."""
         request = self.incoming.request
-        own = f"<sip:{flow.local}{_parameter(flow)};lr>"
+        own = [f"<{uri_of(flow.protocol, flow.local)};lr>"]
+        back = self.incoming.flow
+        if (back.protocol, back.local) != (flow.protocol, flow.local):
+            # Each side has to find the address that it can reach first (RFC 5658).
+            own.append(f"<{uri_of(back.protocol, back.local)};lr>")
         uri = request.uri
         if self.core.is_own(uri):
             uri = branch.uri
@@ -272,18 +303,24 @@ class Proxied:
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
-            lines.append(f"Record-Route: {own}")
+            lines += [f"Record-Route: {one}" for one in own]
         if self._command.record_route and branch.method == "REGISTER":
-            lines.append(f"Path: {own}")
+            lines.append(f"Path: {own[0]}")
         hops = "70"
-        for name, value in _headers_behind_via(request, drop_route=True):
+        for name, value in _headers_behind_via(request, 1):
             key = name.lower()
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        lines.insert(len(request.get_all("Via")) + 1 + stays, f"Max-Forwards: {hops}")
-        fields = [] if added is None else [one for one in added.fields if one.name != "Contact"]
+        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
+        lines.insert(at, f"Max-Forwards: {hops}")
+        fields = []
+        for one in () if added is None else added.fields:
+            if one.name == "P-Asserted-Identity":
+                one = one._replace(value=with_host(one.value, flow.local))
+            if one.name != "Contact":
+                fields.append(one)
         start = f"{branch.method} {uri} SIP/2.0"
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
@@ -298,6 +335,8 @@ class Proxied:
             self._clear(branch, "alarm")
         if status == 100:
             return
+        if self._command.record_route and branch.source is not None:
+            self.core.proxying.learn(response, branch.source[0])
         if status < 200:
             if not self._settled and not self._cancelled:
                 self._forward(status, _without_top_via(response))
@@ -347,6 +386,8 @@ class Proxied:
                 self._tell(flow, size, response.raw)
                 self._finish()
         raw = _without_top_via(response)
+        if branch.method in ("REGISTER", "SUBSCRIBE") and status in (200, 202):
+            self.core.registered.passed(self.incoming.request, self.incoming.flow, raw)
         if first and branch.method == "INVITE":
             self.core.record("start", "application", raw, "proxy-uas")
         self._forward(status, raw)
@@ -477,7 +518,7 @@ class Proxied:
             "OK",
             "network",
             str(size),
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             str(flow.remote_port),
             self.core.time_of_day(),
@@ -522,12 +563,14 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "core")
+    __slots__ = ("_calls", "_key", "core")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
-        # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
-        self._calls: OrderedDict[str, None] = OrderedDict()
+        self._key = os.urandom(16)
+        # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
+        # WebSockets of those in the call that have one, by user and host of their Contact.
+        self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
 
     def count(self) -> int:
         """Count the requests that are being proxied."""
@@ -546,17 +589,21 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        hops = incoming.request.get("Max-Forwards")
-        if hops is not None and _number(hops) <= 0:
-            core.uas.refuse(incoming, 483)
-            text = "Rejected with 483 Too Many Hops due to Max-Forwards value of 0"
-            link.answer(message_id, "NOK", text)
+        refusal = self._refusal(incoming.request)
+        if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
+            refusal = self._circle(incoming.request, call.mark)
+        if refusal is not None:
+            status, why, lines = refusal
+            core.uas.refuse(incoming, status, lines=lines)
+            text = f"Rejected with {status} {reason_phrase(status)} due to {why}"
+            link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
             call_id = incoming.request.get("Call-ID") or ""
             self._calls[call_id] = None
             while len(self._calls) > _KEPT_CALLS:
                 self._calls.popitem(last=False)
+            self.learn(incoming.request, incoming.flow)
         if not call.begin() and not call.branches:
             call._done = True
             core.uas.refuse(incoming, 500)
@@ -564,6 +611,34 @@ class Proxying:
         elif not command.full_response:
             call._done = True
             link.answer(message_id, "OK", "done")
+
+    def mark(self, request: Request) -> str:
+        """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
+        parts = [request.uri, request.call_id, request.from_.tag or "", str(request.cseq.number)]
+        for name in ("Route", "Proxy-Require", "Proxy-Authorization"):
+            parts += request.get_all(name)
+        text = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
+
+    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+        """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
+
+        :returns: status, reason, and header lines.
+        """
+        if not has_hops_left(request):
+            return 483, "Max-Forwards value of 0", []
+        if asks_for_extensions(request):
+            known = self.core.config.extensions
+            unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
+            if unknown:
+                return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
+        return None
+
+    def _circle(self, request: Request, mark: str) -> tuple[int, str, list[str]] | None:
+        """The same for one that was here before, and would multiply."""
+        if any((via.branch or "").endswith(mark) for via in request.vias):
+            return 482, "a Via of this server", []
+        return None
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Proxy a request because a web application decided so; nobody is told what comes of it."""
@@ -583,6 +658,16 @@ class Proxying:
         """Forget everything."""
         self._calls.clear()
 
+    def learn(self, message: Request | Response, flow: Flow) -> None:
+        """Take note of the WebSocket of somebody in a call: nobody can connect to a browser."""
+        call_id = message.get("Call-ID") or ""
+        if flow.protocol not in WEBSOCKETS or call_id not in self._calls:
+            return
+        contact = contact_of(message)
+        key = None if contact is None else key_of(contact.uri)
+        if key is not None:
+            self._calls[call_id] = {**(self._calls[call_id] or {}), key: flow}
+
     # Requests in dialogs
 
     def passes(self, request: Request, flow: Flow) -> bool:
@@ -598,26 +683,51 @@ class Proxying:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
-            following = routes[1].uri if len(routes) > 1 else request.uri
+            # There are two of ours where the two sides reach us at different addresses.
+            own = 1
+            while own < len(routes) and self.core.is_own(routes[own].uri):
+                own += 1
+            following = routes[own].uri if len(routes) > own else request.uri
             uri = Uri.parse(following)
         except (MessageError, AttributeError, IndexError):
             return False
         if not isinstance(uri, SipUri):
             return False
+        refusal = self._refusal(request)
+        if refusal is not None:
+            status, _, lines = refusal
+            if request.method != "ACK":
+                tag = stateless_tag(request)
+                self.core.carriers.send(
+                    flow, self.core.stateless(request, status, None, tag, lines)
+                )
+            return True
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        self._pass(request, hop_of(uri, flow.protocol))
+        known = (self._calls[call_id] or {}).get(key_of(following) or "")
+        if known is not None and not self.core.carriers.is_open(known):
+            known = self.core.registered.find(following) or known
+        if known is not None and self.core.carriers.is_open(known):
+            self._pass_over(request, known, own)
+            return True
+        if known is not None:
+            if request.method != "ACK":
+                self.core.carriers.send(flow, self.core.stateless(request, 410))
+            return True
+        websocket = flow.protocol in WEBSOCKETS
+        default = self.core.default_protocol() if websocket else flow.protocol
+        self._pass(request, hop_of(uri, default), own)
         return True
 
-    def _pass(self, request: Request, hop: Target) -> None:
+    def _pass(self, request: Request, hop: Target, own: int) -> None:
         core = self.core
         if not is_address(hop.host):
 
             def found(address: str | None) -> None:
                 if address is not None and not core.stopped:
-                    self._pass(request, Target(hop.protocol, address, hop.port, hop.name))
+                    self._pass(request, Target(hop.protocol, address, hop.port, hop.name), own)
 
             core.connector.look_up(hop.host, found)
             return
@@ -625,12 +735,20 @@ class Proxying:
             flow = core.carriers.flow_to(hop)
         except LocalProtocolError:
             return
+        self._pass_over(request, flow, own)
+
+    def _pass_over(self, request: Request, flow: Flow, own: int) -> None:
+        """Forward a request.
+
+        :param own: how many of its Route values are this server's.
+        """
+        core = self.core
         via = request.get("Via") or ""
-        # Repeats have to look alike (RFC 3261 section 16.11).
-        digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
+        # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
+        digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
         lines += [f"Via: {one}" for one in request.get_all("Via")]
-        for name, value in _headers_behind_via(request, drop_route=True):
+        for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
                 lines.append(f"{name}: {max(_number(value) - 1, 0)}")
@@ -654,25 +772,33 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        protocol, host, port = response_address(vias[1])
-        core = self.core
-        if not is_address(host):
-            return True
-        try:
-            flow = core.carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return True
-        core.carriers.send(flow, _without_top_via(response))
+        flow = self._flow_back(vias[1])
+        if flow is not None:
+            self.core.carriers.send(flow, _without_top_via(response))
         return True
+
+    def _flow_back(self, via: Via) -> Flow | None:
+        """Say where a response goes: over the connection that the request came on, if it is open.
+
+        Its other end is what was noted in the Via then; where the sender listens may be elsewhere.
+        """
+        carriers = self.core.carriers
+        protocol, host, port = response_address(via)
+        if not is_address(host):
+            return None
+        if protocol != "udp" and via.rport:
+            flow = carriers.open_flow(protocol, host, via.rport)
+            if flow is not None:
+                return flow
+        try:
+            return carriers.flow_to(Target(protocol, host, port))
+        except LocalProtocolError:
+            return None
 
 
 def _via(flow: Flow, branch: str) -> str:
     rport = ";rport" if flow.protocol == "udp" else ""
     return f"SIP/2.0/{flow.protocol.upper()} {flow.local}{rport};branch={branch}"
-
-
-def _parameter(flow: Flow) -> str:
-    return "" if flow.protocol == "udp" else f";transport={flow.protocol}"
 
 
 def _number(text: str) -> int:
@@ -701,19 +827,23 @@ def _rank(status: int) -> int:
     return 3 if status < 500 and status >= 400 else 2 if status >= 500 else 1
 
 
-def _headers_behind_via(request: Request, *, drop_route: bool) -> list[tuple[str, str]]:
-    """Give the headers but for Via, without the topmost Route."""
+def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:
+    """Give the headers but for Via, without the topmost values of Route.
+
+    :param routes: how many of these.
+    """
     found = []
     for name, value in request.headers.items():
         key = name.lower()
         if key in ("via", "v"):
             continue
-        if key == "route" and drop_route:
-            drop_route = False
+        if key == "route" and routes:
             try:
-                rest = Address.parse_list(value)[1:]
+                values = Address.parse_list(value)
             except MessageError:
-                rest = []
+                values = []
+            rest = values[routes:]
+            routes -= len(values) - len(rest)
             if not rest:
                 continue
             value = ", ".join(str(one) for one in rest)

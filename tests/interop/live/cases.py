@@ -55,8 +55,15 @@ from drachtwist.wire.frames import encode_frame
 from tests.interop.live.compare import Names, differences
 from tests.interop.live.phones import Callee, Caller
 from tests.interop.live.relay import Log, Relay, RoutingServer
-from tests.interop.peers import ROOT, InteropTestCase, Peer, free_port, need_node, need_sipp
-from tests.interop.test_bridges import _is_bound
+from tests.interop.peers import (
+    ROOT,
+    InteropTestCase,
+    Peer,
+    free_port,
+    is_bound,
+    need_node,
+    need_sipp,
+)
 from tests.transcripts import Line, transcript
 
 __all__ = ["ByHand", "Different", "LiveTestCase"]
@@ -292,7 +299,7 @@ class LiveTestCase(InteropTestCase):
         """
         port = self.ports[recorded]
         peer = self._phone(f"callee{recorded}_{len(self._peers)}", port, phone)
-        while peer.status is None and not _is_bound(port):
+        while peer.status is None and not is_bound(port, "udp"):
             await self.rest(0.01)
         return peer
 
