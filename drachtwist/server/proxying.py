@@ -752,14 +752,14 @@ class Proxying:
         digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
         lines += [f"Via: {one}" for one in request.get_all("Via")]
-        hops = "70"
         for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
-                hops = str(max(_number(value) - 1, 0))
+                lines.append(f"{name}: {max(_number(value) - 1, 0)}")
             elif key not in ("content-length", "l"):
                 lines.append(f"{name}: {value}")
-        lines.append(f"Max-Forwards: {hops}")
+        if not request.has("Max-Forwards"):
+            lines.append("Max-Forwards: 70")
         start = f"{request.method} {request.uri} SIP/2.0"
         raw = encode(start, lines, [], request.body)
         core.carriers.send(flow, raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from xml.sax.saxutils import quoteattr
 
 from tests.interop.phones import Callee as PlainCallee
 from tests.interop.phones import Caller as PlainCaller
@@ -80,7 +81,7 @@ class Caller(_Sending, PlainCaller):
     def __init__(self, user: str = "app", name: str = "Alice") -> None:
         super().__init__()
         self._user = user
-        self._from = f'"{name}" <sip:alice@[local_ip]:[local_port]>;tag=a[pid]t[call_number]'
+        self._name = name
         self._last = ""
 
     def request(  # type: ignore[override]
@@ -96,12 +97,14 @@ class Caller(_Sending, PlainCaller):
         to: str = "",
         contact: bool = True,
         repeat: bool = True,
+        name: str = "",
     ) -> Caller:
         """Send a request, in a dialog if it is an ACK or its number is higher than 1.
 
         :param extra: header lines that follow the usual ones.
         :param branch: ``[branch-N]`` for that of the message N steps before.
         :param uri: instead of the usual one.
+        :param name: a display name instead of the usual one.
         """
         in_dialog = number > 1 or method == "ACK"
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
@@ -110,7 +113,8 @@ class Caller(_Sending, PlainCaller):
             f"{method} {uri or ('[next_url]' if in_dialog else remote)} SIP/2.0",
             f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
             *(["[routes]"] if in_dialog else []),
-            f"From: {self._from}",
+            f'From: "{name or self._name}" <sip:alice@[local_ip]:[local_port]>'
+            ";tag=a[pid]t[call_number]",
             f"To: {to}{'[peer_tag_param]' if in_dialog else ''}",
             "Call-ID: [call_id]",
             f"CSeq: {number} {method}",
@@ -123,10 +127,33 @@ class Caller(_Sending, PlainCaller):
         self.say(lines, extra, body, kind, repeat and method != "ACK")
         return self
 
-    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
-        """Wait for a response."""
+    def got(
+        self,
+        status: int,
+        *,
+        optional: bool = False,
+        with_route: bool = False,
+        holding: Sequence[str] = (),
+    ) -> Caller:
+        """Wait for a response.
+
+        :param holding: what it has to hold: extended regular expressions.
+        """
         learns = self._last in ("INVITE", "SUBSCRIBE") and 100 < status < 300
         super().got(status, optional=optional, with_route=with_route or learns)
+        if holding:
+            self._variables.add("seen")
+            looks = "".join(
+                f'<ereg regexp={quoteattr(one)} search_in="msg" check_it="true" assign_to="seen"/>'
+                for one in holding
+            )
+            step = self._steps.pop().removesuffix("/>")
+            self._steps.append(f"{step}><action>{looks}</action></recv>")
+        return self
+
+    def got_request(self, method: str) -> Caller:
+        """Wait for a request."""
+        super().got_request(method)
         return self
 
     def refused_ack(self, back: int) -> Caller:
