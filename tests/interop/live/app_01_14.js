@@ -4,6 +4,9 @@
 const {SDP, connect, play, sleep, told, uri} = require('./common');
 const nothing = () => {};
 
+const call = (srf, to, options, callbacks) =>
+  srf.createUAC(to, {callingNumber: 'app', localSdp: SDP, ...options}, callbacks);
+
 play({
   '01': async() => {
     const srf = connect(['alpha', 'team-blue']);
@@ -17,6 +20,8 @@ play({
     await told('restore');
     srf.reregisterForMessages('message');
   },
+
+  '02': () => connect(),
 
   '04': () => {
     const srf = connect();
@@ -38,8 +43,7 @@ play({
   '09': () => {
     const srf = connect();
     srf.on('connect', async() => {
-      const headers = {'X-Campaign': 'spring'};
-      const dialog = await srf.createUAC(uri('bob', 32071), {callingNumber: 'app', localSdp: SDP, headers});
+      const dialog = await call(srf, uri('bob', 32071), {headers: {'X-Campaign': 'spring'}});
       await sleep(400);
       dialog.destroy();
     });

@@ -6,6 +6,11 @@ from tests.interop.live.cases import LiveTestCase
 from tests.interop.live.phones import SDP_ALICE, Caller, answering, talking
 
 
+def calling() -> Caller:
+    """Begin to call."""
+    return Caller().request("INVITE", body=SDP_ALICE).got(100, optional=True)
+
+
 class LiveTests(LiveTestCase):
     application = "app_01_14.js"
 
@@ -32,6 +37,14 @@ class LiveTests(LiveTestCase):
         """Count confirmed routes."""
         return self.count_routes(self.log.lines, 1)
 
+    async def test_02(self) -> None:
+        """A wrong secret, again and again: fourteen times."""
+        await self.begin(2)
+        app = await self.app(secret="not-the-secret", prints="refused")
+        await self.log.until(lambda: self._count("close") == 14, 10)
+        app.kill()
+        await self.compare()
+
     async def test_04(self) -> None:
         """The application answers, the caller hangs up."""
         await self.begin(4)
@@ -43,8 +56,7 @@ class LiveTests(LiveTestCase):
         """The application is busy."""
         await self.begin(6)
         await self.app()
-        phone = Caller().request("INVITE", body=SDP_ALICE).got(100, optional=True)
-        await self.caller(phone.got(486).refused_ack(3))
+        await self.caller(calling().got(486).refused_ack(3))
         await self.compare()
 
     async def test_09(self) -> None:
