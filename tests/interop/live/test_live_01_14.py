@@ -45,6 +45,12 @@ class LiveTests(LiveTestCase):
         app.kill()
         await self.compare()
 
+    async def test_03(self) -> None:
+        """Two pings."""
+        await self.begin(3)
+        await self.app()
+        await self.compare()
+
     async def test_04(self) -> None:
         """The application answers, the caller hangs up."""
         await self.begin(4)
