@@ -39,6 +39,15 @@ play({
     });
   },
 
+  '05': () => {
+    const srf = connect();
+    srf.invite(async(req, res) => {
+      const dialog = await srf.createUAS(req, res, {localSdp: SDP, headers: {'X-Greeting': 'hello'}});
+      await sleep(500);
+      dialog.destroy({headers: {'X-Why': 'finished'}});
+    });
+  },
+
   '06': () => {
     const srf = connect();
     srf.invite((req, res) => {

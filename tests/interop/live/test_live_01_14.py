@@ -58,6 +58,15 @@ class LiveTests(LiveTestCase):
         await self.caller(talking())
         await self.compare()
 
+    async def test_05(self) -> None:
+        """The application answers, and hangs up."""
+        await self.begin(5)
+        await self.app()
+        phone = calling().got(200).request("ACK")
+        phone.got_request("BYE")
+        await self.caller(phone.answers())
+        await self.compare()
+
     async def test_06(self) -> None:
         """The application is busy."""
         await self.begin(6)
