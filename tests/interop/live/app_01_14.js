@@ -55,6 +55,14 @@ play({
     });
   },
 
+  '07': () => {
+    const srf = connect();
+    srf.invite((req, res) => {
+      req.on('cancel', () => console.log('cancelled'));
+      res.send(180);
+    });
+  },
+
   '09': () => {
     const srf = connect();
     srf.on('connect', async() => {

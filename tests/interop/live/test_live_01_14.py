@@ -74,6 +74,14 @@ class LiveTests(LiveTestCase):
         await self.caller(calling().got(486).refused_ack(3))
         await self.compare()
 
+    async def test_07(self) -> None:
+        """The caller gives up while it rings."""
+        await self.begin(7)
+        await self.app()
+        phone = calling().got(180).pause(200).cancel(4).got(200).got(487)
+        await self.caller(phone.refused_ack(7))
+        await self.compare()
+
     async def test_09(self) -> None:
         """The application calls, and hangs up."""
         await self.begin(9)
