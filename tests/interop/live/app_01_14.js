@@ -63,6 +63,18 @@ play({
     });
   },
 
+  '08': () => {
+    const srf = connect();
+    srf.invite((req, res) => {
+      const acknowledged = async() => {  // the client answers the PRACK by itself
+        await sleep(200);
+        const dialog = await srf.createUAS(req, res, {localSdp: SDP});
+        dialog.on('destroy', nothing);
+      };
+      res.send(183, {headers: {Require: '100rel'}, body: SDP}, nothing, acknowledged);
+    });
+  },
+
   '09': () => {
     const srf = connect();
     srf.on('connect', async() => {

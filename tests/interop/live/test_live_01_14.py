@@ -82,6 +82,16 @@ class LiveTests(LiveTestCase):
         await self.caller(phone.refused_ack(7))
         await self.compare()
 
+    async def test_08(self) -> None:
+        """A reliable 183, with its PRACK."""
+        await self.begin(8)
+        await self.app()
+        phone = Caller().request("INVITE", body=SDP_ALICE, extra=["Supported: 100rel"])
+        phone.got(100, optional=True).got_reliable(183).prack(2).got(200)
+        phone.got(200).request("ACK").pause(300)
+        await self.caller(phone.request("BYE", 3).got(200))
+        await self.compare()
+
     async def test_09(self) -> None:
         """The application calls, and hangs up."""
         await self.begin(9)
