@@ -6,6 +6,7 @@ const nothing = () => {};
 
 const call = (srf, to, options, callbacks) =>
   srf.createUAC(to, {callingNumber: 'app', localSdp: SDP, ...options}, callbacks);
+const refused = (err) => console.log(`failed: ${err.status}`);
 
 play({
   '01': async() => {
@@ -82,5 +83,10 @@ play({
       await sleep(400);
       dialog.destroy();
     });
+  },
+
+  '10': () => {
+    const srf = connect();
+    srf.on('connect', () => call(srf, uri('bob', 32071)).catch(refused));
   }
 });

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from tests.interop.live.cases import LiveTestCase
-from tests.interop.live.phones import SDP_ALICE, Caller, answering, talking
+from tests.interop.live.phones import SDP_ALICE, Callee, Caller, answering, talking
 
 
 def calling() -> Caller:
     """Begin to call."""
     return Caller().request("INVITE", body=SDP_ALICE).got(100, optional=True)
+
+
+def refusing(status: int, reason: str, extra: str) -> Callee:
+    """Refuse a call."""
+    return Callee().got("INVITE").answer(status, reason, extra=[extra]).got("ACK")
 
 
 class LiveTests(LiveTestCase):
@@ -98,3 +103,11 @@ class LiveTests(LiveTestCase):
         phone = await self.callee(answering())
         await self.app()
         await self.compare(phone)
+
+    async def test_10(self) -> None:
+        """The application calls, and nobody is there."""
+        await self.begin(10)
+        phone = refusing(404, "Not Found", 'Warning: 399 127.0.0.1 "no such user here"')
+        peer = await self.callee(phone)
+        await self.app()
+        await self.compare(peer)
