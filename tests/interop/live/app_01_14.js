@@ -88,5 +88,20 @@ play({
   '10': () => {
     const srf = connect();
     srf.on('connect', () => call(srf, uri('bob', 32071)).catch(refused));
+  },
+
+  '11': () => {
+    const srf = connect();
+    srf.on('connect', () => {
+      let invite;
+      const callbacks = {
+        cbRequest: (err, req) => invite = req,
+        cbProvisional: async() => {
+          await sleep(600);
+          invite.cancel();
+        }
+      };
+      call(srf, uri('bob', 32071), {}, callbacks).catch(refused);
+    });
   }
 });

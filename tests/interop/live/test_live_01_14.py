@@ -111,3 +111,12 @@ class LiveTests(LiveTestCase):
         peer = await self.callee(phone)
         await self.app()
         await self.compare(peer)
+
+    async def test_11(self) -> None:
+        """The application calls, and gives up while it rings."""
+        await self.begin(11)
+        phone = Callee().got("INVITE").answer(180, "Ringing").got("CANCEL").ok(contact=False)
+        phone = phone.answer(487, "Request Terminated").got("ACK")
+        peer = await self.callee(phone)
+        await self.app()
+        await self.compare(peer)
