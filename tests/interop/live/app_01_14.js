@@ -7,6 +7,16 @@ const nothing = () => {};
 const call = (srf, to, options, callbacks) =>
   srf.createUAC(to, {callingNumber: 'app', localSdp: SDP, ...options}, callbacks);
 const refused = (err) => console.log(`failed: ${err.status}`);
+/* Calls, and hangs up unless the call fails. */
+const talk = async(srf, to, options) => {
+  try {
+    const dialog = await call(srf, to, options);
+    await sleep(300);
+    await dialog.destroy();
+  } catch (err) {
+    refused(err);
+  }
+};
 
 play({
   '01': async() => {
@@ -103,5 +113,15 @@ play({
       };
       call(srf, uri('bob', 32071), {}, callbacks).catch(refused);
     });
+  },
+
+  '12': async() => {
+    const words = ['qop', 'no qop', 'wrong', 'none'].map(told);
+    const right = {username: 'app', password: 'secret'};
+    const srf = connect();
+    for (const auth of [right, right, {username: 'app', password: 'wrong'}, undefined]) {
+      await words.shift();
+      await talk(srf, uri('bob', 32071), {auth});
+    }
   }
 });

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from tests.interop.live.cases import LiveTestCase
-from tests.interop.live.phones import SDP_ALICE, Callee, Caller, answering, talking
+from tests.interop.live.phones import SDP_ALICE, SDP_BOB, Callee, Caller, answering, talking
+
+_CHALLENGE = 'Digest realm="drachtwist.test", nonce="n0nce1234", algorithm=MD5'
+_QOP = ', qop="auth", opaque="5ccc"'
 
 
 def calling() -> Caller:
@@ -14,6 +17,12 @@ def calling() -> Caller:
 def refusing(status: int, reason: str, extra: str) -> Callee:
     """Refuse a call."""
     return Callee().got("INVITE").answer(status, reason, extra=[extra]).got("ACK")
+
+
+def then_answering(phone: Callee) -> Callee:
+    """Take the next INVITE of the call, and wait for the BYE."""
+    phone.got("INVITE").answer(180, "Ringing").pause(200).answer(200, "OK", body=SDP_BOB)
+    return phone.got("ACK").got("BYE").ok()
 
 
 class LiveTests(LiveTestCase):
@@ -120,3 +129,27 @@ class LiveTests(LiveTestCase):
         peer = await self.callee(phone)
         await self.app()
         await self.compare(peer)
+
+    async def test_12(self) -> None:
+        """Four calls are challenged: 401 with qop, 407 without, a wrong password, none."""
+        await self.begin(12)
+        app = await self.app()
+        asking = f"WWW-Authenticate: {_CHALLENGE}{_QOP}"
+        again = asking.replace("1234", "5678")
+
+        def unauthorized() -> Callee:
+            return refusing(401, "Unauthorized", asking)
+
+        async def call(phone: Callee, word: str) -> None:
+            peer = await self.callee(phone)
+            self.tell(app, word)
+            await self.succeeds(peer)
+
+        await call(then_answering(unauthorized()), "qop")
+        proxy = "Proxy Authentication Required"
+        phone = refusing(407, proxy, f"Proxy-Authenticate: {_CHALLENGE}")
+        await call(then_answering(phone), "no qop")
+        phone = unauthorized().got("INVITE").answer(401, "Unauthorized", extra=[again])
+        await call(phone.got("ACK"), "wrong")
+        await call(unauthorized(), "none")
+        await self.compare()
