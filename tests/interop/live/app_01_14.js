@@ -123,5 +123,14 @@ play({
       await words.shift();
       await talk(srf, uri('bob', 32071), {auth});
     }
+  },
+
+  '13': () => {
+    const srf = connect();
+    srf.on('connect', async() => {
+      await call(srf, uri('bob', 32079)).catch(refused);
+      await call(srf, `${uri('bob', 32079)};transport=tcp`).catch(refused);
+      await call(srf, uri('bob', 32078)).catch(refused);
+    });
   }
 });

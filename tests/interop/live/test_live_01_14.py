@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, cast
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import DatagramProtocol
+
+from drachtwist.server.config import SERVER_TIMING
 from tests.interop.live.cases import LiveTestCase
 from tests.interop.live.phones import SDP_ALICE, SDP_BOB, Callee, Caller, answering, talking
+
+reactor = cast(Any, _reactor)
 
 _CHALLENGE = 'Digest realm="drachtwist.test", nonce="n0nce1234", algorithm=MD5'
 _QOP = ', qop="auth", opaque="5ccc"'
@@ -152,4 +161,12 @@ class LiveTests(LiveTestCase):
         phone = unauthorized().got("INVITE").answer(401, "Unauthorized", extra=[again])
         await call(phone.got("ACK"), "wrong")
         await call(unauthorized(), "none")
+        await self.compare()
+
+    async def test_13(self) -> None:
+        """Nobody answers: at a closed port, UDP and TCP, and at a silent one (here for 1 s)."""
+        await self.begin(13, timing=replace(SERVER_TIMING, t1x64=1.0))
+        silent = reactor.listenUDP(self.ports[32078], DatagramProtocol(), interface="127.0.0.1")
+        self.addCleanup(silent.stopListening)
+        await self.app()
         await self.compare()
