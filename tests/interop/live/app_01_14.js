@@ -132,5 +132,14 @@ play({
       await call(srf, `${uri('bob', 32079)};transport=tcp`).catch(refused);
       await call(srf, uri('bob', 32078)).catch(refused);
     });
+  },
+
+  '14': async() => {
+    const words = ['report', 'follow'].map(told);
+    const srf = connect();
+    await words[0];
+    await talk(srf, uri('bob', 32071));
+    await words[1];
+    await talk(srf, uri('bob', 32071), {followRedirects: true});
   }
 });

@@ -170,3 +170,17 @@ class LiveTests(LiveTestCase):
         self.addCleanup(silent.stopListening)
         await self.app()
         await self.compare()
+
+    async def test_14(self) -> None:
+        """A called phone has moved: that is reported, then followed."""
+        await self.begin(14)
+        app = await self.app()
+        contact = f"Contact: <{self.with_live_ports('sip:bob@127.0.0.1:32072')}>;expires=60"
+        moved = refusing(302, "Moved Temporarily", contact)
+        first = await self.callee(moved)
+        self.tell(app, "report")
+        await self.succeeds(first)
+        second = await self.callee(moved)
+        third = await self.callee(then_answering(Callee()), 32072)
+        self.tell(app, "follow")
+        await self.compare(second, third)
