@@ -43,6 +43,9 @@ Privacy SIP-ETag SIP-If-Match P-Asserted-Identity P-Preferred-Identity Remote-Pa
 MIME-Version Content-Type Content-Encoding Content-Language Content-Disposition
 """.split()
 _ORDER = {name.lower(): (order, name) for order, name in enumerate(_KNOWN)}
+_AUTHENTICATION = frozenset(
+    order for order, name in _ORDER.values() if name.endswith(("-Authenticate", "Authorization"))
+)
 _LENGTH = len(_KNOWN)
 _UNKNOWN = _LENGTH + 1
 
@@ -85,6 +88,7 @@ _CHECKS = {
 
 _BREAKERS = re.compile("[\r\n\0]+")
 _LOCALHOST = re.compile(r"(?<=[@:])localhost(?::\d+)?(?![\w.\-])")
+_QUOTED_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?$))|,[ \t]*')
 _LEARNT_LIMIT = 1024
 _learnt: dict[str, tuple[int, str, str]] = {}
 
@@ -241,8 +245,15 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
         keys.add(key)
         if order == 0:
             draft.contact = value
+        if order in _AUTHENTICATION:
+            value = _spaced(value)
         fields.append(Field(order, spelling, value))
     return draft
+
+
+def _spaced(value: str) -> str:
+    """Write a blank behind each comma outside of quotes, as the real server does."""
+    return _QUOTED_OR_COMMA.sub(lambda found: found[1] or ", ", value)
 
 
 def encode(start: str, lines: list[str], fields: list[Field], body: bytes) -> bytes:

@@ -135,6 +135,13 @@ class CallingTests(CallingTestCase):
             self.assertEqual((flow.protocol, flow.remote_port), ("tcp", 32099))
             self.assertIn(b"\r\nVia: SIP/2.0/TCP ", data)
 
+    def test_credentials(self) -> None:
+        """The parts of credentials are set apart by commas with a blank; quoted text stays."""
+        given = r'Digest username="a,b\",c",realm="r",  nc=00000001,uri="sip:x,y'
+        invite = self.ask(extra=f"Authorization: {given}")
+        wanted = r'Digest username="a,b\",c", realm="r", nc=00000001, uri="sip:x,y'
+        self.assertEqual(invite.get("Authorization"), wanted)
+
     def test_no_transport(self) -> None:
         """A transport that is not served is refused; sips without TLS is answered 416."""
         [answer] = self.app.command(f"sip||\r\nOPTIONS {TARGET};transport=ws SIP/2.0\r\n\r\n")

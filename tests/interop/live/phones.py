@@ -156,6 +156,19 @@ class Caller(_Sending, PlainCaller):
         super().got_request(method)
         return self
 
+    def got_reliable(self, status: int) -> Caller:
+        """Wait for a response that wants a PRACK."""
+        self._variables.add("rseq")
+        self._steps.append(
+            f'<recv response="{status}" rrs="true"><action><ereg regexp="[0-9]+" search_in="hdr" '
+            'header="RSeq:" assign_to="rseq"/></action></recv>'
+        )
+        return self
+
+    def prack(self, number: int) -> Caller:
+        """Acknowledge the last reliable response to the first INVITE."""
+        return self.request("PRACK", number, extra=["RAck: [$rseq] 1 INVITE"])
+
     def refused_ack(self, back: int) -> Caller:
         """Acknowledge a refusal, whose request was sent so many messages ago."""
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
