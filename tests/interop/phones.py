@@ -111,7 +111,7 @@ class Caller(_Phone):
         self._steps.append(f'<recv response="{status}"{attributes}/>')
         return self
 
-    def got_request(self, method: str) -> Caller:
+    def got_request(self: _P, method: str) -> _P:
         """Wait for a request that gets no answer."""
         self._steps.append(f'<recv request="{method}"/>')
         return self
@@ -138,7 +138,7 @@ class Callee(_Phone):
 
     def got(self, method: str) -> Callee:
         """Wait for a request."""
-        if method != "INVITE":
+        if method not in ("INVITE", "SUBSCRIBE"):
             self._steps.append(f'<recv request="{method}"/>')
             return self
         actions = []
@@ -151,7 +151,7 @@ class Callee(_Phone):
                 f' assign_to="{variable}"/>'
             )
         joined = "".join(actions)
-        self._steps.append(f'<recv request="INVITE" rrs="true"><action>{joined}</action></recv>')
+        self._steps.append(f'<recv request="{method}" rrs="true"><action>{joined}</action></recv>')
         return self
 
     def request(self, method: str, number: int = 1, *, extra: list[str] | None = None) -> Callee:
