@@ -3,11 +3,58 @@
 from __future__ import annotations
 
 from tests.interop.live.cases import LiveTestCase
-from tests.interop.live.phones import SDP_ALICE, SDP_BOB, Callee, Caller
+from tests.interop.live.phones import (
+    SDP_ALICE,
+    SDP_BOB,
+    Callee,
+    Caller,
+    answering,
+    calling,
+    talking,
+)
 
 
 class LiveTests(LiveTestCase):
     application = "app_15_27.js"
+
+    async def test_15(self) -> None:
+        """Two bridged calls: the caller ends the first, the called phone the second."""
+        await self.begin(15)
+        await self.app()
+        phone = Callee().got("INVITE").answer(180, "Ringing", extra=["X-Bob: ringing here"])
+        phone.pause(300).answer(200, "OK", extra=["X-Bob: picked up"], body=SDP_BOB)
+        peer = await self.callee(phone.got("ACK").got("BYE").ok())
+        extra = ["Subject: lunch", "X-Trace: abc-123", "X-Private: stays on leg A"]
+        await self.caller(talking(extra=extra))
+        await self.succeeds(peer)
+        phone = Callee().got("INVITE").answer(200, "OK", body=SDP_BOB).got("ACK").pause(400)
+        phone.request("BYE", 11, contact=False).responded(200)
+        peer = await self.callee(phone)
+        await self.caller(calling().got_request("BYE").answers())
+        await self.compare(peer)
+
+    async def test_16(self) -> None:
+        """A called phone is busy; another refuses quietly, and a third answers."""
+        await self.begin(16)
+        await self.app()
+        phone = Callee().got("INVITE").answer(180, "Ringing").pause(300)
+        phone.answer(486, "Busy Here", extra=["Retry-After: 20"])
+        busy = await self.callee(phone.got("ACK"))
+        await self.caller(inviting(180).got(486).refused_ack(4))
+        await self.succeeds(busy)
+        phone = Callee().got("INVITE").answer(503, "Service Unavailable")
+        refusing = await self.callee(phone.got("ACK"))
+        third = await self.callee(answering(), 32072)
+        await self.caller(talking(400))
+        await self.compare(refusing, third)
+
+    async def test_17(self) -> None:
+        """The caller gives up while the called phone rings."""
+        await self.begin(17)
+        await self.app()
+        peer = await self.callee(cancelled())
+        await self.caller(inviting(180).pause(300).cancel(4).got(200).got(487).refused_ack(7))
+        await self.compare(peer)
 
     async def test_24(self) -> None:
         """A call is proxied: staying in the dialog, not staying, without all responses."""
@@ -37,3 +84,14 @@ class LiveTests(LiveTestCase):
         call = self.calling(caller)
         await client.play(1)
         await self.compare(call, peer)
+
+
+def inviting(status: int) -> Caller:
+    """Call, until this response comes."""
+    return Caller().request("INVITE", body=SDP_ALICE).got(100, optional=True).got(status)
+
+
+def cancelled(vias: int = 1) -> Callee:
+    """Ring until the CANCEL comes."""
+    phone = Callee(vias=vias).got("INVITE").answer(180, "Ringing").got("CANCEL").ok(contact=False)
+    return phone.answer(487, "Request Terminated").got("ACK")
