@@ -16,6 +16,16 @@ const couple = ({uas, uac}) => {
   uac.on('destroy', () => uas.destroy());
 };
 
+/* Answers calls, and goes on with their dialogs. */
+const answer = (talk) => {
+  const srf = connect();
+  srf.invite(async(req, res) => {
+    const dialog = await srf.createUAS(req, res, {localSdp: SDP});
+    dialog.on('destroy', nothing);
+    talk(dialog);
+  });
+};
+
 play({
   '15': () => {
     const srf = connect();
@@ -48,6 +58,59 @@ play({
     const srf = connect();
     srf.invite((req, res) => srf.createB2BUA(req, res, uri('bob', 32071)).catch(nothing));
   },
+
+  '18': () => answer((dialog) => {
+    const change = (version, port) => dialog.modify(
+      SDP.replace('77 1', `77 ${version}`).replace('32500', `${port}`)
+    );
+    let acks = 0;
+    dialog.on('hold', nothing);
+    dialog.on('unhold', nothing);
+    dialog.on('ack', async() => {
+      acks += 1;
+      if (acks < 3) return;
+      await change(2, 32600);
+      await change(3, 32700).catch(nothing);
+    });
+  }),
+
+  '19': () => answer((dialog) => {
+    dialog.on('info', (req, res) => {
+      res.send(200, {headers: {'Content-Type': 'text/plain', 'X-Seen': 'yes'}, body: 'got it'});
+    });
+    dialog.on('message', (req, res) => res.send(202));
+    dialog.on('update', async(req, res) => {
+      res.send(200, {body: SDP});
+      const ask = (method, type, body) => dialog.request(
+        {method, headers: type ? {'Content-Type': type} : {}, body}
+      );
+      await ask('INFO', 'application/dtmf-relay', 'Signal=5\r\nDuration=160\r\n');
+      await ask('MESSAGE', 'text/plain', 'hello there');
+      await ask('OPTIONS');
+      await ask('UPDATE', '', SDP.replace('77 1', '77 2'));
+    });
+  }),
+
+  '23': () => answer((dialog) => {
+    const tell = (state, status) => dialog.request({
+      method: 'NOTIFY',
+      headers: {
+        'Event': 'refer',
+        'Subscription-State': state,
+        'Content-Type': 'message/sipfrag;version=2.0'
+      },
+      body: `SIP/2.0 ${status}\r\n`
+    });
+    dialog.on('refer', async(req, res) => {
+      res.send(202);
+      await tell('active;expires=60', '100 Trying');
+      await tell('terminated;reason=noresource', '200 OK');
+      dialog.request({
+        method: 'REFER',
+        headers: {'Refer-To': `<${uri('carol', 32073)}>`, 'Referred-By': '<sip:app@127.0.0.1>'}
+      });
+    });
+  }),
 
   '24': () => proxy(uri('bob', 32071), {remainInDialog: true}),
   '24-not-staying': () => proxy(uri('bob', 32071), {})

@@ -10,6 +10,7 @@ from tests.interop.live.phones import (
     Caller,
     answering,
     calling,
+    sdp_alice,
     talking,
 )
 
@@ -55,6 +56,58 @@ class LiveTests(LiveTestCase):
         peer = await self.callee(cancelled())
         await self.caller(inviting(180).pause(300).cancel(4).got(200).got(487).refused_ack(7))
         await self.compare(peer)
+
+    async def test_18(self) -> None:
+        """Hold and un-hold by the caller; then two changes by the application, one refused."""
+        await self.begin(18)
+        await self.app()
+        phone = calling()
+        for number, direction in ((2, "sendonly"), (3, "sendrecv")):
+            phone.pause(300).request("INVITE", number, body=sdp_alice(number, direction))
+            phone.got(100, optional=True).got(200).request("ACK", number)
+        phone.got_request("INVITE").answers(body=sdp_alice(4)).got_request("ACK")
+        phone.got_request("INVITE").answers(488, "Not Acceptable Here", contact=False)
+        phone.got_request("ACK").pause(300)
+        await self.caller(phone.request("BYE", 4).got(200))
+        await self.compare()
+
+    async def test_19(self) -> None:
+        """INFO, MESSAGE, OPTIONS and UPDATE in a dialog, both ways."""
+        await self.begin(19)
+        await self.app()
+        phone = calling().pause(400)
+        dtmf = ["Signal=1", "Duration=100"]
+        phone.request("INFO", 2, body=dtmf, kind="application/dtmf-relay").got(200)
+        phone.request("MESSAGE", 3, body=["hi from alice"], kind="text/plain").got(202)
+        phone.request("OPTIONS", 4).got(200)
+        phone.request("UPDATE", 5, body=sdp_alice(2)).got(200)
+        phone.got_request("INFO").answers()
+        accept = ["Accept: text/html"]
+        phone.got_request("MESSAGE").answers(415, "Unsupported Media Type", extra=accept)
+        allow = ["Allow: INVITE, ACK, BYE, CANCEL, INFO"]
+        phone.got_request("OPTIONS").answers(extra=allow)
+        phone.got_request("UPDATE").answers(body=sdp_alice(3)).pause(300)
+        await self.caller(phone.request("BYE", 6).got(200))
+        await self.compare()
+
+    async def test_23(self) -> None:
+        """REFER in a dialog, both ways, with its NOTIFYs."""
+        await self.begin(23)
+        await self.app()
+        target = ["Refer-To: " + self.with_live_ports("<sip:carol@127.0.0.1:32073>")]
+        phone = calling().pause(400).request("REFER", 2, extra=target).got(202)
+        phone.got_request("NOTIFY").answers().got_request("NOTIFY").answers()
+        phone.got_request("REFER").answers(202, "Accepted")
+        for number, state, status in (
+            (3, "active;expires=60", "100 Trying"),
+            (4, "terminated;reason=noresource", "200 OK"),
+        ):
+            extra = ["Event: refer", f"Subscription-State: {state}"]
+            body = [f"SIP/2.0 {status}"]
+            phone.request("NOTIFY", number, extra=extra, body=body, kind="message/sipfrag")
+            phone.got(200).pause(200)
+        await self.caller(phone.request("BYE", 5).got(200))
+        await self.compare()
 
     async def test_24(self) -> None:
         """A call is proxied: staying in the dialog, not staying, without all responses."""
