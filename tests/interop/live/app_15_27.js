@@ -1,8 +1,10 @@
 'use strict';
 
 /* The applications of recordings 15 to 27: bridged calls, requests in dialogs and without, proxies. */
+const {createHash} = require('crypto');
 const {SDP, connect, play, uri} = require('./common');
 const nothing = () => {};
+const md5 = (...parts) => createHash('md5').update(parts.join(':')).digest('hex');
 
 const proxy = (target, options) => {
   const srf = connect();
@@ -91,6 +93,76 @@ play({
     });
   }),
 
+  '20': () => {
+    const srf = connect();
+    const realm = 'drachtwist.test';
+    const nonce = '84f1c1ae6cbe5ua9c8e88dfa3ecm3459';
+    srf.register((req, res) => {
+      if (!req.has('Authorization')) {
+        const challenge = `Digest realm="${realm}", nonce="${nonce}", algorithm=MD5, qop="auth"`;
+        return res.send(401, {headers: {'WWW-Authenticate': challenge}});
+      }
+      const given = {};
+      for (const [, key, value] of req.get('Authorization').matchAll(/(\w+)="?([^",]+)/g)) given[key] = value;
+      const secret = md5('alice', realm, 'sesame');
+      const asked = md5('REGISTER', given.uri);
+      const right = md5(secret, nonce, given.nc, given.cnonce, given.qop, asked);
+      if (given.response !== right) return res.send(403);
+      res.send(200, {headers: {
+        'Contact': `${req.get('Contact')};expires=300`,
+        'Expires': '300',
+        'Date': 'Thu, 01 Jan 2026 00:00:00 GMT'
+      }});
+    });
+  },
+
+  '21': () => {
+    const srf = connect();
+    srf.options((req, res) => {
+      res.send(200, {headers: {
+        'Accept': 'application/sdp',
+        'Allow': 'INVITE, ACK, BYE, CANCEL, OPTIONS',
+        'Supported': '100rel'
+      }});
+      srf.request(uri('bob', 32071), {
+        method: 'OPTIONS',
+        headers: {'Subject': 'are you there', 'From': '<sip:monitor@127.0.0.1>'}
+      });
+    });
+  },
+
+  '22': () => {
+    const srf = connect();
+    const watch = () => srf.createUAC(uri('bob', 32071), {
+      method: 'SUBSCRIBE',
+      headers: {
+        'Event': 'presence',
+        'Expires': '60',
+        'To': '<sip:bob@127.0.0.1>',
+        'From': '<sip:watcher@127.0.0.1>',
+        'Contact': '<sip:watcher@localhost>'
+      }
+    });
+    srf.subscribe(async(req, res) => {
+      const dialog = await srf.createUAS(req, res, {headers: {'Expires': '120'}});
+      dialog.on('subscribe', (req, res) => res.send(200, {headers: {'Expires': '120'}}));
+      dialog.on('unsubscribe', async() => {
+        await dialog.destroy({headers: {'Subscription-State': 'terminated;reason=timeout'}});
+        watch();
+      });
+      dialog.request({
+        method: 'NOTIFY',
+        headers: {
+          'Event': 'presence',
+          'Subscription-State': 'active;expires=120',
+          'Content-Type': 'application/pidf+xml',
+          'Contact': dialog.local.contact
+        },
+        body: '<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:app@127.0.0.1"/>'
+      });
+    });
+  },
+
   '23': () => answer((dialog) => {
     const tell = (state, status) => dialog.request({
       method: 'NOTIFY',
@@ -113,5 +185,7 @@ play({
   }),
 
   '24': () => proxy(uri('bob', 32071), {remainInDialog: true}),
-  '24-not-staying': () => proxy(uri('bob', 32071), {})
+  '24-not-staying': () => proxy(uri('bob', 32071), {}),
+
+  '27': () => connect().register((req, res) => res.send(200))
 });

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.interop.live.cases import LiveTestCase
+from collections.abc import Sequence
+
+from tests.interop.live.cases import Different, LiveTestCase
 from tests.interop.live.phones import (
     SDP_ALICE,
     SDP_BOB,
@@ -14,9 +16,17 @@ from tests.interop.live.phones import (
     talking,
 )
 
+_LAST_NOTIFY = "The last NOTIFY of a subscription may be answered"
+
 
 class LiveTests(LiveTestCase):
     application = "app_15_27.js"
+    different = {
+        22: (
+            Different("not live: to sip 200 NOTIFY: answer NOK", _LAST_NOTIFY),
+            Different("only live: to sip 200 NOTIFY: answer OK 200", _LAST_NOTIFY),
+        ),
+    }
 
     async def test_15(self) -> None:
         """Two bridged calls: the caller ends the first, the called phone the second."""
@@ -90,6 +100,49 @@ class LiveTests(LiveTestCase):
         await self.caller(phone.request("BYE", 6).got(200))
         await self.compare()
 
+    async def test_20(self) -> None:
+        """Registrations: the right password, and a wrong one."""
+        await self.begin(20)
+        await self.app()
+        for password, status in (("sesame", 200), ("wrong", 403)):
+            phone = register(Caller(), extra=["Expires: 300"]).challenged(401)
+            answer = f"[authentication username=alice password={password}]"
+            await self.caller(register(phone, 2, extra=["Expires: 300", answer]).got(status))
+        await self.compare()
+
+    async def test_21(self) -> None:
+        """OPTIONS from a phone, and to one."""
+        await self.begin(21)
+        await self.app()
+        allow = ["Allow: INVITE, ACK, BYE, CANCEL"]
+        phone = await self.callee(Callee().got("OPTIONS").ok(extra=allow, tag=True))
+        await self.caller(Caller().request("OPTIONS").got(200))
+        await self.compare(phone)
+
+    async def test_22(self) -> None:
+        """The application is subscribed to, and subscribes."""
+        await self.begin(22)
+        await self.app()
+        phone = Callee().got("SUBSCRIBE")
+        phone.answer(200, "OK", extra=["Expires: 60"], repeat=False)
+        for number, state, text in (
+            (1, "active;expires=60", "open"),
+            (2, "terminated;reason=deactivated", "closed"),
+        ):
+            extra = ["Event: presence", f"Subscription-State: {state}"]
+            phone.pause(150)
+            phone.request("NOTIFY", number, extra=extra, body=[text], kind="text/plain")
+            phone.responded(200)
+        notifier = await self.callee(phone)
+        subscriber = Caller()
+        for number, expires, status in ((1, 120, 202), (2, 120, 200), (3, 0, 202)):
+            extra = ["Event: presence", f"Expires: {expires}"]
+            subscriber.request("SUBSCRIBE", number, extra=extra).got(status)
+            if number != 2:
+                subscriber.got_request("NOTIFY").answers().pause(300)
+        await self.caller(subscriber)
+        await self.compare(notifier)
+
     async def test_23(self) -> None:
         """REFER in a dialog, both ways, with its NOTIFYs."""
         await self.begin(23)
@@ -138,10 +191,29 @@ class LiveTests(LiveTestCase):
         await client.play(1)
         await self.compare(call, peer)
 
+    async def test_27(self) -> None:
+        """Nobody has routed what is asked for, except REGISTER."""
+        await self.begin(27)
+        await self.app()
+        await self.caller(inviting(503).refused_ack(3))
+        for method in ("OPTIONS", "MESSAGE", "SUBSCRIBE"):
+            await self.caller(Caller().request(method).got(503))
+        await self.caller(register(Caller(), name="").got(200))
+        await self.compare()
+
 
 def inviting(status: int) -> Caller:
     """Call, until this response comes."""
     return Caller().request("INVITE", body=SDP_ALICE).got(100, optional=True).got(status)
+
+
+def register(
+    phone: Caller, number: int = 1, *, name: str = '"Alice" ', extra: Sequence[str] = ()
+) -> Caller:
+    """Register."""
+    to = f"{name}<sip:alice@[local_ip]:[local_port]>"
+    uri = "sip:[remote_ip]:[remote_port]"
+    return phone.request("REGISTER", number, uri=uri, to=to, extra=extra, in_dialog=False)
 
 
 def cancelled(vias: int = 1) -> Callee:
