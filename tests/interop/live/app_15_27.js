@@ -12,6 +12,8 @@ const proxy = (target, options) => {
   srf.bye(nothing);
 };
 
+const bob = (...ports) => ports.map((port) => uri('bob', port));
+
 /* When one of two dialogs ends, the other does. */
 const couple = ({uas, uac}) => {
   uas.on('destroy', () => uac.destroy());
@@ -186,6 +188,12 @@ play({
 
   '24': () => proxy(uri('bob', 32071), {remainInDialog: true}),
   '24-not-staying': () => proxy(uri('bob', 32071), {}),
+
+  '25': () => proxy(bob(32071, 32072, 32073), {
+    forking: 'serial', provisionalTimeout: '1500ms', finalTimeout: '3s'
+  }),
+
+  '26': () => proxy(bob(32071, 32072), {forking: 'simultaneous'}),
 
   '27': () => connect().register((req, res) => res.send(200))
 });

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import DatagramProtocol
 
 from tests.interop.live.cases import Different, LiveTestCase
 from tests.interop.live.phones import (
@@ -16,6 +20,8 @@ from tests.interop.live.phones import (
     talking,
 )
 
+reactor = cast(Any, _reactor)
+
 _LAST_NOTIFY = "The last NOTIFY of a subscription may be answered"
 
 
@@ -25,6 +31,9 @@ class LiveTests(LiveTestCase):
         22: (
             Different("not live: to sip 200 NOTIFY: answer NOK", _LAST_NOTIFY),
             Different("only live: to sip 200 NOTIFY: answer OK 200", _LAST_NOTIFY),
+        ),
+        25: (
+            Different("not live: to proxy INVITE: answer continue 480", "the final timeout counts"),
         ),
     }
 
@@ -190,6 +199,44 @@ class LiveTests(LiveTestCase):
         call = self.calling(caller)
         await client.play(1)
         await self.compare(call, peer)
+
+    async def test_25(self) -> None:
+        """A call is proxied to one phone after the other: refused, silence, and another."""
+        await self.begin(25)
+        await self.app()
+        silent = reactor.listenUDP(self.ports[32072], DatagramProtocol(), "127.0.0.1")
+        self.addCleanup(silent.stopListening)
+
+        def refusing() -> Callee:
+            return Callee(vias=2).got("INVITE").answer(404, "Not Found").got("ACK")
+
+        first = await self.callee(refusing())
+        phone = Callee(vias=2).got("INVITE").answer(180, "Ringing").pause(200)
+        third = await self.callee(phone.answer(200, "OK", body=SDP_BOB, repeat=False), 32073)
+        await self.caller(calling())
+        await self.succeeds(first)
+        await self.succeeds(third)
+        first = await self.callee(refusing())
+        third = await self.callee(cancelled(vias=2), 32073)
+        await self.caller(inviting(180).got(404).refused_ack(4))
+        await self.compare(first, third)
+
+    async def test_26(self) -> None:
+        """A call is proxied to two phones: one answers; then both refuse."""
+        await self.begin(26)
+        await self.app()
+        loser = await self.callee(cancelled(vias=2))
+        phone = Callee(vias=2).got("INVITE").answer(180, "Ringing").pause(500)
+        winner = await self.callee(phone.answer(200, "OK", body=SDP_BOB, repeat=False), 32072)
+        await self.caller(calling())
+        await self.succeeds(loser)
+        await self.succeeds(winner)
+        phone = Callee(vias=2).got("INVITE").pause(300)
+        slow = await self.callee(phone.answer(486, "Busy Here").got("ACK"))
+        phone = Callee(vias=2).got("INVITE").answer(404, "Not Found").got("ACK")
+        quick = await self.callee(phone, 32072)
+        await self.caller(inviting(404).refused_ack(3))
+        await self.compare(slow, quick)
 
     async def test_27(self) -> None:
         """Nobody has routed what is asked for, except REGISTER."""
