@@ -72,7 +72,7 @@ HERE = Path(__file__).parent
 reactor = cast(Any, _reactor)
 
 SIP, CALLER, WEB = 32060, 32070, 0
-_MEDIA = frozenset((32400, 32410, 32500))
+_MEDIA = frozenset((32400, 32410, 32500, 32600, 32700))
 _VERSION = "v0.9.10-1-g9c2dd4cb6a"
 
 

@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 from tests.interop.phones import Callee as PlainCallee
 from tests.interop.phones import Caller as PlainCaller
 
-__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "talking"]
+__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "calling", "talking"]
 
 
 def _sdp(name: str, session: int, version: int, port: int, direction: str) -> list[str]:
@@ -89,6 +89,7 @@ class Caller(_Sending, PlainCaller):
         method: str,
         number: int = 1,
         *,
+        in_dialog: bool | None = None,
         extra: Sequence[str] = (),
         body: Sequence[str] | None = None,
         kind: str = _SDP,
@@ -99,14 +100,16 @@ class Caller(_Sending, PlainCaller):
         repeat: bool = True,
         name: str = "",
     ) -> Caller:
-        """Send a request, in a dialog if it is an ACK or its number is higher than 1.
+        """Send a request.
 
+        :param in_dialog: unless given it is if it is an ACK or its number is higher than 1.
         :param extra: header lines that follow the usual ones.
         :param branch: ``[branch-N]`` for that of the message N steps before.
         :param uri: instead of the usual one.
         :param name: a display name instead of the usual one.
         """
-        in_dialog = number > 1 or method == "ACK"
+        if in_dialog is None:
+            in_dialog = number > 1 or method == "ACK"
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
         to = to or f"<{remote}>"
         lines = [
@@ -174,6 +177,11 @@ class Caller(_Sending, PlainCaller):
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
         return self.request("ACK", branch=f"[branch-{back}]", uri=remote, contact=False)
 
+    def challenged(self, status: int) -> Caller:
+        """Wait for a challenge, which the next request answers with ``[authentication ...]``."""
+        self._steps.append(f'<recv response="{status}" auth="true"/>')
+        return self
+
     def cancel(self, back: int) -> Caller:
         """Cancel the INVITE, which was sent so many messages ago."""
         reason = 'Reason: SIP;cause=487;text="Caller gave up"'
@@ -219,6 +227,39 @@ class Callee(_Sending, PlainCallee):
     def got(self, method: str) -> Callee:
         """Wait for a request."""
         super().got(method)
+        if method in ("INVITE", "SUBSCRIBE"):
+            # [next_url] would be the whole Contact, if that has a display name.
+            target = (
+                '<ereg regexp="sip:[^>]*" search_in="hdr" header="Contact:" assign_to="target"/>'
+            )
+            self._variables.add("target")
+            self._steps.append(self._steps.pop().replace("</action>", f"{target}</action>"))
+        return self
+
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        number: int = 1,
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        contact: bool = True,
+    ) -> Callee:
+        """Send a request in the dialog, which was asked for with the first request."""
+        lines = [
+            f"{method} [$target] SIP/2.0",
+            "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+            "[routes]",
+            f"From: [$to];tag={self._name}[pid]t[call_number]",
+            "To: [$from]",
+            "Call-ID: [call_id]",
+            f"CSeq: {number} {method}",
+            "Max-Forwards: 70",
+        ]
+        if contact:
+            lines.append("Contact: <sip:bob@[local_ip]:[local_port]>")
+        self.say(lines, extra, body, kind, repeat=True)
         return self
 
     def answer(  # type: ignore[override]
@@ -233,7 +274,7 @@ class Callee(_Sending, PlainCallee):
         in_dialog: bool = False,
         repeat: bool = True,
     ) -> Callee:
-        """Respond to the INVITE, whatever came since.
+        """Respond to the request for a dialog, whatever came since.
 
         :param contact: whether there is a Contact; usually when it is no failure.
         :param repeat: whether a final response is repeated until the ACK comes.
@@ -278,11 +319,16 @@ class Callee(_Sending, PlainCallee):
         return self
 
 
+def calling(**invite: Sequence[str]) -> Caller:
+    """Call, until the call is up."""
+    phone = Caller().request("INVITE", body=SDP_ALICE, extra=invite.get("extra", ()))
+    phone.got(100, optional=True).got(180, optional=True).got(200)
+    return phone.request("ACK")
+
+
 def talking(pause: int = 500, **invite: Sequence[str]) -> Caller:
     """Call, talk, hang up."""
-    phone = Caller().request("INVITE", body=SDP_ALICE, extra=invite.get("extra", ()))
-    phone.got(100, optional=True).got(180, optional=True).got(200).request("ACK")
-    return phone.pause(pause).request("BYE", 2).got(200)
+    return calling(**invite).pause(pause).request("BYE", 2).got(200)
 
 
 def answering(pause: int = 200, vias: int = 1) -> Callee:
