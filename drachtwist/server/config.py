@@ -48,7 +48,7 @@ class RequestHandler:
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
             raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
-        if re.fullmatch(r"https?://([^\s/?#]*@)?[^\s/?#@]+\S*", self.uri):
+        if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:

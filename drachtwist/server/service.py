@@ -41,6 +41,7 @@ __all__ = ["DrachtioServer", "query_of"]
 CONNECT_TIMEOUT = 30.0
 """Seconds that connecting to an application may take."""
 
+_CLIENT_REMEDY = "see verify_clients of TlsOptions"
 _REMEDY = "see verify_applications and application_ca, or --app-ca"
 
 
@@ -238,6 +239,8 @@ class DrachtioServer(Service):
                 peer=link.peer,
                 error=self._described(link.loss),
             )
+        elif (problem := describe_tls_failure(link.loss, "its", _CLIENT_REMEDY)) is not None:
+            self._log.info("{peer} does not get in: {error}", peer=link.peer, error=problem)
         if self.core is not None:
             self.core.gone(link)
 
