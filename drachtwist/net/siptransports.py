@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -33,6 +34,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.contacts import Contact
 from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
 from drachtwist.net.tls import TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
@@ -62,6 +64,9 @@ _PORT_ATTEMPTS = 32
 # How long closing connections may take before they are cut.
 _GRACE = 1.0
 _REMEMBERED_PEERS = 4096
+# Addresses of nobody (RFC 5737, RFC 3849), which packets would leave this machine for.
+_FAR = {False: "192.0.2.1", True: "2001:db8::1"}
+_NOTHING_SAID = Contact("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Listener:
     host: str
     """The address without brackets; ``0.0.0.0`` or ``::`` when it is all addresses."""
     port: int
-    contact: str = ""
-    """The text that it was made from."""
+    contact: Contact = field(default=_NOTHING_SAID, repr=False)
+    """What it was made from."""
     channel: int = 0
 
     @property
@@ -92,9 +97,43 @@ class Listener:
         """Whether the address is one of IPv6."""
         return ":" in self.host
 
+    def bound_toward(self, remote: str) -> str:
+        """Give the address of this machine that a peer sees when no NAT is in between.
+
+        :param remote: the peer's address; empty for somebody far away.
+        """
+        if not self.wildcard:
+            return self.host
+        return _local_address(remote or _FAR[self.ipv6], self.host)
+
     def host_toward(self, remote: str) -> str:
-        """Give our own address as a peer sees it."""
-        return _local_address(remote, self.host) if self.wildcard else self.host
+        """Give our own address as a peer sees it, which may be the external one."""
+        own = self.bound_toward(remote)
+        if self.contact.external_ip is None:
+            return own
+        return self.contact.host_toward(remote, own, self.wildcard)
+
+    def address_toward(self, remote: str) -> str:
+        """Give our own address and port as a peer sees it."""
+        return f"{_bracketed(self.host_toward(remote))}:{self.port}"
+
+    def is_named(self, host: str) -> bool:
+        """Whether a host is an address or a name of ours.
+
+        :param host: in lower case, without brackets.
+        """
+        contact = self.contact
+        if host in (self.host, contact.external_ip) or host in contact.dns_names:
+            return True
+        if host == "localhost":
+            return self.host in ("127.0.0.1", "0.0.0.0", "::1")
+        try:
+            host = str(ip_address(host))  # those of IPv6 may be spelt in many ways
+        except ValueError:
+            return False
+        if host in (self.host, contact.external_ip):
+            return True
+        return self.wildcard and self.ipv6 == (":" in host) and host == self.bound_toward(host)
 
     def __str__(self) -> str:
         return f"{self.protocol}/{_bracketed(self.host)}:{self.port}"
@@ -214,6 +253,8 @@ class SipTransports:
 
     :param reactor: a reactor with ``IReactorFDSet``, ``IReactorTCP`` and ``IReactorSocket``.
     :param tls: key and certificate to listen on TLS with, and what to trust.
+    :param backlog: how many incoming connections may wait for each listener.
+    :param udp_buffer: bytes that the system is to keep for each UDP socket and direction.
     """
 
     _log = Logger()
@@ -225,6 +266,8 @@ class SipTransports:
         *,
         tls: TlsOptions | None = None,
         limits: Limits | None = None,
+        backlog: int = 512,
+        udp_buffer: int | None = None,
     ) -> None:
         self.reactor = reactor
         self.handler = handler
@@ -232,6 +275,8 @@ class SipTransports:
         self.listeners: list[Listener] = []
         """What is listened on, in the order of the contacts."""
         self._tls = tls
+        self._backlog = backlog
+        self._udp_buffer = udp_buffer
         self._numbers = itertools.count(1)
         self._channels: dict[int, _Channel] = {}
         self._ports: list[Any] = []
@@ -243,7 +288,7 @@ class SipTransports:
 
     # Listening
 
-    def listen(self, contact: str) -> list[Listener]:
+    def listen(self, contact: str | Contact) -> list[Listener]:
         """Listen as a contact says: ``sip:127.0.0.1:5060;transport=udp,tcp``.
 
         The host is an address, a name with an address, or ``*`` for all addresses. Port 0 is any
@@ -255,13 +300,15 @@ class SipTransports:
             WebSockets without the package that they need.
         :raises CannotListenError: when an address cannot be had; then nothing is listened on.
         """
-        host, port, protocols = _parse_contact(contact)
+        contact = Contact(contact) if isinstance(contact, str) else contact
+        host, port, protocols = _parse_contact(contact.uri)
+        _check_external(contact, host)
         if ENCRYPTED.intersection(protocols) and self._tls is None:
-            raise LocalProtocolError(f"TLS needs a key and a certificate: {contact}")
+            raise LocalProtocolError(f"TLS needs a key and a certificate: {contact.uri}")
         hosts = [host]
         if host == "*":
             hosts = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
-        bound = _bind_all(hosts, port, protocols)
+        bound = _bind_all(hosts, port, protocols, self._backlog)
         listeners = []
         for name, where, sock in bound:
             listener = Listener(
@@ -269,6 +316,8 @@ class SipTransports:
             )
             listeners.append(listener)
             if name == "udp":
+                if self._udp_buffer is not None:
+                    self._set_buffers(sock, self._udp_buffer)
                 self._channels[listener.channel] = _Datagrams(self, listener, sock)
                 continue
             factory: Any = _StreamFactory(self, listener)
@@ -281,6 +330,20 @@ class SipTransports:
                 )
         self.listeners += listeners
         return listeners
+
+    def _set_buffers(self, bound: socket.socket, size: int) -> None:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            bound.setsockopt(socket.SOL_SOCKET, option, size)
+            given = bound.getsockopt(socket.SOL_SOCKET, option)
+            if sys.platform == "linux":
+                given //= 2  # it counts its own use too
+            if given < size:
+                self._log.warn(
+                    "the system gives UDP buffers of {given} bytes instead of {size}"
+                    " (on Linux see net.core.rmem_max and wmem_max)",
+                    given=given,
+                    size=size,
+                )
 
     def stop(self) -> Deferred[None]:
         """Close everything; what was sent is still delivered, for a second at most."""
@@ -335,19 +398,17 @@ class SipTransports:
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another; None when the transport is not offered.
 
-        An address of the same family that has the most leading bits in common with the peer's;
-        to another machine never the loopback address if there is any other.
+        One of the same family: never a loopback address for another machine if there is any other;
+        then one in the same local network, then the one with the most leading octets in common
+        with the peer's, then one that is known outside by an external address, then the first.
+
+        :param host: the peer's address; empty, for an unknown one of IPv4.
         """
-        best: Listener | None = None
-        best_rank = (-1, -1)
-        for listener in self.listeners:
-            if listener.protocol == protocol and listener.ipv6 == (":" in host):
-                if best is None and len(self.listeners) == 1:
-                    return listener
-                rank = _nearness(listener.host_toward(host), host)
-                if rank > best_rank:
-                    best, best_rank = listener, rank
-        return best
+        ipv6 = ":" in host
+        found = [one for one in self.listeners if one.protocol == protocol and one.ipv6 == ipv6]
+        if len(found) < 2:
+            return found[0] if found else None
+        return max(found, key=lambda one: _nearness(one, host))
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Send over a flow.
@@ -383,6 +444,11 @@ class SipTransports:
         if stream is None or not stream.usable:
             stream = self._connect(target, listener)
         return stream.flow
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, whoever opened it."""
+        stream = self._streams.get(Target(protocol, host, port))
+        return stream.flow if stream is not None and stream.usable else None
 
     def send_to(self, target: Target, data: bytes, listener: Listener | None = None) -> Flow:
         """Send to an address.
@@ -599,13 +665,22 @@ def _check_address(host: str) -> None:
         raise LocalProtocolError(f"not an address: {host!r}") from None
 
 
-def check_contact(contact: str) -> list[str]:
+def check_contact(contact: str | Contact) -> list[str]:
     """Check a contact without listening on it.
 
     :returns: its transports.
     :raises LocalProtocolError: when it cannot be listened on.
     """
-    return _parse_contact(contact)[2]
+    contact = Contact(contact) if isinstance(contact, str) else contact
+    host, _, protocols = _parse_contact(contact.uri)
+    _check_external(contact, host)
+    return protocols
+
+
+def _check_external(contact: Contact, host: str) -> None:
+    external = contact.external_ip
+    if external is not None and host != "*" and (":" in external) != (":" in host):
+        raise LocalProtocolError(f"{host} and {external} cannot stand for each other: {contact}")
 
 
 def _parse_contact(contact: str) -> tuple[str, int, list[str]]:
@@ -660,7 +735,7 @@ def _address_of(host: str) -> str:
 
 
 def _bind_all(
-    hosts: list[str], port: int, protocols: list[str]
+    hosts: list[str], port: int, protocols: list[str], backlog: int
 ) -> list[tuple[str, str, socket.socket]]:
     """Bind a socket for each transport and host."""
     attempts = _PORT_ATTEMPTS if port == 0 else 1
@@ -678,7 +753,7 @@ def _bind_all(
                     sharing = name if name in apart else ""
                     wanted = ports.get(sharing, port)
                     kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
-                    sock = listening_socket(kind, host, wanted)
+                    sock = listening_socket(kind, host, wanted, backlog)
                     bound.append((name, host, sock))
                     ports[sharing] = sock.getsockname()[1]
         except CannotListenError as error:
@@ -722,11 +797,18 @@ def _local_address(remote: str, otherwise: str) -> str:
     return known
 
 
-def _nearness(mine: str, other: str) -> tuple[int, int]:
+def _nearness(listener: Listener, other: str) -> tuple[bool, bool, int, bool]:
     """Rank one of our addresses by how near it is to a peer's."""
+    mine = listener.bound_toward(other)
+    contact = listener.contact
+    external = contact.external_ip is not None
     try:
         here, there = ip_address(mine), ip_address(other)
     except ValueError:
-        return (0, 0)
-    bits = here.max_prefixlen - (int(here) ^ int(there)).bit_length()
-    return (int(here.is_loopback == there.is_loopback or not here.is_loopback), bits)
+        return (not mine.startswith("127."), False, 0, external)
+    return (
+        here.is_loopback == there.is_loopback or not here.is_loopback,
+        contact.is_inside(other, mine, listener.wildcard),
+        (here.max_prefixlen - (int(here) ^ int(there)).bit_length()) // 8,
+        external,
+    )

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolError
-from drachtwist.net.tls import TlsOptions
+from drachtwist.net.contacts import Contact
+from drachtwist.net.tls import PemSource, TlsOptions
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
 from drachtwist.wire.decisions import AppAddress
 
-__all__ = ["SERVER_TIMING", "RequestHandler", "ServerConfig"]
+__all__ = ["SERVER_TIMING", "Contact", "RequestHandler", "ServerConfig"]
 
 SERVER_TIMING = Timing(request_step=1.0, ring=185.0)
 """RFC 3261's timers, but for two habits of the real server: a request is repeated for the first
@@ -35,6 +36,9 @@ class RequestHandler:
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
     http_method: str = "GET"
     """``GET`` or ``POST``, which takes the SIP message along."""
+    verify_peer: bool = False
+    """Whether the certificates of applications that it leads to over TLS are verified; those of web
+    applications always are."""
     address: AppAddress | None = field(init=False, repr=False)
     """Where the application listens; None for a web application."""
 
@@ -44,7 +48,7 @@ class RequestHandler:
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
             raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
-        if re.fullmatch(r"https?://[^\s/?#]+[^\s]*", self.uri):
+        if re.fullmatch(r"https?://([^\s/?#]*@)?[^\s/?#@]+\S*", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
@@ -71,13 +75,21 @@ class ServerConfig:
     """The same with TLS."""
     secret: str = field(default="cymru", repr=False)
     """What applications have to show."""
-    contacts: tuple[str, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
+    contacts: tuple[str | Contact, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
     """Where SIP is served, as :meth:`drachtwist.net.siptransports.SipTransports.listen` reads it:
-    ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0."""
+    ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0. A
+    :class:`Contact` also says what is known of the place elsewhere: external address and names."""
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
-    """Key and certificate of the TLS port, and what is trusted when connecting to applications."""
+    """Key and certificate of the TLS ports, for SIP and for applications, and whom to trust when
+    connecting to SIP peers."""
+    verify_applications: bool = False
+    """Whether the certificates of all applications that are connected to over TLS are verified:
+    who signed them, and whether they are for the host that was asked for. The real server never
+    does that."""
+    application_ca: PemSource = None
+    """Whom to trust then, and for web applications, instead of the system's authorities."""
     timing: Timing = SERVER_TIMING
     """The timers of SIP transactions."""
     answer_within: float = 64.0
@@ -100,8 +112,19 @@ class ServerConfig:
     """The User-Agent whose OPTIONS are answered 200 without an application."""
     always_send_180: bool = False
     """Whether every new INVITE is answered 180 at once."""
+    extensions: frozenset[str] = frozenset()
+    """Option tags that callers may require besides the registered ones; ``*`` for any. A request
+    that requires others is answered 420. Where the server is a proxy, ``*`` does not count for
+    Proxy-Require: no application can do for the proxy what that names."""
     local_domain: str | None = None
     """A domain that, with those below it, stands for this server in requests to be proxied."""
+    udp_buffer_size: int | None = None
+    """Bytes that the system is to keep for each UDP socket and direction."""
+    listen_backlog: int = 512
+    """How many connections to a SIP port may wait to be accepted: 1 to 1000."""
+    max_timeouts: int = 0
+    """After how many requests in a row without any response a connection to a SIP peer is closed;
+    0 for never."""
     tcp_keepalive: int = 45
     """Seconds between two probes of an idle connection to an application; 0 for none."""
     prometheus_host: str = "127.0.0.1"
@@ -115,11 +138,15 @@ class ServerConfig:
     """What applications are told on authentication: the version whose behaviour this is."""
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "request_handlers"):
+        for name in ("contacts", "request_handlers", "extensions"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
+        for contact in self.contacts:
+            if not isinstance(contact, (str, Contact)):
+                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
         for name, allowed in (
@@ -128,6 +155,10 @@ class ServerConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        for name, most in (("listen_backlog", 1000), ("udp_buffer_size", (1 << 31) - 1)):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= most:
+                raise LocalProtocolError(f"{name} is a number from 1 to {most}, not {number!r}")
         if self.outbound_proxy is not None:
             try:
                 proxy = Uri.parse(self.outbound_proxy)

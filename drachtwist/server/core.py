@@ -24,7 +24,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
-from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
@@ -66,8 +66,14 @@ class Carriers(Protocol):
     def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
         """Find or make the flow to an address."""
 
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
+
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
+
+    def close(self, flow: Flow) -> None:
+        """Close the connection of a flow."""
 
 
 class Connector(Protocol):
@@ -76,8 +82,8 @@ class Connector(Protocol):
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request.
 
-        Either :meth:`ServerCore.signed` follows, once :meth:`ServerCore.expect` was told of the
-        connection, or :meth:`ServerCore.unreachable`.
+        Either :meth:`ServerCore.unreachable` follows, or :meth:`ServerCore.expect` is told of the
+        connection, and then :meth:`ServerCore.signed` or :meth:`ServerCore.gone`.
         """
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
@@ -128,6 +134,8 @@ class ServerCore:
         self._second_text = ""
         # Connections that the server made, and the request that each one is for.
         self._expected: dict[AppLink, Incoming] = {}
+        self.timeouts: dict[Flow, int] = {}
+        """How many requests in a row nobody answered, by connection, if that is looked at."""
         self.stopped = False
 
     def stop(self) -> None:
@@ -219,11 +227,28 @@ class ServerCore:
 
     def sip_closed(self, flow: Flow, error: Exception | None) -> None:
         """Learn that a connection is gone; only one that broke fails what waits on it."""
+        self.timeouts.pop(flow, None)
         if error is not None and not self.stopped:
             self.uac.broken(flow)
 
+    def timed_out(self, flow: Flow | None) -> None:
+        """Learn that nobody answered a request; a connection is closed when that happens often."""
+        most = self.config.max_timeouts
+        if not most or flow is None or not flow.reliable or not self.carriers.is_open(flow):
+            return
+        count = self.timeouts.get(flow, 0) + 1
+        self.timeouts[flow] = count
+        if count >= most:
+            self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
+            self.carriers.close(flow)
+
     def stateless(
-        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+        self,
+        request: Request,
+        status: int,
+        reason: str | None = None,
+        tag: str | None = None,
+        extra: Sequence[str] = (),
     ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
@@ -235,7 +260,7 @@ class ServerCore:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 
@@ -293,7 +318,9 @@ class ServerCore:
     def gone(self, link: AppLink) -> None:
         """A connection to an application is gone; the network is told nothing."""
         self.clients.remove(link)
-        self._expected.pop(link, None)
+        incoming = self._expected.pop(link, None)
+        if incoming is not None:
+            self.unreachable(incoming)
         for dialog in self.dialogs.of_link(link):
             dialog.link = None
 
@@ -306,10 +333,10 @@ class ServerCore:
         if not self.stopped:
             self.uas.decided(incoming, decision)
 
-    def unreachable(self, incoming: Incoming) -> None:
-        """Learn that no connection to an application could be made."""
+    def unreachable(self, incoming: Incoming, status: int = 480) -> None:
+        """Learn that an application cannot be had: no connection, or it was lost too early."""
         if not self.stopped and incoming.is_open:
-            self.uas.refuse(incoming, 480)
+            self.uas.refuse(incoming, status)
 
     # Frames
 
@@ -380,14 +407,11 @@ class ServerCore:
         domain = self.config.local_domain
         if domain is not None and f".{host}".endswith(f".{domain.lower()}"):
             return True
-        for listener in self.carriers.listeners:
-            if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
-                continue
-            if host == listener.host or (host == "localhost" and listener.host == "127.0.0.1"):
-                return True
-            if listener.wildcard and is_address(host) and host == listener.host_toward(host):
-                return True
-        return False
+        port = parsed.port or (5061 if parsed.secure else 5060)
+        return any(
+            listener.port == port and listener.is_named(host)
+            for listener in self.carriers.listeners
+        )
 
     def offers(self, protocol: str) -> bool:
         """Whether a transport is listened on."""

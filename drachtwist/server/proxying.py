@@ -6,6 +6,11 @@ keeps to the RFC where the real server does not: every target is tried, failures
 they are acknowledged, a 6xx ends the search, the final timeout counts, and there always is a
 ``done``.
 
+A request that goes in a circle ends when it has no hops left (483), as with the real server. One
+that is about to be sent to more than one target may multiply on its way round, so there the proxy
+looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
+the same Request-URI and Routes: to come back for somebody else is no circle.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
 forwarded without any state. Only calls that were proxied here are: this is no open relay.
 """
@@ -13,6 +18,7 @@ forwarded without any state. Only calls that were proxied here are: this is no o
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -21,10 +27,12 @@ from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
 from drachtwist.net.vias import response_address
 from drachtwist.server.alarm import Alarm
-from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
+from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import contact_of, hop_of, is_address, uri_of
 from drachtwist.server.registered import has_no_address, key_of
-from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.server.spammers import stateless_tag
+from drachtwist.sip.fields import Address, Via, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -89,7 +97,7 @@ class Branch:
         self.call = call
         self.uri = uri
         self.method = call.incoming.method
-        self.branch = new_branch()
+        self.branch = f"{new_branch()}.{call.mark}"
         self.machine: InviteClient | NonInviteClient | None = None
         self.key: ClientKey | None = None
         self.flow: Flow | None = None
@@ -123,6 +131,7 @@ class Branch:
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
+                call.core.timed_out(self.flow)
                 call.ended(self, 408)
             elif kind is TransportFailed:
                 call.ended(self, 503)
@@ -159,6 +168,8 @@ class Proxied:
     ) -> None:
         self.core = core
         self.incoming = incoming
+        self.mark = core.proxying.mark(incoming.request)
+        """What the branches of all its targets end with."""
         self._link = link
         self._message_id = message_id
         self._command = command
@@ -302,8 +313,14 @@ class Proxied:
                 hops = str(max(_number(value) - 1, 0))
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        lines.insert(len(request.get_all("Via")) + 1 + stays * len(own), f"Max-Forwards: {hops}")
-        fields = [] if added is None else [one for one in added.fields if one.name != "Contact"]
+        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
+        lines.insert(at, f"Max-Forwards: {hops}")
+        fields = []
+        for one in () if added is None else added.fields:
+            if one.name == "P-Asserted-Identity":
+                one = one._replace(value=with_host(one.value, flow.local))
+            if one.name != "Contact":
+                fields.append(one)
         start = f"{branch.method} {uri} SIP/2.0"
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
@@ -546,10 +563,11 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "core")
+    __slots__ = ("_calls", "_key", "core")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self._key = os.urandom(16)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
         # WebSockets of those in the call that have one, by user and host of their Contact.
         self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
@@ -571,11 +589,14 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        hops = incoming.request.get("Max-Forwards")
-        if hops is not None and _number(hops) <= 0:
-            core.uas.refuse(incoming, 483)
-            text = "Rejected with 483 Too Many Hops due to Max-Forwards value of 0"
-            link.answer(message_id, "NOK", text)
+        refusal = self._refusal(incoming.request)
+        if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
+            refusal = self._circle(incoming.request, call.mark)
+        if refusal is not None:
+            status, why, lines = refusal
+            core.uas.refuse(incoming, status, lines=lines)
+            text = f"Rejected with {status} {reason_phrase(status)} due to {why}"
+            link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
             call_id = incoming.request.get("Call-ID") or ""
@@ -590,6 +611,34 @@ class Proxying:
         elif not command.full_response:
             call._done = True
             link.answer(message_id, "OK", "done")
+
+    def mark(self, request: Request) -> str:
+        """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
+        parts = [request.uri, request.call_id, request.from_.tag or "", str(request.cseq.number)]
+        for name in ("Route", "Proxy-Require", "Proxy-Authorization"):
+            parts += request.get_all(name)
+        text = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
+
+    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+        """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
+
+        :returns: status, reason, and header lines.
+        """
+        if not has_hops_left(request):
+            return 483, "Max-Forwards value of 0", []
+        if asks_for_extensions(request):
+            known = self.core.config.extensions
+            unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
+            if unknown:
+                return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
+        return None
+
+    def _circle(self, request: Request, mark: str) -> tuple[int, str, list[str]] | None:
+        """The same for one that was here before, and would multiply."""
+        if any((via.branch or "").endswith(mark) for via in request.vias):
+            return 482, "a Via of this server", []
+        return None
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Proxy a request because a web application decided so; nobody is told what comes of it."""
@@ -634,7 +683,7 @@ class Proxying:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
-            # There are two of ours where the transports of the two sides differ.
+            # There are two of ours where the two sides reach us at different addresses.
             own = 1
             while own < len(routes) and self.core.is_own(routes[own].uri):
                 own += 1
@@ -644,6 +693,15 @@ class Proxying:
             return False
         if not isinstance(uri, SipUri):
             return False
+        refusal = self._refusal(request)
+        if refusal is not None:
+            status, _, lines = refusal
+            if request.method != "ACK":
+                tag = stateless_tag(request)
+                self.core.carriers.send(
+                    flow, self.core.stateless(request, status, None, tag, lines)
+                )
+            return True
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
@@ -686,8 +744,8 @@ class Proxying:
         """
         core = self.core
         via = request.get("Via") or ""
-        # Repeats have to look alike (RFC 3261 section 16.11).
-        digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
+        # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
+        digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
         lines += [f"Via: {one}" for one in request.get_all("Via")]
         hops = "70"
@@ -714,16 +772,28 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        protocol, host, port = response_address(vias[1])
-        core = self.core
-        if not is_address(host):
-            return True
-        try:
-            flow = core.carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return True
-        core.carriers.send(flow, _without_top_via(response))
+        flow = self._flow_back(vias[1])
+        if flow is not None:
+            self.core.carriers.send(flow, _without_top_via(response))
         return True
+
+    def _flow_back(self, via: Via) -> Flow | None:
+        """Say where a response goes: over the connection that the request came on, if it is open.
+
+        Its other end is what was noted in the Via then; where the sender listens may be elsewhere.
+        """
+        carriers = self.core.carriers
+        protocol, host, port = response_address(via)
+        if not is_address(host):
+            return None
+        if protocol != "udp" and via.rport:
+            flow = carriers.open_flow(protocol, host, via.rport)
+            if flow is not None:
+                return flow
+        try:
+            return carriers.flow_to(Target(protocol, host, port))
+        except LocalProtocolError:
+            return None
 
 
 def _via(flow: Flow, branch: str) -> str:

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.contacts import Contact
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -27,9 +28,15 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self, host: str = HOST, protocols: Sequence[str] = ("udp", "tcp")) -> None:
+    def __init__(
+        self,
+        host: str = HOST,
+        contact: Contact | None = None,
+        protocols: Sequence[str] = ("udp", "tcp"),
+    ) -> None:
         self.host = host
-        self.listeners = [Listener(name, host, PORT) for name in protocols]
+        contact = Contact("") if contact is None else contact
+        self.listeners = [Listener(name, host, PORT, contact) for name in protocols]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -37,7 +44,8 @@ class Wire:
         """Give the flow to a peer."""
         listener = next(one for one in self.listeners if one.protocol == protocol)
         channel = 1 if protocol == "udp" else port
-        return Flow(protocol, host, port, channel, self.host, PORT, listener)
+        own = listener.host_toward(host)
+        return Flow(protocol, host, port, channel, own, PORT, listener)
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Remember a message."""
@@ -45,6 +53,10 @@ class Wire:
             return False
         self.sent.append((flow, data))
         return True
+
+    def close(self, flow: Flow) -> None:
+        """Close a flow."""
+        self.closed.add(flow)
 
     def is_open(self, flow: Flow) -> bool:
         """Whether the flow was not closed."""
@@ -55,6 +67,11 @@ class Wire:
         if all(one.protocol != target.protocol for one in self.listeners):
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Say that a connection is open unless it was closed."""
+        flow = self.flow(host, port, protocol)
+        return None if flow in self.closed else flow
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Give our address."""
@@ -111,11 +128,12 @@ class Bench:
         self,
         clock: Clock | None = None,
         host: str = HOST,
+        contact: Contact | None = None,
         protocols: Sequence[str] = ("udp", "tcp"),
         **settings: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire(host, protocols)
+        self.wire = Wire(host, contact, protocols)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
@@ -183,11 +201,16 @@ class Bench:
         return link
 
     def receive(
-        self, text: str | bytes, port: int = 32070, protocol: str = "udp", size: int | None = None
+        self,
+        text: str | bytes,
+        port: int = 32070,
+        protocol: str = "udp",
+        size: int | None = None,
+        host: str = HOST,
     ) -> None:
         """Let a message come from the network; lines may end in LF alone."""
         raw = text if isinstance(text, bytes) else sip(text)
-        flow = self.wire.flow(HOST, port, protocol)
+        flow = self.wire.flow(host, port, protocol)
         self.core.sip_received(parse_message(raw), flow, len(raw) if size is None else size)
 
     def take(self) -> list[Request | Response]:
