@@ -219,6 +219,20 @@ class WebSocketCallTests(WebSocketCase):
         """Over a WebSocket with TLS."""
         await self.calls("wss")
 
+    async def test_short_body(self) -> None:
+        """A message that is shorter than its Content-Length is answered 400, as over UDP."""
+        server, _, _ = await self.start("ws")
+        browser = await self.browser(server, "ws")
+        browser.ask("OPTIONS", "sip:example.com", call="whole")
+        self.assertEqual((await browser.response("OPTIONS")).status, 503)
+        text = (
+            "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bKs\r\n"
+            "From: <sip:a@b>;tag=a\r\nTo: <sip:c@d>\r\nCall-ID: short\r\nCSeq: 1 OPTIONS\r\n"
+        )
+        browser.peer.send(f"{text}Content-Length: 5\r\n\r\nbody")
+        answer = await browser.response("OPTIONS")
+        self.assertEqual((answer.status, answer.call_id), (400, "short"))
+
 
 class WebSocketCallIpv6Tests(WebSocketCallTests):
     """The same over IPv6."""
