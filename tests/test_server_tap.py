@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -160,6 +161,25 @@ class OptionsTests(SynchronousTestCase):
         ):
             error = self.assertRaises(usage.UsageError, self.parse, *words)
             self.assertIn(problem, str(error))
+
+    def test_websockets(self) -> None:
+        """WebSockets are a transport like others, where the package for them is installed."""
+        words = ("--contact", "sip:127.0.0.1:8080;transport=ws")
+        self.assertEqual(check(*words)[0], 0)
+        status, _, errors = check("--contact", "sip:127.0.0.1;transport=wss")
+        self.assertEqual(status, 1)
+        self.assertIn("no key and certificate for sip:127.0.0.1;transport=wss", errors)
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio>\n<admin>127.0.0.1</admin>\n<sip><contacts>\n"
+            "<contact>sip:*:8080;transport=ws</contact></contacts></sip></drachtio>"
+        )
+        self.patch(sys, "modules", {**sys.modules, "wsproto": None})
+        for given, where in ((words, "sip:127.0.0.1:8080"), (("--file", str(path)), "(line 4)")):
+            status, _, errors = check(*given)
+            self.assertEqual(status, 1)
+            self.assertIn("pip install 'drachtwist[websocket]'", errors)
+            self.assertIn(where, errors)
 
     def test_http_handler(self) -> None:
         """The flags replace the handlers of the file, and the variable replaces the flags."""
