@@ -157,7 +157,7 @@ class AskingTests(NamesTestCase):
 
     async def test_nothing_is_kept_too(self) -> None:
         """That there is nothing is known for as long as the zone says, five minutes at most."""
-        server = self.serve({"example.test": [a("192.0.2.1")]}, nothing=4000)
+        server = self.serve({"example.test": [a("192.0.2.1", 4000)]}, nothing=4000)
         asker = self.names(server.address)
         for after, expected in ((0, 1), (299, 1), (2, 2)):
             self.time.clock.advance(after)
