@@ -20,8 +20,10 @@ class Authority(FileAuthority):
 
     def __init__(self, records: dict[str, list[Any]], nothing: int) -> None:
         super().__init__("")
-        self.soa = (ZONE, dns.Record_SOA(mname=ZONE, minimum=nothing, expire=nothing, ttl=nothing))
-        self.records = {name.encode(): found for name, found in records.items()}
+        start: Any = dns.Record_SOA(mname=ZONE, minimum=nothing, expire=nothing, ttl=nothing)
+        known: Any = {name.encode(): found for name, found in records.items()}
+        self.soa: Any = (ZONE, start)
+        self.records: Any = known
         self.asked: list[str] = []
 
     def _lookup(self, name: bytes, cls: int, type: int, timeout: Any = None) -> Any:

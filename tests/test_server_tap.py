@@ -192,7 +192,15 @@ class OptionsTests(SynchronousTestCase):
                 for name in ("external-ip", "local-net", "dns-names")
             ],
         )
-        self.assertIn("--mtu: not supported", " ".join(self.findings("--mtu", "1500")))
+
+    def test_names_and_lengths(self) -> None:
+        """Name servers may be several; the longest request over UDP comes from three places."""
+        config = self.parse("--name-server", "192.0.2.1", "--name-server", "[::1]:5353")["config"]
+        self.assertEqual(config.name_servers, ("192.0.2.1", "[::1]:5353"))
+        self.assertRaises(usage.UsageError, self.parse, "--name-server", "dns.example")
+        self.assertEqual(self.parse()["config"].udp_mtu, 0)
+        self.assertEqual(self.parse("--mtu", "1500", DRACHTIO_UDP_MTU="9")["config"].udp_mtu, 1500)
+        self.assertEqual(self.parse(DRACHTIO_UDP_MTU="65535")["config"].udp_mtu, 65535)
 
     def test_switches(self) -> None:
         """What can only be on or off is off unless it is asked for."""

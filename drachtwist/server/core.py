@@ -24,7 +24,7 @@ from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
-from drachtwist.server.dialogs import Dialogs, is_address
+from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
@@ -32,6 +32,8 @@ from drachtwist.server.routing import Router
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
+from drachtwist.server.ways import Ways
+from drachtwist.sip.locating import Question, Records, is_address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -63,7 +65,9 @@ class Carriers(Protocol):
     def is_open(self, flow: Flow) -> bool:
         """Whether a flow can still be sent over."""
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Find or make the flow to an address."""
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
@@ -71,7 +75,7 @@ class Carriers(Protocol):
 
 
 class Connector(Protocol):
-    """What reaches applications and finds addresses of names."""
+    """What reaches applications and asks the DNS."""
 
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request.
@@ -83,8 +87,11 @@ class Connector(Protocol):
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Find an address of a name; None when it has none."""
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question; None when nobody answers.
+
+        What is known is told before this returns.
+        """
 
 
 class ServerCore:
@@ -115,6 +122,7 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
+        self.ways = Ways(self)
         self.sessions = Sessions(self)
         self.registered = Registered(self.clock.seconds)
         self.metrics: Metrics | None = None
@@ -137,6 +145,7 @@ class ServerCore:
         self.uas.stop()
         self.uac.stop()
         self.proxying.stop()
+        self.ways.stop()
         self.dialogs = Dialogs()
         self._expected.clear()
 
@@ -211,7 +220,7 @@ class ServerCore:
         if self.stopped:
             return
         try:
-            if data[:4].upper() == b"SIP/":
+            if data[:4].upper() == b"SIP/" or self.ways.send_failed(flow, data):
                 return
             self.uac.failed(request_client_key(Request.from_bytes(data)))
         except MessageError:

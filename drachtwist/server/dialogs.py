@@ -15,8 +15,9 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.siptransports import Flow
 from drachtwist.sip.fields import Address
+from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
-__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "hop_of"]
-
-_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id"]
 
 
 def dialog_id(call_id: str, tag: str) -> str:
@@ -101,7 +100,7 @@ class Dialog:
     """The Contact of this side."""
     flow: Flow | None
     """Where packets go; None when a name has to be looked up first."""
-    hop: Target | None
+    hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
     acked: bool
     """Whether the 200 of the peer's INVITE was acknowledged."""
@@ -212,33 +211,11 @@ class Dialogs:
 # Where packets go
 
 
-def hop_of(uri: SipUri, protocol: str | None = None) -> Target:
-    """Say where a URI leads; the host may be a name.
-
-    :param protocol: the transport for a URI that names none.
-    """
-    chosen = uri.transport or ("tls" if uri.secure else protocol or "udp")
-    port = uri.port
-    if port is None:
-        port = _DEFAULT_PORT.get(chosen, 5060)
-    name = uri.address if uri.family == "name" else None
-    return Target(chosen, uri.address, port, name if chosen == "tls" else None)
-
-
 def contact_of_flow(flow: Flow) -> str:
     """Give the Contact of this side of a flow."""
     if flow.protocol == "udp":
         return f"<sip:{flow.local}>"
     return f"<sip:{flow.local};transport={flow.protocol}>"
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def record_routes(message: Request | Response) -> list[str]:
@@ -269,7 +246,7 @@ def _sip_uri(address: Address | None) -> SipUri | None:
     return uri if isinstance(uri, SipUri) else None
 
 
-def first_hop(routes: list[str], target: Address | None, protocol: str) -> Target | None:
+def first_hop(routes: list[str], target: Address | None, protocol: str) -> Hop | None:
     """Say where the first route, or else the target, leads."""
     address = target
     if routes:

@@ -17,13 +17,14 @@ import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.siptransports import Flow, Target
-from drachtwist.net.vias import response_address
+from drachtwist.errors import MessageError
+from drachtwist.net.siptransports import Flow
+from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
-from drachtwist.server.compose import encode, new_branch, new_tag, read_draft
-from drachtwist.server.dialogs import hop_of, is_address
+from drachtwist.server.attempts import Attempted, Spent
+from drachtwist.server.compose import encode, new_tag, read_draft, via_of
 from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -64,43 +65,53 @@ _REPLACED = frozenset(
 _MAX_TARGETS = 32
 
 
-class Branch:
+class Branch(Attempted):
     """A target that the request was sent to."""
 
     __slots__ = (
         "alarm",
-        "branch",
         "call",
-        "cancelled",
         "final",
-        "flow",
-        "key",
         "limit",
-        "machine",
         "method",
         "request",
         "ringing",
         "source",
+        "started",
         "uri",
     )
 
     def __init__(self, call: Proxied, uri: str) -> None:
+        super().__init__(call.core)
         self.call = call
         self.uri = uri
         self.method = call.incoming.method
-        self.branch = new_branch()
-        self.machine: InviteClient | NonInviteClient | None = None
-        self.key: ClientKey | None = None
-        self.flow: Flow | None = None
         self.request: Request | None = None
         self.source: tuple[Flow, int] | None = None
         self.final: int = 0
         """The status that it ended with; 0 while it did not."""
         self.ringing = False
         """Whether there was any response."""
-        self.cancelled = False
+        self.started = False
+        """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+
+    def write(self, flow: Flow) -> int:
+        """Write the request for a flow."""
+        self.request = self.call.forwarded(self, flow)
+        return len(self.request.raw)
+
+    def start(self) -> None:
+        """Begin the transaction."""
+        self.call.start(self)
+
+    def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
+        """Take in what became of it."""
+        if response is not None:
+            self.call.refused(self, response)
+        else:
+            self.call.ended(self, status)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""
@@ -122,32 +133,11 @@ class Branch:
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
-                call.ended(self, 408)
+                self.unreached(408)
             elif kind is TransportFailed:
-                call.ended(self, 503)
-            elif kind is Terminated:
+                self.unreached(503)
+            elif kind is Terminated and machine is self.machine:
                 call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
-
-
-class _Silent:
-    """Owns a CANCEL of ours, whose response nobody waits for."""
-
-    __slots__ = ("core", "flow", "key", "machine", "source")
-
-    def __init__(self, core: ServerCore, flow: Flow, key: ClientKey, machine: Any) -> None:
-        self.core = core
-        self.flow = flow
-        self.key = key
-        self.machine = machine
-        self.source: Any = None
-
-    def react(self, machine: Machine, effects: list[Effect]) -> None:
-        """Do what the machine wants done."""
-        for effect in effects:
-            if type(effect) is Transmit:
-                self.core.carriers.send(self.flow, effect.data)
-            elif type(effect) is Terminated:
-                self.core.uac.transactions.pop(self.key, None)
 
 
 class Proxied:
@@ -176,8 +166,8 @@ class Proxied:
     def begin(self) -> bool:
         """Try the first target, or all of them; say whether anything is under way."""
         if self._command.simultaneous:
-            while self._targets:
-                self._next()
+            while self._next():
+                pass
         else:
             self._next()
         return bool(self._pending())
@@ -208,43 +198,31 @@ class Proxied:
             return False
         branch = Branch(self, destination)
         self.branches.append(branch)
-        if is_address(hop.host):
-            return self._start(branch, hop)
-
-        def found(address: str | None) -> None:
-            if core.stopped or branch.final:
-                return
-            if address is None:
-                self.ended(branch, 503)
-                return
-            self._start(branch, Target(hop.protocol, address, hop.port, hop.name))
-
-        core.connector.look_up(hop.host, found)
-        return True
-
-    def _start(self, branch: Branch, target: Target) -> bool:
-        core = self.core
-        try:
-            branch.flow = flow = core.carriers.flow_to(target)
-        except LocalProtocolError:
+        if not branch.go(hop):
             self.branches.remove(branch)
             return False
-        request = self._forwarded(branch, flow)
-        branch.request = request
+        return True
+
+    def start(self, branch: Branch) -> None:
+        """Begin the transaction of an attempt."""
+        core = self.core
+        flow, request = branch.flow, branch.request
+        assert flow is not None and request is not None
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
         branch.machine = machine = kind(request, reliable=flow.reliable, timing=core.timing)
         machine.owner = branch
         branch.key = ClientKey(f"{branch.branch} {branch.method}")
         core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
-        if branch.method == "INVITE":
-            core.record("attempt", "application", request.raw)
         now = core.clock.seconds()
-        if self._provisional is not None and branch.method == "INVITE":
-            branch.alarm = self._set(branch, now + self._provisional)
-        if self._final is not None:
-            branch.limit = self._set(branch, now + self._final)
+        if not branch.started:
+            branch.started = True
+            if branch.method == "INVITE":
+                core.record("attempt", "application", request.raw)
+                if self._provisional is not None:
+                    branch.alarm = self._set(branch, now + self._provisional)
+            if self._final is not None:
+                branch.limit = self._set(branch, now + self._final)
         self._run(branch, machine.start(now))
-        return True
 
     def _set(self, branch: Branch, at: float) -> Alarm:
         alarm = Alarm(branch, at)
@@ -257,7 +235,7 @@ class Proxied:
             branch.react(branch.machine, effects)
         self.core.watch(branch.machine)
 
-    def _forwarded(self, branch: Branch, flow: Flow) -> Request:
+    def forwarded(self, branch: Branch, flow: Flow) -> Request:
         """Write the request as it is forwarded (RFC 3261 section 16.6)."""
         request = self.incoming.request
         own = f"<sip:{flow.local}{_parameter(flow)};lr>"
@@ -268,7 +246,7 @@ class Proxied:
         replaced = set()
         if added is not None:
             replaced = {one.name.lower() for one in added.fields if one.name.lower() in _REPLACED}
-        lines = [f"Via: {_via(flow, branch.branch)}"]
+        lines = [f"Via: {via_of(flow.protocol, flow.local, branch.branch)}"]
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
@@ -299,6 +277,7 @@ class Proxied:
         if status == 100:
             return
         if status < 200:
+            branch.rang = True
             if not self._settled and not self._cancelled:
                 self._forward(status, _without_top_via(response))
             return
@@ -307,6 +286,14 @@ class Proxied:
             return
         if branch.final:
             return
+        if status == 503 and branch.way is not None:
+            branch.unreached(status, response)
+            return
+        self.refused(branch, response)
+
+    def refused(self, branch: Branch, response: Response) -> None:
+        """A target refused."""
+        status = response.status
         flow, size = branch.source or (branch.flow, 0)
         assert flow is not None
         self._tell(flow, size, response.raw)
@@ -425,6 +412,7 @@ class Proxied:
         if isinstance(machine, InviteClient):
             self._run(branch, machine.cancel(self.core.clock.seconds()))
         elif machine is None:
+            branch.way = None
             branch.final = 487
 
     def send_cancel(self, branch: Branch) -> None:
@@ -433,10 +421,7 @@ class Proxied:
         assert branch.request is not None and branch.flow is not None
         cancel = cancel_for(branch.request)
         machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
-        key = ClientKey(f"{branch.branch} CANCEL")
-        owner = _Silent(core, branch.flow, key, machine)
-        machine.owner = owner
-        core.uac.transactions[key] = owner  # type: ignore[assignment]
+        owner = Spent(core, branch.flow, ClientKey(f"{branch.branch} CANCEL"), machine)
         effects = machine.start(core.clock.seconds())
         owner.react(machine, effects)
         core.watch(machine)
@@ -611,25 +596,13 @@ class Proxying:
         self._pass(request, hop_of(uri, flow.protocol))
         return True
 
-    def _pass(self, request: Request, hop: Target) -> None:
+    def _pass(self, request: Request, hop: Hop) -> None:
         core = self.core
-        if not is_address(hop.host):
-
-            def found(address: str | None) -> None:
-                if address is not None and not core.stopped:
-                    self._pass(request, Target(hop.protocol, address, hop.port, hop.name))
-
-            core.connector.look_up(hop.host, found)
-            return
-        try:
-            flow = core.carriers.flow_to(hop)
-        except LocalProtocolError:
-            return
         via = request.get("Via") or ""
         # Repeats have to look alike (RFC 3261 section 16.11).
         digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
-        lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
-        lines += [f"Via: {one}" for one in request.get_all("Via")]
+        branch = _STATELESS + digest.hexdigest()[:20]
+        lines = [f"Via: {one}" for one in request.get_all("Via")]
         hops = "70"
         for name, value in _headers_behind_via(request, drop_route=True):
             key = name.lower()
@@ -639,10 +612,18 @@ class Proxying:
                 lines.append(f"{name}: {value}")
         lines.append(f"Max-Forwards: {hops}")
         start = f"{request.method} {request.uri} SIP/2.0"
-        raw = encode(start, lines, [], request.body)
-        core.carriers.send(flow, raw)
-        if request.method == "BYE":
-            core.record("stop", "application", raw, "normal-release")
+        recorded = request.method != "BYE"
+
+        def write(flow: Flow) -> bytes:
+            nonlocal recorded
+            own = f"Via: {via_of(flow.protocol, flow.local, branch)}"
+            raw = encode(start, [own, *lines], [], request.body)
+            if not recorded:
+                recorded = True
+                core.record("stop", "application", raw, "normal-release")
+            return raw
+
+        core.ways.send(hop, write)
 
     def returns(self, response: Response) -> bool:
         """Send the response to such a request back; say whether it is one."""
@@ -654,21 +635,9 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        protocol, host, port = response_address(vias[1])
-        core = self.core
-        if not is_address(host):
-            return True
-        try:
-            flow = core.carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return True
-        core.carriers.send(flow, _without_top_via(response))
+        raw = _without_top_via(response)
+        self.core.ways.send(response_hop(vias[1]), lambda flow: raw)
         return True
-
-
-def _via(flow: Flow, branch: str) -> str:
-    rport = ";rport" if flow.protocol == "udp" else ""
-    return f"SIP/2.0/{flow.protocol.upper()} {flow.local}{rport};branch={branch}"
 
 
 def _parameter(flow: Flow) -> str:

@@ -84,7 +84,7 @@ class Hop(NamedTuple):
     secure: bool = False
     """Whether it is a ``sips:`` URI."""
     name: str | None = None
-    """The host name that a TLS certificate has to carry, if not the address."""
+    """The host of the URI if it is a name: what a certificate has to carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +157,18 @@ def hop_of(uri: SipUri, protocol: str | None = None) -> Hop:
     if secure:
         chosen = _SECURE.get(asked or "", "tls")
     host = uri.address
+    numeric = is_address(host)
+    name = None if numeric else host
     maddr = uri.params.text("maddr")
     if maddr:
         host = maddr.strip("[]")
+        numeric = is_address(host)
     port = uri.port
-    name = None
-    if chosen in ("tls", "wss") and uri.family == "name":
-        name = uri.address
     return Hop(
         chosen,
         host,
         DEFAULT_PORTS.get(chosen, 5060) if port is None else port,
-        is_address(host),
+        numeric,
         asked is None,
         port is not None,
         secure,

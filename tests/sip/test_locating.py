@@ -68,7 +68,10 @@ class HopTests(SynchronousTestCase):
         """What a URI leaves open is filled in, and known to have been left open."""
         for text, expected in (
             ("sip:a@192.0.2.1", Hop("udp", "192.0.2.1", 5060, True, True, False)),
-            ("sip:a@h.example:99", Hop("udp", "h.example", 99, False, True, True)),
+            (
+                "sip:a@h.example:99",
+                Hop("udp", "h.example", 99, False, True, True, False, "h.example"),
+            ),
             (
                 "sip:a@[2001:db8::1];transport=TCP",
                 Hop("tcp", "2001:db8::1", 5060, True, False, False),
@@ -77,9 +80,12 @@ class HopTests(SynchronousTestCase):
             ("sips:h", Hop("tls", "h", 5061, False, True, False, True, "h")),
             ("sips:h;transport=tcp", Hop("tls", "h", 5061, False, False, False, True, "h")),
             ("sips:h;transport=ws", Hop("wss", "h", 443, False, False, False, True, "h")),
-            ("sip:h;transport=ws", Hop("ws", "h", 80, False, False, False)),
-            ("sip:h;maddr=192.0.2.9", Hop("udp", "192.0.2.9", 5060, True, True, False)),
-            ("sip:h;maddr=[2001:db8::1]", Hop("udp", "2001:db8::1", 5060, True, True, False)),
+            ("sip:h;transport=ws", Hop("ws", "h", 80, False, False, False, False, "h")),
+            ("sip:h;maddr=192.0.2.9", Hop("udp", "192.0.2.9", 5060, True, True, False, False, "h")),
+            (
+                "sip:h;maddr=[2001:db8::1]",
+                Hop("udp", "2001:db8::1", 5060, True, True, False, False, "h"),
+            ),
         ):
             self.assertEqual(hop(text), expected, text)
         self.assertEqual(hop("sip:h", "tcp").protocol, "tcp")
