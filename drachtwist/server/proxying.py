@@ -238,7 +238,9 @@ class Proxied:
     def forwarded(self, branch: Branch, flow: Flow) -> Request:
         """Write the request as it is forwarded (RFC 3261 section 16.6)."""
         request = self.incoming.request
-        own = f"<sip:{flow.local}{_parameter(flow)};lr>"
+        # TCP that only the length of this request wants is nothing to route by.
+        side = branch.instead or flow
+        own = f"<sip:{side.local}{_parameter(side)};lr>"
         uri = request.uri
         if self.core.is_own(uri):
             uri = branch.uri
@@ -593,7 +595,7 @@ class Proxying:
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        self._pass(request, hop_of(uri, flow.protocol))
+        self._pass(request, hop_of(uri, self.core.default_protocol()))
         return True
 
     def _pass(self, request: Request, hop: Hop) -> None:

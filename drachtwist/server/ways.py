@@ -37,6 +37,7 @@ MAX_TARGETS = 16
 """How many places a request may be sent to, one after the other."""
 
 _REMEMBERED = 1024
+_UNSURE = 256
 
 
 def target_of(hop: Hop) -> Target:
@@ -226,7 +227,7 @@ class Ways:
             longer = write(tcp)
             if self._core.carriers.send(tcp, longer):
                 self._instead[longer] = (flow, raw)
-                if len(self._instead) > _REMEMBERED:
+                if len(self._instead) > _UNSURE:
                     self._instead.popitem(last=False)
                 return
             raw = write(flow)

@@ -29,8 +29,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Union
 
+from drachtwist.sip.params import NO_URI_PARAMS
 from drachtwist.sip.uri import SipUri
 
 __all__ = [
@@ -136,6 +138,7 @@ Search = Generator[Union[Place, "tuple[Question, ...]"], "Sequence[Records]", No
 """Gives a :class:`Place`, or questions; those want a list of as many answers to be sent in."""
 
 
+@lru_cache(1024)
 def is_address(host: str) -> bool:
     """Whether a host is an IP address rather than a name."""
     try:
@@ -151,7 +154,10 @@ def hop_of(uri: SipUri, protocol: str | None = None) -> Hop:
     :param protocol: the transport for a URI that names none; UDP unless given. With ``sips:`` it
         is TLS, whatever either of them says, or WebSockets over it.
     """
-    asked = uri.transport
+    asked = maddr = None
+    if uri.params is not NO_URI_PARAMS:
+        asked = uri.transport
+        maddr = uri.params.text("maddr")
     chosen = asked or protocol or "udp"
     secure = uri.secure
     if secure:
@@ -159,7 +165,6 @@ def hop_of(uri: SipUri, protocol: str | None = None) -> Hop:
     host = uri.address
     numeric = is_address(host)
     name = None if numeric else host
-    maddr = uri.params.text("maddr")
     if maddr:
         host = maddr.strip("[]")
         numeric = is_address(host)

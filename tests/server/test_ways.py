@@ -425,11 +425,11 @@ class TcpTests(CallingTestCase):
 
     def test_short(self) -> None:
         """What has 1300 bytes does not."""
-        sent = self.ask("MESSAGE", extra="Note: ")
-        self.ask("MESSAGE", extra=f"Note: {'x' * (1300 - len(bytes(sent)))}")
+        sent = self.ask("MESSAGE", extra="CSeq: 100 MESSAGE\r\nNote: ")
+        self.ask("MESSAGE", extra=f"CSeq: 100 MESSAGE\r\nNote: {'x' * (1300 - len(bytes(sent)))}")
         size = int(self.echo.split("|")[5])
         self.assertEqual((size, self.echo.split("|")[6]), (1300, "udp"))
-        self.ask("MESSAGE", extra=f"Note: {'x' * (1301 - len(bytes(sent)))}")
+        self.ask("MESSAGE", extra=f"CSeq: 100 MESSAGE\r\nNote: {'x' * (1301 - len(bytes(sent)))}")
         self.assertEqual(self.echo.split("|")[6], "tcp")
 
     def test_transport_in_the_uri(self) -> None:
@@ -675,6 +675,7 @@ class ProxyTests(SynchronousTestCase):
         [(protocol, port, sent)] = sent_to(self.bench)
         self.assertEqual((protocol, port), ("tcp", 32071))
         self.assertIn("SIP/2.0/TCP", sent.get("Via") or "")
+        self.assertEqual(sent.get("Record-Route"), f"<sip:{HOST}:{PORT};lr>")
         self.refuse(32071, sent, "tcp")
         [(protocol, _, sent)] = sent_to(self.bench)
         self.assertEqual(protocol, "udp")
