@@ -27,13 +27,14 @@ from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
 from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
-from drachtwist.server.config import SERVER_TIMING, RequestHandler, ServerConfig
+from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (
     ConfigFile,
     FileContact,
     Finding,
     tls_version_problem,
 )
+from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
 
@@ -225,6 +226,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["contacts"] = []
+        self["extensions"] = []
         self["name-servers"] = []
         self["config"] = None
         self["findings"] = []
@@ -276,6 +278,15 @@ class Options(usage.Options):
         elif getattr(contact, name):
             raise usage.UsageError(f"--{flag} is given twice for {contact.uri}")
         self["contacts"][-1] = dataclasses.replace(contact, **{name: given})
+
+    def opt_extension(self, tag: str) -> None:
+        """Extension that callers may require though nobody registered it; * for any.
+
+        May be repeated. Requests that require others are answered 420.
+        """
+        if tag != "*" and not is_token(tag):
+            raise usage.UsageError(f"--extension {tag!r} is no option tag")
+        self["extensions"].append(tag)
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -383,6 +394,7 @@ class Options(usage.Options):
             options_user_agent=self._text("user-agent-options-auto-respond")
             or file.options_user_agent,
             always_send_180=bool(self["always-send-180"]),
+            extensions=self["extensions"],
             local_domain=self._variable("LOCAL_DOMAIN"),
             tcp_keepalive=45 if keepalive is None else keepalive,
             prometheus_host=host,
@@ -433,22 +445,23 @@ class Options(usage.Options):
             return file.request_handlers
         return (RequestHandler(self["http-handler"], http_method=self["http-method"] or "GET"),)
 
-    def _contacts(self, file: ConfigFile, tls: TlsOptions) -> tuple[str, ...]:
-        contacts = self["contacts"] or file.contacts
-        if not contacts:
+    def _contacts(self, file: ConfigFile, tls: TlsOptions) -> tuple[str | Contact, ...]:
+        given = self["contacts"] or file.contacts
+        if not given:
             return (FILE_CONTACT if self["read"] else DEFAULT_CONTACT,)
-        for contact in contacts:
+        contacts = []
+        for one in given:
             try:
-                protocols = check_contact(contact.uri)
+                contact = Contact(
+                    one.uri, one.external_ip or None, one.local_net or None, one.dns_names
+                )
+                protocols = check_contact(contact)
             except LocalProtocolError as error:
-                raise ConfigError(str(error), contact.line) from None
+                raise ConfigError(str(error), one.line) from None
             if {"tls", "wss"}.intersection(protocols) and not tls.has_identity:
-                raise ConfigError(f"no key and certificate for {contact.uri}", contact.line)
-            for name in ("external-ip", "local-net", "dns-names"):
-                if getattr(contact, name.replace("-", "_")):
-                    setting = f"{contact.uri} {name}"
-                    self["findings"].append(Finding(setting, "not supported", contact.line))
-        return tuple(contact.uri for contact in contacts)
+                raise ConfigError(f"no key and certificate for {one.uri}", one.line)
+            contacts.append(contact)
+        return tuple(contacts)
 
     def _prometheus(self, file: ConfigFile) -> tuple[str, int | None]:
         text = self._text("prometheus-scrape-port")
@@ -532,8 +545,9 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
         elif one.name == "tls":
             files = {name: getattr(value, name) for name in ("key", "certificate", "chain")}
             shown = ", ".join(f"{name} {path}" for name, path in files.items() if path)
-        elif isinstance(value, tuple):
-            shown = ", ".join(_without_password(str(item)) for item in value)
+        elif isinstance(value, (tuple, frozenset)):
+            items = sorted(value) if isinstance(value, frozenset) else value
+            shown = ", ".join(_without_password(str(item)) for item in items)
         else:
             shown = "" if value is None else _without_password(str(value))
         lines.append(f"{one.name}: {shown or '-'}")

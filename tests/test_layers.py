@@ -47,3 +47,10 @@ class LayerTests(SynchronousTestCase):
         loaded = self.modules_after_importing("drachtwist.sip")
         ours = {name.split(".")[1] for name in loaded if name.startswith("drachtwist.")}
         self.assertEqual(ours, {"errors", "sip"})
+
+    def test_websockets_are_not_loaded_unless_wanted(self) -> None:
+        """The server works without the package that WebSockets need."""
+        loaded = self.modules_after_importing("drachtwist.server.service", "drachtwist.server_tap")
+        self.assertEqual(
+            {name for name in loaded if name.split(".")[0] in ("wsproto", "h11")}, set()
+        )

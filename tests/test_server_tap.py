@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.server.config import Contact
 from drachtwist.server_tap import (
     SWITCHES_NOT_OBEYED,
     VALUES_NOT_OBEYED,
@@ -137,7 +138,7 @@ class OptionsTests(SynchronousTestCase):
         path.write_text("<drachtio><admin>127.0.0.1</admin></drachtio>")
         config = self.parse("--file", str(path))["config"]
         self.assertEqual(config.secret, "admin")
-        self.assertEqual(config.contacts, ("sip:*;transport=udp,tcp",))
+        self.assertEqual([str(one) for one in config.contacts], ["sip:*;transport=udp,tcp"])
         path.write_text("<drachtio><admin>0.0.0.0</admin></drachtio>")
         error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
         self.assertIn("other machines can reach 0.0.0.0", str(error))
@@ -183,15 +184,34 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(problem, str(error))
 
     def test_about_contacts(self) -> None:
-        """What is said about contacts is reported, on flags and in files."""
+        """What is said about a contact goes with it, on flags and in files; nonsense is refused."""
         words = ("-c", "sip:127.0.0.1", "-x", "192.0.2.1", "-n", "10.0.0.0/8", "-d", "a", "-d", "b")
-        self.assertEqual(
-            self.findings(*words, "-c", "sip:127.0.0.1:5062"),
-            [
-                f"sip:127.0.0.1 {name}: not supported"
-                for name in ("external-ip", "local-net", "dns-names")
-            ],
+        options = self.parse(*words, "-c", "sip:127.0.0.1:5062")
+        about = Contact("sip:127.0.0.1", "192.0.2.1", "10.0.0.0/8", ("a", "b"))
+        self.assertEqual(options["config"].contacts, (about, Contact("sip:127.0.0.1:5062")))
+        self.assertEqual(options["findings"], [])
+        status, shown, _ = check(*words)
+        self.assertEqual(status, 0)
+        self.assertIn(
+            "contacts: sip:127.0.0.1 (external 192.0.2.1, local 10.0.0.0/8, names a b)\n", shown
         )
+        for flag, value, problem in (
+            ("-x", "a.example", "not an external IP address: 'a.example'"),
+            ("-x", "2001:db8::1", "cannot stand for each other"),
+            ("-n", "home", "not a network: 'home'"),
+            ("-d", "a b", "not a DNS name: 'a b'"),
+        ):
+            error = self.assertRaises(
+                usage.UsageError, self.parse, "-c", "sip:127.0.0.1", flag, value
+            )
+            self.assertIn(problem, str(error))
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio>\n<admin>127.0.0.1</admin>\n<sip><contacts>\n"
+            '<contact external-ip="here">sip:127.0.0.1</contact></contacts></sip></drachtio>'
+        )
+        error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
+        self.assertIn("not an external IP address: 'here' (line 4)", str(error))
 
     def test_names_and_lengths(self) -> None:
         """Name servers may be several; the longest request over UDP comes from three places."""

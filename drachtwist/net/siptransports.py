@@ -1,4 +1,5 @@
-"""SIP over UDP, TCP and TLS: messages come in with a flow, and go out over a flow or to an address.
+"""SIP over UDP, TCP, TLS and WebSockets: messages come in with a flow, and go out over a flow or
+to an address.
 
 A :class:`Flow` says where a message came from and which socket or connection it came over; sending
 to it answers over the same. :meth:`SipTransports.send_to` finds or makes a flow to an address: UDP
@@ -20,37 +21,25 @@ import errno
 import itertools
 import socket
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, Protocol, Union, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import (
-    CannotListenError,
-    ConnectError,
-    ConnectionAborted,
-    ConnectionDone,
-    ConnectionLost,
-    TimeoutError,
-)
-from twisted.internet.interfaces import (
-    IAddress,
-    IConnector,
-    IDelayedCall,
-    IHandshakeListener,
-    IPushProducer,
-)
+from twisted.internet.error import CannotListenError, ConnectionAborted
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.tls import TlsOptions, describe_tls_failure
+from drachtwist.net.contacts import Contact
+from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
+from drachtwist.net.tls import TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.net.vias import note_source
-from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
-from drachtwist.sip.stream import KeepAlive, Malformed, StreamParser
+from drachtwist.sip.message import Request, Response, parse_datagram
+from drachtwist.sip.stream import Malformed
 from drachtwist.sip.uri import SipUri, Uri
 
 __all__ = [
@@ -63,15 +52,20 @@ __all__ = [
     "check_contact",
 ]
 
-PROTOCOLS = ("udp", "tcp", "tls")
+PROTOCOLS = ("udp", "tcp", "tls", "ws", "wss")
 """What can be listened on."""
+WEBSOCKETS = frozenset(("ws", "wss"))
+"""Those of them that are WebSockets (RFC 7118), for which the package wsproto is needed."""
 
-_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
+_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 5060, "wss": 5061}
 # Port 0 has to be free for UDP and TCP alike.
 _PORT_ATTEMPTS = 32
 # How long closing connections may take before they are cut.
 _GRACE = 1.0
 _REMEMBERED_PEERS = 4096
+# Addresses of nobody (RFC 5737, RFC 3849), which packets would leave this machine for.
+_FAR = {False: "192.0.2.1", True: "2001:db8::1"}
+_NOTHING_SAID = Contact("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +73,12 @@ class Listener:
     """An address that SIP is received on."""
 
     protocol: str
-    """``udp``, ``tcp`` or ``tls``."""
+    """``udp``, ``tcp``, ``tls``, ``ws`` or ``wss``."""
     host: str
     """The address without brackets; ``0.0.0.0`` or ``::`` when it is all addresses."""
     port: int
-    contact: str = ""
-    """The text that it was made from."""
+    contact: Contact = field(default=_NOTHING_SAID, repr=False)
+    """What it was made from."""
     channel: int = 0
 
     @property
@@ -102,9 +96,43 @@ class Listener:
         """Whether the address is one of IPv6."""
         return ":" in self.host
 
+    def bound_toward(self, remote: str) -> str:
+        """Give the address of this machine that a peer sees when no NAT is in between.
+
+        :param remote: the peer's address; empty for somebody far away.
+        """
+        if not self.wildcard:
+            return self.host
+        return _local_address(remote or _FAR[self.ipv6], self.host)
+
     def host_toward(self, remote: str) -> str:
-        """Give our own address as a peer sees it."""
-        return _local_address(remote, self.host) if self.wildcard else self.host
+        """Give our own address as a peer sees it, which may be the external one."""
+        own = self.bound_toward(remote)
+        if self.contact.external_ip is None:
+            return own
+        return self.contact.host_toward(remote, own, self.wildcard)
+
+    def address_toward(self, remote: str) -> str:
+        """Give our own address and port as a peer sees it."""
+        return f"{_bracketed(self.host_toward(remote))}:{self.port}"
+
+    def is_named(self, host: str) -> bool:
+        """Whether a host is an address or a name of ours.
+
+        :param host: in lower case, without brackets.
+        """
+        contact = self.contact
+        if host in (self.host, contact.external_ip) or host in contact.dns_names:
+            return True
+        if host == "localhost":
+            return self.host in ("127.0.0.1", "0.0.0.0", "::1")
+        try:
+            host = str(ip_address(host))  # those of IPv6 may be spelt in many ways
+        except ValueError:
+            return False
+        if host in (self.host, contact.external_ip):
+            return True
+        return self.wildcard and self.ipv6 == (":" in host) and host == self.bound_toward(host)
 
     def __str__(self) -> str:
         return f"{self.protocol}/{_bracketed(self.host)}:{self.port}"
@@ -118,7 +146,7 @@ class Flow:
     """
 
     protocol: str
-    """``udp``, ``tcp`` or ``tls``."""
+    """``udp``, ``tcp``, ``tls``, ``ws`` or ``wss``."""
     remote_host: str
     """The peer's address, without brackets."""
     remote_port: int
@@ -134,6 +162,11 @@ class Flow:
     def reliable(self) -> bool:
         """Whether the transport loses nothing."""
         return self.protocol != "udp"
+
+    @property
+    def reported(self) -> str:
+        """The transport as applications are told: WebSockets are ``tcp``, as by the real server."""
+        return "tcp" if self.protocol in WEBSOCKETS else self.protocol
 
     @property
     def local(self) -> str:
@@ -174,9 +207,10 @@ class Limits:
     idle: float = 1800.0
     """How long a connection may stay without a message or keep-alive in any direction."""
     first_message: float = 60.0
-    """How long an incoming connection may stay without its first message or keep-alive."""
+    """How long an incoming connection may stay without its first message or keep-alive; what TLS
+    and WebSockets do before that has to be done by then."""
     connect: float = 30.0
-    """How long connecting may take."""
+    """How long connecting may take, with what TLS and WebSockets do for it."""
 
 
 class SipHandler(Protocol):
@@ -210,7 +244,7 @@ class SipHandler(Protocol):
         """
 
 
-_Channel = Union["_Datagrams", "_Stream"]
+_Channel = Union["_Datagrams", Stream]
 
 
 class SipTransports:
@@ -239,7 +273,7 @@ class SipTransports:
         self._numbers = itertools.count(1)
         self._channels: dict[int, _Channel] = {}
         self._ports: list[Any] = []
-        self._streams: dict[Target, _Stream] = {}
+        self._streams: dict[Target, Stream] = {}
         self._stream_count = 0
         self._sweep: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -247,20 +281,23 @@ class SipTransports:
 
     # Listening
 
-    def listen(self, contact: str) -> list[Listener]:
+    def listen(self, contact: str | Contact) -> list[Listener]:
         """Listen as a contact says: ``sip:127.0.0.1:5060;transport=udp,tcp``.
 
         The host is an address, a name with an address, or ``*`` for all addresses. Port 0 is any
         free port, the same for UDP and TCP. Without ``transport`` it is UDP and TCP, for a
-        ``sips:`` URI TLS.
+        ``sips:`` URI TLS, and ``ws`` in such a URI is ``wss``.
 
         :returns: the new ones of :attr:`listeners`.
-        :raises LocalProtocolError: for a contact that says something else, or TLS without a key.
+        :raises LocalProtocolError: for a contact that says something else, TLS without a key, or
+            WebSockets without the package that they need.
         :raises CannotListenError: when an address cannot be had; then nothing is listened on.
         """
-        host, port, protocols = _parse_contact(contact)
-        if "tls" in protocols and self._tls is None:
-            raise LocalProtocolError(f"TLS needs a key and a certificate: {contact}")
+        contact = Contact(contact) if isinstance(contact, str) else contact
+        host, port, protocols = _parse_contact(contact.uri)
+        _check_external(contact, host)
+        if ENCRYPTED.intersection(protocols) and self._tls is None:
+            raise LocalProtocolError(f"TLS needs a key and a certificate: {contact.uri}")
         hosts = [host]
         if host == "*":
             hosts = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
@@ -275,7 +312,7 @@ class SipTransports:
                 self._channels[listener.channel] = _Datagrams(self, listener, sock)
                 continue
             factory: Any = _StreamFactory(self, listener)
-            if name == "tls":
+            if name in ENCRYPTED:
                 assert self._tls is not None
                 factory = TLSMemoryBIOFactory(self._tls.server_context(), False, factory)
             with sock:  # the reactor makes a copy
@@ -298,7 +335,7 @@ class SipTransports:
             waiting = [maybeDeferred(port.stopListening) for port in ports]
             streams = []
             for channel in list(self._channels.values()):
-                if isinstance(channel, _Stream):
+                if isinstance(channel, Stream):
                     streams.append(channel)
                     waiting.append(channel.when_gone)
                     channel.close()
@@ -308,7 +345,7 @@ class SipTransports:
             self._finish(waiting, streams)
         return self._stopped
 
-    def _finish(self, waiting: list[Deferred[Any]], streams: list[_Stream]) -> None:
+    def _finish(self, waiting: list[Deferred[Any]], streams: list[Stream]) -> None:
         stopped = self._stopped
         assert stopped is not None
         left = len(waiting)
@@ -338,19 +375,17 @@ class SipTransports:
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another; None when the transport is not offered.
 
-        An address of the same family that has the most leading bits in common with the peer's;
-        to another machine never the loopback address if there is any other.
+        One of the same family: never a loopback address for another machine if there is any other;
+        then one in the same local network, then the one with the most leading octets in common
+        with the peer's, then one that is known outside by an external address, then the first.
+
+        :param host: the peer's address; empty, for an unknown one of IPv4.
         """
-        best: Listener | None = None
-        best_rank = (-1, -1)
-        for listener in self.listeners:
-            if listener.protocol == protocol and listener.ipv6 == (":" in host):
-                if best is None and len(self.listeners) == 1:
-                    return listener
-                rank = _nearness(listener.host_toward(host), host)
-                if rank > best_rank:
-                    best, best_rank = listener, rank
-        return best
+        ipv6 = ":" in host
+        found = [one for one in self.listeners if one.protocol == protocol and one.ipv6 == ipv6]
+        if len(found) < 2:
+            return found[0] if found else None
+        return max(found, key=lambda one: _nearness(one, host))
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Send over a flow.
@@ -390,6 +425,11 @@ class SipTransports:
             stream = self._connect(target, listener, timeout)
         return stream.flow
 
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, whoever opened it."""
+        stream = self._streams.get(Target(protocol, host, port))
+        return stream.flow if stream is not None and stream.usable else None
+
     def send_to(self, target: Target, data: bytes, listener: Listener | None = None) -> Flow:
         """Send to an address.
 
@@ -404,7 +444,7 @@ class SipTransports:
     def close(self, flow: Flow) -> None:
         """Close the connection of a flow; nothing for UDP."""
         channel = self._channels.get(flow.channel)
-        if isinstance(channel, _Stream):
+        if isinstance(channel, Stream):
             channel.close()
 
     @property
@@ -414,12 +454,11 @@ class SipTransports:
 
     # Streams
 
-    def _connect(self, target: Target, listener: Listener, timeout: float | None) -> _Stream:
+    def _connect(self, target: Target, listener: Listener, timeout: float | None) -> Stream:
         _check_address(target.host)
-        stream = _Stream(self, listener, target, incoming=False)
-        self.add_stream(stream)
-        factory: Any = _Outgoing(stream)
-        if target.protocol == "tls":
+        stream = self.new_stream(listener, target, incoming=False)
+        factory: Any = Outgoing(stream)
+        if target.protocol in ENCRYPTED:
             options = self._tls if self._tls is not None else TlsOptions()
             creator = options.client_creator(target.name or target.host)
             factory = TLSMemoryBIOFactory(creator, True, factory)
@@ -432,8 +471,23 @@ class SipTransports:
         )
         return stream
 
-    def add_stream(self, stream: _Stream) -> None:
+    def new_stream(self, listener: Listener, target: Target, *, incoming: bool) -> Stream:
         """Take note of a connection."""
+        flow = Flow(
+            target.protocol,
+            target.host,
+            target.port,
+            next(self._numbers),
+            listener.host_toward(target.host),
+            listener.port,
+            listener,
+        )
+        kind = Stream
+        if target.protocol in WEBSOCKETS:
+            from drachtwist.net.websockets import WebSocketStream  # not loaded unless wanted
+
+            kind = WebSocketStream
+        stream = kind(self, flow, target, incoming=incoming)
         self._stream_count += 1
         self._channels[stream.flow.channel] = stream
         # A connection that we made is preferred: its peer listens on that port.
@@ -441,8 +495,9 @@ class SipTransports:
             self._streams[stream.target] = stream
         if self._sweep is None and not self._stopping:
             self._sweep = self.reactor.callLater(self._sweep_interval(), self._close_idle)
+        return stream
 
-    def remove_stream(self, stream: _Stream) -> None:
+    def remove_stream(self, stream: Stream) -> None:
         """Forget a connection."""
         if self._channels.pop(stream.flow.channel, None) is None:
             return
@@ -453,10 +508,6 @@ class SipTransports:
             self._sweep.cancel()
             self._sweep = None
 
-    def next_channel(self) -> int:
-        """Give a number that was not used yet."""
-        return next(self._numbers)
-
     def _sweep_interval(self) -> float:
         return min(self.limits.idle, self.limits.first_message) / 4
 
@@ -464,7 +515,7 @@ class SipTransports:
         self._sweep = None
         now = self.reactor.seconds()
         for channel in list(self._channels.values()):
-            if isinstance(channel, _Stream):
+            if isinstance(channel, Stream):
                 channel.close_if_idle(now)
         if self._stream_count:
             self._sweep = self.reactor.callLater(self._sweep_interval(), self._close_idle)
@@ -551,197 +602,13 @@ class _Datagrams:
         try:
             message = parse_datagram(data)
         except MessageError as error:
-            bad = Malformed(data, error, _lenient(data))
+            bad = Malformed(data, error, lenient(data))
             self._transports.malformed(bad, flow, size)
         else:
             self._transports.received(message, flow, size)
 
     def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
         self._transports.send_failed(self.flow(host, port), error, data)
-
-
-@implementer(IHandshakeListener, IPushProducer)
-class _Stream(protocol.Protocol):
-    """One TCP or TLS connection, from the first wish to have it."""
-
-    def __init__(
-        self, transports: SipTransports, listener: Listener, target: Target, *, incoming: bool
-    ) -> None:
-        self._transports = transports
-        self.target = target
-        self.incoming = incoming
-        self.connector: IConnector | None = None
-        self.flow = Flow(
-            target.protocol,
-            target.host,
-            target.port,
-            transports.next_channel(),
-            listener.host_toward(target.host),
-            listener.port,
-            listener,
-        )
-        self.usable = True
-        self.when_gone: Deferred[None] = Deferred()
-        self._parser = StreamParser(transports.limits.message)
-        # What waits for the connection to come up, None once it has.
-        self._waiting: list[bytes] | None = []
-        # How much was written since the peer ceased to read.
-        self._unsent = 0
-        self._paused = False
-        self._spoken = False
-        self._last_use: float = transports.reactor.seconds()
-        self._error: Exception | None = None
-
-    # Sending
-
-    def send(self, flow: Flow, data: bytes) -> bool:
-        """Send, now or once the connection is up; say whether it can be at all."""
-        if not self.usable:
-            return False
-        if self._waiting is not None or self._paused:
-            self._unsent += len(data)
-            if self._unsent > self._transports.limits.unsent:
-                transports = self._transports
-                error = ConnectError(string="too much waits for the connection")
-                transports.reactor.callLater(0, transports.send_failed, self.flow, error, data)
-                if self._paused:
-                    self.cut(error)
-                return True
-            if self._waiting is not None:
-                self._waiting.append(data)
-                return True
-        self._last_use = self._transports.reactor.seconds()
-        assert self.transport is not None
-        self.transport.write(data)
-        return True
-
-    def close(self) -> None:
-        """Close when all is written."""
-        self.usable = False
-        if self.transport is not None:
-            # A producer would keep it from closing.
-            cast(Any, self.transport).unregisterProducer()
-            self.transport.loseConnection()
-        elif self.connector is not None:
-            self.connector.disconnect()
-
-    def cut(self, error: Exception) -> None:
-        """Close at once.
-
-        :param error: what the handler is told.
-        """
-        self.usable = False
-        self._error = error
-        if self.transport is not None:
-            cast(Any, self.transport).abortConnection()
-        elif self.connector is not None:
-            self.connector.disconnect()
-
-    def close_if_idle(self, now: float) -> None:
-        """Close when nothing has happened for too long."""
-        limits = self._transports.limits
-        if self.incoming and not self._spoken:
-            allowed = limits.first_message
-        else:
-            allowed = limits.idle if self._waiting is None else limits.connect
-        if now - self._last_use < allowed:
-            return
-        if self._waiting is None:
-            self.close()
-        else:
-            self.cut(TimeoutError(string="the connection does not come up"))
-
-    # What Twisted calls
-
-    def connectionMade(self) -> None:
-        transport = cast(Any, self.transport)
-        try:
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
-        except (AttributeError, OSError):
-            pass  # gone already, or a transport without
-        transport.registerProducer(self, True)
-        if not self.usable:
-            transport.abortConnection()
-        elif self.target.protocol != "tls":
-            self._up()
-
-    def handshakeCompleted(self) -> None:
-        """Learn that TLS is up."""
-        self._up()
-
-    def _up(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        self._unsent = 0
-        for data in waiting or ():
-            self.send(self.flow, data)
-
-    def pauseProducing(self) -> None:
-        """Learn that the peer does not read as fast as we write."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """Learn that the peer has read."""
-        self._paused = False
-        self._unsent = 0
-
-    def stopProducing(self) -> None:
-        """Learn that the connection is gone, which comes otherwise too."""
-
-    def dataReceived(self, data: bytes) -> None:
-        transports, flow = self._transports, self.flow
-        parser = self._parser
-        for event in parser.feed(data):
-            if not self.usable:
-                return
-            self._last_use = transports.reactor.seconds()
-            self._spoken = True
-            if isinstance(event, KeepAlive):
-                self.send(flow, b"\r\n")
-            elif isinstance(event, Malformed):
-                transports.malformed(self._completed(event), flow, len(event.raw))
-            elif isinstance(event, Request):
-                raw = bytes(event)
-                noted = note_source(raw, flow.remote_host, flow.remote_port)
-                transports.received(Request.from_bytes(noted), flow, len(raw))
-            else:
-                transports.received(event, flow, len(event.raw))
-        if parser.error is not None:
-            self.close()
-
-    def _completed(self, bad: Malformed) -> Malformed:
-        if not isinstance(bad.message, Request):
-            return bad
-        noted = note_source(bad.raw, self.flow.remote_host, self.flow.remote_port)
-        return Malformed(noted, bad.error, _lenient(noted))
-
-    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        error: Exception | None = self._error
-        if error is None and not reason.check(ConnectionDone):
-            error = cast(Exception, reason.value)
-        if self._waiting is not None:
-            self.failed(error or ConnectionLost())
-            return
-        self._gone()
-        self._transports.closed(self.flow, error)
-
-    def failed(self, error: Exception) -> None:
-        """Learn that the connection could not be made."""
-        if self._error is not None:
-            error = self._error
-        text = describe_tls_failure(error)
-        if text is not None:
-            error = ConnectError(string=text)
-        waiting, self._waiting = self._waiting or [], []
-        self._gone()
-        for data in waiting:
-            self._transports.send_failed(self.flow, error, data)
-
-    def _gone(self) -> None:
-        self.usable = False
-        self._transports.remove_stream(self)
-        if not self.when_gone.called:
-            self.when_gone.callback(None)
 
 
 class _StreamFactory(protocol.ServerFactory):
@@ -758,44 +625,10 @@ class _StreamFactory(protocol.ServerFactory):
         transports = self._transports
         if transports.connections >= transports.limits.connections:
             self._log.warn("too many connections, {peer} is refused", peer=addr)
-            return _Refused()
+            return Refused()
         peer = cast(Any, addr)
         target = Target(self._listener.protocol, peer.host, peer.port)
-        stream = _Stream(transports, self._listener, target, incoming=True)
-        transports.add_stream(stream)
-        return stream
-
-
-class _Refused(protocol.Protocol):
-    """A connection too many."""
-
-    def connectionMade(self) -> None:
-        cast(Any, self.transport).abortConnection()
-
-
-class _Outgoing(protocol.ClientFactory):
-    """Makes one connection."""
-
-    noisy = False
-
-    def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
-
-    def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
-        return self._stream
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        error = reason.value
-        if reason.check(TimeoutError):
-            error = TimeoutError(string="the peer does not accept the connection")
-        self._stream.failed(cast(Exception, error))
-
-
-def _lenient(data: bytes) -> Request | Response | None:
-    try:
-        return parse_message(data)
-    except MessageError:
-        return None
+        return transports.new_stream(self._listener, target, incoming=True)
 
 
 def _bracketed(host: str) -> str:
@@ -812,13 +645,22 @@ def _check_address(host: str) -> None:
         raise LocalProtocolError(f"not an address: {host!r}") from None
 
 
-def check_contact(contact: str) -> list[str]:
+def check_contact(contact: str | Contact) -> list[str]:
     """Check a contact without listening on it.
 
     :returns: its transports.
     :raises LocalProtocolError: when it cannot be listened on.
     """
-    return _parse_contact(contact)[2]
+    contact = Contact(contact) if isinstance(contact, str) else contact
+    host, _, protocols = _parse_contact(contact.uri)
+    _check_external(contact, host)
+    return protocols
+
+
+def _check_external(contact: Contact, host: str) -> None:
+    external = contact.external_ip
+    if external is not None and host != "*" and (":" in external) != (":" in host):
+        raise LocalProtocolError(f"{host} and {external} cannot stand for each other: {contact}")
 
 
 def _parse_contact(contact: str) -> tuple[str, int, list[str]]:
@@ -837,8 +679,19 @@ def _parse_contact(contact: str) -> tuple[str, int, list[str]]:
     for name in transport.split("+"):
         if name not in PROTOCOLS:
             raise LocalProtocolError(f"transport {name!r} is not supported: {contact!r}")
+        if name == "ws" and uri.secure:
+            name = "wss"
         if name not in protocols:
             protocols.append(name)
+    streams = [name for name in protocols if name != "udp"]
+    if uri.port and len(streams) > 1:
+        raise LocalProtocolError(
+            f"{' and '.join(streams)} cannot have one port: give each a contact, not {contact!r}"
+        )
+    if WEBSOCKETS.intersection(protocols) and find_spec("wsproto") is None:
+        raise LocalProtocolError(
+            f"WebSockets need another package, pip install 'drachtwist[websocket]': {contact!r}"
+        )
     port = uri.port
     if port is None:
         port = _DEFAULT_PORT[protocols[0]]
@@ -866,21 +719,23 @@ def _bind_all(
 ) -> list[tuple[str, str, socket.socket]]:
     """Bind a socket for each transport and host."""
     attempts = _PORT_ATTEMPTS if port == 0 else 1
+    streams = [name for name in protocols if name != "udp"]
+    # One of them may have the port of UDP, the others cannot.
+    apart = [name for name in streams if name != ("tcp" if "tcp" in streams else streams[0])]
     while True:
         attempts -= 1
         bound: list[tuple[str, str, socket.socket]] = []
-        shared = port
+        ports: dict[str, int] = {}
         try:
             # Streams first: the ports that they find free are the rarer ones.
             for name in sorted(protocols, key=lambda name: name == "udp"):
                 for host in hosts:
-                    # TLS cannot share a port with TCP.
-                    wanted = port if name == "tls" and "tcp" in protocols else shared
+                    sharing = name if name in apart else ""
+                    wanted = ports.get(sharing, port)
                     kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
                     sock = listening_socket(kind, host, wanted)
                     bound.append((name, host, sock))
-                    if shared == 0 and (name != "tls" or "tcp" not in protocols):
-                        shared = sock.getsockname()[1]
+                    ports[sharing] = sock.getsockname()[1]
         except CannotListenError as error:
             for _, _, sock in bound:
                 sock.close()
@@ -922,11 +777,18 @@ def _local_address(remote: str, otherwise: str) -> str:
     return known
 
 
-def _nearness(mine: str, other: str) -> tuple[int, int]:
+def _nearness(listener: Listener, other: str) -> tuple[bool, bool, int, bool]:
     """Rank one of our addresses by how near it is to a peer's."""
+    mine = listener.bound_toward(other)
+    contact = listener.contact
+    external = contact.external_ip is not None
     try:
         here, there = ip_address(mine), ip_address(other)
     except ValueError:
-        return (0, 0)
-    bits = here.max_prefixlen - (int(here) ^ int(there)).bit_length()
-    return (int(here.is_loopback == there.is_loopback or not here.is_loopback), bits)
+        return (not mine.startswith("127."), False, 0, external)
+    return (
+        here.is_loopback == there.is_loopback or not here.is_loopback,
+        contact.is_inside(other, mine, listener.wildcard),
+        (here.max_prefixlen - (int(here) ^ int(there)).bit_length()) // 8,
+        external,
+    )

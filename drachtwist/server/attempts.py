@@ -68,7 +68,7 @@ class Attempted:
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
-        self.branch = new_branch()
+        self.branch = self.next_branch()
         self.flow = None
         self.machine = None
         self.key = None
@@ -79,6 +79,10 @@ class Attempted:
         self.reason = (503, None)
 
     # What is different for each kind
+
+    def next_branch(self) -> str:
+        """Make the branch of an attempt."""
+        return new_branch()
 
     def write(self, flow: Flow) -> int:
         """Write the request for a flow; say how many bytes it has."""
@@ -187,7 +191,7 @@ class Attempted:
         machine, key, flow = self.machine, self.key, self.flow
         assert machine is not None and key is not None and flow is not None
         self.machine = self.key = self.flow = None
-        self.branch = new_branch()
+        self.branch = self.next_branch()
         if machine.state is State.COMPLETED:
             Spent(self.core, flow, key, machine)
         else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolError
+from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.spammers import Spammers
@@ -14,7 +15,7 @@ from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
 from drachtwist.wire.decisions import AppAddress
 
-__all__ = ["SERVER_TIMING", "RequestHandler", "ServerConfig"]
+__all__ = ["SERVER_TIMING", "Contact", "RequestHandler", "ServerConfig"]
 
 SERVER_TIMING = Timing(request_step=1.0, ring=185.0)
 """RFC 3261's timers, but for two habits of the real server: a request is repeated for the first
@@ -72,9 +73,10 @@ class ServerConfig:
     """The same with TLS."""
     secret: str = field(default="cymru", repr=False)
     """What applications have to show."""
-    contacts: tuple[str, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
+    contacts: tuple[str | Contact, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
     """Where SIP is served, as :meth:`drachtwist.net.siptransports.SipTransports.listen` reads it:
-    ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0."""
+    ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0. A
+    :class:`Contact` also says what is known of the place elsewhere: external address and names."""
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
@@ -107,6 +109,10 @@ class ServerConfig:
     """The User-Agent whose OPTIONS are answered 200 without an application."""
     always_send_180: bool = False
     """Whether every new INVITE is answered 180 at once."""
+    extensions: frozenset[str] = frozenset()
+    """Option tags that callers may require besides the registered ones; ``*`` for any. A request
+    that requires others is answered 420. Where the server is a proxy, ``*`` does not count for
+    Proxy-Require: no application can do for the proxy what that names."""
     local_domain: str | None = None
     """A domain that, with those below it, stands for this server in requests to be proxied."""
     tcp_keepalive: int = 45
@@ -122,11 +128,15 @@ class ServerConfig:
     """What applications are told on authentication: the version whose behaviour this is."""
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "request_handlers", "name_servers"):
+        for name in ("contacts", "request_handlers", "name_servers", "extensions"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
+        for contact in self.contacts:
+            if not isinstance(contact, (str, Contact)):
+                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
         if not self.contacts:
             raise LocalProtocolError("a server needs a contact to serve SIP on")
         for name, allowed in (

@@ -33,7 +33,7 @@ from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.server.ways import Ways
-from drachtwist.sip.locating import Question, Records, is_address
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -69,6 +69,9 @@ class Carriers(Protocol):
         self, target: Target, listener: Listener | None = None, timeout: float | None = None
     ) -> Flow:
         """Find or make the flow to an address."""
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
@@ -232,7 +235,12 @@ class ServerCore:
             self.uac.broken(flow)
 
     def stateless(
-        self, request: Request, status: int, reason: str | None = None, tag: str | None = None
+        self,
+        request: Request,
+        status: int,
+        reason: str | None = None,
+        tag: str | None = None,
+        extra: Sequence[str] = (),
     ) -> bytes:
         """Write a response to a request that gets no transaction."""
         lines = [f"Via: {via}" for via in request.get_all("Via")]
@@ -244,7 +252,7 @@ class ServerCore:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 
@@ -384,14 +392,11 @@ class ServerCore:
         domain = self.config.local_domain
         if domain is not None and f".{host}".endswith(f".{domain.lower()}"):
             return True
-        for listener in self.carriers.listeners:
-            if (parsed.port or (5061 if parsed.secure else 5060)) != listener.port:
-                continue
-            if host == listener.host or (host == "localhost" and listener.host == "127.0.0.1"):
-                return True
-            if listener.wildcard and is_address(host) and host == listener.host_toward(host):
-                return True
-        return False
+        port = parsed.port or (5061 if parsed.secure else 5060)
+        return any(
+            listener.port == port and listener.is_named(host)
+            for listener in self.carriers.listeners
+        )
 
     def offers(self, protocol: str) -> bool:
         """Whether a transport is listened on."""

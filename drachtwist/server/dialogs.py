@@ -5,8 +5,9 @@ request that made it, whichever side the server was on. The server as the called
 finds it by the From tag of what the peer sends, as the calling party (``uac``) by the To tag. The
 two are kept apart, so that a call which the server places to itself is two dialogs of one name.
 
-What the first exchange settled stays: the remote target, the route set, the Contact of this side
-and where packets go are not changed by later Contacts, as in the real server.
+What the first exchange settled stays: the route set and the Contact of this side. The remote
+target, and with it where packets go, follows the Contact of the requests that refresh it, once they
+are accepted (RFC 3261 section 12.2, RFC 3311, RFC 6665).
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
-__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id"]
+__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target"]
+
+_REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIFY")}
 
 
 def dialog_id(call_id: str, tag: str) -> str:
@@ -61,6 +64,7 @@ class Dialog:
         "method",
         "open",
         "origin",
+        "peer_seq",
         "remote",
         "remote_tag",
         "routes",
@@ -88,6 +92,8 @@ class Dialog:
     remote_tag: str
     seq: int
     """The CSeq of the last request of this side."""
+    peer_seq: int
+    """The highest CSeq of the peer's requests, 0 before the first one."""
     invite_seq: int | None
     """The CSeq of the last INVITE of this side."""
     invite_ack: bytes | None
@@ -103,7 +109,7 @@ class Dialog:
     hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
     acked: bool
-    """Whether the 200 of the peer's INVITE was acknowledged."""
+    """Whether the 200 to the INVITE that made it was acknowledged."""
     by_race: bool
     """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: Incoming | None
@@ -121,9 +127,11 @@ class Dialog:
 
     def __init__(self) -> None:
         self.link = None
+        self.remote_tag = ""
         self.early = False
         self.acked = False
         self.by_race = False
+        self.peer_seq = 0
         self.invite_seq = None
         self.invite_ack = None
         self.flow = None
@@ -134,6 +142,10 @@ class Dialog:
         self.timer = None
         self.open = []
         self.asked = []
+
+    def is_refreshed_by(self, method: str) -> bool:
+        """Whether requests of a method refresh its remote target."""
+        return method in _REFRESHING[self.method]
 
     def __repr__(self) -> str:
         return f"<Dialog {'uas' if self.is_uas else 'uac'} {self.method} {self.id}>"
@@ -157,9 +169,8 @@ class Dialogs:
 
     def remove(self, dialog: Dialog) -> None:
         """Forget a dialog; it is no error when it is not known."""
-        table = self._uas if dialog.is_uas else self._uac
-        if table.get(dialog.id) is dialog:
-            del table[dialog.id]
+        if self.knows(dialog):
+            del (self._uas if dialog.is_uas else self._uac)[dialog.id]
 
     def named(self, name: str, link: AppLink | None = None) -> Dialog | None:
         """Find a dialog by its name.
@@ -175,6 +186,10 @@ class Dialogs:
     def uas(self, name: str) -> Dialog | None:
         """Find a dialog that a peer asked for."""
         return self._uas.get(name)
+
+    def knows(self, dialog: Dialog) -> bool:
+        """Whether a dialog is there and goes on."""
+        return (self._uas if dialog.is_uas else self._uac).get(dialog.id) is dialog
 
     def of_request(self, call_id: str, from_tag: str, to_tag: str | None) -> Dialog | None:
         """Find the dialog that a request of a peer is for.
@@ -318,6 +333,24 @@ def place_uac(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
         flow.remote_port,
     ):
         dialog.flow = flow
+
+
+def refresh_target(
+    dialog: Dialog, message: Request | Response, flow: Flow, nat: str = "usual"
+) -> None:
+    """Let a dialog go where the Contact of a message says, if it has one.
+
+    :param message: a request that was accepted, or the response that accepts it.
+    :param flow: where it came from.
+    :param nat: as of :func:`place_uas`.
+    """
+    contact = contact_of(message)
+    if contact is None:
+        return
+    dialog.target = contact.uri
+    dialog.flow = None
+    place = place_uas if dialog.is_uas else place_uac
+    place(dialog, flow, contact, nat)
 
 
 def _says_nat(dialog: Dialog, contact: Address | None) -> bool:

@@ -6,6 +6,11 @@ keeps to the RFC where the real server does not: every target is tried, failures
 they are acknowledged, a 6xx ends the search, the final timeout counts, and there always is a
 ``done``.
 
+A request that goes in a circle ends when it has no hops left (483), as with the real server. One
+that is about to be sent to more than one target may multiply on its way round, so there the proxy
+looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
+the same Request-URI and Routes: to come back for somebody else is no circle.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
 forwarded without any state. Only calls that were proxied here are: this is no open relay.
 """
@@ -13,6 +18,7 @@ forwarded without any state. Only calls that were proxied here are: this is no o
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
@@ -22,7 +28,9 @@ from drachtwist.net.siptransports import Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
-from drachtwist.server.compose import encode, new_tag, read_draft, via_of
+from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
+from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
@@ -82,8 +90,8 @@ class Branch(Attempted):
     )
 
     def __init__(self, call: Proxied, uri: str) -> None:
-        super().__init__(call.core)
         self.call = call
+        super().__init__(call.core)
         self.uri = uri
         self.method = call.incoming.method
         self.request: Request | None = None
@@ -96,6 +104,10 @@ class Branch(Attempted):
         """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+
+    def next_branch(self) -> str:
+        """Make a branch that tells the request when it comes back."""
+        return f"{new_branch()}.{self.call.mark}"
 
     def write(self, flow: Flow) -> int:
         """Write the request for a flow."""
@@ -148,6 +160,8 @@ class Proxied:
     ) -> None:
         self.core = core
         self.incoming = incoming
+        self.mark = core.proxying.mark(incoming.request)
+        """What the branches of all its targets end with."""
         self._link = link
         self._message_id = message_id
         self._command = command
@@ -240,7 +254,10 @@ class Proxied:
         request = self.incoming.request
         # TCP that only the length of this request wants is nothing to route by.
         side = branch.instead or flow
-        own = f"<sip:{side.local}{_parameter(side)};lr>"
+        own = [_route(side)]
+        if side.local_host != self.incoming.flow.local_host:
+            # Each side gets the address that it can reach (RFC 5658).
+            own.append(_route(self.incoming.flow))
         uri = request.uri
         if self.core.is_own(uri):
             uri = branch.uri
@@ -252,9 +269,9 @@ class Proxied:
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
-            lines.append(f"Record-Route: {own}")
+            lines += [f"Record-Route: {route}" for route in own]
         if self._command.record_route and branch.method == "REGISTER":
-            lines.append(f"Path: {own}")
+            lines.append(f"Path: {own[0]}")
         hops = "70"
         for name, value in _headers_behind_via(request, drop_route=True):
             key = name.lower()
@@ -262,8 +279,14 @@ class Proxied:
                 hops = str(max(_number(value) - 1, 0))
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        lines.insert(len(request.get_all("Via")) + 1 + stays, f"Max-Forwards: {hops}")
-        fields = [] if added is None else [one for one in added.fields if one.name != "Contact"]
+        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
+        lines.insert(at, f"Max-Forwards: {hops}")
+        fields = []
+        for one in () if added is None else added.fields:
+            if one.name == "P-Asserted-Identity":
+                one = one._replace(value=with_host(one.value, flow.local))
+            if one.name != "Contact":
+                fields.append(one)
         start = f"{branch.method} {uri} SIP/2.0"
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
@@ -509,10 +532,11 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "core")
+    __slots__ = ("_calls", "_key", "core")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self._key = os.urandom(16)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
         self._calls: OrderedDict[str, None] = OrderedDict()
 
@@ -533,11 +557,14 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        hops = incoming.request.get("Max-Forwards")
-        if hops is not None and _number(hops) <= 0:
-            core.uas.refuse(incoming, 483)
-            text = "Rejected with 483 Too Many Hops due to Max-Forwards value of 0"
-            link.answer(message_id, "NOK", text)
+        refusal = self._refusal(incoming.request)
+        if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
+            refusal = self._circle(incoming.request, call.mark)
+        if refusal is not None:
+            status, why, lines = refusal
+            core.uas.refuse(incoming, status, lines=lines)
+            text = f"Rejected with {status} {reason_phrase(status)} due to {why}"
+            link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
             call_id = incoming.request.get("Call-ID") or ""
@@ -551,6 +578,34 @@ class Proxying:
         elif not command.full_response:
             call._done = True
             link.answer(message_id, "OK", "done")
+
+    def mark(self, request: Request) -> str:
+        """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
+        parts = [request.uri, request.call_id, request.from_.tag or "", str(request.cseq.number)]
+        for name in ("Route", "Proxy-Require", "Proxy-Authorization"):
+            parts += request.get_all(name)
+        text = "\n".join(parts).encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
+
+    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+        """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
+
+        :returns: status, reason, and header lines.
+        """
+        if not has_hops_left(request):
+            return 483, "Max-Forwards value of 0", []
+        if asks_for_extensions(request):
+            known = self.core.config.extensions
+            unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
+            if unknown:
+                return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
+        return None
+
+    def _circle(self, request: Request, mark: str) -> tuple[int, str, list[str]] | None:
+        """The same for one that was here before, and would multiply."""
+        if any((via.branch or "").endswith(mark) for via in request.vias):
+            return 482, "a Via of this server", []
+        return None
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Proxy a request because a web application decided so; nobody is told what comes of it."""
@@ -585,12 +640,25 @@ class Proxying:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
+            if len(routes) > 1 and self.core.is_own(routes[1].uri):
+                # The route of the other side.
+                routes = routes[1:]
+                request = _with_routes(request, routes)
             following = routes[1].uri if len(routes) > 1 else request.uri
             uri = Uri.parse(following)
         except (MessageError, AttributeError, IndexError):
             return False
         if not isinstance(uri, SipUri):
             return False
+        refusal = self._refusal(request)
+        if refusal is not None:
+            status, _, lines = refusal
+            if request.method != "ACK":
+                tag = stateless_tag(request)
+                self.core.carriers.send(
+                    flow, self.core.stateless(request, status, None, tag, lines)
+                )
+            return True
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
@@ -601,8 +669,8 @@ class Proxying:
     def _pass(self, request: Request, hop: Hop) -> None:
         core = self.core
         via = request.get("Via") or ""
-        # Repeats have to look alike (RFC 3261 section 16.11).
-        digest = hashlib.sha1(f"{via} {request.get('CSeq')}".encode("utf-8", "replace"))
+        # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
+        digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         branch = _STATELESS + digest.hexdigest()[:20]
         lines = [f"Via: {one}" for one in request.get_all("Via")]
         hops = "70"
@@ -638,12 +706,32 @@ class Proxying:
         if (response.get("Call-ID") or "") not in self._calls:
             return False
         raw = _without_top_via(response)
-        self.core.ways.send(response_hop(vias[1]), lambda flow: raw)
+        via = vias[1]
+        hop = response_hop(via)
+        if hop.numeric and hop.protocol != "udp" and via.rport:
+            # Its other end is what was noted in the Via then; where the sender listens may be
+            # elsewhere.
+            flow = self.core.carriers.open_flow(hop.protocol, hop.host, via.rport)
+            if flow is not None:
+                self.core.carriers.send(flow, raw)
+                return True
+        self.core.ways.send(hop, lambda flow: raw)
         return True
 
 
-def _parameter(flow: Flow) -> str:
-    return "" if flow.protocol == "udp" else f";transport={flow.protocol}"
+def _route(flow: Flow) -> str:
+    """Write the Record-Route that leads a peer back to us."""
+    parameter = "" if flow.protocol == "udp" else f";transport={flow.protocol}"
+    return f"<sip:{flow.local}{parameter};lr>"
+
+
+def _with_routes(request: Request, routes: list[Address]) -> Request:
+    """Give a copy of a request with another route."""
+    copy = Request.from_bytes(request.raw)
+    copy.remove("Route")
+    for route in routes:
+        copy.add("Route", str(route))
+    return copy
 
 
 def _number(text: str) -> int:

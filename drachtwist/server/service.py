@@ -197,11 +197,13 @@ class DrachtioServer(Service):
     # Connections to applications
 
     def _new_session(self) -> ServerSession:
-        addresses = self.sip_addresses
+        # TCP before UDP, as the real server tells them.
+        listeners = [] if self.transports is None else sorted(self.transports.listeners, key=str)
         return ServerSession(
             self.config.secret,
-            addresses,
+            [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
+            [str(one) for one in listeners],
             require_authentication=self.config.require_authentication,
         )
 

@@ -1,10 +1,11 @@
 """Requests of the network, and the responses of applications to them.
 
 A new request gets a server transaction at once, goes to the application whose turn it is, and has
-64 seconds until its first response. What the application does not have to do itself: an INVITE is
-answered 100 before anybody is looked for; a CANCEL ends it with 200 and 487; a 200 is repeated
-until its ACK comes, and the call ended with a BYE when it does not; a reliable provisional response
-is repeated until its PRACK comes, and the INVITE refused when it does not.
+64 seconds until its first response; an INVITE that gets none is refused with 480. What the
+application does not have to do itself: an INVITE is answered 100 before anybody is looked for; a
+CANCEL ends it with 200 and 487; a 2xx is repeated until its ACK comes, and the call ended with a
+BYE when it does not; a reliable provisional response is repeated until its PRACK comes, and the
+INVITE refused when it does not; what crosses something of the same kind in a dialog is refused.
 
 Which of several things that cross wins: whatever reaches the server first. A response that comes
 after the CANCEL is refused, a CANCEL that comes after the 200 is answered 481.
@@ -13,6 +14,7 @@ after the CANCEL is refused, a CANCEL that comes after the 200 is answered 481.
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +23,14 @@ from typing import TYPE_CHECKING, Any
 from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import Flow
 from drachtwist.server.alarm import Alarm
+from drachtwist.server.checks import (
+    ANY,
+    asks_for_extensions,
+    bad_header,
+    carries_session,
+    scheme_is_known,
+    unknown_extensions,
+)
 from drachtwist.server.compose import Draft, encode, in_brackets, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import (
     Dialog,
@@ -29,15 +39,22 @@ from drachtwist.server.dialogs import (
     dialog_id,
     place_uas,
     record_routes,
+    refresh_target,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.sessions import MINIMUM
 from drachtwist.server.spammers import stateless_tag
-from drachtwist.sip.fields import Address, RAck, parse_integer
+from drachtwist.sip.fields import Address, RAck
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
-from drachtwist.transactions.matching import ServerKey, cancelled_key, server_key
+from drachtwist.transactions.matching import (
+    MergeKey,
+    ServerKey,
+    cancelled_key,
+    merge_key,
+    server_key,
+)
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
@@ -57,6 +74,7 @@ _REGISTER_AT_ADDRESS = re.compile(
 _UNKNOWN = "Response not sent due to unknown transaction"
 _NO_DECISION = "Server Internal Error"
 _ALLOWED = OFFERED | {"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"}
+_NO_ANSWER = 'SIP;cause=480;text="No answer of the application"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
@@ -67,10 +85,12 @@ class Incoming:
         "_head",
         "_tail",
         "alarm",
+        "arrival",
         "cancelled",
         "dialog",
         "dialog_id",
         "flow",
+        "from_tag",
         "id",
         "is_open",
         "key",
@@ -87,15 +107,21 @@ class Incoming:
         "side",
         "silent",
         "size",
+        "target",
         "to_tag",
         "transaction",
+        "update",
     )
 
     id: str
     """What applications call its transaction."""
     key: ServerKey
+    arrival: MergeKey | None
+    """What copies of it that took another way have in common, as long as they are refused."""
     method: str
     request: Request
+    from_tag: str
+    """The tag in its From; may be empty."""
     flow: Flow
     size: int
     """How many bytes were received."""
@@ -128,6 +154,10 @@ class Incoming:
     """The CANCEL that came before the application had the request."""
     proxied: Proxied | None
     """What forwards it, once an application asked for that."""
+    update: Incoming | None
+    """The last UPDATE before the answer to an INVITE."""
+    target: tuple[Address, Flow] | None
+    """The Contact of an UPDATE that was accepted before the INVITE, and where it came from."""
 
     def __init__(self, side: Answering, request: Request, method: str, flow: Flow, size: int):
         self.side = side
@@ -136,6 +166,7 @@ class Incoming:
         self.flow = flow
         self.size = size
         self.id = new_id()
+        self.arrival = None
         self.link = None
         self.dialog = None
         self.dialog_id = ""
@@ -151,6 +182,8 @@ class Incoming:
         self.queue = None
         self.cancelled = None
         self.proxied = None
+        self.update = None
+        self.target = None
         self._head: list[str] | None = None
         self._tail: list[str] = []
 
@@ -200,7 +233,7 @@ class Incoming:
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("core", "early", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "open", "transactions")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
@@ -210,12 +243,14 @@ class Answering:
         """The requests that applications may answer, by transaction id."""
         self.early: dict[str, Incoming] = {}
         """INVITEs that were answered with provisional responses only, by dialog id."""
+        self._arrivals: dict[MergeKey, Incoming] = {}
 
     def stop(self) -> None:
         """Forget everything."""
         self.transactions.clear()
         self.open.clear()
         self.early.clear()
+        self._arrivals.clear()
 
     # Requests
 
@@ -238,8 +273,12 @@ class Answering:
             call_id = request.call_id
             from_tag = request.from_.tag or ""
             to_tag = request.to.tag
+            arrival = merge_key(request, from_tag) if to_tag is None else None
         except MessageError as error:
             self.core.complain(flow, error)
+            return
+        if arrival in self._arrivals:
+            self._merged(request, key, flow, size)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
         if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
@@ -248,6 +287,8 @@ class Answering:
             return
         incoming = Incoming(self, request, method, flow, size)
         incoming.key = key
+        incoming.arrival = arrival
+        incoming.from_tag = from_tag
         if dialog is not None:
             self._in_dialog(incoming, dialog, to_tag)
             return
@@ -260,6 +301,8 @@ class Answering:
             if outgoing is not None and method not in ("BYE", "INVITE"):
                 self._register(incoming)
                 incoming.refreshes = True
+                if self._requires_too_much(incoming):
+                    return
                 incoming.link = outgoing.link
                 incoming.dialog_id = outgoing.dialog_id
                 self._hand_over(incoming)
@@ -276,6 +319,26 @@ class Answering:
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
         self.open[incoming.id] = incoming
+        if incoming.arrival is not None:
+            self._arrivals[incoming.arrival] = incoming
+
+    def _merged(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
+        """Refuse a request that came here before, by another way (RFC 3261 section 8.2.2.2)."""
+        incoming = Incoming(self, request, request.method, flow, size)
+        incoming.key = key
+        self._register(incoming)
+        self.refuse(incoming, 482, record=False)
+
+    def _requires_too_much(self, incoming: Incoming) -> bool:
+        """Refuse a request that requires what nobody knows (section 8.2.2.3); say whether it is."""
+        known = self.core.config.extensions
+        request = incoming.request
+        if ANY in known or not asks_for_extensions(request):
+            return False
+        unknown = unknown_extensions(request, "Require", known)
+        if unknown:
+            self.refuse(incoming, 420, lines=(f"Unsupported: {', '.join(unknown)}",))
+        return bool(unknown)
 
     def _hand_over(self, incoming: Incoming) -> None:
         """Hand a request of a dialog to the owner of the dialog."""
@@ -303,14 +366,20 @@ class Answering:
         if method not in OFFERED:
             self._refuse_method(incoming)
             return
+        if not scheme_is_known(request):
+            self._register(incoming)
+            self.refuse(incoming, 416)
+            return
         if self._answered_alone(incoming):
             return
-        problem = _problem(request)
+        problem = bad_header(request)
         if problem is not None:
             self._register(incoming)
             self.refuse(incoming, 400, problem)
             return
         self._register(incoming)
+        if self._requires_too_much(incoming):
+            return
         if method == "INVITE":
             core.carriers.send(incoming.flow, trying(request))
             if to_tag is not None:
@@ -472,11 +541,20 @@ class Answering:
                 incoming.to_tag = new_tag()
                 self.refuse(incoming, 491)
                 return
-            if not request.has("Contact"):
-                self.refuse(incoming, 400, "Bad Request")
-                return
         elif to_tag is None:
             incoming.to_tag = dialog.local_tag
+        number = request.cseq.number
+        if number < dialog.peer_seq:
+            self.refuse(incoming, 500)
+            return
+        dialog.peer_seq = number
+        if self._requires_too_much(incoming):
+            return
+        if method == "INVITE" and not request.has("Contact"):
+            self.refuse(incoming, 400, "Bad Request")
+            return
+        if method in ("INVITE", "UPDATE") and self._has_to_wait(incoming, dialog):
+            return
         if method in ("INVITE", "UPDATE") and core.sessions.requested(dialog, request):
             self._too_brief(incoming)
             return
@@ -507,11 +585,41 @@ class Answering:
         dialog.open.append(incoming)
         self._hand_over(incoming)
 
+    def _has_to_wait(self, incoming: Incoming, dialog: Dialog) -> bool:
+        """Refuse what crosses something of the same kind; say whether it does.
+
+        What is under way from here is a 491, what is under way from the peer a 500 with
+        Retry-After (RFC 3261 section 14.2, RFC 3311 section 5.2).
+        """
+        method = incoming.method
+        offers = carries_session(incoming.request)
+        invites = method == "INVITE"
+        if any(
+            (invites and one.method == "INVITE") or ((invites or offers) and one.offers)
+            for one in dialog.asked
+        ):
+            self.refuse(incoming, 491)
+        elif any(
+            one.method == method
+            or (offers and one.method in ("INVITE", "UPDATE") and carries_session(one.request))
+            for one in dialog.open
+        ):
+            self._refuse_for_now(incoming)
+        else:
+            return False
+        return True
+
+    def _refuse_for_now(self, incoming: Incoming) -> None:
+        """Let the peer ask once more, within ten seconds."""
+        self.refuse(incoming, 500, lines=(f"Retry-After: {random.randint(0, 10)}",))
+
     def _in_early(self, incoming: Incoming, invite: Incoming) -> None:
         """Look at a request in a call of the peer that is not answered finally."""
         method = incoming.method
         self._register(incoming)
         incoming.refreshes = True
+        if self._requires_too_much(incoming):
+            return
         if method == "PRACK":
             self._prack(incoming, invite)
         elif method == "BYE":
@@ -526,8 +634,13 @@ class Answering:
             self.refuse(invite, 500)
         elif method == "INVITE":
             self.core.carriers.send(incoming.flow, trying(incoming.request))
-            self.refuse(incoming, 500)
+            self._refuse_for_now(incoming)
         else:
+            if method == "UPDATE":
+                if invite.update is not None and invite.update.transaction.status < 200:
+                    self._refuse_for_now(incoming)
+                    return
+                invite.update = incoming
             incoming.link = invite.link
             incoming.dialog_id = invite.dialog_id
             self._hand_over(incoming)
@@ -599,10 +712,12 @@ class Answering:
 
     def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at a CANCEL (RFC 3261 section 9.2)."""
+        invite = self.transactions.get(cancelled_key(request))
+        if invite is None and self.core.proxying.passes(request, flow):
+            return
         cancel = Incoming(self, request, "CANCEL", flow, size)
         cancel.key = key
         self._register(cancel)
-        invite = self.transactions.get(cancelled_key(request))
         status = 0 if invite is None else invite.transaction.status
         if invite is None or invite.method != "INVITE" or 200 <= status < 300:
             if invite is not None:
@@ -653,6 +768,14 @@ class Answering:
             raw,
             source=source,
         )
+
+    def _tell_given_up(self, invite: Incoming, name: str, reason: str) -> None:
+        """Tell an application that the server refused an INVITE by itself."""
+        lines = invite.lines(100)
+        lines[-1] = f"CSeq: {invite.request.cseq.number} CANCEL"
+        lines.append(f"Reason: {reason}")
+        raw = encode(f"CANCEL {invite.request.uri} SIP/2.0", lines, [], b"")
+        self._tell_cancelled(invite, len(raw), raw, name, source="application")
 
     # Responses
 
@@ -723,7 +846,7 @@ class Answering:
                     return "Remote endpoint does not support 100rel"
                 reliable = asked or required
                 silent = reliable and not asked
-            elif status == 200 and self.core.dialogs.uas(incoming.dialog_id) is not None:
+            elif 200 <= status < 300 and self.core.dialogs.uas(incoming.dialog_id) is not None:
                 self.refuse(incoming, 480)
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
@@ -733,7 +856,7 @@ class Answering:
             dialog = incoming.dialog
             draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
         session = None
-        if initial and method == "INVITE" and status == 200:
+        if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)
         if reliable:
             if not incoming.rseq:
@@ -819,7 +942,7 @@ class Answering:
                     )
                     repeater.owner = incoming
                     core.watch(repeater)
-            if status == 200 and initial:
+            if initial and 200 <= status < 300:
                 self._establish(incoming, raw, now)
             elif 200 <= status < 300 and incoming.dialog is not None:
                 # The real server repeats this only when asked; but the 200 may get lost.
@@ -833,6 +956,8 @@ class Answering:
                 core.registered.accepted(incoming.request, incoming.flow, raw)
             elif status == 200 and initial and incoming.method == "REGISTER":
                 core.registered.accepted(incoming.request, incoming.flow, raw)
+        if not initial and 200 <= status < 300:
+            self._refresh_target(incoming)
         if status >= 200:
             # The ACK of a failure, or of a 200, comes later; nothing comes for any other.
             if incoming.method != "INVITE" or (status < 300 and incoming.dialog is None):
@@ -841,6 +966,19 @@ class Answering:
             if dialog is not None and incoming in dialog.open:
                 dialog.open.remove(incoming)
         self._run(incoming, transaction.respond_bytes(status, raw, now))
+
+    def _refresh_target(self, incoming: Incoming) -> None:
+        """Go where the Contact of an accepted request says from now on (section 12.2.2)."""
+        dialog = incoming.dialog
+        if dialog is not None:
+            if dialog.is_refreshed_by(incoming.method):
+                nat = self.core.config.nat_detection
+                refresh_target(dialog, incoming.request, incoming.flow, nat)
+        elif incoming.method == "UPDATE":
+            invite = self.early.get(incoming.dialog_id)
+            contact = contact_of(incoming.request)
+            if invite is not None and contact is not None:
+                invite.target = (contact, incoming.flow)
 
     def _establish(self, invite: Incoming, raw: bytes, now: float) -> None:
         """Begin the dialog of a call that is answered."""
@@ -873,11 +1011,10 @@ class Answering:
         remote = request.get("From") or ""
         dialog.remote = in_brackets(remote) or remote
         dialog.local_tag = incoming.to_tag
-        dialog.remote_tag = request.from_.tag or ""
-        dialog.seq = request.cseq.number
-        contact = contact_of(request)
+        dialog.remote_tag = incoming.from_tag
+        dialog.seq = dialog.peer_seq = request.cseq.number
+        contact, flow = incoming.target or (contact_of(request), incoming.flow)
         if contact is None:
-            flow = incoming.flow
             dialog.target = f"sip:{flow.remote}"
             if flow.protocol != "udp":
                 dialog.target += f";transport={flow.protocol}"
@@ -887,7 +1024,7 @@ class Answering:
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
         dialog.origin = incoming
-        place_uas(dialog, incoming.flow, contact, self.core.config.nat_detection)
+        place_uas(dialog, flow, contact, self.core.config.nat_detection)
         incoming.dialog = dialog
         self.core.dialogs.add(dialog)
         return dialog
@@ -962,8 +1099,11 @@ class Answering:
         if incoming.method == "BYE":
             self.refuse(incoming, 500)
             return
-        # A new request that nobody answered is forgotten without a word.
-        self._close(incoming)
+        if incoming.method == "INVITE":
+            self.refuse(incoming, 480)
+            self._tell_given_up(incoming, "", _NO_ANSWER)
+            return
+        # Whoever sent anything else gave up long ago, and wants no answer now (RFC 4320).
         self.forget(incoming)
 
     def unconfirmed(self, incoming: Incoming) -> None:
@@ -974,11 +1114,7 @@ class Answering:
             if incoming.transaction.status >= 200:
                 return
             self.refuse(incoming, 504)
-            lines = incoming.lines(100)
-            lines[-1] = f"CSeq: {incoming.request.cseq.number} CANCEL"
-            lines.append(f"Reason: {_PRACK_TIMEOUT}")
-            raw = encode(f"CANCEL {incoming.request.uri} SIP/2.0", lines, [], b"")
-            self._tell_cancelled(incoming, len(raw), raw, incoming.dialog_id, source="application")
+            self._tell_given_up(incoming, incoming.dialog_id, _PRACK_TIMEOUT)
             return
         incoming.repeater = None
         self._close(incoming)
@@ -994,13 +1130,21 @@ class Answering:
         """Let a request be proxied: no application can answer it any more."""
         self._set_alarm(incoming, None)
         self._close(incoming)
+        self._let_copies_in(incoming)
         incoming.proxied = call
 
     def forget(self, incoming: Incoming) -> None:
         """Forget a transaction."""
         self._close(incoming)
+        self._let_copies_in(incoming)
         self.transactions.pop(incoming.key, None)
         self.core.clock.forget(incoming.transaction)
+
+    def _let_copies_in(self, incoming: Incoming) -> None:
+        """Take what has everything but the branch in common with a request for another one."""
+        if incoming.arrival is not None:
+            self._arrivals.pop(incoming.arrival, None)
+            incoming.arrival = None
 
     def _close(self, incoming: Incoming) -> None:
         """Let no application answer a request any more."""
@@ -1030,24 +1174,6 @@ class Answering:
         if effects:
             incoming.react(transaction, effects)
         self.core.watch(transaction)
-
-
-def _problem(request: Request) -> str | None:
-    """Say which header of a new request is bad, of those that every server looks at."""
-    text = request.get("Expires")
-    expires = None
-    if text is not None:
-        try:
-            expires = parse_integer(text)
-        except MessageError:
-            return "Bad Expires Header"
-    if request.method == "REGISTER" and "*" in (request.get("Contact") or ""):
-        try:
-            if any(contact.is_wildcard for contact in request.contacts) and expires != 0:
-                return "Bad Request"
-        except MessageError:
-            return "Bad Contact Header"
-    return None
 
 
 def _lists_100rel(value: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Which headers have which typed view."""
+"""Which headers have which typed view, and which names SIP knows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from drachtwist.sip.fields import (
     parse_tokens,
 )
 
-__all__ = ["LISTS", "SINGLES"]
+__all__ = ["LISTS", "OPTION_TAGS", "SINGLES", "URI_SCHEMES"]
 
 _COMMENT = re.compile(r"\([^()]*\)")
 
@@ -83,3 +83,18 @@ LISTS: dict[str, Callable[[str], list[Any]]] = {
     "via": Via.parse_list,
 }
 """Headers of several values, by key, and what reads one line of them."""
+
+OPTION_TAGS = frozenset(
+    """
+    100rel 199 answermode early-session eventlist explicitsub from-change geolocation-http
+    geolocation-sip gin gruu histinfo ice join multiple-refer norefersub nosub outbound path policy
+    precondition pref privacy recipient-list-invite recipient-list-message recipient-list-subscribe
+    record-aware replaces resource-priority sdp-anat sec-agree siprec tdialog timer trickle-ice uui
+    """.split()
+)
+"""The extensions that Require, Proxy-Require and Supported may name, in lower case: the registry
+"Option Tags" of the IANA's Session Initiation Protocol (SIP) Parameters, as of 2021 (RFC 8840)."""
+
+URI_SCHEMES = frozenset(("sip", "sips", "tel", "urn", "im", "pres"))
+"""The schemes that a Request-URI of SIP may have, in lower case: RFC 3261, RFC 3966, RFC 5031
+(``urn:service:sos``), RFC 3428 and RFC 3856."""

@@ -98,12 +98,15 @@ def request_client_key(request: Request) -> ClientKey:
     return ClientKey(f"{branch} {request.method}")
 
 
-def merge_key(request: Request) -> MergeKey:
+def merge_key(request: Request, from_tag: str | None = None) -> MergeKey:
     """Give what copies of one request have in common that took different ways.
 
+    :param from_tag: the tag in its From, for those who have read that already.
     :raises MessageError: when From, Call-ID or CSeq is missing or bad.
     """
-    return MergeKey(f"{request.call_id} {request.get('CSeq')} {request.from_.tag or ''}")
+    if from_tag is None:
+        from_tag = request.from_.tag or ""
+    return MergeKey(f"{request.call_id} {request.get('CSeq')} {from_tag}")
 
 
 def _top_via(message: Request | Response) -> tuple[str | None, str]:

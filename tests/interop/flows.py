@@ -18,6 +18,8 @@ from drachtwist import (
 )
 
 PHONES = os.environ["PHONES"].split()
+PATIENCE = 1.0
+"""Seconds that a phone has to answer, where somebody else is to be called then."""
 
 srf = Srf()
 
@@ -43,7 +45,7 @@ async def ring_all(req: Request, res: Response) -> None:
 
 async def ring_each(req: Request, res: Response) -> None:
     """Ring one phone after the other."""
-    couple(*await hunt(srf, req, res, PHONES, timeout=0.5))
+    couple(*await hunt(srf, req, res, PHONES, timeout=PATIENCE))
 
 
 async def fork(req: Request, res: Response) -> None:
@@ -53,7 +55,14 @@ async def fork(req: Request, res: Response) -> None:
 
 async def serial(req: Request, res: Response) -> None:
     """Let the server ring one phone after the other."""
-    await srf.proxy_request(req, PHONES, record_route=True)
+    await srf.proxy_request(
+        req,
+        PHONES,
+        record_route=True,
+        follow_redirects=True,
+        provisional_timeout=PATIENCE,
+        final_timeout=PATIENCE,
+    )
 
 
 async def hold(req: Request, res: Response) -> None:
@@ -82,6 +91,22 @@ async def subscribe(req: Request, res: Response) -> None:
     dialog = await srf.create_uas(req, res, headers={"Expires": "60"})
     dialog.on_unsubscribe(lambda last: dialog.destroy())
     await dialog.notify(headers={"Event": "presence", "Subscription-State": "active;expires=60"})
+
+
+@srf.options
+async def dial(req: Request, res: Response) -> None:
+    """Call a phone: hang up, or wait for its BYE; say how it went."""
+    sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    try:
+        dialog = await srf.create_uac(PHONES[0], local_sdp=sdp, timeout=PATIENCE)
+    except SipError as refusal:
+        res.send(refusal.status)
+        return
+    if req.called_number == "listen":
+        await dialog.when_ended()
+    else:
+        await dialog.destroy()
+    res.send(200)
 
 
 @srf.message

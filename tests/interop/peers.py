@@ -23,6 +23,10 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
+from tests.certificates import identity
+from tests.interop.phones import Callee, Caller, spoken
+from tests.interop.relay import Relay
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
@@ -78,6 +82,18 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def is_bound(port: int, transport: str) -> bool:
+    """Whether somebody listens on a port; looking must not take it away from SIPp."""
+    name = "udp" if transport == "udp" else "tcp"
+    sockets = Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]
+    listening = "07" if name == "udp" else "0A"
+    for line in sockets:
+        _, local, _, state, *_ = line.split()
+        if local.endswith(f":{port:04X}") and state == listening:
+            return True
+    return False
 
 
 class Peer(ProcessProtocol):
@@ -138,6 +154,7 @@ class InteropTestCase(TestCase):
     def setUp(self) -> None:
         """Begin without any process."""
         self._peers: list[Peer] = []
+        self._relays: list[Relay] = []
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir(parents=True)
 
@@ -154,6 +171,23 @@ class InteropTestCase(TestCase):
                 await peer.ended
                 if timer.active():
                     timer.cancel()
+        for relay in self._relays:
+            await relay.stop()
+
+    def tls_options(self) -> tuple[str, ...]:
+        """Write our certificate into the directory of the test, and give twistd's flags for it."""
+        me = identity()
+        key, certificate = self.directory / "key.pem", self.directory / "cert.pem"
+        key.write_bytes(me.key)
+        certificate.write_bytes(me.certificate)
+        flags = (("--tls-key", key), ("--tls-cert", certificate), ("--tls-ca", certificate))
+        return tuple(word for name, path in flags for word in (name, str(path)))
+
+    def scenario(self, name: str, text: str | Caller | Callee) -> str:
+        """Write a scenario into the directory of the test."""
+        path = self.directory / f"{name}.xml"
+        path.write_text(text if isinstance(text, str) else text.xml(name), "utf-8")
+        return str(path)
 
     def spawn(self, name: str, *arguments: str, **environment: str) -> Peer:
         """Start a process."""
@@ -191,31 +225,63 @@ class InteropTestCase(TestCase):
         calls: int = 1,
         rate: float = 10.0,
     ) -> Peer:
-        """Start SIPp as a caller; give ``-sn uac`` or ``-sf FILE`` among the arguments."""
-        return self.spawn(
+        """Start SIPp as a caller; give ``-sn uac`` or ``-sf FILE`` among the arguments.
+
+        :param port: where it calls, with this transport.
+        """
+        if transport == "tls":
+            arguments = self._over_tls(arguments, port)
+            self._relays.append(Relay.before_server(port))
+            port = self._relays[-1].port
+        return self._sipp(
             f"sipp {' '.join(arguments)} over {transport}",
-            need_sipp(),
+            transport,
+            free_port(),
             f"127.0.0.1:{port}",
-            "-i",
-            "127.0.0.1",
-            "-p",
-            str(free_port()),
-            "-t",
-            {"udp": "u1", "tcp": "t1"}[transport],
-            "-s",
-            service,
-            "-m",
-            str(calls),
-            "-r",
-            str(rate),
-            "-nostdin",
-            "-timeout",
-            "60s",
-            "-timeout_error",
-            "-trace_err",
+            *("-s", service, "-m", str(calls), "-r", str(rate)),
+            *arguments,
+        )
+
+    def _sipp(self, name: str, transport: str, port: int, *arguments: str) -> Peer:
+        return self.spawn(
+            name,
+            need_sipp(),
+            *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
+            *("-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
             *arguments,
             TERM="dumb",
         )
+
+    def _over_tls(self, arguments: tuple[str, ...], remote: int) -> tuple[str, ...]:
+        """Take a scenario that says TLS in place of the one that is given."""
+        (place,) = (at for at, word in enumerate(arguments) if word in ("-sf", "-sn"))
+        kind, name = arguments[place : place + 2]
+        if kind == "-sf":
+            text = Path(name).read_text("utf-8")
+        else:
+            done = subprocess.run([need_sipp(), "-sd", name], capture_output=True, timeout=30)
+            text = done.stdout.decode("iso-8859-1")
+        path = self.scenario(f"{Path(name).stem}-tls", spoken(text, remote=remote))
+        return (*arguments[:place], "-sf", path, *arguments[place + 2 :])
+
+    async def called(
+        self, port: int, phone: Callee, *, name: str, transport: str = "udp", calls: int = 1
+    ) -> Peer:
+        """Start SIPp as a phone that is called, and wait until it listens.
+
+        :param port: where; with TLS it listens elsewhere, behind a relay on this port.
+        """
+        text = phone.xml(name)
+        own = port
+        if transport == "tls":
+            own = free_port()
+            self._relays.append(Relay.before_phone(own, port))
+            text = spoken(text, local=port)
+        path = self.scenario(name, text)
+        peer = self._sipp(name, transport, own, "-sf", path, "-m", str(calls))
+        while peer.status is None and not is_bound(own, transport):
+            await self.rest(0.02)
+        return peer
 
     async def succeeds(self, peer: Peer) -> None:
         """Wait for a process to end well."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 from xml.sax.saxutils import quoteattr
 
-__all__ = ["Callee", "Caller"]
+__all__ = ["Callee", "Caller", "spoken"]
 
 _P = TypeVar("_P", bound="_Phone")
 
@@ -56,14 +57,15 @@ class _Phone:
     def ok(self: _P, sdp: bool = False) -> _P:
         """Answer the last request with 200."""
         names = ("Via", "Record-Route", "From", "To", "Call-ID", "CSeq")
-        contact = "Contact: <sip:phone@[local_ip]:[local_port]>"
+        contact = "Contact: <sip:phone@[local_ip]:[local_port];transport=[transport]>"
         lines = ["SIP/2.0 200 OK", *[f"[last_{name}:]" for name in names], contact]
         self.send(lines, _sdp("phone", "sendrecv") if sdp else None)
         return self
 
-    def wait(self, milliseconds: int) -> None:
+    def wait(self: _P, milliseconds: int) -> _P:
         """Wait."""
         self._steps.append(f'<pause milliseconds="{milliseconds}"/>')
+        return self
 
 
 class Caller(_Phone):
@@ -145,11 +147,33 @@ class Callee(_Phone):
         for variable, header, occurrence in wanted:
             self._variables.add(variable)
             actions.append(
-                f'<ereg regexp=".*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
+                f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
                 f' assign_to="{variable}"/>'
             )
         joined = "".join(actions)
-        self._steps.append(f'<recv request="INVITE"><action>{joined}</action></recv>')
+        self._steps.append(f'<recv request="INVITE" rrs="true"><action>{joined}</action></recv>')
+        return self
+
+    def request(self, method: str, number: int = 1, *, extra: list[str] | None = None) -> Callee:
+        """Send a request in the dialog, which was asked for with the first INVITE."""
+        lines = [
+            f"{method} [next_url] SIP/2.0",
+            "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+            "[routes]",
+            f"From: [$to];tag=[pid]{self._name}[call_number]",
+            "To: [$from]",
+            "Call-ID: [call_id]",
+            f"CSeq: {number} {method}",
+            "Contact: <sip:bob@[local_ip]:[local_port];transport=[transport]>",
+            "Max-Forwards: 70",
+            *(extra or []),
+        ]
+        self.send(lines, repeat=method != "ACK")
+        return self
+
+    def responded(self, status: int) -> Callee:
+        """Wait for the response to it."""
+        self._steps.append(f'<recv response="{status}"/>')
         return self
 
     def answer(
@@ -160,6 +184,7 @@ class Callee(_Phone):
         extra: list[str] | None = None,
         repeat: bool = False,
         in_dialog: bool = False,
+        contact: bool = True,
     ) -> Callee:
         """Respond to the INVITE."""
         tag = "" if in_dialog else f";tag=[pid]{self._name}[call_number]"
@@ -172,11 +197,26 @@ class Callee(_Phone):
             f"To: [$to]{tag}",
             "[last_Call-ID:]",
             "CSeq: [$cseq]",
-            "Contact: <sip:bob@[local_ip]:[local_port]>",
+            *(["Contact: <sip:bob@[local_ip]:[local_port];transport=[transport]>"] * contact),
             *(extra or []),
         ]
         self.send(lines, _sdp(self._name) if sdp else None, repeat)
         return self
+
+
+def spoken(xml: str, *, remote: int | None = None, local: int | None = None) -> str:
+    """Let a scenario that is played over TCP say that it is TLS, as it is behind a relay.
+
+    :param remote: the port that the peer serves TLS on, for a caller.
+    :param local: the port that the phone is reached on, for a phone that is called.
+    """
+    text = xml.replace("SIP/2.0/[transport]", "SIP/2.0/TLS").replace("[transport]", "tls")
+    # SIPp's own scenarios have neither brackets nor a transport there.
+    text = re.sub(r"Contact: (sip:[^<>\n]*)", r"Contact: <\1;transport=tls>", text)
+    text = re.sub(r"(sip:\S*:\[remote_port\]) SIP/2\.0", r"\1;transport=tls SIP/2.0", text)
+    if remote is not None:
+        text = text.replace("[remote_port]", str(remote))
+    return text if local is None else text.replace("[local_port]", str(local))
 
 
 def answering(vias: int = 1) -> Callee:
@@ -196,11 +236,20 @@ def ringing(vias: int = 1) -> Callee:
     return phone.answer(487, repeat=True).got("ACK")
 
 
-def talking() -> Caller:
-    """Call, talk, hang up."""
+def hanging_up(vias: int = 1) -> Callee:
+    """Answer, and hang up."""
+    phone = Callee("h", vias).got("INVITE").answer(180).answer(200, sdp=True, repeat=True)
+    return phone.got("ACK").wait(100).request("BYE").responded(200)
+
+
+def calling() -> Caller:
+    """Call, until the call is up."""
     phone = Caller().request("INVITE", sdp=True)
     for status in (100, 180, 183):
         phone.got(status, optional=True)
-    phone.got(200, with_route=True).request("ACK")
-    phone.wait(100)
-    return phone.request("BYE", 2).got(200)
+    return phone.got(200, with_route=True).request("ACK")
+
+
+def talking() -> Caller:
+    """Call, talk, hang up."""
+    return calling().wait(100).request("BYE", 2).got(200)

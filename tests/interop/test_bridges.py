@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.interop.peers import HERE, SCENARIOS, InteropTestCase, Peer, free_port, need_sipp
-
-
-def _is_bound(port: int) -> bool:
-    """Whether somebody listens on a UDP port; looking must not take it away from SIPp."""
-    sockets = Path("/proc/net/udp").read_text(encoding="ascii").splitlines()[1:]
-    return any(line.split()[1].endswith(f":{port:04X}") for line in sockets)
+from tests.interop.peers import (
+    HERE,
+    SCENARIOS,
+    InteropTestCase,
+    Peer,
+    free_port,
+    is_bound,
+    need_sipp,
+)
 
 
 class BridgeTests(InteropTestCase):
@@ -46,7 +47,7 @@ class BridgeTests(InteropTestCase):
             *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
             TERM="dumb",
         )
-        while peer.status is None and not _is_bound(self.callee):
+        while peer.status is None and not is_bound(self.callee, "udp"):
             await self.rest(0.02)
         return peer
 

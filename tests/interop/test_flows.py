@@ -1,19 +1,32 @@
-"""Each way to connect two phones that none of us wrote: SIPp on both sides, real sockets."""
+"""Each way to connect phones that none of us wrote: SIPp on all sides, over each transport."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from tests.interop.peers import HERE, InteropTestCase, Peer, free_port, need_sipp
-from tests.interop.phones import Callee, Caller, answering, refusing, ringing, talking
-from tests.interop.test_bridges import _is_bound
+from tests.interop.peers import HERE, InteropTestCase, free_port, need_sipp
+from tests.interop.phones import (
+    Callee,
+    Caller,
+    answering,
+    calling,
+    hanging_up,
+    refusing,
+    ringing,
+    talking,
+)
 
 CALLS = 5
 
 
-class FlowTests(InteropTestCase):
+class _Flows(InteropTestCase):
+    """The ways; subclasses say which transport is between all of them."""
+
+    transport = "udp"
+
     def setUp(self) -> Any:
         """Start the application, which knows three phones."""
         super().setUp()
@@ -27,43 +40,35 @@ class FlowTests(InteropTestCase):
         self.app = self.twistd(
             "drachtio",
             *("--app", str(HERE / "flows.py")),
-            *("--contact", f"sip:127.0.0.1:{self.port};transport=udp,tcp"),
-            PHONES=" ".join(f"sip:bob@127.0.0.1:{port}" for port in self.ports),
+            *("--contact", f"sip:127.0.0.1:{self.port};transport={self.transport}"),
+            *self.tls_options(),
+            PHONES=" ".join(map(self.uri, self.ports)),
         )
         await self.app.when_prints("connected")
 
-    def scenario(self, name: str, phone: Caller | Callee) -> str:
-        """Write a scenario into the directory of the test."""
-        path = self.directory / f"{name}.xml"
-        path.write_text(phone.xml(name), "utf-8")
-        return str(path)
-
-    async def answers(self, number: int, phone: Callee, calls: int = CALLS) -> Peer:
-        """Start a called phone, and wait until it listens."""
-        port = self.ports[number]
-        peer = self.spawn(
-            f"phone {number}",
-            need_sipp(),
-            *("-sf", self.scenario(f"phone{number}", phone), "-i", "127.0.0.1", "-p", str(port)),
-            *("-m", str(calls), "-nostdin", "-timeout", "30s", "-timeout_error", "-trace_err"),
-            TERM="dumb",
-        )
-        while peer.status is None and not _is_bound(port):
-            await self.rest(0.02)
-        return peer
+    def uri(self, port: int) -> str:
+        """Say how a phone is reached."""
+        return f"sip:bob@127.0.0.1:{port};transport={self.transport}"
 
     async def run_calls(
         self, service: str, caller: Caller, *phones: Callee | None, calls: int = CALLS
     ) -> None:
         """Place calls, all of which must go as written, at every phone."""
         peers = [
-            await self.answers(number, phone, calls)
+            await self.called(
+                self.ports[number],
+                phone,
+                name=f"phone{number}",
+                transport=self.transport,
+                calls=calls,
+            )
             for number, phone in enumerate(phones)
             if phone is not None
         ]
         caller_peer = self.sipp(
             self.port,
             *("-sf", self.scenario("caller", caller)),
+            transport=self.transport,
             service=service,
             calls=calls,
             rate=10,
@@ -104,11 +109,7 @@ class FlowTests(InteropTestCase):
 
     async def test_redirected(self) -> None:
         """A redirect is followed to the other phone."""
-        moved = refusing(302, [f"X-Why: moved\nContact: <sip:bob@127.0.0.1:{self.ports[1]}>"])
-        moved._steps = [
-            step.replace("Contact: <sip:bob@[local_ip]:[local_port]>\n", "")
-            for step in moved._steps
-        ]
+        moved = redirecting(self.uri(self.ports[1]))
         await self.run_calls("bridge", talking(), moved, answering())
 
     async def test_early_media(self) -> None:
@@ -151,15 +152,85 @@ class FlowTests(InteropTestCase):
         """Busy, then silent for too long, then answered."""
         await self.run_calls("hunt", talking(), refusing(), ringing(), answering())
 
+    async def test_called_side_hangs_up(self) -> None:
+        """The called phone ends the call, and the caller is told."""
+        caller = calling()
+        caller.asked("BYE")
+        await self.run_calls("bridge", caller, hanging_up())
+
+    # The application calls
+
+    async def dial(self, service: str, status: int, *phones: Callee | None) -> None:
+        """Let the application call a phone by itself, and say what came of it."""
+        await self.run_calls(service, Caller().request("OPTIONS").got(status), *phones)
+
+    async def test_dialled(self) -> None:
+        """The application calls, and hangs up."""
+        await self.dial("talk", 200, answering())
+
+    async def test_dialled_and_hung_up_on(self) -> None:
+        """The application calls, and is hung up on."""
+        await self.dial("listen", 200, hanging_up())
+
+    async def test_dialled_and_refused(self) -> None:
+        """The application calls, and is refused."""
+        await self.dial("talk", 603, refusing(603))
+
+    async def test_dialled_in_vain(self) -> None:
+        """The application calls, and gives up."""
+        await self.dial("talk", 408, ringing())
+
+    async def test_dialled_nobody(self) -> None:
+        """Where nobody listens, the application knows at once."""
+        await self.dial("talk", 503)
+
+    # The server forwards
+
     async def test_forked_proxy(self) -> None:
-        """The server rings three phones; one answers, the others are cancelled."""
+        """Three phones ring; one answers, the others are cancelled; re-INVITE and BYE pass."""
+        caller = calling().wait(50).request("INVITE", 2, sdp=True, direction="sendonly")
+        caller.got(100, optional=True).got(200).request("ACK", 2).wait(50)
         await self.run_calls(
-            "fork", talking(), ringing(vias=2), answering_late(vias=2), ringing(vias=2)
+            "fork",
+            caller.request("BYE", 3).got(200),
+            ringing(vias=2),
+            answering_late(vias=2, again=True),
+            ringing(vias=2),
         )
 
+    async def test_forked_proxy_cancelled(self) -> None:
+        """The caller gives up while three phones ring: all of them stop."""
+        caller = Caller().request("INVITE", sdp=True).got(100, optional=True)
+        caller.got(180, optional=True).got(183).wait(50)
+        caller.request("CANCEL", branch="[branch-5]").got(200).got(487).refused_ack(8)
+        last = ringing_late(vias=2)
+        await self.run_calls("fork", caller, ringing(vias=2), ringing(vias=2), last)
+
+    async def test_forked_proxy_refused(self) -> None:
+        """When all refuse, the caller gets the best refusal (RFC 3261 section 16.7)."""
+        caller = Caller().request("INVITE", sdp=True).got(100, optional=True).got(486)
+        phones = [refusing(status, vias=2) for status in (503, 486, 302)]
+        await self.run_calls("fork", caller.refused_ack(3), *phones)
+
     async def test_serial_proxy(self) -> None:
-        """The server tries one phone after the other."""
-        await self.run_calls("serial", talking(), refusing(vias=2), answering(vias=2))
+        """One phone refuses, the next rings for too long, the third answers; BYE passes."""
+        await self.run_calls(
+            "serial", talking(), refusing(vias=2), ringing(vias=2), answering(vias=2)
+        )
+
+    async def test_serial_proxy_silence(self) -> None:
+        """A phone that says nothing is left for the next one."""
+        kind = socket.SOCK_DGRAM if self.transport == "udp" else socket.SOCK_STREAM
+        with socket.socket(type=kind) as silent:
+            silent.bind(("127.0.0.1", self.ports[0]))
+            if self.transport != "udp":
+                silent.listen()
+            await self.run_calls("serial", talking(), None, answering(vias=2))
+
+    async def test_serial_proxy_redirected(self) -> None:
+        """A redirect is followed by the server; the caller knows nothing of it."""
+        moved = redirecting(self.uri(self.ports[2]), vias=2)
+        await self.run_calls("serial", talking(), moved, None, answering(vias=2))
 
     async def test_held_by_the_application(self) -> None:
         """The application holds, resumes and hangs up."""
@@ -176,11 +247,14 @@ class FlowTests(InteropTestCase):
         caller = Caller().request("INVITE", sdp=True).got(100, optional=True)
         caller.got(200, with_route=True).request("ACK")
         caller.wait(100)
-        target = f"Refer-To: <sip:bob@127.0.0.1:{self.ports[0]}>"
+        target = f"Refer-To: <{self.uri(self.ports[0])}>"
         caller.request("REFER", 2, extra=[target]).got(202)
         for method in ("NOTIFY", "NOTIFY", "NOTIFY", "BYE"):
             caller.asked(method)
-        await self.run_calls("refer", caller, answering())
+        # SIPp takes in one message after the other: each step of the call has to come by itself.
+        phone = Callee().got("INVITE").wait(50).answer(180).wait(50).answer(200, sdp=True)
+        phone.got("ACK").got("BYE").wait(50).ok()
+        await self.run_calls("refer", caller, phone)
 
     async def test_subscription(self) -> None:
         """A subscription is accepted, told of, and ended by the subscriber."""
@@ -199,13 +273,64 @@ class FlowTests(InteropTestCase):
     async def test_wrong_way(self) -> None:
         """A phone that sees something else than is written fails: the others would, too."""
         caller = Caller().request("INVITE", sdp=True).got(100, optional=True).got(404)
-        peer = self.sipp(self.port, "-sf", self.scenario("wrong", caller), service="hold", calls=1)
+        peer = self.sipp(
+            self.port,
+            *("-sf", self.scenario("wrong", caller)),
+            transport=self.transport,
+            service="hold",
+        )
         self.assertNotEqual(await peer.ended, 0)
 
 
-def answering_late(vias: int = 1) -> Callee:
-    """Ring for a while before answering, so that all others ring too."""
-    phone = Callee(vias=vias).got("INVITE").answer(180)
-    phone.wait(300)
-    phone.answer(200, sdp=True, repeat=True)
-    return phone.got("ACK").got("BYE").ok()
+class UdpFlowTests(_Flows):
+    """Everybody speaks UDP."""
+
+    async def test_proxied_callee_hangs_up(self) -> None:
+        """A BYE of the called phone passes to the caller.
+
+        Not over TLS, where nothing listens at the Contact of a caller.
+        """
+        caller = calling()
+        caller.asked("BYE")
+        await self.run_calls("serial", caller, hanging_up(vias=2))
+
+
+class TcpFlowTests(UdpFlowTests):
+    """Everybody speaks TCP."""
+
+    transport = "tcp"
+
+
+class TlsFlowTests(_Flows):
+    """Everybody speaks TLS."""
+
+    transport = "tls"
+
+
+del _Flows
+
+
+def answering_late(vias: int = 1, again: bool = False) -> Callee:
+    """Ring for a while before answering, so that all others ring too.
+
+    :param again: whether there is a re-INVITE.
+    """
+    phone = Callee(vias=vias).got("INVITE").answer(180).wait(300).answer(200, sdp=True, repeat=True)
+    phone.got("ACK")
+    if again:
+        phone.got("INVITE").answer(200, sdp=True, repeat=True, in_dialog=True).got("ACK")
+    return phone.got("BYE").ok()
+
+
+def ringing_late(vias: int) -> Callee:
+    """Ring as the last of all, with another response, until the caller gives up."""
+    phone = Callee("l", vias).got("INVITE").wait(200).answer(183).got("CANCEL").ok()
+    return phone.answer(487, repeat=True).got("ACK")
+
+
+def redirecting(*uris: str, vias: int = 1) -> Callee:
+    """Send the caller elsewhere."""
+    contacts = [f"Contact: <{uri}>" for uri in uris]
+    phone = Callee("m", vias).got("INVITE")
+    phone.answer(302, extra=["X-Why: moved", *contacts], repeat=True, contact=False)
+    return phone.got("ACK")

@@ -28,7 +28,7 @@ READY = "connected"
 class _Calls(InteropTestCase):
     """The scenarios; subclasses say who answers."""
 
-    port = 0
+    port = tls_port = 0
 
     def setUp(self) -> Any:
         """Start the application."""
@@ -44,7 +44,8 @@ class _Calls(InteropTestCase):
 
     async def all_scenarios(self, transport: str) -> None:
         """Run all scenarios side by side: they do not depend on each other."""
-        runs = [self.succeeds(self.sipp(self.port, "-sn", "uac", transport=transport, calls=5))]
+        port = self.tls_port if transport == "tls" else self.port
+        runs = [self.succeeds(self.sipp(port, "-sn", "uac", transport=transport, calls=5))]
         for scenario, service in (
             ("reject", "reject"),
             ("cancel", "ring"),
@@ -53,15 +54,13 @@ class _Calls(InteropTestCase):
             ("reinvite", "service"),
             ("app_hangs_up", "hangup"),
         ):
-            runs.append(
-                self.passes(scenario, self.port, transport=transport, service=service, calls=3)
-            )
+            runs.append(self.passes(scenario, port, transport=transport, service=service, calls=3))
         await gatherResults([Deferred.fromCoroutine(run) for run in runs], consumeErrors=True)
 
     async def load(self, transport: str, calls: int = 1000, rate: float = 50) -> None:
         """Place many calls."""
         phone = self.sipp(
-            self.port,
+            self.tls_port if transport == "tls" else self.port,
             "-sn",
             "uac",
             "-trace_stat",
@@ -85,13 +84,13 @@ class OurApplicationTests(_Calls):
     """``twistd drachtio`` with the embedded server inside."""
 
     async def _start(self) -> None:
-        self.port = free_port()
+        self.port, self.tls_port = free_port(), free_port()
         self.peer: Peer = self.twistd(
             "drachtio",
-            "--app",
-            str(HERE / "app.py"),
-            "--contact",
-            f"sip:127.0.0.1:{self.port};transport=udp,tcp",
+            *("--app", str(HERE / "app.py")),
+            *("--contact", f"sip:127.0.0.1:{self.port};transport=udp,tcp"),
+            *("--contact", f"sip:127.0.0.1:{self.tls_port};transport=tls"),
+            *self.tls_options(),
         )
         await self.peer.when_prints(READY)
 
@@ -103,6 +102,10 @@ class OurApplicationTests(_Calls):
         """Every scenario succeeds over TCP."""
         await self.all_scenarios("tcp")
 
+    async def test_tls(self) -> None:
+        """Every scenario succeeds over TLS."""
+        await self.all_scenarios("tls")
+
     async def test_load_udp(self) -> None:
         """A thousand calls over UDP, fifty a second: none fails, nothing is retransmitted."""
         await self.load("udp")
@@ -110,6 +113,10 @@ class OurApplicationTests(_Calls):
     async def test_load_tcp(self) -> None:
         """The same over TCP."""
         await self.load("tcp")
+
+    async def test_load_tls(self) -> None:
+        """Five hundred over TLS."""
+        await self.load("tls", 500)
 
     async def test_load_fast(self) -> None:
         """Three thousand calls, a hundred a second, with the application in the same process."""
@@ -163,21 +170,21 @@ class UnacknowledgedTests(InteropTestCase):
     timeout = 90
 
     async def test_no_ack(self) -> None:
-        """After 32 seconds the server ends the call, over UDP and over TCP."""
+        """After 32 seconds the server ends the call, over each transport."""
         need_sipp()
-        port = free_port()
+        port, tls_port = free_port(), free_port()
         app = self.twistd(
             "drachtio",
-            "--app",
-            str(HERE / "app.py"),
-            "--contact",
-            f"sip:127.0.0.1:{port};transport=udp,tcp",
+            *("--app", str(HERE / "app.py")),
+            *("--contact", f"sip:127.0.0.1:{port};transport=udp,tcp"),
+            *("--contact", f"sip:127.0.0.1:{tls_port};transport=tls"),
+            *self.tls_options(),
         )
         await app.when_prints(READY)
         await gatherResults(
             [
-                Deferred.fromCoroutine(self.passes("no_ack", port, transport=transport))
-                for transport in ("udp", "tcp")
+                Deferred.fromCoroutine(self.passes("no_ack", to, transport=transport))
+                for transport, to in (("udp", port), ("tcp", port), ("tls", tls_port))
             ],
             consumeErrors=True,
         )

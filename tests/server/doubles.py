@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.contacts import Contact
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -28,9 +29,10 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self, host: str = HOST) -> None:
+    def __init__(self, host: str = HOST, contact: Contact | None = None) -> None:
         self.host = host
-        self.listeners = [Listener("udp", host, PORT), Listener("tcp", host, PORT)]
+        contact = Contact("") if contact is None else contact
+        self.listeners = [Listener(one, host, PORT, contact) for one in ("udp", "tcp")]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -38,7 +40,8 @@ class Wire:
         """Give the flow to a peer."""
         listener = next(one for one in self.listeners if one.protocol == protocol)
         channel = 1 if protocol == "udp" else port
-        return Flow(protocol, host, port, channel, self.host, PORT, listener)
+        own = listener.host_toward(host)
+        return Flow(protocol, host, port, channel, own, PORT, listener)
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Remember a message."""
@@ -58,6 +61,11 @@ class Wire:
         if target.protocol not in ("udp", "tcp"):
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Say that a connection is open unless it was closed."""
+        flow = self.flow(host, port, protocol)
+        return None if flow in self.closed else flow
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Give our address."""
@@ -110,9 +118,15 @@ class Link:
 class Bench:
     """A core, a Clock, a wire and as many applications as wanted."""
 
-    def __init__(self, clock: Clock | None = None, host: str = HOST, **settings: Any) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        host: str = HOST,
+        contact: Contact | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire(host)
+        self.wire = Wire(host, contact)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
@@ -195,11 +209,16 @@ class Bench:
         return link
 
     def receive(
-        self, text: str | bytes, port: int = 32070, protocol: str = "udp", size: int | None = None
+        self,
+        text: str | bytes,
+        port: int = 32070,
+        protocol: str = "udp",
+        size: int | None = None,
+        host: str = HOST,
     ) -> None:
         """Let a message come from the network; lines may end in LF alone."""
         raw = text if isinstance(text, bytes) else sip(text)
-        flow = self.wire.flow(HOST, port, protocol)
+        flow = self.wire.flow(host, port, protocol)
         self.core.sip_received(parse_message(raw), flow, len(raw) if size is None else size)
 
     def take(self) -> list[Request | Response]:

@@ -126,6 +126,14 @@ class CallingTests(CallingTestCase):
         self.assertEqual(flow.remote_port, 32099)
         self.assertTrue(data.startswith(b"OPTIONS sip:bob@example.test SIP/2.0\r\n"))
 
+    def test_route_over_tcp(self) -> None:
+        """The parameters of a route are those of its URI, with or without brackets."""
+        for route in ("sip:127.0.0.1:32099;transport=tcp", "<sip:127.0.0.1:32099;transport=tcp>"):
+            self.app.command(f"sip|||{route}\r\nOPTIONS sip:bob@example.test SIP/2.0\r\n\r\n")
+            flow, data = self.bench.wire.sent.pop()
+            self.assertEqual((flow.protocol, flow.remote_port), ("tcp", 32099))
+            self.assertIn(b"\r\nVia: SIP/2.0/TCP ", data)
+
     def test_no_transport(self) -> None:
         """A transport that is not served is refused; sips without TLS is answered 416."""
         [answer] = self.app.command(f"sip||\r\nOPTIONS {TARGET};transport=ws SIP/2.0\r\n\r\n")

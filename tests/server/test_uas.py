@@ -124,10 +124,14 @@ class NewRequestTests(ServerTestCase):
         self.assertEqual(sorted("".join(got)), list("aabbbb"))
 
     def test_forgotten(self) -> None:
-        """A request without an answer is forgotten after 64 seconds, without a word."""
+        """An INVITE without an answer is refused after 64 seconds, and the application told so."""
         invite = self.offered(request("INVITE"))
         self.bench.take()
-        self.assertEqual(self.seen(65), [])
+        self.assertEqual(self.seen(64), [(64.0, "480 INVITE")])
+        [cancel] = self.app.take()
+        self.assertIn("|sip|application|", cancel)
+        self.assertIn(f"|{invite}||\r\nCANCEL sip:app@127.0.0.1:32060 SIP/2.0\r\n", cancel)
+        self.assertIn('Reason: SIP;cause=480;text="No answer of the application"', cancel)
         [answer] = self.app.answer(invite, "SIP/2.0 200 OK")
         self.assertIn("|NOK|Response not sent due to unknown transaction", answer)
         self.nothing_left()

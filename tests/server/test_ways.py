@@ -335,18 +335,6 @@ class LookingTests(NameTestCase):
             self.assertEqual(asked, expected)
             asked.clear()
 
-    def test_address_at_all_interfaces(self) -> None:
-        """A server that listens on all addresses writes the one that the peer sees."""
-        bench = Bench(host="0.0.0.0")
-        bench.wire.host = "10.0.0.7"
-        bench.zone = dict(ONE)
-        app = bench.link()
-        app.command(f"sip||\r\nINVITE {NAME} SIP/2.0\r\n\r\n")
-        [(flow, data)] = bench.wire.sent
-        sent = Request.from_bytes(data)
-        self.assertEqual(sent.contacts[0].uri, f"sip:10.0.0.7:{PORT}")
-        self.assertEqual((sent.vias[0].host, flow.local_host), ("10.0.0.7", "10.0.0.7"))
-
 
 class InDialogTests(NameTestCase):
     def routed(self) -> str:

@@ -1,0 +1,257 @@
+"""Connections that carry SIP: what waits for them, goes over them and comes out of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet import protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, TimeoutError
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IHandshakeListener,
+    IPushProducer,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from drachtwist.errors import MessageError
+from drachtwist.net.tls import describe_tls_failure
+from drachtwist.net.vias import note_source
+from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParser
+
+if TYPE_CHECKING:
+    from drachtwist.net.siptransports import Flow, SipTransports, Target
+
+__all__ = ["Outgoing", "Refused", "Stream", "lenient"]
+
+ENCRYPTED = frozenset(("tls", "wss"))
+"""The transports that need a key and a certificate to listen."""
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class Stream(protocol.Protocol):
+    """One TCP or TLS connection, from the first wish to have it."""
+
+    def __init__(
+        self, transports: SipTransports, flow: Flow, target: Target, *, incoming: bool
+    ) -> None:
+        self._transports = transports
+        self.flow = flow
+        self.target = target
+        self.incoming = incoming
+        self.connector: IConnector | None = None
+        self.usable = True
+        self.when_gone: Deferred[None] = Deferred()
+        self._parser = StreamParser(transports.limits.message)
+        # What waits for the connection to come up, None once it has.
+        self._waiting: list[bytes] | None = []
+        # How much was written since the peer ceased to read.
+        self._unsent = 0
+        self._paused = False
+        self._spoken = False
+        self._last_use: float = transports.reactor.seconds()
+        self._error: Exception | None = None
+
+    # Sending
+
+    def send(self, flow: Flow, data: bytes) -> bool:
+        """Send, now or once the connection is up; say whether it can be at all."""
+        if not self.usable:
+            return False
+        if self._waiting is not None or self._paused:
+            self._unsent += len(data)
+            if self._unsent > self._transports.limits.unsent:
+                transports = self._transports
+                error = ConnectError(string="too much waits for the connection")
+                transports.reactor.callLater(0, transports.send_failed, self.flow, error, data)
+                if self._paused:
+                    self.cut(error)
+                return True
+            if self._waiting is not None:
+                self._waiting.append(data)
+                return True
+        self._last_use = self._transports.reactor.seconds()
+        self._write(data)
+        return True
+
+    def _write(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close when all is written."""
+        self.usable = False
+        if self.transport is not None:
+            # A producer would keep it from closing.
+            cast(Any, self.transport).unregisterProducer()
+            self.transport.loseConnection()
+        elif self.connector is not None:
+            self.connector.disconnect()
+
+    def cut(self, error: Exception) -> None:
+        """Close at once.
+
+        :param error: what the handler is told.
+        """
+        self.usable = False
+        self._error = error
+        if self.transport is not None:
+            cast(Any, self.transport).abortConnection()
+        elif self.connector is not None:
+            self.connector.disconnect()
+
+    def close_if_idle(self, now: float) -> None:
+        """Close when nothing has happened for too long."""
+        limits = self._transports.limits
+        if self.incoming and not self._spoken:
+            allowed = limits.first_message
+        else:
+            allowed = limits.idle if self._waiting is None else limits.connect
+        if now - self._last_use < allowed:
+            return
+        if self._waiting is None:
+            self.close()
+        else:
+            self.cut(TimeoutError(string="the connection does not come up"))
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        """Learn that there is a connection."""
+        transport = cast(Any, self.transport)
+        try:
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        except (AttributeError, OSError):
+            pass  # gone already, or a transport without
+        transport.registerProducer(self, True)
+        if not self.usable:
+            transport.abortConnection()
+        elif self.target.protocol not in ENCRYPTED:
+            self.established()
+
+    def handshakeCompleted(self) -> None:
+        """Learn that TLS is up."""
+        self.established()
+
+    def established(self) -> None:
+        """Learn that octets can be sent and received."""
+        self._up()
+
+    def _up(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        self._unsent = 0
+        for data in waiting or ():
+            self.send(self.flow, data)
+
+    def pauseProducing(self) -> None:
+        """Learn that the peer does not read as fast as we write."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Learn that the peer has read."""
+        self._paused = False
+        self._unsent = 0
+
+    def stopProducing(self) -> None:
+        """Learn that the connection is gone, which comes otherwise too."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in octets."""
+        parser = self._parser
+        for event in parser.feed(data):
+            if not self.usable:
+                return
+            self.take(event)
+        if parser.error is not None:
+            self.close()
+
+    def take(self, event: StreamEvent) -> None:
+        """Hand up what came."""
+        transports, flow = self._transports, self.flow
+        self._last_use = transports.reactor.seconds()
+        self._spoken = True
+        if isinstance(event, KeepAlive):
+            self.send(flow, b"\r\n")
+        elif isinstance(event, Malformed):
+            transports.malformed(self._completed(event), flow, len(event.raw))
+        elif isinstance(event, Request):
+            raw = bytes(event)
+            noted = note_source(raw, flow.remote_host, flow.remote_port)
+            transports.received(Request.from_bytes(noted), flow, len(raw))
+        else:
+            transports.received(event, flow, len(event.raw))
+
+    def _completed(self, bad: Malformed) -> Malformed:
+        if not isinstance(bad.message, Request):
+            return bad
+        noted = note_source(bad.raw, self.flow.remote_host, self.flow.remote_port)
+        return Malformed(noted, bad.error, lenient(noted))
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """Learn that the connection is gone."""
+        error: Exception | None = self._error
+        if error is None and not reason.check(ConnectionDone):
+            error = cast(Exception, reason.value)
+        if self._waiting is not None:
+            self.failed(error or ConnectionLost())
+            return
+        self._gone()
+        self._transports.closed(self.flow, error)
+
+    def failed(self, error: Exception) -> None:
+        """Learn that the connection could not be made."""
+        if self._error is not None:
+            error = self._error
+        text = describe_tls_failure(error)
+        if text is not None:
+            error = ConnectError(string=text)
+        waiting, self._waiting = self._waiting or [], []
+        self._gone()
+        for data in waiting:
+            self._transports.send_failed(self.flow, error, data)
+
+    def _gone(self) -> None:
+        self.usable = False
+        self._transports.remove_stream(self)
+        if not self.when_gone.called:
+            self.when_gone.callback(None)
+
+
+class Refused(protocol.Protocol):
+    """A connection too many."""
+
+    def connectionMade(self) -> None:
+        """Close it."""
+        cast(Any, self.transport).abortConnection()
+
+
+class Outgoing(protocol.ClientFactory):
+    """Makes one connection."""
+
+    noisy = False
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
+        """Give what takes the connection."""
+        return self._stream
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """Learn that the connection could not be made."""
+        error = reason.value
+        if reason.check(TimeoutError):
+            error = TimeoutError(string="the peer does not accept the connection")
+        self._stream.failed(cast(Exception, error))
+
+
+def lenient(data: bytes) -> Request | Response | None:
+    """Read what must not be processed, to answer it; None when even its start is illegible."""
+    try:
+        return parse_message(data)
+    except MessageError:
+        return None

@@ -1,0 +1,251 @@
+"""The phones of the recordings, as SIPp scenarios: their headers in their order, their bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.interop.phones import Callee as PlainCallee
+from tests.interop.phones import Caller as PlainCaller
+
+__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "talking"]
+
+
+def _sdp(name: str, session: int, version: int, port: int, direction: str) -> list[str]:
+    return [
+        "v=0",
+        f"o={name} {session} {version} IN IP4 127.0.0.1",
+        "s=-",
+        "c=IN IP4 127.0.0.1",
+        "t=0 0",
+        f"m=audio {port} RTP/AVP 0 101",
+        "a=rtpmap:0 PCMU/8000",
+        "a=rtpmap:101 telephone-event/8000",
+        f"a={direction}",
+    ]
+
+
+def sdp_alice(version: int = 1, direction: str = "sendrecv") -> list[str]:
+    """Give what a caller offers."""
+    return _sdp("alice", 1001, version, 32400, direction)
+
+
+def sdp_bob(version: int = 1, direction: str = "sendrecv") -> list[str]:
+    """Give what a called phone answers."""
+    return _sdp("bob", 2002, version, 32410, direction)
+
+
+SDP_ALICE = sdp_alice()
+SDP_BOB = sdp_bob()
+
+_SDP = "application/sdp"
+_TO = "<sip:[service]@[remote_ip]:[remote_port]>"
+
+
+def _whole(
+    lines: list[str], extra: Sequence[str], body: Sequence[str] | None, kind: str
+) -> tuple[str, str]:
+    lines = [*lines, *extra]
+    if body is None:
+        return "\n".join([*lines, "Content-Length: 0", ""]), ""
+    lines += [f"Content-Type: {kind}", "Content-Length: [len]", ""]
+    return "\n".join(lines), "\n".join(body)
+
+
+class _Sending:
+    """What both kinds of phone send."""
+
+    _steps: list[str]
+
+    def say(
+        self,
+        lines: list[str],
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        repeat: bool = False,
+    ) -> None:
+        """Send a message: its lines, more headers, and a body of some content type."""
+        head, text = _whole(lines, extra, body, kind)
+        attribute = ' retrans="500"' if repeat else ""
+        self._steps.append(f"<send{attribute}><![CDATA[\n\n{head}\n{text}\n\n]]></send>")
+
+
+class Caller(_Sending, PlainCaller):
+    """Alice, who calls from port 32070.
+
+    :param user: whom she calls: the user part of the URI.
+    :param name: her display name.
+    """
+
+    def __init__(self, user: str = "app", name: str = "Alice") -> None:
+        super().__init__()
+        self._user = user
+        self._from = f'"{name}" <sip:alice@[local_ip]:[local_port]>;tag=a[pid]t[call_number]'
+        self._last = ""
+
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        number: int = 1,
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        branch: str = "[branch]",
+        uri: str = "",
+        to: str = "",
+        contact: bool = True,
+        repeat: bool = True,
+    ) -> Caller:
+        """Send a request, in a dialog if it is an ACK or its number is higher than 1.
+
+        :param extra: header lines that follow the usual ones.
+        :param branch: ``[branch-N]`` for that of the message N steps before.
+        :param uri: instead of the usual one.
+        """
+        in_dialog = number > 1 or method == "ACK"
+        remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
+        to = to or f"<{remote}>"
+        lines = [
+            f"{method} {uri or ('[next_url]' if in_dialog else remote)} SIP/2.0",
+            f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
+            *(["[routes]"] if in_dialog else []),
+            f"From: {self._from}",
+            f"To: {to}{'[peer_tag_param]' if in_dialog else ''}",
+            "Call-ID: [call_id]",
+            f"CSeq: {number} {method}",
+            "Max-Forwards: 70",
+        ]
+        if contact:
+            lines.append("Contact: <sip:alice@[local_ip]:[local_port]>")
+        if method != "ACK":
+            self._last = method
+        self.say(lines, extra, body, kind, repeat and method != "ACK")
+        return self
+
+    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
+        """Wait for a response."""
+        learns = self._last in ("INVITE", "SUBSCRIBE") and 100 < status < 300
+        super().got(status, optional=optional, with_route=with_route or learns)
+        return self
+
+    def refused_ack(self, back: int) -> Caller:
+        """Acknowledge a refusal, whose request was sent so many messages ago."""
+        remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
+        return self.request("ACK", branch=f"[branch-{back}]", uri=remote, contact=False)
+
+    def cancel(self, back: int) -> Caller:
+        """Cancel the INVITE, which was sent so many messages ago."""
+        reason = 'Reason: SIP;cause=487;text="Caller gave up"'
+        return self.request("CANCEL", branch=f"[branch-{back}]", extra=[reason], contact=False)
+
+    def answers(
+        self,
+        status: int = 200,
+        reason: str = "OK",
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        contact: bool = True,
+    ) -> Caller:
+        """Answer the last request of the application."""
+        self.say(_answer(status, reason, "", contact), extra, body, kind)
+        return self
+
+    def pause(self, milliseconds: int) -> Caller:
+        """Wait."""
+        self.wait(milliseconds)
+        return self
+
+
+def _answer(status: int, reason: str, tag: str, contact: bool) -> list[str]:
+    names = ("Via", "Record-Route", "From", "To", "Call-ID", "CSeq")
+    lines = [f"SIP/2.0 {status} {reason}", *[f"[last_{name}:]" for name in names]]
+    lines = [line + tag if line == "[last_To:]" else line for line in lines]
+    return [*lines, "Contact: <sip:bob@[local_ip]:[local_port]>"] if contact else lines
+
+
+class Callee(_Sending, PlainCallee):
+    """Bob, who is called at one of the ports from 32071 on.
+
+    :param tag: what his tag begins with.
+    :param vias: how many Vias the INVITE has: one more for each proxy in between.
+    """
+
+    def __init__(self, tag: str = "b", vias: int = 1) -> None:
+        super().__init__(tag, vias)
+
+    def got(self, method: str) -> Callee:
+        """Wait for a request."""
+        super().got(method)
+        return self
+
+    def answer(  # type: ignore[override]
+        self,
+        status: int,
+        reason: str,
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        contact: bool | None = None,
+        in_dialog: bool = False,
+        repeat: bool = True,
+    ) -> Callee:
+        """Respond to the INVITE, whatever came since.
+
+        :param contact: whether there is a Contact; usually when it is no failure.
+        :param repeat: whether a final response is repeated until the ACK comes.
+        """
+        tag = "" if in_dialog else f";tag={self._name}[pid]t[call_number]"
+        lines = [
+            f"SIP/2.0 {status} {reason}",
+            f"Via: {', '.join(f'[$via{number}]' for number in range(1, self._vias + 1))}",
+            "[last_Record-Route:]",
+            "From: [$from]",
+            f"To: [$to]{tag}",
+            "[last_Call-ID:]",
+            "CSeq: [$cseq]",
+        ]
+        if contact or (contact is None and status < 300):
+            lines.append("Contact: <sip:bob@[local_ip]:[local_port]>")
+        self.say(lines, extra, body, kind, repeat and status >= 200)
+        return self
+
+    def ok(
+        self,
+        status: int = 200,
+        reason: str = "OK",
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        tag: bool = False,
+        contact: bool = True,
+    ) -> Callee:
+        """Respond to the last request, which is no INVITE.
+
+        :param tag: whether To lacks one: outside of a dialog.
+        """
+        mine = f";tag={self._name}[pid]t[call_number]" if tag else ""
+        self.say(_answer(status, reason, mine, contact), extra, body, kind)
+        return self
+
+    def pause(self, milliseconds: int) -> Callee:
+        """Wait."""
+        self.wait(milliseconds)
+        return self
+
+
+def talking(pause: int = 500, **invite: Sequence[str]) -> Caller:
+    """Call, talk, hang up."""
+    phone = Caller().request("INVITE", body=SDP_ALICE, extra=invite.get("extra", ()))
+    phone.got(100, optional=True).got(180, optional=True).got(200).request("ACK")
+    return phone.pause(pause).request("BYE", 2).got(200)
+
+
+def answering(pause: int = 200, vias: int = 1) -> Callee:
+    """Ring, answer, and wait for the BYE."""
+    phone = Callee(vias=vias).got("INVITE").answer(180, "Ringing").pause(pause)
+    return phone.answer(200, "OK", body=SDP_BOB).got("ACK").got("BYE").ok()

@@ -1,0 +1,242 @@
+"""What a proxy must not forward, and how requests that go in a circle end.
+
+RFC 3261 section 16.3, RFC 5393.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from drachtwist.sip.message import Request, Response, parse_message
+from tests.server.doubles import PORT, Bench, head, request
+from tests.server.test_uac import reply
+from tests.server.test_uas import transaction
+
+CALLEE = "sip:bob@127.0.0.1:32071"
+HERE = f"sip:bob@127.0.0.1:{PORT}"
+ROUTE = f"Route: <sip:127.0.0.1:{PORT};lr>"
+
+
+class ProxyTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Connect an application."""
+        self.start()
+
+    def start(self, **settings: Any) -> None:
+        """Start a server, with some settings."""
+        self.bench = Bench(**settings)
+        self.app = self.bench.link("invite", "options", "message")
+
+    def proxy(
+        self, frame: str, *targets: str, stay: str = "", redirects: str = "", way: str = "serial"
+    ) -> list[str]:
+        """Let the application have a request proxied; give the first line of each answer."""
+        words = f"{transaction(frame)}|{stay}|fullResponse|{redirects}|{way}||"
+        answers = self.app.command(f"proxy|{words}|{'|'.join(targets or (CALLEE,))}\r\n")
+        return [answer.partition("|response|m|")[2] for answer in answers]
+
+    def answers(self) -> list[Response]:
+        """Give the responses that were sent since, but for 100."""
+        found = [one for one in self.bench.take() if isinstance(one, Response)]
+        return [one for one in found if one.status > 100]
+
+    def up(self, stay: str = "remainInDialog") -> None:
+        """Let a call be proxied, and accepted."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        self.proxy(frame, stay=stay)
+        invite = self.bench.take()[-1]
+        assert isinstance(invite, Request)
+        self.bench.receive(reply(invite, 200), port=32071)
+        self.app.take()
+        self.bench.take()
+
+
+class RefusedTests(ProxyTestCase):
+    def test_no_hops_left(self) -> None:
+        """Nothing is forwarded with Max-Forwards 0, and the application is told so."""
+        for method in ("INVITE", "OPTIONS"):
+            text = request(method, call=method).replace("Max-Forwards: 70", "Max-Forwards: 0")
+            self.bench.receive(text)
+            [frame] = self.app.take()
+            self.assertEqual(
+                self.proxy(frame),
+                ["NOK|Rejected with 483 Too Many Hops due to Max-Forwards value of 0"],
+            )
+            self.assertEqual([head(one) for one in self.answers()], [f"483 {method}"])
+
+    def test_hops(self) -> None:
+        """The last hop is used; a request without the header has 70."""
+        for given, expected in (("Max-Forwards: 1", "0"), ("X-None: 1", "70")):
+            text = request("OPTIONS", call=given[:5]).replace("Max-Forwards: 70", given)
+            self.bench.receive(text)
+            [frame] = self.app.take()
+            self.proxy(frame)
+            self.assertEqual(self.bench.take()[-1].get("Max-Forwards"), expected)
+
+    def test_application_answers(self) -> None:
+        """An application that answers does not care for hops (RFC 3261 section 11)."""
+        text = request("OPTIONS").replace("Max-Forwards: 70", "Max-Forwards: 0")
+        self.bench.receive(text)
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        self.assertEqual(self.bench.heads(), ["200 OPTIONS"])
+
+    def test_required_of_proxies(self) -> None:
+        """What nobody can know is refused, by name; `*` does not help there."""
+        for settings, passes in (
+            ({}, False),
+            ({"extensions": ["*"]}, False),
+            ({"extensions": ["fancy", "other"]}, True),
+        ):
+            self.start(**settings)
+            self.bench.receive(request("OPTIONS", extra="Proxy-Require: fancy, privacy\n"))
+            [frame] = self.app.take()
+            answers = self.proxy(frame)
+            if passes:
+                self.assertEqual((answers, self.bench.heads()), ([], ["OPTIONS"]))
+                continue
+            text = "NOK|Rejected with 420 Bad Extension due to Proxy-Require of fancy"
+            self.assertEqual(answers, [text])
+            [refusal] = self.answers()
+            self.assertEqual((refusal.status, refusal.get("Unsupported")), (420, "fancy"))
+
+    def test_required_of_the_callee(self) -> None:
+        """What is required of the callee is his business, once it was let in."""
+        self.start(extensions=["*"])
+        self.bench.receive(request("INVITE", extra="Require: fancy"))
+        [frame] = self.app.take()
+        self.proxy(frame)
+        self.assertEqual(self.bench.take()[-1].get("Require"), "fancy")
+
+
+class InDialogTests(ProxyTestCase):
+    def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
+        """Let the caller ask in the dialog."""
+        text = request(
+            method, number=2, to_tag="b", extra=f"{ROUTE}\n{extra}", branch=branch
+        ).replace(f"sip:app@127.0.0.1:{PORT} SIP", f"{CALLEE} SIP", 1)
+        self.bench.receive(text.replace("Max-Forwards: 70", f"Max-Forwards: {hops}"))
+
+    def test_no_hops_left(self) -> None:
+        """In dialogs too the last hop is the last one; an ACK vanishes."""
+        self.up()
+        for method in ("INVITE", "BYE", "INFO"):
+            self.ask(method, hops="0")
+            self.ask(method, hops="0")
+            first, again = self.answers()
+            self.assertEqual(first.status, 483)
+            self.assertTrue(first.to.tag)
+            self.assertEqual(bytes(first), bytes(again))
+        self.ask("ACK", hops="0")
+        self.assertEqual(self.bench.take(), [])
+        self.ask("INFO", hops="1")
+        [info] = self.bench.take()
+        self.assertEqual((head(info), info.get("Max-Forwards")), ("INFO", "0"))
+
+    def test_required_of_proxies(self) -> None:
+        """An extension that no proxy knows is refused."""
+        self.up()
+        self.ask("INFO", "Proxy-Require: fancy")
+        [refusal] = self.answers()
+        self.assertEqual((refusal.status, refusal.get("Unsupported")), (420, "fancy"))
+
+    def test_same_branch(self) -> None:
+        """The CANCEL of a re-INVITE, and the ACK of its failure, follow it with its branch."""
+        self.up()
+        self.ask("INVITE")
+        self.ask("CANCEL")
+        self.ask("ACK", branch="INVITE-2")
+        sent = self.bench.take()
+        self.assertEqual([head(one) for one in sent], ["INVITE", "CANCEL", "ACK"])
+        self.assertEqual(len({one.vias[0].branch for one in sent}), 1)
+        self.ask("ACK", branch="of-the-200")
+        [ack] = self.bench.take()
+        self.assertNotEqual(ack.vias[0].branch, sent[0].vias[0].branch)
+
+    def test_call_of_others(self) -> None:
+        """Of a call that was not proxied here nothing is passed on."""
+        self.up(stay="")
+        for method in ("CANCEL", "BYE"):
+            self.ask(method)
+            self.assertEqual(self.bench.heads(), [f"481 {method}"])
+
+
+class CircleTests(ProxyTestCase):
+    """What is sent to the server's own address comes back to it."""
+
+    def circle(self, *targets: str, rounds: int = 1000, **how: str) -> tuple[int, list[str]]:
+        """Let the application have everything proxied.
+
+        :returns: how many requests were sent on, and what the caller got in the end.
+        """
+        count = 0
+        finals: list[str] = []
+        for _ in range(rounds):
+            frames = [one for one in self.app.take() if "|sip|network|" in one]
+            for frame in frames:
+                self.proxy(frame, *targets, **how)
+            sent, self.bench.wire.sent = self.bench.wire.sent, []
+            if not sent and not frames:
+                return count, finals
+            for flow, raw in sent:
+                message = parse_message(raw)
+                if flow.remote_port == PORT:
+                    count += isinstance(message, Request) and message.method != "ACK"
+                    self.bench.receive(raw, port=PORT)
+                elif isinstance(message, Response) and message.status > 100:
+                    finals.append(head(message))
+        self.fail("it goes on and on")
+
+    def test_one_target(self) -> None:
+        """A circle of single targets ends when there are no hops left."""
+        for method in ("INVITE", "OPTIONS"):
+            self.start()
+            self.bench.receive(request(method))
+            self.assertEqual(self.circle(HERE), (70, [f"483 {method}"]))
+            self.bench.clock.advance(100)
+            self.assertEqual(self.bench.core.counts()["server_transactions"], 0)
+
+    def test_fewer_hops(self) -> None:
+        """However many there were."""
+        self.bench.receive(request("INVITE").replace("Max-Forwards: 70", "Max-Forwards: 5"))
+        self.assertEqual(self.circle(HERE), (5, ["483 INVITE"]))
+
+    def test_several_targets(self) -> None:
+        """With several targets, which would multiply, it ends as soon as it is noticed."""
+        other = f"sip:carol@127.0.0.1:{PORT}"
+        for targets, most in (((HERE, HERE), 6), ((HERE, other), 12)):
+            for way in ("simultaneous", "serial"):
+                self.start()
+                self.bench.receive(request("INVITE"))
+                count, finals = self.circle(*targets, way=way)
+                self.assertLessEqual(count, most, (targets, way))
+                self.assertEqual(finals, ["482 INVITE"])
+
+    def test_foreign_target(self) -> None:
+        """It makes no difference that the Request-URI is another domain's."""
+        text = request("OPTIONS").replace(f"sip:app@127.0.0.1:{PORT} SIP", "sip:b@example.net SIP")
+        self.bench.receive(text)
+        count, finals = self.circle(HERE, HERE, way="simultaneous")
+        self.assertEqual((count, finals), (2, ["482 OPTIONS"]))
+
+    def test_redirected(self) -> None:
+        """Redirects that are followed may be many targets too."""
+        self.bench.receive(request("INVITE"))
+        count, finals = self.circle(HERE, redirects="followRedirects")
+        self.assertLessEqual(count, 2)
+        self.assertEqual(finals, ["482 INVITE"])
+
+    def test_somebody_else(self) -> None:
+        """A request that comes back for somebody else goes on, to several targets as well."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        self.proxy(frame, HERE, CALLEE, way="simultaneous")
+        [raw] = [raw for flow, raw in self.bench.wire.sent if flow.remote_port == PORT]
+        self.bench.take()
+        self.bench.receive(raw, port=PORT)
+        [frame] = self.app.take()
+        self.assertEqual(self.proxy(frame, CALLEE, "sip:bob@127.0.0.1:32072"), [])
+        self.assertEqual(self.bench.heads(), ["100 INVITE", "INVITE"])
