@@ -507,7 +507,11 @@ class Asking:
         if response.source_address:
             host = response.source_address
             host = f"[{host}]" if ":" in host else host
-            transport = f";transport={response.protocol}" if response.protocol != "udp" else ""
+            protocol = response.protocol
+            via = (response.get("Via") or "").upper()
+            if via.startswith(("SIP/2.0/WS ", "SIP/2.0/WSS ")):
+                protocol = via[8:11].strip().lower()  # the server says TCP of a WebSocket
+            transport = f";transport={protocol}" if protocol != "udp" else ""
             self._route = f"sip:{host}:{response.source_port}{transport}"
         self._again()
 

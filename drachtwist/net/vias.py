@@ -71,6 +71,8 @@ def response_hop(via: Via) -> Hop:
             host = maddr
         elif via.rport:
             port = via.rport
+    elif protocol in ("ws", "wss") and via.rport:
+        port = via.rport  # only the connection that is there leads to a browser
     host = host.strip("[]")
     numeric = is_address(host)
     return Hop(

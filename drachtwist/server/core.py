@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -76,6 +76,9 @@ class Carriers(Protocol):
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
 
+    def close(self, flow: Flow) -> None:
+        """Close the connection of a flow."""
+
 
 class Connector(Protocol):
     """What reaches applications and asks the DNS."""
@@ -83,8 +86,8 @@ class Connector(Protocol):
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request.
 
-        Either :meth:`ServerCore.signed` follows, once :meth:`ServerCore.expect` was told of the
-        connection, or :meth:`ServerCore.unreachable`.
+        Either :meth:`ServerCore.unreachable` follows, or :meth:`ServerCore.expect` is told of the
+        connection, and then :meth:`ServerCore.signed` or :meth:`ServerCore.gone`.
         """
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
@@ -139,6 +142,8 @@ class ServerCore:
         self._second_text = ""
         # Connections that the server made, and the request that each one is for.
         self._expected: dict[AppLink, Incoming] = {}
+        self.timeouts: dict[Flow, int] = {}
+        """How many requests in a row nobody answered, by connection, if that is looked at."""
         self.stopped = False
 
     def stop(self) -> None:
@@ -231,8 +236,20 @@ class ServerCore:
 
     def sip_closed(self, flow: Flow, error: Exception | None) -> None:
         """Learn that a connection is gone; only one that broke fails what waits on it."""
+        self.timeouts.pop(flow, None)
         if error is not None and not self.stopped:
             self.uac.broken(flow)
+
+    def timed_out(self, flow: Flow | None) -> None:
+        """Learn that nobody answered a request; a connection is closed when that happens often."""
+        most = self.config.max_timeouts
+        if not most or flow is None or not flow.reliable or not self.carriers.is_open(flow):
+            return
+        count = self.timeouts.get(flow, 0) + 1
+        self.timeouts[flow] = count
+        if count >= most:
+            self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
+            self.carriers.close(flow)
 
     def stateless(
         self,
@@ -310,7 +327,9 @@ class ServerCore:
     def gone(self, link: AppLink) -> None:
         """A connection to an application is gone; the network is told nothing."""
         self.clients.remove(link)
-        self._expected.pop(link, None)
+        incoming = self._expected.pop(link, None)
+        if incoming is not None:
+            self.unreachable(incoming)
         for dialog in self.dialogs.of_link(link):
             dialog.link = None
 
@@ -323,10 +342,10 @@ class ServerCore:
         if not self.stopped:
             self.uas.decided(incoming, decision)
 
-    def unreachable(self, incoming: Incoming) -> None:
-        """Learn that no connection to an application could be made."""
+    def unreachable(self, incoming: Incoming, status: int = 480) -> None:
+        """Learn that an application cannot be had: no connection, or it was lost too early."""
         if not self.stopped and incoming.is_open:
-            self.uas.refuse(incoming, 480)
+            self.uas.refuse(incoming, status)
 
     # Frames
 
@@ -376,9 +395,14 @@ class ServerCore:
     # Addresses
 
     def default_protocol(self) -> str:
-        """Give the transport of the first contact, for URIs that leave it open."""
-        listeners = self.carriers.listeners
-        return listeners[0].protocol if listeners else "udp"
+        """Give the transport of the first contact, for URIs that leave it open.
+
+        These are never WebSockets: phones do not listen for them.
+        """
+        for listener in self.carriers.listeners:
+            if listener.protocol not in WEBSOCKETS:
+                return listener.protocol
+        return "udp"
 
     def is_own(self, uri: str) -> bool:
         """Whether a URI is an address of this server."""

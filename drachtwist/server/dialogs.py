@@ -16,7 +16,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
-__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target"]
+__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target", "uri_of"]
 
 _REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIFY")}
 
@@ -226,11 +226,18 @@ class Dialogs:
 # Where packets go
 
 
+def uri_of(protocol: str, address: str) -> str:
+    """Write the URI of an address; SIP has no ``transport=wss`` (RFC 7118 section 5.2.2)."""
+    if protocol == "udp":
+        return f"sip:{address}"
+    if protocol == "wss":
+        return f"sips:{address};transport=ws"
+    return f"sip:{address};transport={protocol}"
+
+
 def contact_of_flow(flow: Flow) -> str:
     """Give the Contact of this side of a flow."""
-    if flow.protocol == "udp":
-        return f"<sip:{flow.local}>"
-    return f"<sip:{flow.local};transport={flow.protocol}>"
+    return f"<{uri_of(flow.protocol, flow.local)}>"
 
 
 def record_routes(message: Request | Response) -> list[str]:
@@ -308,10 +315,16 @@ def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
 def place_uac(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "usual") -> None:
     """Decide where the packets of a dialog go that we asked for.
 
+    Over a WebSocket that is its connection, whatever the Contact says: nobody can open another one
+    to a browser.
+
     :param flow: where the response came from that made it.
     :param nat: as of :func:`place_uas`.
     """
     dialog.hop = first_hop(dialog.routes, contact, flow.protocol)
+    if flow.protocol in WEBSOCKETS:
+        dialog.flow = flow
+        return
     if nat == "aggressive" and _says_nat(dialog, contact):
         dialog.flow = flow
         if not dialog.routes:

@@ -21,18 +21,21 @@ import hashlib
 import os
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
+from drachtwist.server.dialogs import contact_of, uri_of
+from drachtwist.server.registered import has_no_address, key_of
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, parse_integer
-from drachtwist.sip.locating import Hop, hop_of
+from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -145,6 +148,7 @@ class Branch(Attempted):
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
+                call.core.timed_out(self.flow)
                 self.unreached(408)
             elif kind is TransportFailed:
                 self.unreached(503)
@@ -199,6 +203,17 @@ class Proxied:
 
     def _send(self, destination: str) -> bool:
         core = self.core
+        known = None
+        if core.config.outbound_proxy is None:
+            known = core.registered.find(destination)
+        if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
+            branch = Branch(self, destination)
+            self.branches.append(branch)
+            if core.carriers.is_open(known):
+                branch.set_out(known, None)
+                return True
+            self.ended(branch, 410)
+            return True
         try:
             uri = Uri.parse(destination)
             if core.config.outbound_proxy is not None:
@@ -254,10 +269,11 @@ class Proxied:
         request = self.incoming.request
         # TCP that only the length of this request wants is nothing to route by.
         side = branch.instead or flow
-        own = [_route(side)]
-        if side.local_host != self.incoming.flow.local_host:
-            # Each side gets the address that it can reach (RFC 5658).
-            own.append(_route(self.incoming.flow))
+        own = [f"<{uri_of(side.protocol, side.local)};lr>"]
+        back = self.incoming.flow
+        if (back.protocol, back.local) != (side.protocol, side.local):
+            # Each side has to find the address that it can reach first (RFC 5658).
+            own.append(f"<{uri_of(back.protocol, back.local)};lr>")
         uri = request.uri
         if self.core.is_own(uri):
             uri = branch.uri
@@ -269,11 +285,11 @@ class Proxied:
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
-            lines += [f"Record-Route: {route}" for route in own]
+            lines += [f"Record-Route: {one}" for one in own]
         if self._command.record_route and branch.method == "REGISTER":
             lines.append(f"Path: {own[0]}")
         hops = "70"
-        for name, value in _headers_behind_via(request, drop_route=True):
+        for name, value in _headers_behind_via(request, 1):
             key = name.lower()
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
@@ -301,6 +317,8 @@ class Proxied:
             self._clear(branch, "alarm")
         if status == 100:
             return
+        if self._command.record_route and branch.source is not None:
+            self.core.proxying.learn(response, branch.source[0])
         if status < 200:
             branch.rang = True
             if not self._settled and not self._cancelled:
@@ -359,6 +377,8 @@ class Proxied:
                 self._tell(flow, size, response.raw)
                 self._finish()
         raw = _without_top_via(response)
+        if branch.method in ("REGISTER", "SUBSCRIBE") and status in (200, 202):
+            self.core.registered.passed(self.incoming.request, self.incoming.flow, raw)
         if first and branch.method == "INVITE":
             self.core.record("start", "application", raw, "proxy-uas")
         self._forward(status, raw)
@@ -487,7 +507,7 @@ class Proxied:
             "OK",
             "network",
             str(size),
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             str(flow.remote_port),
             self.core.time_of_day(),
@@ -537,8 +557,9 @@ class Proxying:
     def __init__(self, core: ServerCore) -> None:
         self.core = core
         self._key = os.urandom(16)
-        # Calls that were proxied with Record-Route, by Call-ID, the oldest first.
-        self._calls: OrderedDict[str, None] = OrderedDict()
+        # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
+        # WebSockets of those in the call that have one, by user and host of their Contact.
+        self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
 
     def count(self) -> int:
         """Count the requests that are being proxied."""
@@ -571,6 +592,7 @@ class Proxying:
             self._calls[call_id] = None
             while len(self._calls) > _KEPT_CALLS:
                 self._calls.popitem(last=False)
+            self.learn(incoming.request, incoming.flow)
         if not call.begin() and not call.branches:
             call._done = True
             core.uas.refuse(incoming, 500)
@@ -625,6 +647,16 @@ class Proxying:
         """Forget everything."""
         self._calls.clear()
 
+    def learn(self, message: Request | Response, flow: Flow) -> None:
+        """Take note of the WebSocket of somebody in a call: nobody can connect to a browser."""
+        call_id = message.get("Call-ID") or ""
+        if flow.protocol not in WEBSOCKETS or call_id not in self._calls:
+            return
+        contact = contact_of(message)
+        key = None if contact is None else key_of(contact.uri)
+        if key is not None:
+            self._calls[call_id] = {**(self._calls[call_id] or {}), key: flow}
+
     # Requests in dialogs
 
     def passes(self, request: Request, flow: Flow) -> bool:
@@ -640,11 +672,11 @@ class Proxying:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
-            if len(routes) > 1 and self.core.is_own(routes[1].uri):
-                # The route of the other side.
-                routes = routes[1:]
-                request = _with_routes(request, routes)
-            following = routes[1].uri if len(routes) > 1 else request.uri
+            # There are two of ours where the two sides reach us at different addresses.
+            own = 1
+            while own < len(routes) and self.core.is_own(routes[own].uri):
+                own += 1
+            following = routes[own].uri if len(routes) > own else request.uri
             uri = Uri.parse(following)
         except (MessageError, AttributeError, IndexError):
             return False
@@ -663,10 +695,23 @@ class Proxying:
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        self._pass(request, hop_of(uri, self.core.default_protocol()))
+        known = (self._calls[call_id] or {}).get(key_of(following) or "")
+        if known is not None and not self.core.carriers.is_open(known):
+            known = self.core.registered.find(following) or known
+        if known is None:
+            hop = hop_of(uri, self.core.default_protocol())
+            self.core.ways.send(hop, self._passing(request, own))
+        elif self.core.carriers.is_open(known):
+            self.core.ways.send_over(known, self._passing(request, own), None)
+        elif request.method != "ACK":
+            self.core.carriers.send(flow, self.core.stateless(request, 410))
         return True
 
-    def _pass(self, request: Request, hop: Hop) -> None:
+    def _passing(self, request: Request, own: int) -> Callable[[Flow], bytes]:
+        """Give what writes a request as it is forwarded.
+
+        :param own: how many of its Route values are this server's.
+        """
         core = self.core
         via = request.get("Via") or ""
         # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
@@ -674,7 +719,7 @@ class Proxying:
         branch = _STATELESS + digest.hexdigest()[:20]
         lines = [f"Via: {one}" for one in request.get_all("Via")]
         hops = "70"
-        for name, value in _headers_behind_via(request, drop_route=True):
+        for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
@@ -693,7 +738,7 @@ class Proxying:
                 core.record("stop", "application", raw, "normal-release")
             return raw
 
-        core.ways.send(hop, write)
+        return write
 
     def returns(self, response: Response) -> bool:
         """Send the response to such a request back; say whether it is one."""
@@ -717,21 +762,6 @@ class Proxying:
                 return True
         self.core.ways.send(hop, lambda flow: raw)
         return True
-
-
-def _route(flow: Flow) -> str:
-    """Write the Record-Route that leads a peer back to us."""
-    parameter = "" if flow.protocol == "udp" else f";transport={flow.protocol}"
-    return f"<sip:{flow.local}{parameter};lr>"
-
-
-def _with_routes(request: Request, routes: list[Address]) -> Request:
-    """Give a copy of a request with another route."""
-    copy = Request.from_bytes(request.raw)
-    copy.remove("Route")
-    for route in routes:
-        copy.add("Route", str(route))
-    return copy
 
 
 def _number(text: str) -> int:
@@ -760,19 +790,23 @@ def _rank(status: int) -> int:
     return 3 if status < 500 and status >= 400 else 2 if status >= 500 else 1
 
 
-def _headers_behind_via(request: Request, *, drop_route: bool) -> list[tuple[str, str]]:
-    """Give the headers but for Via, without the topmost Route."""
+def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:
+    """Give the headers but for Via, without the topmost values of Route.
+
+    :param routes: how many of these.
+    """
     found = []
     for name, value in request.headers.items():
         key = name.lower()
         if key in ("via", "v"):
             continue
-        if key == "route" and drop_route:
-            drop_route = False
+        if key == "route" and routes:
             try:
-                rest = Address.parse_list(value)[1:]
+                values = Address.parse_list(value)
             except MessageError:
-                rest = []
+                values = []
+            rest = values[routes:]
+            routes -= len(values) - len(rest)
             if not rest:
                 continue
             value = ", ".join(str(one) for one in rest)

@@ -1,8 +1,8 @@
 """Which connection leads to a client that registered over one.
 
-A client behind TCP or TLS can often be reached only over the connection that it made itself. When
-an application accepts its REGISTER (or SUBSCRIBE), the server remembers the connection under user
-and host of the Contact, for as long as the response says.
+A client behind TCP, TLS or a WebSocket can often be reached only over the connection that it made
+itself. When an application accepts its REGISTER (or SUBSCRIBE), the server remembers the connection
+under user and host of the Contact, for as long as the response says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from drachtwist.sip.fields import parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri
 
-__all__ = ["Registered"]
+__all__ = ["Registered", "has_no_address", "key_of"]
 
 _SWEEP_EVERY = 30.0
 """Seconds between two looks for what has expired."""
@@ -51,7 +51,7 @@ class Registered:
             contacts = request.contacts
         except MessageError:
             return
-        key = _key(contacts[0].uri) if contacts and not contacts[0].is_wildcard else None
+        key = key_of(contacts[0].uri) if contacts and not contacts[0].is_wildcard else None
         if key is None:
             return
         now = self._seconds()
@@ -62,11 +62,23 @@ class Registered:
         else:
             self._flows.pop(key, None)
 
+    def passed(self, request: Request, flow: Flow, raw: bytes) -> None:
+        """Take note of such a response that a server behind this one gave to a browser.
+
+        :param raw: the response as it was sent.
+        """
+        try:
+            contacts = request.contacts
+        except MessageError:
+            return
+        if contacts and has_no_address(contacts[0].uri):
+            self.accepted(request, flow, raw)
+
     def find(self, uri: str) -> Flow | None:
         """Find the connection that leads to a URI; port and parameters do not count."""
         if not self._flows:
             return None
-        found = self._flows.get(_key(uri) or "")
+        found = self._flows.get(key_of(uri) or "")
         if found is None:
             return None
         if found[1] <= self._seconds():
@@ -80,7 +92,14 @@ class Registered:
             self._flows = {key: one for key, one in self._flows.items() if one[1] > now}
 
 
-def _key(uri: str) -> str | None:
+def has_no_address(uri: str) -> bool:
+    """Whether a URI has a host that can have no address, as those of browsers do (RFC 7118)."""
+    key = key_of(uri)
+    return key is not None and key.endswith(".invalid")
+
+
+def key_of(uri: str) -> str | None:
+    """Give what a connection is remembered under; None for a URI that is none of SIP."""
     try:
         parsed = Uri.parse(uri)
     except MessageError:

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
 from drachtwist.server.checks import carries_session
@@ -44,6 +44,7 @@ from drachtwist.server.dialogs import (
     place_uac,
     record_routes,
     refresh_target,
+    uri_of,
 )
 from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq
@@ -220,6 +221,7 @@ class Outgoing(Attempted):
                 if machine is self.alarm:
                     side.unacknowledged(self)
                 else:
+                    side.core.timed_out(self.flow)
                     self.unreached(408)
             elif kind is TransportFailed:
                 self.unreached(503)
@@ -343,7 +345,8 @@ class Calling:
             if bracketed is not None and bracketed != draft.contact:
                 draft.replace_contact(bracketed)
         elif method in ("INVITE", "SUBSCRIBE"):
-            draft.add("Contact", default)
+            websocket = protocol in WEBSOCKETS
+            draft.add("Contact", f"<{uri_of(protocol, local)}>" if websocket else default)
         from_ = with_host(apart.get("from") or draft.contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
@@ -499,6 +502,12 @@ class Calling:
         flow = dialog.flow
         if flow is not None and self.core.carriers.is_open(flow):
             return None, flow
+        if flow is not None and flow.reliable:
+            # The peer may have registered again since, over another connection.
+            moved = self.core.registered.find(dialog.target)
+            if moved is not None and self.core.carriers.is_open(moved):
+                dialog.flow = moved
+                return None, moved
         return dialog.hop, None
 
     def _elsewhere(self, dialog: Dialog, flow: Flow) -> Hop | None:
@@ -552,7 +561,7 @@ class Calling:
 
         def write(flow: Flow) -> bytes:
             outgoing.flow = flow
-            outgoing.protocol = flow.protocol
+            outgoing.protocol = flow.reported
             outgoing.request = self._in_dialog(
                 dialog, outgoing.branch, flow.protocol, flow.local, "ACK", number, draft
             )
@@ -689,7 +698,7 @@ class Calling:
         """Send a request whose way is known, and answer the command."""
         assert outgoing.flow is not None
         first = outgoing.protocol == "unknown"
-        outgoing.protocol = outgoing.flow.protocol
+        outgoing.protocol = outgoing.flow.reported
         self._answer_echo(outgoing)
         self._start(outgoing)
         if first and outgoing.method == "BYE" and outgoing.dialog is not None:
@@ -706,7 +715,7 @@ class Calling:
         """Begin the client transaction."""
         flow = outgoing.flow
         assert flow is not None
-        outgoing.protocol = flow.protocol
+        outgoing.protocol = flow.reported
         core = self.core
         kind: Any = InviteClient if outgoing.method == "INVITE" else NonInviteClient
         machine = kind(outgoing.request, reliable=flow.reliable, timing=core.timing)
@@ -772,6 +781,8 @@ class Calling:
 
     def received(self, response: Response, flow: Flow, size: int) -> None:
         """Take in a response; one that nobody waits for vanishes."""
+        if self.core.timeouts:
+            self.core.timeouts.pop(flow, None)
         try:
             key = client_key(response)
         except MessageError as error:
@@ -846,7 +857,7 @@ class Calling:
         core.deliver(
             outgoing.link,
             size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             outgoing.id,
@@ -1060,7 +1071,7 @@ class Calling:
             "OK",
             "application",
             str(len(raw) if size is None else size),
-            flow.protocol,
+            flow.reported,
             flow.local_host if udp else flow.remote_host,
             str(flow.local_port if udp else flow.remote_port),
             self.core.time_of_day(),

@@ -40,6 +40,7 @@ from drachtwist.server.dialogs import (
     place_uas,
     record_routes,
     refresh_target,
+    uri_of,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.sessions import MINIMUM
@@ -346,7 +347,7 @@ class Answering:
         self.core.deliver(
             incoming.link,
             incoming.size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             incoming.id,
@@ -458,7 +459,7 @@ class Answering:
         self.core.deliver(
             link,
             incoming.size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             incoming.id,
@@ -760,7 +761,7 @@ class Answering:
         self.core.deliver(
             invite.link,
             size,
-            flow.protocol,
+            flow.reported,
             flow.remote_host,
             flow.remote_port,
             invite.id,
@@ -1015,9 +1016,7 @@ class Answering:
         dialog.seq = dialog.peer_seq = request.cseq.number
         contact, flow = incoming.target or (contact_of(request), incoming.flow)
         if contact is None:
-            dialog.target = f"sip:{flow.remote}"
-            if flow.protocol != "udp":
-                dialog.target += f";transport={flow.protocol}"
+            dialog.target = uri_of(flow.protocol, flow.remote)
         else:
             dialog.target = contact.uri
         dialog.routes = record_routes(request)
@@ -1066,7 +1065,7 @@ class Answering:
             "OK",
             "application",
             str(len(raw)),
-            flow.protocol if incoming.method == "INVITE" else "",
+            flow.reported if incoming.method == "INVITE" else "",
             flow.remote_host,
             str(flow.remote_port),
             self.core.time_of_day(),

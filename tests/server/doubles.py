@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -29,10 +29,15 @@ HOST = "127.0.0.1"
 class Wire:
     """Carries SIP nowhere, but remembers it."""
 
-    def __init__(self, host: str = HOST, contact: Contact | None = None) -> None:
+    def __init__(
+        self,
+        host: str = HOST,
+        contact: Contact | None = None,
+        protocols: Sequence[str] = ("udp", "tcp"),
+    ) -> None:
         self.host = host
         contact = Contact("") if contact is None else contact
-        self.listeners = [Listener(one, host, PORT, contact) for one in ("udp", "tcp")]
+        self.listeners = [Listener(name, host, PORT, contact) for name in protocols]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
 
@@ -50,6 +55,10 @@ class Wire:
         self.sent.append((flow, data))
         return True
 
+    def close(self, flow: Flow) -> None:
+        """Close a flow."""
+        self.closed.add(flow)
+
     def is_open(self, flow: Flow) -> bool:
         """Whether the flow was not closed."""
         return flow not in self.closed
@@ -58,7 +67,7 @@ class Wire:
         self, target: Target, listener: Listener | None = None, timeout: float | None = None
     ) -> Flow:
         """Give the flow to an address."""
-        if target.protocol not in ("udp", "tcp"):
+        if all(one.protocol != target.protocol for one in self.listeners):
             raise LocalProtocolError(f"no transport for {target}")
         return self.flow(target.host, target.port, target.protocol)
 
@@ -123,10 +132,11 @@ class Bench:
         clock: Clock | None = None,
         host: str = HOST,
         contact: Contact | None = None,
+        protocols: Sequence[str] = ("udp", "tcp"),
         **settings: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
-        self.wire = Wire(host, contact)
+        self.wire = Wire(host, contact, protocols)
         settings.setdefault("require_authentication", False)
         self.config = ServerConfig(**settings)
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed
 from drachtwist.wire.commands import Answer, Ping
 
-__all__ = ["ServerCase", "Talker"]
+__all__ = ["ServerCase", "Talker", "has_ipv6"]
 
 Message = Request | Response
 
@@ -248,6 +249,16 @@ class _Pong:
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone."""
         self.deferred.errback(reason)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _branch() -> str:

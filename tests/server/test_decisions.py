@@ -107,7 +107,15 @@ class DecisionTests(SynchronousTestCase):
 
     def test_handlers(self) -> None:
         """What is no handler is refused."""
-        for bad in ("ftp://a", "http://", "tcp://a", "127.0.0.1:3001", " http://a"):
+        for bad in (
+            "ftp://a",
+            "http://",
+            "http://a:b@",
+            "http://a@/b",
+            "tcp://a",
+            "127.0.0.1:3001",
+            " http://a",
+        ):
             self.assertRaises(LocalProtocolError, RequestHandler, bad)
         self.assertRaises(LocalProtocolError, RequestHandler, "http://a", http_method="PUT")
 
@@ -117,7 +125,7 @@ class WebCallbackTests(TestCase):
 
     timeout = 30
 
-    async def start(self, decide: Any, **handler: str) -> Phone:
+    async def start(self, decide: Any, **handler: Any) -> Phone:
         """Start all of them."""
         clock = cast(Any, reactor)
         site = Site(routing.RoutingResource(decide))
