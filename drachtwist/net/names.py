@@ -16,9 +16,9 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.protocol import connectionDone
@@ -27,6 +27,7 @@ from twisted.names import dns
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.sip.locating import Naptr, Question, Records, Srv
 
 __all__ = ["NameServer", "Names", "name_server"]
@@ -47,7 +48,7 @@ LONGEST_NOTHING = 300.0
 """The same for the answer that there is nothing."""
 
 LONGEST_FAILURE = 5.0
-"""Seconds for which nothing is asked again that nobody answered."""
+"""Seconds for which nothing is asked again that nobody answered, or all refused."""
 
 HOSTS_KEPT = 10.0
 """Seconds that a line of the hosts file is believed."""
@@ -60,7 +61,6 @@ _KINDS: dict[str, Any] = {
 }
 # As many as the C library looks at.
 _MAX_SERVERS = 3
-
 
 _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
@@ -185,9 +185,13 @@ class Names:
     async def _ask(self, question: Question) -> tuple[Records, float]:
         """Ask the name servers.
 
+        Servers that refuse, or fail, have no records: many do for questions that they do not know,
+        and whoever asks goes on to others.
+
         :returns: the records, and for how many seconds they are good.
         :raises _NoAnswer: when none of them answers.
         """
+        refused = False
         servers = self.servers
         query = dns.Query(question.name.encode("ascii"), _KINDS[question.kind].TYPE, dns.IN)
         for attempt, wait in enumerate(WAITS):
@@ -200,23 +204,23 @@ class Names:
                 continue
             if answer.rCode in (dns.OK, dns.ENAME):
                 return _read_answer(question, answer)
+            refused = True
+        if refused:
+            return (), LONGEST_FAILURE
         raise _NoAnswer()
 
     async def _over_udp(self, server: NameServer, query: dns.Query, wait: float) -> dns.Message:
-        protocol = _Datagrams(self, self._reactor)
         try:
-            interface = "::" if ":" in server[0] else ""
-            port = self._reactor.listenUDP(0, protocol, interface=interface, maxPacketSize=65535)
+            protocol = _Datagrams(self, self._reactor, server[0])
         except CannotListenError:
             raise _NoAnswer() from None
         try:
-            # So the system takes no datagrams of others, and tells when nobody listens there.
-            port.connect(*server)
-            return await protocol.query(server, [query], wait)
-        except OSError:
+            answer: dns.Message = await protocol.query(server, [query], wait)
+            return answer
+        except (OSError, ConnectError):
             raise _NoAnswer() from None
         finally:
-            await maybeDeferred(port.stopListening)
+            protocol.close()
 
     async def _over_tcp(self, server: NameServer, query: dns.Query, wait: float) -> dns.Message:
         kind = TCP6ClientEndpoint if ":" in server[0] else TCP4ClientEndpoint
@@ -256,25 +260,39 @@ def _fail(protocol: Any, error: Exception) -> None:
 
 
 class _Datagrams(dns.DNSDatagramProtocol):
-    """A socket for one question."""
+    """A socket for one question; it takes answers from where that went to only."""
 
     _log = Logger()
 
-    def datagramReceived(self, data: bytes, addr: NameServer) -> None:
+    def __init__(self, controller: Names, reactor: Any, server: str) -> None:
+        super().__init__(controller, reactor)
+        self.startProtocol()
+        anywhere = "::" if ":" in server else "0.0.0.0"
+        bound = listening_socket(socket.SOCK_DGRAM, anywhere, 0)
+        self._socket = UdpSocket(reactor, bound, self)
+        self.transport = cast(Any, self)
+
+    def write(self, data: bytes, address: NameServer) -> None:
+        """Send, for the protocol."""
+        error = self._socket.send(data, *address)
+        if error is not None:
+            raise error
+
+    def datagram_received(self, data: bytes, host: str, port: int) -> None:
         """Take in a datagram; one that is no DNS message is passed over."""
         try:
-            super().datagramReceived(data, addr)
+            self.datagramReceived(data, (host, port))
         except Exception as error:
-            self._log.debug("no answer from {peer}: {error}", peer=addr, error=error)
+            self._log.debug("no answer from {peer}: {error}", peer=host, error=error)
 
-    def connectionRefused(self) -> None:
+    def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
         """Learn that nobody listens there."""
         _fail(self, _NoAnswer())
 
-    def stopProtocol(self) -> None:
-        """Learn that the socket is closed."""
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
         _fail(self, _NoAnswer())
-        super().stopProtocol()
 
 
 class _Stream(dns.DNSProtocol):

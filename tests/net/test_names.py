@@ -25,6 +25,14 @@ from tests.nameserver import NameServer, a, naptr, srv
 LONG = [srv(f"server-{number}.with-a-long-name.example.test", number) for number in range(40)]
 
 
+def refuse(query: bytes) -> bytes:
+    """Answer as a server that does not want to."""
+    message = dns.Message()
+    message.fromStr(query)
+    message.answer, message.rCode = 1, dns.EREFUSED
+    return bytes(message.toStr())
+
+
 class _Clocked:
     """The reactor, with a time of its own for what is kept."""
 
@@ -208,17 +216,18 @@ class AskingTests(NamesTestCase):
     async def test_next_server(self) -> None:
         """Where nobody listens the next name server is asked at once; also when one refuses."""
         server = self.serve({"example.test": [a("192.0.2.1")]})
-
-        def refuse(query: bytes) -> bytes:
-            message = dns.Message()
-            message.fromStr(query)
-            message.answer, message.rCode = 1, dns.EREFUSED
-            return bytes(message.toStr())
-
         peer, refusing = self.peer(refuse)
         asker = self.names(self.closed(), refusing, server.address)
         self.assertEqual(await self.ask(asker, "A", "example.test"), ["192.0.2.1"])
         self.assertEqual(peer.asked, 1)
+
+    async def test_all_refuse(self) -> None:
+        """A question that all refuse has no records, and is not asked again for some seconds."""
+        peer, refusing = self.peer(refuse)
+        asker = self.names(refusing)
+        for _ in range(2):
+            self.assertEqual(await self.ask(asker, "NAPTR", "example.test"), ())
+        self.assertEqual(peer.asked, len(names.WAITS))
 
     async def test_silent_server(self) -> None:
         """A server that says nothing, or nonsense, is not waited for for ever."""
@@ -324,24 +333,31 @@ class AskingTests(NamesTestCase):
         self.assertEqual(asker.servers, [("127.0.0.1", 53)])
 
 
+class _Idle(Clock):
+    """A reactor that never looks at sockets."""
+
+    def addReader(self, reader: Any) -> None:
+        """Do not look."""
+
+    def removeReader(self, reader: Any) -> None:
+        """Do not look any more."""
+
+
 class NoiseTests(SynchronousTestCase):
     @given(st.binary(max_size=200))
     def test_any_datagram(self, noise: bytes) -> None:
         """No datagram makes the one who asks fail."""
-        socket_of = names._Datagrams(cast(Any, None), Clock())
-        socket_of.startProtocol()
-        query = dns.Query(b"example.test", dns.A, dns.IN)
-        sent: list[bytes] = []
-        socket_of.transport = cast(
-            Any, type("", (), {"write": lambda _, data, to: sent.append(data)})
-        )()
-        answer: Any = socket_of.query(("192.0.2.1", 53), [query])
+        server = ("127.0.0.1", 9)
+        asking = names._Datagrams(cast(Any, None), _Idle(), server[0])
+        answer: Any = asking.query(server, [dns.Query(b"example.test", dns.A, dns.IN)])
         answer.addErrback(lambda failure: None)
-        socket_of.datagramReceived(sent[0][:2] + noise, ("192.0.2.1", 53))
+        [number] = asking.liveMessages
+        asking.datagram_received(number.to_bytes(2, "big") + noise, *server)
         if answer.called and answer.result is not None:
             found, seconds = names._read_answer(Question("A", "example.test"), answer.result)
             self.assertTrue(all(isinstance(one, str) for one in found))
             self.assertGreaterEqual(seconds, 0)
+        asking.close()
 
 
 class NameServerTests(SynchronousTestCase):
