@@ -237,9 +237,14 @@ class OptionsTests(SynchronousTestCase):
         error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
         self.assertIn("not an external IP address: 'here' (line 4)", str(error))
 
-    def test_mtu(self) -> None:
-        """The longest message over UDP is nobody's business yet."""
-        self.assertIn("--mtu: not supported", " ".join(self.findings("--mtu", "1500")))
+    def test_names_and_lengths(self) -> None:
+        """Name servers may be several; the longest request over UDP comes from three places."""
+        config = self.parse("--name-server", "192.0.2.1", "--name-server", "[::1]:5353")["config"]
+        self.assertEqual(config.name_servers, ("192.0.2.1", "[::1]:5353"))
+        self.assertRaises(usage.UsageError, self.parse, "--name-server", "dns.example")
+        self.assertEqual(self.parse()["config"].udp_mtu, 0)
+        self.assertEqual(self.parse("--mtu", "1500", DRACHTIO_UDP_MTU="9")["config"].udp_mtu, 1500)
+        self.assertEqual(self.parse(DRACHTIO_UDP_MTU="65535")["config"].udp_mtu, 65535)
 
     def test_switches(self) -> None:
         """What can only be on or off is off unless it is asked for."""

@@ -114,10 +114,9 @@ class CallingTests(CallingTestCase):
         """A name is looked up first; the request goes to its address."""
         self.app.command("sip||\r\nOPTIONS sip:bob@example.test:32071 SIP/2.0\r\n\r\n")
         self.assertEqual(self.bench.take(), [])
-        host, found = self.bench.looked_up.pop()
-        found("127.0.0.9")
+        asked = self.bench.answer_all({("A", "example.test"): ["127.0.0.9"]})
         [(flow, _)] = self.bench.wire.sent
-        self.assertEqual((host, flow.remote), ("example.test", "127.0.0.9:32071"))
+        self.assertEqual((asked, flow.remote), (["A example.test"], "127.0.0.9:32071"))
 
     def test_route(self) -> None:
         """A request goes to the route that was given, with its own Request-URI."""

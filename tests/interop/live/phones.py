@@ -136,6 +136,7 @@ class Caller(_Sending, PlainCaller):
         *,
         optional: bool = False,
         with_route: bool = False,
+        has: dict[str, str] | None = None,
         holding: Sequence[str] = (),
     ) -> Caller:
         """Wait for a response.
@@ -143,20 +144,15 @@ class Caller(_Sending, PlainCaller):
         :param holding: what it has to hold: extended regular expressions.
         """
         learns = self._last in ("INVITE", "SUBSCRIBE") and 100 < status < 300
-        super().got(status, optional=optional, with_route=with_route or learns)
-        if holding:
+        looks = ""
+        for one in holding:
             self._variables.add("seen")
-            looks = "".join(
+            looks += (
                 f'<ereg regexp={quoteattr(one)} search_in="msg" check_it="true" assign_to="seen"/>'
-                for one in holding
             )
-            step = self._steps.pop().removesuffix("/>")
-            self._steps.append(f"{step}><action>{looks}</action></recv>")
-        return self
-
-    def got_request(self, method: str) -> Caller:
-        """Wait for a request."""
-        super().got_request(method)
+        attributes = ' optional="true"' if optional else ""
+        attributes += ' rrs="true"' if with_route or learns else ""
+        self._received(f'response="{status}"{attributes}', has, looks)
         return self
 
     def got_reliable(self, status: int) -> Caller:
@@ -172,7 +168,7 @@ class Caller(_Sending, PlainCaller):
         """Acknowledge the last reliable response to the first INVITE."""
         return self.request("PRACK", number, extra=["RAck: [$rseq] 1 INVITE"])
 
-    def refused_ack(self, back: int) -> Caller:
+    def refused_ack(self, back: int) -> Caller:  # type: ignore[override]
         """Acknowledge a refusal, whose request was sent so many messages ago."""
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
         return self.request("ACK", branch=f"[branch-{back}]", uri=remote, contact=False)
@@ -294,7 +290,7 @@ class Callee(_Sending, PlainCallee):
         self.say(lines, extra, body, kind, repeat and status >= 200)
         return self
 
-    def ok(
+    def ok(  # type: ignore[override]
         self,
         status: int = 200,
         reason: str = "OK",
