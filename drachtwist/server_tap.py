@@ -29,7 +29,6 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (
-    ELEMENTS,
     ConfigFile,
     FileContact,
     Finding,
@@ -180,7 +179,7 @@ class Options(usage.Options):
             "Certificates to trust when connecting to applications (PEM), instead of the system's"
             " authorities. Goes with --verify-applications, and switches it on.",
         ],
-        ["mtu", None, None, "Longest message over UDP in bytes."],
+        ["mtu", None, None, "Longest request over UDP in bytes; 1300 unless given."],
         [
             "tcp-keepalive-interval",
             None,
@@ -234,6 +233,7 @@ class Options(usage.Options):
         super().__init__()
         self["contacts"] = []
         self["extensions"] = []
+        self["name-servers"] = []
         self["config"] = None
         self["findings"] = []
         self["read"] = None
@@ -266,6 +266,13 @@ class Options(usage.Options):
         self._about_contact("dns-name", "dns_names", name)
 
     opt_d = opt_dns_name
+
+    def opt_name_server(self, address: str) -> None:
+        """Address of a name server, with :PORT if it is not 53; may be repeated.
+
+        Those of the system unless given.
+        """
+        self["name-servers"].append(address)
 
     def _about_contact(self, flag: str, name: str, value: str) -> None:
         if not self["contacts"]:
@@ -382,6 +389,8 @@ class Options(usage.Options):
             timing=_timing(file),
             cdrs=bool(self["cdrs"] or file.cdrs),
             outbound_proxy=file.outbound_proxy,
+            name_servers=self["name-servers"],
+            udp_mtu=self._number("mtu", 65535, file.udp_mtu) or 0,
             default_refresher=None if refresher == "none" else refresher,
             nat_detection=nat,
             spammers=file.spammers,
@@ -531,8 +540,6 @@ class Options(usage.Options):
         for name, why in VARIABLES_NOT_OBEYED.items():
             if self._variable(name) is not None:
                 self._note(f"DRACHTIO_{name}", f"not supported: {why}")
-        if self._text("mtu") is not None:
-            self._note(self._origin("mtu"), f"not supported: {ELEMENTS['sip/udp-mtu']}")
 
 
 def _decimal(text: str, most: int) -> int | None:

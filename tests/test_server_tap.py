@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -161,6 +162,25 @@ class OptionsTests(SynchronousTestCase):
             error = self.assertRaises(usage.UsageError, self.parse, *words)
             self.assertIn(problem, str(error))
 
+    def test_websockets(self) -> None:
+        """WebSockets are a transport like others, where the package for them is installed."""
+        words = ("--contact", "sip:127.0.0.1:8080;transport=ws")
+        self.assertEqual(check(*words)[0], 0)
+        status, _, errors = check("--contact", "sip:127.0.0.1;transport=wss")
+        self.assertEqual(status, 1)
+        self.assertIn("no key and certificate for sip:127.0.0.1;transport=wss", errors)
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio>\n<admin>127.0.0.1</admin>\n<sip><contacts>\n"
+            "<contact>sip:*:8080;transport=ws</contact></contacts></sip></drachtio>"
+        )
+        self.patch(sys, "modules", {**sys.modules, "wsproto": None})
+        for given, where in ((words, "sip:127.0.0.1:8080"), (("--file", str(path)), "(line 4)")):
+            status, _, errors = check(*given)
+            self.assertEqual(status, 1)
+            self.assertIn("pip install 'drachtwist[websocket]'", errors)
+            self.assertIn(where, errors)
+
     def test_http_handler(self) -> None:
         """The flags replace the handlers of the file, and the variable replaces the flags."""
         path = str(CONFIGS / "full.xml")
@@ -217,9 +237,14 @@ class OptionsTests(SynchronousTestCase):
         error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
         self.assertIn("not an external IP address: 'here' (line 4)", str(error))
 
-    def test_mtu(self) -> None:
-        """The longest message over UDP is nobody's business yet."""
-        self.assertIn("--mtu: not supported", " ".join(self.findings("--mtu", "1500")))
+    def test_names_and_lengths(self) -> None:
+        """Name servers may be several; the longest request over UDP comes from three places."""
+        config = self.parse("--name-server", "192.0.2.1", "--name-server", "[::1]:5353")["config"]
+        self.assertEqual(config.name_servers, ("192.0.2.1", "[::1]:5353"))
+        self.assertRaises(usage.UsageError, self.parse, "--name-server", "dns.example")
+        self.assertEqual(self.parse()["config"].udp_mtu, 0)
+        self.assertEqual(self.parse("--mtu", "1500", DRACHTIO_UDP_MTU="9")["config"].udp_mtu, 1500)
+        self.assertEqual(self.parse(DRACHTIO_UDP_MTU="65535")["config"].udp_mtu, 65535)
 
     def test_switches(self) -> None:
         """What can only be on or off is off unless it is asked for."""

@@ -42,8 +42,9 @@ UNKNOWN_TRANSACTION = "unknown transaction"
 
 _TRANSPORT_CLOSED = "transport for response has been shutdown"
 
-_PRACK_TIMEOUT = 32.0
-"""Seconds after which a PRACK will not come any more (64 times T1)."""
+_PRACK_TIMEOUT = 33.0
+"""Seconds after which a PRACK will not come any more: 64 times T1, after which the server says so,
+and one more."""
 
 _STATUSES = {b"%d " % status: status for status in range(100, 700)}
 _METHODS = {method.encode("ascii"): method for method in METHODS}
@@ -504,7 +505,7 @@ class Response(sip.Response):
 
         The server supplies Via, From, To, Call-ID, CSeq and Contact, and Content-Type for SDP.
         A provisional response with ``Require: 100rel`` is reliable; while its PRACK has not come,
-        further responses wait (a real server garbles or does not survive them), for 32 s at most.
+        further responses wait (a real server garbles or does not survive them), for 33 s at most.
 
         :param status: 100 to 699.
         :param reason: the phrase, the usual one if None.

@@ -425,10 +425,13 @@ class SipTransports:
         channel = self._channels.get(flow.channel)
         return channel is not None and channel.usable
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Find or make the flow to an address; a stream starts to connect.
 
         :param listener: which of our addresses to use, if not the nearest.
+        :param timeout: how many seconds connecting may take, if not as long as usual.
         :raises LocalProtocolError: when the transport is not offered, or there is no address.
         """
         if listener is None:
@@ -442,7 +445,7 @@ class SipTransports:
             return channel.flow(target.host, target.port)
         stream = self._streams.get(target)
         if stream is None or not stream.usable:
-            stream = self._connect(target, listener)
+            stream = self._connect(target, listener, timeout)
         return stream.flow
 
     def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
@@ -474,7 +477,7 @@ class SipTransports:
 
     # Streams
 
-    def _connect(self, target: Target, listener: Listener) -> Stream:
+    def _connect(self, target: Target, listener: Listener, timeout: float | None) -> Stream:
         _check_address(target.host)
         stream = self.new_stream(listener, target, incoming=False)
         factory: Any = Outgoing(stream)
@@ -486,7 +489,7 @@ class SipTransports:
             target.host,
             target.port,
             factory,
-            timeout=self.limits.connect,
+            timeout=self.limits.connect if timeout is None else timeout,
             bindAddress=None if listener.wildcard else (listener.host, 0),
         )
         return stream

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolError
 from drachtwist.net.contacts import Contact
+from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
@@ -98,9 +99,18 @@ class ServerConfig:
     """Whether call detail records are written."""
     outbound_proxy: str | None = None
     """A SIP URI that new requests are sent to instead of to their own, unless they name a route."""
+    name_servers: tuple[str, ...] = ()
+    """Addresses of the name servers, each with a port behind a colon if it is not 53; those of the
+    system unless given."""
+    udp_mtu: int | None = 0
+    """Bytes of the longest request that goes over UDP where its URI names no transport; longer ones
+    go over TCP. 0 for the 1300 of RFC 3261, None for requests of any length."""
     default_refresher: str | None = None
     """Who refreshes a session when the caller leaves that open: ``uac``, ``uas``, or None for no
     session timer."""
+    shortest_session: int = 90
+    """The shortest interval of a session timer, in seconds (Min-SE of RFC 4028): a caller that asks
+    for less gets this, and a refresh that does is refused with 422."""
     nat_detection: str = "usual"
     """``usual``: answer where a request came from if its Contact is not that address;
     ``aggressive``: also if its Contact or Record-Route says ``nat=yes``; ``off``: never."""
@@ -138,11 +148,15 @@ class ServerConfig:
     """What applications are told on authentication: the version whose behaviour this is."""
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "request_handlers", "extensions"):
+        for name in ("contacts", "request_handlers", "name_servers", "extensions"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        if self.shortest_session < 1:
+            raise LocalProtocolError(
+                f"a session lasts a second or more, not {self.shortest_session}"
+            )
         object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
         for contact in self.contacts:
             if not isinstance(contact, (str, Contact)):
@@ -155,6 +169,10 @@ class ServerConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        for server in self.name_servers:
+            name_server(server)
+        if self.udp_mtu is not None and self.udp_mtu < 0:
+            raise LocalProtocolError(f"udp_mtu is a number of bytes, not {self.udp_mtu!r}")
         for name, most in (("listen_backlog", 1000), ("udp_buffer_size", (1 << 31) - 1)):
             number = getattr(self, name)
             if number is not None and not 1 <= number <= most:

@@ -35,7 +35,6 @@ _MAX_DEPTH = 16
 _LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist; use a firewall"
 _HOMER = "nothing is captured"
-_NO_LIMIT = "requests go over the transport that their target names, however long they are"
 
 ELEMENTS: dict[str, str] = {
     "admin": "",
@@ -57,7 +56,7 @@ ELEMENTS: dict[str, str] = {
     "sip/contacts/contact@local-net": "",
     "sip/contacts/contact@dns-names": "",
     "sip/outbound-proxy": "",
-    "sip/udp-mtu": _NO_LIMIT,
+    "sip/udp-mtu": "",
     "sip/mtu-size": "the real server does not know it either: it is called udp-mtu",
     "sip/udp-buffer-size": "",
     "sip/tls": "",

@@ -32,6 +32,8 @@ from drachtwist.server.routing import Router
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
+from drachtwist.server.ways import Ways
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -63,7 +65,9 @@ class Carriers(Protocol):
     def is_open(self, flow: Flow) -> bool:
         """Whether a flow can still be sent over."""
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Find or make the flow to an address."""
 
     def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
@@ -77,7 +81,7 @@ class Carriers(Protocol):
 
 
 class Connector(Protocol):
-    """What reaches applications and finds addresses of names."""
+    """What reaches applications and asks the DNS."""
 
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request.
@@ -89,8 +93,11 @@ class Connector(Protocol):
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Find an address of a name; None when it has none."""
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question; None when nobody answers.
+
+        What is known is told before this returns.
+        """
 
 
 class ServerCore:
@@ -121,6 +128,7 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
+        self.ways = Ways(self)
         self.sessions = Sessions(self)
         self.registered = Registered(self.clock.seconds)
         self.metrics: Metrics | None = None
@@ -145,6 +153,7 @@ class ServerCore:
         self.uas.stop()
         self.uac.stop()
         self.proxying.stop()
+        self.ways.stop()
         self.dialogs = Dialogs()
         self._expected.clear()
 
@@ -219,7 +228,7 @@ class ServerCore:
         if self.stopped:
             return
         try:
-            if data[:4].upper() == b"SIP/":
+            if data[:4].upper() == b"SIP/" or self.ways.send_failed(flow, data):
                 return
             self.uac.failed(request_client_key(Request.from_bytes(data)))
         except MessageError:

@@ -22,6 +22,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
 from drachtwist.net.tls import TlsOptions, describe_tls_failure, trust_root
@@ -31,6 +32,7 @@ from drachtwist.server.core import ServerCore
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
 from drachtwist.sip.uri import SipUri, TelUri, Uri
 from drachtwist.wire.decisions import AppAddress, RoutingQuery
@@ -60,6 +62,7 @@ class DrachtioServer(Service):
         self.config = ServerConfig() if config is None else config
         self.reactor = reactor
         self.transports: SipTransports | None = None
+        self.names: Names | None = None
         self.core: ServerCore | None = None
         self.admin_port: int | None = None
         """The TCP port that applications connect to, once it is open."""
@@ -112,6 +115,7 @@ class DrachtioServer(Service):
         super().startService()
         self._outcome = None
         config = self.config
+        self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
         # The core and what carries its messages know each other.
         self.transports = SipTransports(
             self.reactor,
@@ -185,6 +189,8 @@ class DrachtioServer(Service):
             self.core.stop()
         for pending in list(self._pending):
             pending.cancel()
+        if self.names is not None:
+            await self.names.stop()
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
@@ -353,21 +359,10 @@ class DrachtioServer(Service):
             )
         )
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Find an address of a name."""
-        looking = maybeDeferred(self.reactor.resolve, host, (1, 3, 11))
-        self._pending.add(looking)
-
-        def done(result: Any) -> None:
-            self._pending.discard(looking)
-            found(None if isinstance(result, Failure) else result)
-
-        looking.addBoth(done)
-        looking.addErrback(
-            lambda failure: self._log.failure(
-                "the address of {host} made us fail", failure, host=host
-            )
-        )
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question of the core."""
+        assert self.names is not None
+        self.names.look_up(question, told)
 
 
 def keep_alive(transport: Any, seconds: int) -> None:

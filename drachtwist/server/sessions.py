@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
-__all__ = ["MINIMUM", "SessionTimer", "Sessions"]
-
-MINIMUM = 90
-"""The shortest interval in seconds that is accepted of a caller (RFC 4028 section 4)."""
+__all__ = ["SessionTimer", "Sessions"]
 
 _SPREAD = 5.0
 """Seconds around the half of the interval in which a refresh is sent."""
@@ -73,10 +70,12 @@ class SessionTimer(Machine):
 class Sessions:
     """The session timers of all dialogs."""
 
-    __slots__ = ("core",)
+    __slots__ = ("core", "minimum")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self.minimum = core.config.shortest_session
+        """The shortest interval that is accepted of a caller, in seconds."""
 
     # What begins and ends them
 
@@ -90,11 +89,12 @@ class Sessions:
             asked = _read(given)
             if asked is None:
                 return None
-            return max(asked[0], MINIMUM), asked[1] == "uas"
+            return max(asked[0], self.minimum), asked[1] == "uas"
         asked = _of(incoming.request)
         if asked is None:
             return None
-        interval, refresher = max(asked[0], MINIMUM), asked[1] or self.core.config.default_refresher
+        interval = max(asked[0], self.minimum)
+        refresher = asked[1] or self.core.config.default_refresher
         if refresher is None:
             return None
         draft.add("Session-Expires", f"{interval};refresher={refresher}")
@@ -127,7 +127,7 @@ class Sessions:
             self.end(dialog)
             return False
         interval, refresher = asked
-        if interval < MINIMUM:
+        if interval < self.minimum:
             self.end(dialog)
             return True
         ours = refresher != "uac"
@@ -135,6 +135,18 @@ class Sessions:
             ours = False
         self.begin(dialog, interval, ours)
         return False
+
+    def refresh_answered(self, dialog: Dialog, request: Request, draft: Draft) -> None:
+        """Complete the 2xx that an application gives to a re-INVITE or UPDATE with an interval.
+
+        The real server leaves the header to the application. A peer that does not find it may take
+        it that there is no timer any more (RFC 4028 section 7.2), and would be hung up on.
+        """
+        timer = dialog.timer
+        if timer is None or draft.value("session-expires") is not None or _of(request) is None:
+            return
+        refresher = "uas" if timer.ours else "uac"
+        draft.add("Session-Expires", f"{timer.interval};refresher={refresher}")
 
     # What they do
 
@@ -149,7 +161,7 @@ class Sessions:
         draft = Draft("", dialog.sdp)
         draft.add("Contact", dialog.contact)
         draft.add("Session-Expires", f"{timer.interval};refresher=uac")
-        draft.add("Min-SE", str(MINIMUM))
+        draft.add("Min-SE", str(self.minimum))
         draft.complete_type()
         self.core.uac.refresh(dialog, draft, timer)
 

@@ -18,7 +18,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import Flow
@@ -43,7 +43,6 @@ from drachtwist.server.dialogs import (
     uri_of,
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
-from drachtwist.server.sessions import MINIMUM
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck
 from drachtwist.sip.message import Request
@@ -76,7 +75,22 @@ _UNKNOWN = "Response not sent due to unknown transaction"
 _NO_DECISION = "Server Internal Error"
 _ALLOWED = OFFERED | {"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"}
 _NO_ANSWER = 'SIP;cause=480;text="No answer of the application"'
+_CANCELLED = 'SIP;cause=487;text="cancelled before the PRACK came"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
+
+
+class _Reply(NamedTuple):
+    """A response of an application, complete."""
+
+    status: int
+    raw: bytes
+    rseq: int
+    """Its RSeq, 0 when it has none."""
+    silent: bool
+    """Whether its PRACK is answered here."""
+    body: bytes
+    session: tuple[int, bool] | None
+    """The session timer that it agrees on: the interval, and whether the server refreshes."""
 
 
 class Incoming:
@@ -149,7 +163,7 @@ class Incoming:
     """Whether a PRACK was handed to the application."""
     silent: bool
     """Whether the PRACK of the last reliable response is answered here."""
-    queue: deque[tuple[int, bytes]] | None
+    queue: deque[_Reply] | None
     """Responses that wait for a PRACK."""
     cancelled: tuple[int, bytes] | None
     """The CANCEL that came before the application had the request."""
@@ -192,6 +206,11 @@ class Incoming:
     def untouched(self) -> bool:
         """Whether it is a new request that nobody has answered with anything."""
         return not self.refreshes and self.transaction.status == 0 and self.is_open
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a 2xx waits for a PRACK, which for the application was sent."""
+        return any(200 <= reply.status < 300 for reply in self.queue or ())
 
     def lines(self, status: int) -> list[str]:
         """Give the header lines that every response starts with."""
@@ -476,7 +495,7 @@ class Answering:
         status = 422
         self._fix_tag(incoming, status, None)
         start = f"SIP/2.0 {status} {reason_phrase(status)}"
-        lines = [*incoming.lines(status), f"Min-SE: {MINIMUM}"]
+        lines = [*incoming.lines(status), f"Min-SE: {self.core.sessions.minimum}"]
         self._send(incoming, status, encode(start, lines, [], b""), 0)
         self._close(incoming)
 
@@ -675,9 +694,9 @@ class Answering:
             self._hand_over(incoming)
         queue = invite.queue
         while queue:
-            status, raw = queue.popleft()
-            self._send(invite, status, raw)
-            if invite.repeater is not None and status < 200:
+            reply = queue.popleft()
+            self._reply(invite, reply)
+            if reply.rseq:
                 break
 
     def _ack(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
@@ -746,6 +765,8 @@ class Answering:
         core.record("stop", "network", invite.request.raw, "call-canceled")
         if invite.link is None:
             invite.cancelled = (size, request.raw)
+        elif invite.accepted:
+            self._tell_ended(invite, _CANCELLED)
         elif status == 0:
             self._tell_cancelled(invite, size, request.raw, "")
         else:
@@ -779,6 +800,31 @@ class Answering:
         lines.append(f"Reason: {reason}")
         raw = encode(f"CANCEL {invite.request.uri} SIP/2.0", lines, [], b"")
         self._tell_cancelled(invite, len(raw), raw, name, source="application")
+
+    def _tell_ended(self, invite: Incoming, reason: str) -> None:
+        """End a call for an application that takes it for accepted: its 200 was never sent."""
+        request, flow = invite.request, invite.flow
+        contact = contact_of(request)
+        lines = [
+            f"From: {request.get('To')};tag={invite.to_tag}",
+            f"To: {request.get('From')}",
+            f"Call-ID: {request.call_id}",
+            f"CSeq: {request.cseq.number + 1} BYE",
+            f"Reason: {reason}",
+        ]
+        uri = f"sip:{flow.remote}" if contact is None else contact.uri
+        raw = encode(f"BYE {uri} SIP/2.0", lines, [], b"")
+        self.core.deliver(
+            invite.link,
+            len(raw),
+            flow.reported,
+            flow.local_host,
+            flow.local_port,
+            "unsolicited",
+            invite.dialog_id,
+            raw,
+            source="application",
+        )
 
     # Responses
 
@@ -855,12 +901,14 @@ class Answering:
         self._set_alarm(incoming, None)
         if draft.contact is not None and "localhost" in draft.contact:
             draft.replace_contact(with_host(draft.contact, flow.local))
-        if draft.contact is None and self._needs_contact(incoming, status, reliable, silent):
+        if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
             draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
         session = None
         if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)
+        elif incoming.dialog is not None and method in ("INVITE", "UPDATE") and 200 <= status < 300:
+            self.core.sessions.refresh_answered(incoming.dialog, request, draft)
         if reliable:
             if not incoming.rseq:
                 incoming.rseq = 1 + int.from_bytes(os.urandom(4), "big") % 0x3FFFFFFF
@@ -870,31 +918,38 @@ class Answering:
             if silent:
                 draft.add("Require", "100rel")
         raw = encode(f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body)
+        reply = _Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
+        name = incoming.dialog_id
         if type(incoming.repeater) is ProvisionalRepeater and status < 300:
             # It has to wait for the PRACK, but counts as sent.
             if incoming.queue is None:
                 incoming.queue = deque()
-            incoming.queue.append((status, raw))
-            self._echo(link, message_id, incoming, raw, incoming.dialog_id)
-            return None
-        incoming.silent = silent
-        name = incoming.dialog_id
-        self._send(incoming, status, raw, incoming.rseq if reliable else 0)
-        dialog = incoming.dialog
-        if dialog is not None and method in ("INVITE", "UPDATE") and 200 <= status < 300:
-            if draft.body:
-                dialog.sdp = draft.body
-            if session is not None:
-                self.core.sessions.begin(dialog, *session)
+            incoming.queue.append(reply)
+        else:
+            self._reply(incoming, reply)
         self._echo(link, message_id, incoming, raw, name)
         return None
 
-    def _needs_contact(self, incoming: Incoming, status: int, reliable: bool, silent: bool) -> bool:
+    def _reply(self, incoming: Incoming, reply: _Reply) -> None:
+        """Send a response of the application, and begin what it agrees on."""
+        status = reply.status
+        incoming.silent = reply.silent
+        self._send(incoming, status, reply.raw, reply.rseq)
+        dialog = incoming.dialog
+        if dialog is not None and incoming.method in ("INVITE", "UPDATE") and 200 <= status < 300:
+            if reply.body:
+                dialog.sdp = reply.body
+            if reply.session is not None:
+                self.core.sessions.begin(dialog, *reply.session)
+
+    def _needs_contact(self, incoming: Incoming, status: int, reliable: bool) -> bool:
         method = incoming.method
         if method == "INVITE":
             if incoming.refreshes:
                 return status > 100
-            return 200 <= status < 300 or (reliable and not silent)
+            # The real server leaves it out when the application did not ask for a reliable one;
+            # then no PRACK finds its way through a proxy.
+            return reliable or 200 <= status < 300
         if method == "SUBSCRIBE":
             return incoming.refreshes or 200 <= status < 300
         return False
@@ -920,10 +975,10 @@ class Answering:
         if not incoming.to_tag:
             incoming.to_tag = new_tag()
 
-    def _send(self, incoming: Incoming, status: int, raw: bytes, rseq: int | None = None) -> None:
+    def _send(self, incoming: Incoming, status: int, raw: bytes, rseq: int = 0) -> None:
         """Send a complete response, and do what follows from it.
 
-        :param rseq: its RSeq, 0 when it has none; None to look it up.
+        :param rseq: its RSeq, 0 when it has none.
         """
         core = self.core
         now = core.clock.seconds()
@@ -937,8 +992,6 @@ class Answering:
                     self.early.pop(incoming.dialog_id, None)
             elif status > 100 and initial:
                 self.early.setdefault(incoming.dialog_id, incoming)
-                if rseq is None:
-                    rseq = _rseq_of(raw)
                 if rseq:
                     incoming.repeater = repeater = ProvisionalRepeater(
                         raw, now, rseq, timing=core.timing, repeat=not incoming.flow.reliable
@@ -1115,7 +1168,10 @@ class Answering:
             if incoming.transaction.status >= 200:
                 return
             self.refuse(incoming, 504)
-            self._tell_given_up(incoming, incoming.dialog_id, _PRACK_TIMEOUT)
+            if incoming.accepted:
+                self._tell_ended(incoming, _PRACK_TIMEOUT)
+            else:
+                self._tell_given_up(incoming, incoming.dialog_id, _PRACK_TIMEOUT)
             return
         incoming.repeater = None
         self._close(incoming)
@@ -1179,8 +1235,3 @@ class Answering:
 
 def _lists_100rel(value: str | None) -> bool:
     return value is not None and "100rel" in value.lower()
-
-
-def _rseq_of(raw: bytes) -> int:
-    text = Request.from_bytes(raw).get("RSeq")
-    return int(text) if text else 0

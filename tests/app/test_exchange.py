@@ -383,7 +383,7 @@ class ReliableTests(ExchangeTestCase):
         """A PRACK that does not come is not waited for for ever."""
         self.reliable()
         final = self.kept.req.res.send(200)
-        self.bench.pass_time(32)
+        self.bench.pass_time(33)
         self.server.gone(self.server.one())
         self.assertEqual(self.failureResultOf(final, SipError).value.status, 487)
 

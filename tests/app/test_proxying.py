@@ -114,9 +114,9 @@ class InviteTests(ProxyTestCase):
 
     def test_provisional_timeout(self) -> None:
         """A silent target is left for the next one."""
-        self.proxy(ONE, TWO, provisional_timeout=0.5)
+        self.proxy(ONE, TWO, provisional_timeout=0.4)
         self.assertEqual(list(self.forwarded()), [32071])
-        self.whole.clock.advance(0.5)
+        self.whole.clock.advance(0.4)
         self.assertEqual(list(self.forwarded()), [32072])
 
     def test_final_timeout(self) -> None:

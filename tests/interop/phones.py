@@ -49,17 +49,39 @@ class _Phone:
         attribute = ' retrans="500"' if repeat else ""
         self._steps.append(f"<send{attribute}><![CDATA[\n\n{text}\n\n]]></send>")
 
+    def _received(self, attributes: str, has: dict[str, str] | None, actions: str = "") -> None:
+        """Wait for a message.
+
+        :param has: regular expressions that headers of it have to match.
+        """
+        for name, pattern in (has or {}).items():
+            variable = f"checked{len(self._variables)}"
+            self._variables.add(variable)
+            actions += (
+                f'<ereg regexp={quoteattr(pattern)} search_in="hdr" header="{name}:"'
+                f' check_it="true" assign_to="{variable}"/>'
+            )
+        inside = f"<action>{actions}</action>" if actions else ""
+        self._steps.append(f"<recv {attributes}>{inside}</recv>")
+
     def asked(self, method: str) -> None:
         """Wait for a request in the dialog, and answer it with 200."""
-        self._steps.append(f'<recv request="{method}"/>')
-        self.ok(sdp=method == "INVITE")
+        self.got_request(method).ok(sdp=method == "INVITE")
 
-    def ok(self: _P, sdp: bool = False) -> _P:
-        """Answer the last request with 200."""
+    def got_request(self: _P, method: str, has: dict[str, str] | None = None) -> _P:
+        """Wait for a request, which is not answered by this.
+
+        :param has: regular expressions that headers of it have to match.
+        """
+        self._received(f'request="{method}"', has)
+        return self
+
+    def ok(self: _P, sdp: bool = False, extra: list[str] | None = None, status: int = 200) -> _P:
+        """Answer the last request, with 200 unless told otherwise."""
         names = ("Via", "Record-Route", "From", "To", "Call-ID", "CSeq")
         contact = "Contact: <sip:phone@[local_ip]:[local_port];transport=[transport]>"
-        lines = ["SIP/2.0 200 OK", *[f"[last_{name}:]" for name in names], contact]
-        self.send(lines, _sdp("phone", "sendrecv") if sdp else None)
+        lines = [f"SIP/2.0 {status} OK", *[f"[last_{name}:]" for name in names], contact]
+        self.send([*lines, *(extra or [])], _sdp("phone", "sendrecv") if sdp else None)
         return self
 
     def wait(self: _P, milliseconds: int) -> _P:
@@ -104,23 +126,30 @@ class Caller(_Phone):
         self.send(lines, body, repeat=method != "ACK")
         return self
 
-    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
-        """Wait for a response."""
+    def got(
+        self,
+        status: int,
+        *,
+        optional: bool = False,
+        with_route: bool = False,
+        has: dict[str, str] | None = None,
+    ) -> Caller:
+        """Wait for a response.
+
+        :param has: regular expressions that headers of it have to match.
+        """
         attributes = ' optional="true"' if optional else ""
         attributes += ' rrs="true"' if with_route else ""
-        self._steps.append(f'<recv response="{status}"{attributes}/>')
+        self._received(f'response="{status}"{attributes}', has)
         return self
 
-    def got_request(self, method: str) -> Caller:
-        """Wait for a request that gets no answer."""
-        self._steps.append(f'<recv request="{method}"/>')
-        return self
-
-    def refused_ack(self, back: int) -> Caller:
+    def refused_ack(self, back: int, number: int = 1) -> Caller:
         """Acknowledge a refusal, whose request was sent so many messages ago."""
-        lines = self._request("ACK", 1, f"[branch-{back}]", [])
-        lines[0] = f"ACK {self._remote} SIP/2.0"
-        self.send([line for line in lines if line != "[routes]"])
+        lines = self._request("ACK", number, f"[branch-{back}]", [])
+        if number == 1:
+            lines[0] = f"ACK {self._remote} SIP/2.0"
+            lines.remove("[routes]")
+        self.send(lines)
         return self
 
 
@@ -138,9 +167,8 @@ class Callee(_Phone):
 
     def got(self, method: str) -> Callee:
         """Wait for a request."""
-        if method != "INVITE":
-            self._steps.append(f'<recv request="{method}"/>')
-            return self
+        if method not in ("INVITE", "SUBSCRIBE"):
+            return self.got_request(method)
         actions = []
         wanted = [(f"via{number}", "Via:", number) for number in range(1, self._vias + 1)]
         wanted += [(name.lower(), f"{name}:", 1) for name in ("From", "To", "CSeq")]
@@ -150,11 +178,12 @@ class Callee(_Phone):
                 f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
                 f' assign_to="{variable}"/>'
             )
-        joined = "".join(actions)
-        self._steps.append(f'<recv request="INVITE" rrs="true"><action>{joined}</action></recv>')
+        self._received(f'request="{method}" rrs="true"', None, "".join(actions))
         return self
 
-    def request(self, method: str, number: int = 1, *, extra: list[str] | None = None) -> Callee:
+    def request(
+        self, method: str, number: int = 1, *, extra: list[str] | None = None, sdp: bool = False
+    ) -> Callee:
         """Send a request in the dialog, which was asked for with the first INVITE."""
         lines = [
             f"{method} [next_url] SIP/2.0",
@@ -168,12 +197,14 @@ class Callee(_Phone):
             "Max-Forwards: 70",
             *(extra or []),
         ]
-        self.send(lines, repeat=method != "ACK")
+        self.send(lines, _sdp(self._name) if sdp else None, repeat=method != "ACK")
         return self
 
-    def responded(self, status: int) -> Callee:
+    def responded(
+        self, status: int, *, optional: bool = False, has: dict[str, str] | None = None
+    ) -> Callee:
         """Wait for the response to it."""
-        self._steps.append(f'<recv response="{status}"/>')
+        self._received(f'response="{status}"' + ' optional="true"' * optional, has)
         return self
 
     def answer(

@@ -567,6 +567,29 @@ class TcpTests(TransportsCase):
         self.assertEqual(len(recorder.failures), 1)
 
     @inlineCallbacks
+    def test_time_to_connect(self) -> Any:
+        """A connection may be given less time than usual to come up."""
+        allowed: list[float] = []
+
+        class Connecting(ClockedReactor):
+            def connectTCP(self, *where: Any, timeout: float, **how: Any) -> Any:
+                allowed.append(timeout)
+                return _reactor.connectTCP(*where, timeout=timeout, **how)
+
+        clocked = Connecting()
+        transports = SipTransports(clocked, Recorder())
+        self.addCleanup(lambda: self.stop_all(transports, clocked))
+        [listener] = transports.listen("sip:127.0.0.1:0;transport=tcp")
+        with socket.socket() as other:
+            other.bind((LOCALHOST, 0))
+            other.listen()
+            transports.flow_to(Target("tcp", LOCALHOST, listener.port), timeout=4)
+            flow = transports.flow_to(Target("tcp", *other.getsockname()))
+        self.assertEqual(allowed, [4, 30])
+        self.assertTrue(transports.is_open(flow))
+        yield self.peer(transports)
+
+    @inlineCallbacks
     def test_idle_connections(self) -> Any:
         """A connection that says nothing is closed sooner than one that once did."""
         clocked = ClockedReactor()

@@ -63,16 +63,17 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(answer.get("Contact"), f"<sip:me@{own}:{PORT}>")
 
     def test_names_that_have_to_be_looked_up(self) -> None:
-        """Who is only a name yet is taken to be outside."""
-        server = bench()
-        link = server.link()
-        link.command("sip||\r\nINVITE sip:bob@a.example SIP/2.0\r\n\r\n")
-        [(_, found)] = server.looked_up
-        found(FAR)
-        [sent] = server.take()
-        assert isinstance(sent, Request)
-        self.assertEqual(sent.vias[0].host, OUTSIDE)
-        self.assertEqual(sent.get("Contact"), f"<sip:{OUTSIDE}:{PORT}>")
+        """Who is only a name yet is taken to be outside, until it is known."""
+        for host, own in ((FAR, OUTSIDE), (NEAR, INSIDE)):
+            server = bench()
+            link = server.link()
+            [echo] = link.command("sip||\r\nINVITE sip:bob@a.example SIP/2.0\r\n\r\n")
+            self.assertIn(f"\r\nContact: <sip:{OUTSIDE}:{PORT}>\r\n", echo)
+            server.answer_all({("A", "a.example"): [host]})
+            [sent] = server.take()
+            assert isinstance(sent, Request)
+            self.assertEqual(sent.vias[0].host, own)
+            self.assertEqual(sent.get("Contact"), f"<sip:{own}:{PORT}>")
 
     def test_dialog(self) -> None:
         """A dialog keeps to the address, from the answer to the BYE."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from drachtwist.errors import LocalProtocolError
 from drachtwist.sip import Request
-from tests.server.doubles import request
+from tests.server.doubles import Bench, head, request
 from tests.server.test_uac import CallingTestCase
 from tests.server.test_uas import SDP, ServerTestCase, transaction
 
@@ -71,6 +72,8 @@ class CalledTests(ServerTestCase):
         self.bench.take()
         [frame] = self.app.take()
         self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        [answer] = self.bench.take()
+        self.assertEqual(answer.get("Session-Expires"), "120;refresher=uac")
         self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
         self.app.take()
         self.bench.take()
@@ -84,6 +87,40 @@ class CalledTests(ServerTestCase):
         self.app.answer(transaction(frame), "SIP/2.0 200 OK")
         self.bench.take()
         self.assertEqual(self.seen(200), [])
+
+    def test_refresh_answered(self) -> None:
+        """The 200 to a refresh says what was agreed on, unless the application says it."""
+        for asked, given, agreed in (
+            ("120;refresher=uac", "", "120;refresher=uac"),
+            ("120;refresher=uas", "", "120;refresher=uas"),
+            ("120", "", "120;refresher=uas"),
+            ("120;refresher=uac", "\r\nSession-Expires: 1000", "1000"),
+            ("", "", None),
+        ):
+            self.setUp()
+            self.session("120;refresher=uac")
+            self.again(f"Session-Expires: {asked}" if asked else "", method="UPDATE")
+            [frame] = self.app.take()
+            self.app.answer(transaction(frame), f"SIP/2.0 200 OK{given}")
+            [answer] = self.bench.take()
+            self.assertEqual(answer.get("Session-Expires"), agreed)
+
+    def test_other_minimum(self) -> None:
+        """The shortest interval may be another one."""
+        self.bench = Bench(shortest_session=20)
+        self.app = self.bench.link("invite")
+        self.assertEqual(self.session("7;refresher=uac").get("Session-Expires"), "20;refresher=uac")
+        self.again("Session-Expires: 19;refresher=uac", method="UPDATE")
+        [refusal] = self.bench.take()
+        self.assertEqual((head(refusal), refusal.get("Min-SE")), ("422 UPDATE", "20"))
+        self.again("Session-Expires: 20;refresher=uac", 3, method="UPDATE")
+        self.app.answer(transaction(self.app.take()[0]), "SIP/2.0 200 OK")
+        self.bench.take()
+        self.expires(20.0)
+
+    def test_no_minimum(self) -> None:
+        """There is no session of no length."""
+        self.assertRaises(LocalProtocolError, Bench, shortest_session=0)
 
     def test_too_brief(self) -> None:
         """An interval that is too small is refused here, and ends the timer."""

@@ -384,6 +384,51 @@ class ReliableTests(ServerTestCase):
         assert isinstance(answer, Response)
         self.assertEqual((answer.status, answer.reason), (200, "Fine"))
 
+    def accepted(self, extra: str = "") -> Response:
+        """Let the application accept a call while a PRACK is missing; give the 183."""
+        extra = f"Supported: 100rel\n{extra}"
+        invite = self.offered(request("INVITE", extra=extra, body=SDP))
+        self.app.answer(invite, "SIP/2.0 183 Progress\r\nRequire: 100rel")
+        progress = self.bench.take()[-1]
+        assert isinstance(progress, Response)
+        type_ = "Content-Type: application/sdp"
+        [echo] = self.app.answer(invite, f"SIP/2.0 200 OK\r\n{type_}\r\n\r\nv=0 ours")
+        self.assertIn("|OK|application|", echo)
+        return progress
+
+    def test_session_of_a_200_that_waited(self) -> None:
+        """What the 200 agrees on holds when it is sent: the session timer, the description."""
+        progress = self.accepted("Session-Expires: 90;refresher=uas")
+        tag = progress.to.tag or ""
+        extra = f"RAck: {progress.get('RSeq')} 1 INVITE"
+        self.bench.receive(request("PRACK", number=2, to_tag=tag, extra=extra))
+        self.bench.receive(request("ACK", branch="ack", to_tag=tag))
+        self.bench.take()
+        self.assertEqual({what for _, what in self.seen(51)}, {"INVITE"})
+        [dialog] = self.bench.core.dialogs.of_link(self.app.protocol)
+        self.assertEqual(dialog.sdp, b"v=0 ours\r\n\r\n")
+
+    def ended(self, reason: str) -> None:
+        """See that the application, which takes the call for accepted, is told of its end."""
+        [frame] = self.app.take()
+        self.assertIn("|unsolicited|c1;from-tag=a|\r\nBYE sip:alice@127.0.0.1:32070 ", frame)
+        self.assertIn(f'text="{reason}"', frame)
+        self.nothing_left()
+
+    def test_accepted_without_prack(self) -> None:
+        """When the PRACK never comes, the call that was accepted is over."""
+        self.accepted()
+        self.assertIn((32.0, "504 INVITE"), self.seen(33))
+        self.ended("PRACK timeout")
+
+    def test_accepted_and_cancelled(self) -> None:
+        """So it is when the caller gives up before the 200 could be sent."""
+        self.accepted()
+        self.bench.receive(request("CANCEL", branch="INVITE-1"))
+        self.assertEqual(self.bench.heads(), ["200 CANCEL", "487 INVITE"])
+        self.bench.receive(request("ACK", branch="INVITE-1"))
+        self.ended("cancelled before the PRACK came")
+
 
 class OutboundTests(SynchronousTestCase):
     def setUp(self) -> None:
