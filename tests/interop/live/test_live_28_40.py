@@ -199,8 +199,9 @@ class LiveTests(LiveTestCase):
         await client.play(2)
         await client.answered()
         call = self.calling(refused(486))
-        await client.play()
+        await client.play(1)
         await self.succeeds(call)
+        await client.play()
         for connection in (2, 3, 4):
             await self.replayed(connection)
         await self.compare()
@@ -270,15 +271,17 @@ class LiveTests(LiveTestCase):
         await self.begin(41)
         for connection in range(1, 12):
             await self.replayed(connection)
-        for connection in (12, 13, 14, 15):
+        for connection, commands in ((12, 1), (13, 3), (14, 1), (15, 1)):
             client = await self.replayed(connection, 2)
             call = self.calling(refused(500 if connection == 14 else 486))
-            await client.play()
+            await client.play(commands)
             await client.answered()
             if connection == 12:
                 call.kill()  # nobody has answered it
             else:
                 await self.succeeds(call)
+            await client.play()
+            await client.answered()
             client.close()  # or the next call would come here
             await self.log.until(lambda: self.log.lines[-1].event == "close", 5)
         await self.compare()
