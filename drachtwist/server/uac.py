@@ -548,7 +548,10 @@ class Calling:
                 return
             core.carriers.send(flow, raw)
 
-        core.connector.look_up(target.host, found)
+        if is_address(target.host):
+            found(target.host)
+        else:
+            core.connector.look_up(target.host, found)
 
     def _cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog that is to end."""
