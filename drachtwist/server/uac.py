@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from drachtwist.server.core import ServerCore
     from drachtwist.server.proxying import Branch
     from drachtwist.server.sessions import SessionTimer
+    from drachtwist.server.uas import Incoming
 
 __all__ = ["Calling", "Outgoing"]
 
@@ -84,6 +85,8 @@ _NO_ACK = "Server error: ACK for non-success final response is automatically gen
 _RACE = "ACK-BYE due to cancel race condition"
 # Further ones that accept an INVITE are left alone.
 _MAX_FORKS = 32
+_MAX_HELD = 8
+"""How many NOTIFYs may wait for the answer to a SUBSCRIBE."""
 _NO_TRANSPORT = "requested protocol/transport not available"
 
 
@@ -103,6 +106,7 @@ class Outgoing:
         "flow",
         "forks",
         "from_tag",
+        "held",
         "id",
         "key",
         "link",
@@ -150,6 +154,8 @@ class Outgoing:
     """The session timer that it is to satisfy, when the server sends it by itself."""
     cancel: bytes | None
     """The CANCEL that waits for a provisional response."""
+    held: list[Incoming] | None
+    """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
     def __init__(self, side: Calling, link: AppLink | None, method: str) -> None:
         self.side = side
@@ -168,6 +174,7 @@ class Outgoing:
         self.ended = False
         self.cancelled = False
         self.cancel = None
+        self.held = None
         self.answered = False
         self.forks = None
         self.alarm = None
@@ -227,7 +234,7 @@ class Calling:
         self._forming.clear()
 
     def forming(self, name: str) -> Outgoing | None:
-        """Find the INVITE of an application that may become the dialog of this name."""
+        """Find the INVITE or SUBSCRIBE of an application that may become the dialog of this name."""
         return self._forming.get(name)
 
     # What applications ask for
@@ -292,8 +299,8 @@ class Calling:
         """Make a new request known."""
         if outgoing.method in ("INVITE", "SUBSCRIBE"):
             outgoing.dialog_id = dialog_id(outgoing.call_id, outgoing.from_tag)
-        if outgoing.method == "INVITE":
             self._forming[outgoing.dialog_id] = outgoing
+        if outgoing.method == "INVITE":
             self.core.record("attempt", "application", outgoing.request.raw)
         self.invites[outgoing.id] = outgoing
 
@@ -859,6 +866,22 @@ class Calling:
         )
         if status >= 200:
             self._settled(outgoing, status)
+            self._release(outgoing)
+
+    def hold(self, outgoing: Outgoing, incoming: Incoming) -> bool:
+        """Let a NOTIFY wait for the answer to its SUBSCRIBE; say whether there is room for it."""
+        if outgoing.held is None:
+            outgoing.held = []
+        if len(outgoing.held) >= _MAX_HELD:
+            return False
+        outgoing.held.append(incoming)
+        return True
+
+    def _release(self, outgoing: Outgoing) -> None:
+        """Let in the NOTIFYs that waited."""
+        held, outgoing.held = outgoing.held, None
+        for incoming in held or ():
+            self.core.uas.admit(incoming)
 
     def _refresh_target(self, dialog: Dialog, method: str, response: Response, flow: Flow) -> None:
         """Go where the Contact of a 2xx says from now on (RFC 3261 section 12.2.1.2)."""
@@ -1026,6 +1049,7 @@ class Calling:
                 outgoing.link, 0, outgoing.protocol, "", 0, outgoing.id, outgoing.dialog_id, raw
             )
         self._settled(outgoing, status)
+        self._release(outgoing)
 
     def _echo(
         self, link: AppLink, message_id: str, outgoing: Outgoing, size: int | None = None
