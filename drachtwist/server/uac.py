@@ -205,7 +205,7 @@ class Outgoing:
                 side.give_up(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
-                    side.unacknowledged(self)
+                    side.overdue(self)
                 else:
                     side.invent(self, 408)
             elif kind is TransportFailed:
@@ -772,6 +772,13 @@ class Calling:
         outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + more)
         core.watch(alarm)
 
+    def overdue(self, outgoing: Outgoing) -> None:
+        """End what waited for long enough: for an ACK of the application, or for a last NOTIFY."""
+        if outgoing.method == "INVITE":
+            self.unacknowledged(outgoing)
+        elif outgoing.dialog is not None:
+            self.core.uas.end(outgoing.dialog)
+
     def unacknowledged(self, outgoing: Outgoing) -> None:
         """End a call whose ACK the application never gave."""
         dialog = outgoing.dialog
@@ -905,6 +912,21 @@ class Calling:
             state = outgoing.request.get("Subscription-State") or ""
             if "terminated" in state.lower():
                 uas.end(dialog)
+        elif outgoing.method == "SUBSCRIBE" and dialog.method == "SUBSCRIBE" and not dialog.is_uas:
+            if (outgoing.request.get("Expires") or "").strip() == "0":
+                self._unsubscribed(outgoing, dialog, status)
+
+    def _unsubscribed(self, outgoing: Outgoing, dialog: Dialog, status: int) -> None:
+        """End a subscription with its last NOTIFY, which has its time to come (RFC 6665, Timer N).
+
+        The real server keeps one for ever whose last NOTIFY never comes.
+        """
+        core = self.core
+        if status < 300:
+            outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + core.timing.lifetime)
+            core.watch(alarm)
+        elif status not in (401, 407):
+            core.uas.end(dialog)
 
     def _answered_again(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
         """Acknowledge a 2xx that was repeated, with the ACK that was given; end one of another."""

@@ -1194,9 +1194,8 @@ class Answering:
         if dialog is None or dialog.answers is not incoming:
             return
         dialog.answers = None
-        if not incoming.refreshes:
-            core.uac.bye(dialog, "ACK timeout")
-            self.end(dialog)
+        core.uac.bye(dialog, "ACK timeout")
+        self.end(dialog)
 
     def taken(self, incoming: Incoming, call: Proxied) -> None:
         """Let a request be proxied: no application can answer it any more."""

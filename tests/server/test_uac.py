@@ -322,6 +322,24 @@ class CallingTests(CallingTestCase):
         self.assertEqual(len(self.respond(asked, 202)), 2)
         self.assertEqual(len(self.bench.core.dialogs), 0)
 
+    def test_unsubscribed(self) -> None:
+        """A subscription that is given up ends with a last NOTIFY, or without it after a while."""
+        for status, seconds in ((202, 32.0), (481, 0.0), (0, 32.0)):
+            self.setUp()
+            [told] = self.respond(self.ask("SUBSCRIBE", extra="Event: presence"), 202)
+            dialog = told.split("|")[9]
+            self.app.ask(dialog, f"SUBSCRIBE {TARGET} SIP/2.0\r\nEvent: presence\r\nExpires: 0")
+            last = self.request(self.bench.take()[-1])
+            if status:
+                self.respond(last, status)
+            if seconds:
+                self.seen(seconds - 0.5)
+                self.assertEqual(len(self.bench.core.dialogs), 1)
+                self.seen(0.5)
+            self.assertEqual(len(self.bench.core.dialogs), 0)
+            self.seen(10)
+            self.assertEqual(self.bench.clock.getDelayedCalls(), [])
+
     def test_notified_in_vain(self) -> None:
         """Without such an answer, or from somebody else, a NOTIFY is refused then."""
         for status, tag in ((486, "b"), (0, "b"), (202, "other")):
