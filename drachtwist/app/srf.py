@@ -857,7 +857,7 @@ class Srf(Router, Ender):
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
-        if tokens[2] == "application":
+        if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)

@@ -366,7 +366,7 @@ class Proxied:
     def _succeeded(self, branch: Branch, response: Response, status: int) -> None:
         """A target accepted: so does the proxy, and the others are cancelled."""
         first = not self._settled
-        again = bool(branch.final)
+        again = 200 <= branch.final < 300  # one that was given up may accept all the same
         branch.final = status
         self._clear_all(branch)
         self._settled = True

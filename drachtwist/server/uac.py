@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from drachtwist.server.core import ServerCore
     from drachtwist.server.proxying import Branch
     from drachtwist.server.sessions import SessionTimer
+    from drachtwist.server.uas import Incoming
 
 __all__ = ["Calling", "Outgoing"]
 
@@ -86,6 +87,8 @@ _NO_ACK = "Server error: ACK for non-success final response is automatically gen
 _RACE = "ACK-BYE due to cancel race condition"
 # Further ones that accept an INVITE are left alone.
 _MAX_FORKS = 32
+_MAX_HELD = 8
+"""How many NOTIFYs may wait for the answer to a SUBSCRIBE."""
 _NO_TRANSPORT = "requested protocol/transport not available"
 
 
@@ -102,6 +105,7 @@ class Outgoing(Attempted):
         "ended",
         "forks",
         "from_tag",
+        "held",
         "id",
         "link",
         "local",
@@ -150,6 +154,8 @@ class Outgoing(Attempted):
     """The session timer that it is to satisfy, when the server sends it by itself."""
     cancel: bytes | None
     """The CANCEL that waits for a provisional response."""
+    held: list[Incoming] | None
+    """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
     def __init__(self, side: Calling, link: AppLink | None, method: str) -> None:
         super().__init__(side.core)
@@ -165,6 +171,7 @@ class Outgoing(Attempted):
         self.from_tag = ""
         self.ended = False
         self.cancel = None
+        self.held = None
         self.answered = False
         self.forks = None
         self.alarm = None
@@ -219,7 +226,7 @@ class Outgoing(Attempted):
                 side.give_up(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
-                    side.unacknowledged(self)
+                    side.overdue(self)
                 else:
                     side.core.timed_out(self.flow)
                     self.unreached(408)
@@ -249,7 +256,7 @@ class Calling:
         self._forming.clear()
 
     def forming(self, name: str) -> Outgoing | None:
-        """Find the INVITE of an application that may become the dialog of this name."""
+        """Find the INVITE or SUBSCRIBE of an application that may become the dialog of this name."""
         return self._forming.get(name)
 
     # What applications ask for
@@ -308,8 +315,8 @@ class Calling:
         """Make a new request known."""
         if outgoing.method in ("INVITE", "SUBSCRIBE"):
             outgoing.dialog_id = dialog_id(outgoing.call_id, outgoing.from_tag)
-        if outgoing.method == "INVITE":
             self._forming[outgoing.dialog_id] = outgoing
+        if outgoing.method == "INVITE":
             self.core.record("attempt", "application", outgoing.request.raw)
         self.invites[outgoing.id] = outgoing
 
@@ -762,6 +769,13 @@ class Calling:
         outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + more)
         core.watch(alarm)
 
+    def overdue(self, outgoing: Outgoing) -> None:
+        """End what waited for long enough: for an ACK of the application, or for a last NOTIFY."""
+        if outgoing.method == "INVITE":
+            self.unacknowledged(outgoing)
+        elif outgoing.dialog is not None:
+            self.core.uas.end(outgoing.dialog)
+
     def unacknowledged(self, outgoing: Outgoing) -> None:
         """End a call whose ACK the application never gave."""
         dialog = outgoing.dialog
@@ -866,6 +880,22 @@ class Calling:
         )
         if status >= 200:
             self._settled(outgoing, status)
+            self._release(outgoing)
+
+    def hold(self, outgoing: Outgoing, incoming: Incoming) -> bool:
+        """Let a NOTIFY wait for the answer to its SUBSCRIBE; say whether there is room for it."""
+        if outgoing.held is None:
+            outgoing.held = []
+        if len(outgoing.held) >= _MAX_HELD:
+            return False
+        outgoing.held.append(incoming)
+        return True
+
+    def _release(self, outgoing: Outgoing) -> None:
+        """Let in the NOTIFYs that waited."""
+        held, outgoing.held = outgoing.held, None
+        for incoming in held or ():
+            self.core.uas.admit(incoming)
 
     def _refresh_target(self, dialog: Dialog, method: str, response: Response, flow: Flow) -> None:
         """Go where the Contact of a 2xx says from now on (RFC 3261 section 12.2.1.2)."""
@@ -889,6 +919,21 @@ class Calling:
             state = outgoing.request.get("Subscription-State") or ""
             if "terminated" in state.lower():
                 uas.end(dialog)
+        elif outgoing.method == "SUBSCRIBE" and dialog.method == "SUBSCRIBE" and not dialog.is_uas:
+            if (outgoing.request.get("Expires") or "").strip() == "0":
+                self._unsubscribed(outgoing, dialog, status)
+
+    def _unsubscribed(self, outgoing: Outgoing, dialog: Dialog, status: int) -> None:
+        """End a subscription with its last NOTIFY, which has its time to come (RFC 6665, Timer N).
+
+        The real server keeps one for ever whose last NOTIFY never comes.
+        """
+        core = self.core
+        if status < 300:
+            outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + core.timing.lifetime)
+            core.watch(alarm)
+        elif status not in (401, 407):
+            core.uas.end(dialog)
 
     def _answered_again(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
         """Acknowledge a 2xx that was repeated, with the ACK that was given; end one of another."""
@@ -1040,6 +1085,7 @@ class Calling:
                 outgoing.link, 0, outgoing.protocol, "", 0, outgoing.id, outgoing.dialog_id, raw
             )
         self._settled(outgoing, status)
+        self._release(outgoing)
 
     def _echo(
         self, link: AppLink, message_id: str, outgoing: Outgoing, size: int | None = None

@@ -318,7 +318,11 @@ class Answering:
                 self._in_early(incoming, early)
                 return
             outgoing = self.core.uac.forming(dialog_id(call_id, to_tag))
-            if outgoing is not None and method not in ("BYE", "INVITE"):
+            if outgoing is not None and outgoing.method == "SUBSCRIBE":
+                if method == "NOTIFY" and self.core.uac.hold(outgoing, incoming):
+                    self._register(incoming)
+                    return
+            elif outgoing is not None and method not in ("BYE", "INVITE"):
                 self._register(incoming)
                 incoming.refreshes = True
                 if self._requires_too_much(incoming):
@@ -550,12 +554,25 @@ class Answering:
         if status >= 200:
             self._close(incoming)
 
+    def admit(self, incoming: Incoming) -> None:
+        """Look again at a NOTIFY that came before the answer to its SUBSCRIBE.
+
+        It does overtake that answer, and is as good as it (RFC 6665 section 4.1.3).
+        """
+        request = incoming.request
+        dialog = self.core.dialogs.of_request(request.call_id, incoming.from_tag, request.to.tag)
+        if dialog is None:
+            self.refuse(incoming, 481)
+        else:
+            self._in_dialog(incoming, dialog, request.to.tag)
+
     def _in_dialog(self, incoming: Incoming, dialog: Dialog, to_tag: str | None) -> None:
         """Look at a request in a dialog."""
         method = incoming.method
         request = incoming.request
         core = self.core
-        self._register(incoming)
+        if incoming.key not in self.transactions:
+            self._register(incoming)
         incoming.refreshes = True
         if method == "INVITE":
             core.carriers.send(incoming.flow, trying(request))
@@ -1179,9 +1196,8 @@ class Answering:
         if dialog is None or dialog.answers is not incoming:
             return
         dialog.answers = None
-        if not incoming.refreshes:
-            core.uac.bye(dialog, "ACK timeout")
-            self.end(dialog)
+        core.uac.bye(dialog, "ACK timeout")
+        self.end(dialog)
 
     def taken(self, incoming: Incoming, call: Proxied) -> None:
         """Let a request be proxied: no application can answer it any more."""

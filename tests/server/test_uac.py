@@ -294,6 +294,79 @@ class CallingTests(CallingTestCase):
         [ack] = self.bench.take()
         self.assertEqual(ack.get_all("Route"), ["<sip:10.0.0.1;lr>", "<sip:10.0.0.2;lr>"])
 
+    def notify(self, asked: Request, number: int, state: str = "active", tag: str = "b") -> None:
+        """Let a NOTIFY of a subscription come."""
+        text = request(
+            "NOTIFY",
+            call=asked.call_id,
+            number=number,
+            from_tag=tag,
+            to_tag=asked.from_.tag or "",
+            port=32071,
+            extra=f"Event: presence\nSubscription-State: {state}",
+        )
+        self.bench.receive(text, 32071)
+
+    def test_notified_before_the_answer(self) -> None:
+        """A NOTIFY that overtakes the answer to the SUBSCRIBE waits for it (RFC 6665 4.1.3)."""
+        asked = self.ask("SUBSCRIBE", extra="Event: presence")
+        for number in (1, 1, 2):
+            self.notify(asked, number)
+        self.assertEqual((self.bench.take(), self.app.take()), ([], []))
+        answer, *notifies = self.respond(asked, 202)
+        self.assertIn("\r\nSIP/2.0 202 ", answer)
+        self.assertEqual(len(notifies), 2)
+        for frame in notifies:
+            self.assertIn(f"|{asked.call_id};from-tag={asked.from_.tag}|\r\nNOTIFY ", frame)
+            self.app.answer(frame.split("|")[8], "SIP/2.0 200 OK")
+        self.assertEqual(self.bench.heads(), ["200 NOTIFY", "200 NOTIFY"])
+
+    def test_terminated_before_the_answer(self) -> None:
+        """One that ends the subscription does so."""
+        asked = self.ask("SUBSCRIBE", extra="Event: presence")
+        self.notify(asked, 1, "terminated")
+        self.assertEqual(len(self.respond(asked, 202)), 2)
+        self.assertEqual(len(self.bench.core.dialogs), 0)
+
+    def test_unsubscribed(self) -> None:
+        """A subscription that is given up ends with a last NOTIFY, or without it after a while."""
+        for status, seconds in ((202, 32.0), (481, 0.0), (0, 32.0)):
+            self.setUp()
+            [told] = self.respond(self.ask("SUBSCRIBE", extra="Event: presence"), 202)
+            dialog = told.split("|")[9]
+            self.app.ask(dialog, f"SUBSCRIBE {TARGET} SIP/2.0\r\nEvent: presence\r\nExpires: 0")
+            last = self.request(self.bench.take()[-1])
+            if status:
+                self.respond(last, status)
+            if seconds:
+                self.seen(seconds - 0.5)
+                self.assertEqual(len(self.bench.core.dialogs), 1)
+                self.seen(0.5)
+            self.assertEqual(len(self.bench.core.dialogs), 0)
+            self.seen(10)
+            self.assertEqual(self.bench.clock.getDelayedCalls(), [])
+
+    def test_notified_in_vain(self) -> None:
+        """Without such an answer, or from somebody else, a NOTIFY is refused then."""
+        for status, tag in ((486, "b"), (0, "b"), (202, "other")):
+            self.setUp()
+            asked = self.ask("SUBSCRIBE", extra="Event: presence")
+            self.notify(asked, 1, tag=tag)
+            self.assertEqual(self.bench.heads(), [])
+            if status:
+                self.respond(asked, status)
+                self.assertEqual(self.bench.heads(), ["481 NOTIFY"])
+            else:
+                self.assertIn("481 NOTIFY", [what for _, what in self.seen(33)])
+
+    def test_notified_too_often(self) -> None:
+        """Only so many may wait."""
+        asked = self.ask("SUBSCRIBE", extra="Event: presence")
+        for number in range(1, 20):
+            self.notify(asked, number)
+        self.assertEqual(len(self.app.take()), 11)  # as new requests, which it has routed
+        self.assertEqual(len(self.respond(asked, 202)), 9)
+
     def test_subscription(self) -> None:
         """The last NOTIFY ends the dialog; it is answered by the application."""
         subscribe = self.ask("SUBSCRIBE", extra="Event: presence")

@@ -338,6 +338,16 @@ class InDialogTests(ServerTestCase):
         self.assertIn("\r\nBYE sip:alice@127.0.0.1:32070 SIP/2.0\r\n", echo)
         self.assertEqual(self.bench.heads(), ["BYE"])
 
+    def test_reinvite_without_ack(self) -> None:
+        """A 200 to a re-INVITE that is never acknowledged ends the call (RFC 3261 section 14.2)."""
+        tag = self.up()
+        invite = self.offered(request("INVITE", number=2, to_tag=tag, body=SDP))
+        self.app.answer(invite, "SIP/2.0 200 OK")
+        self.assertEqual(self.seen(33)[-2], (32.0, "BYE"))
+        [frame] = self.app.take()
+        self.assertIn('text="ACK timeout"', frame)
+        self.nothing_left()
+
 
 class ReliableTests(ServerTestCase):
     def test_prack(self) -> None:
