@@ -23,11 +23,26 @@ from tests.interop.live.phones import (
 reactor = cast(Any, _reactor)
 
 _LAST_NOTIFY = "The last NOTIFY of a subscription may be answered"
+_CONTACT = "The peer's new Contact counts"
 
 
 class LiveTests(LiveTestCase):
     application = "app_15_27.js"
     different = {
+        # The caller's phone accepts the first change by the application with another Contact.
+        18: (
+            Different(
+                "to sip ACK: answer OK ACK #1: recorded 'ACK sip:alice@127.0.0.1:32070 SIP/2.0', "
+                "live 'ACK sip:bob@127.0.0.1:32070 SIP/2.0'$",
+                _CONTACT,
+            ),
+            Different(
+                "to sip INVITE: answer OK INVITE #2: "
+                "recorded 'INVITE sip:alice@127.0.0.1:32070 SIP/2.0', "
+                "live 'INVITE sip:bob@127.0.0.1:32070 SIP/2.0'$",
+                _CONTACT,
+            ),
+        ),
         22: (
             Different("not live: to sip 200 NOTIFY: answer NOK", _LAST_NOTIFY),
             Different("only live: to sip 200 NOTIFY: answer OK 200", _LAST_NOTIFY),
