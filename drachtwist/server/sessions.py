@@ -2,7 +2,9 @@
 
 A timer begins when a Session-Expires header is agreed on; the application need not know. Whoever
 is the refresher has half the interval; the other side ends the call when the whole of it passes.
-A refresh of ours is a re-INVITE with the session description that the application sent last.
+A refresh of ours is a re-INVITE with the session description that the application sent last. One
+that meets another INVITE is repeated soon (RFC 3261 section 14.1), one whose interval is too small
+for the peer is repeated with a longer one.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ __all__ = ["SessionTimer", "Sessions"]
 _SPREAD = 5.0
 """Seconds around the half of the interval in which a refresh is sent."""
 
+_LATER = 2.0
+"""Seconds until the next look when a refresh has to wait for something in the dialog."""
+
 _EXPIRED = "Session timer expired"
 
 
@@ -39,7 +44,7 @@ class SessionTimer(Machine):
     :param now: when it begins.
     """
 
-    __slots__ = ("interval", "ours", "sessions")
+    __slots__ = ("ends", "interval", "ours", "raised", "sessions")
 
     def __init__(
         self, sessions: Sessions, dialog: Dialog, interval: int, ours: bool, now: float
@@ -49,16 +54,21 @@ class SessionTimer(Machine):
         self.owner = dialog
         self.interval = interval
         self.ours = ours
-        self.start(now)
-
-    def start(self, now: float) -> None:
-        """Begin the interval again."""
-        if self.ours:
-            half = self.interval / 2
+        self.raised = False
+        self.ends = now + interval
+        if ours:
+            half = interval / 2
             spread = min(_SPREAD, half / 2)
             self.deadline = now + half + random.uniform(-spread, spread)
         else:
-            self.deadline = now + self.interval
+            self.deadline = self.ends
+
+    def again(self, after: float, now: float) -> bool:
+        """Try the refresh again; say whether there is time for that."""
+        if now + after >= self.ends:
+            return False
+        self.deadline = now + after
+        return True
 
     def tick(self, now: float) -> list[Effect]:
         """The time has come."""
@@ -157,29 +167,58 @@ class Sessions:
             return
         if not timer.ours:
             self._hang_up(dialog)
-            return
+        elif "INVITE" in {one.method for one in dialog.asked} | {one.method for one in dialog.open}:
+            self._later(dialog, timer, _LATER)
+        else:
+            self._refresh(dialog, timer)
+
+    def _refresh(self, dialog: Dialog, timer: SessionTimer) -> None:
         draft = Draft("", dialog.sdp)
         draft.add("Contact", dialog.contact)
+        draft.add("Supported", "timer")
         draft.add("Session-Expires", f"{timer.interval};refresher=uac")
-        draft.add("Min-SE", str(self.minimum))
+        draft.add("Min-SE", str(min(timer.interval, self.minimum)))
         draft.complete_type()
         self.core.uac.refresh(dialog, draft, timer)
+
+    def _later(self, dialog: Dialog, timer: SessionTimer, after: float) -> None:
+        """Refresh after some seconds; when the session is over by then, end the call."""
+        if timer.again(after, self.core.clock.seconds()):
+            self.core.watch(timer)
+        else:
+            self._hang_up(dialog)
 
     def refreshed(self, outgoing: Outgoing, status: int, response: Response | None) -> None:
         """Look at the final response to a refresh of ours."""
         dialog, timer = outgoing.dialog, outgoing.refresh
-        if dialog is None or timer is None or dialog.timer is not timer:
+        if dialog is None or timer is None or not self.core.dialogs.knows(dialog):
             return
-        if status == 491:
-            timer.start(self.core.clock.seconds())
-            self.core.watch(timer)
-        elif status < 300 and response is not None:
+        if status < 300:
             self.core.uac.acknowledge(dialog)
-            asked = _of(response)
+        if dialog.timer is not timer:
+            return
+        longer = pause = None
+        if response is not None:
+            longer = _of(response, "Min-SE")
+            pause = _of(response, "Retry-After")
+        if status < 300:
+            asked = None if response is None else _of(response)
             if asked is None:
                 self.end(dialog)
             else:
                 self.begin(dialog, asked[0], asked[1] != "uas")
+        elif status == 491:
+            # Whoever chose the Call-ID waits longer (RFC 3261 section 14.1).
+            after = random.uniform(0, 2.0) if dialog.is_uas else random.uniform(2.1, 4.0)
+            self._later(dialog, timer, after)
+        elif status == 500 and pause is not None:
+            self._later(dialog, timer, pause[0])
+        elif status == 422 and longer is not None and longer[0] > timer.interval:
+            if timer.raised:
+                self._hang_up(dialog)
+            else:
+                timer.interval, timer.raised = longer[0], True
+                self._refresh(dialog, timer)
         else:
             self._hang_up(dialog)
 
@@ -189,9 +228,11 @@ class Sessions:
         self.core.uas.end(dialog)
 
 
-def _of(message: Request | Response) -> tuple[int, str | None] | None:
-    """Give interval and refresher of a message; None when it has no legible Session-Expires."""
-    text = message.get("Session-Expires")
+def _of(
+    message: Request | Response, name: str = "Session-Expires"
+) -> tuple[int, str | None] | None:
+    """Give the seconds and the refresher in a header; None when there is no legible one."""
+    text = message.get(name)
     return None if text is None else _read(text)
 
 

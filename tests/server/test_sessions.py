@@ -160,17 +160,122 @@ class CalledTests(ServerTestCase):
         self.assertIn("Session timer expired", frame)
 
     def test_glare(self) -> None:
-        """A refresh that meets a re-INVITE is repeated half an interval later."""
+        """A refresh that meets a re-INVITE is repeated at once, or within two seconds."""
         self.session("90;refresher=uas")
-        self.bench.wire.sent.clear()
-        for _ in range(2):
-            while not self.bench.wire.sent:
-                self.bench.clock.advance(0.5)
-            [refresh] = self.bench.take()
-            assert isinstance(refresh, Request)
-            self.assertEqual(refresh.method, "INVITE")
+        self.bench.take()
+        for number in range(3):
+            refresh, after = self.refresh()
             self.respond(refresh, 491)
             self.assertEqual(self.bench.heads(), ["ACK"])
+            self.assertTrue(number == 0 or after <= 2.1, after)
+
+    def test_come_later(self) -> None:
+        """A refresh that is to come later comes then, unless the session is over."""
+        self.session("90;refresher=uas")
+        self.bench.take()
+        begun = self.bench.clock.seconds()
+        refresh, _ = self.refresh()
+        self.respond(refresh, 500, "Retry-After: 7")
+        self.bench.take()
+        refresh, after = self.refresh()
+        self.assertTrue(7 <= after <= 7.2, after)
+        self.respond(
+            refresh, 500, f"Retry-After: {int(begun + 90 - self.bench.clock.seconds()) + 1}"
+        )
+        self.assertEqual(self.bench.heads(), ["ACK", "BYE"])
+
+    def test_longer(self) -> None:
+        """A refresh whose interval is too small for the caller is repeated with a longer one."""
+        self.session("90;refresher=uas")
+        self.bench.take()
+        refresh, _ = self.refresh()
+        self.respond(refresh, 422, "Min-SE: 300")
+        ack, again = self.bench.take()
+        assert isinstance(again, Request)
+        self.assertEqual(ack.cseq.method, "ACK")
+        self.assertEqual(again.get("Session-Expires"), "300;refresher=uac")
+        self.respond(again, 200, "Session-Expires: 300;refresher=uac")
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        _, after = self.refresh()
+        self.assertTrue(145 <= after <= 155.2, after)
+
+    def test_ever_longer(self) -> None:
+        """It is done once: a caller that wants ever more is hung up on."""
+        self.session("90;refresher=uas")
+        self.bench.take()
+        refresh, _ = self.refresh()
+        self.respond(refresh, 422, "Min-SE: 300")
+        again = self.bench.take()[-1]
+        assert isinstance(again, Request)
+        self.respond(again, 422, "Min-SE: 400")
+        self.assertEqual(self.bench.heads(), ["ACK", "BYE"])
+
+    def test_something_under_way(self) -> None:
+        """A refresh waits for an INVITE that is under way in the dialog."""
+        self.session("90;refresher=uas")
+        self.seen(30)
+        self.again("Session-Expires: 90;refresher=uas")
+        [frame] = self.app.take()
+        self.assertEqual(self.bench.heads(), ["100 INVITE"])
+        self.assertEqual(self.seen(60), [])
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        self.assertEqual(self.bench.heads(), ["200 INVITE"])
+        self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+        _, after = self.refresh()
+        self.assertLessEqual(after, 2.1)
+
+    def test_switched_off_meanwhile(self) -> None:
+        """A refresh that crosses the end of the timer is acknowledged all the same."""
+        self.session("90;refresher=uas")
+        self.bench.take()
+        refresh, _ = self.refresh()
+        self.again(method="UPDATE")
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+        self.bench.take()
+        self.respond(refresh, 200, "Session-Expires: 90;refresher=uac")
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        self.assertEqual(self.seen(200), [])
+
+    def test_peer_takes_over(self) -> None:
+        """The answer to a refresh may make the caller the refresher; he is waited for then."""
+        self.session("90;refresher=uas")
+        self.bench.take()
+        refresh, _ = self.refresh()
+        self.respond(refresh, 200, "Session-Expires: 100;refresher=uas")
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        self.expires(self.bench.clock.seconds() + 100.0)
+
+    def test_handed_over(self) -> None:
+        """A re-INVITE of the caller may change who refreshes; without a word it stays with him."""
+        for asked, ours in (
+            ("90;refresher=uas", True),
+            ("90;refresher=uac", False),
+            ("90", True),
+        ):
+            self.setUp()
+            self.session("120;refresher=uac")
+            self.again(f"Session-Expires: {asked}")
+            [frame] = self.app.take()
+            self.app.answer(transaction(frame), "SIP/2.0 200 OK")
+            self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+            self.app.take()
+            self.bench.take()
+            if ours:
+                self.assertEqual(self.refresh()[0].method, "INVITE", asked)
+            else:
+                self.expires(90.0)
+
+    def refresh(self) -> tuple[Request, float]:
+        """Wait for a refresh of ours; give it, and how long it took."""
+        clock = self.bench.clock
+        begun = clock.seconds()
+        while not self.bench.wire.sent:
+            clock.advance(0.1)
+        [refresh] = self.bench.take()
+        assert isinstance(refresh, Request)
+        self.assertEqual((refresh.method, refresh.get("Supported")), ("INVITE", "timer"))
+        return refresh, clock.seconds() - begun
 
     def respond(self, asked: Request, status: int, extra: str = "") -> None:
         """Let the caller respond to a refresh."""
@@ -199,6 +304,46 @@ class CallerTests(CallingTestCase):
         self.assertTrue(10 <= clock.seconds() - begun <= 20.5)
         self.assertEqual(self.bench.heads(), ["INVITE"])
         self.assertEqual(self.app.take(), [])
+
+    def test_callee_refreshes(self) -> None:
+        """When the called party is to refresh, it is waited for, and refreshes by UPDATE too."""
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra="Session-Expires: 100;refresher=uas")
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        self.assertEqual(self.seen(80), [])
+        update = request(
+            "UPDATE",
+            call=invite.call_id,
+            from_tag="b",
+            to_tag=invite.from_.tag or "",
+            extra="Session-Expires: 100;refresher=uac",
+        )
+        self.bench.receive(update, port=32071)
+        [frame] = self.app.take()
+        self.app.answer(frame.split("|")[8], "SIP/2.0 200 OK")
+        self.bench.take()
+        self.assertEqual(self.seen(99.5), [])
+        self.assertEqual([what for _, what in self.seen(0.5)], ["BYE"])
+        self.assertIn("Session timer expired", self.app.take()[0])
+
+    def test_small_interval(self) -> None:
+        """A refresh never says that less than its own interval is too little."""
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra="Session-Expires: 30")
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        while not self.bench.wire.sent:
+            self.bench.clock.advance(0.5)
+        [refresh] = self.bench.take()
+        self.assertEqual(refresh.get("Session-Expires"), "30;refresher=uac")
+        self.assertEqual(refresh.get("Min-SE"), "30")
+
+    def test_refused_by_the_callee(self) -> None:
+        """A 422 to the application's INVITE is the application's to deal with."""
+        invite = self.ask(extra="Session-Expires: 90")
+        [told] = self.respond(invite, 422, extra="Min-SE: 300")
+        self.assertIn("\r\nMin-SE: 300\r\n", told)
 
     def test_silence(self) -> None:
         """A refresh that nobody answers ends the call after 32 seconds."""
