@@ -256,7 +256,7 @@ class Calling:
         self._forming.clear()
 
     def forming(self, name: str) -> Outgoing | None:
-        """Find the INVITE or SUBSCRIBE of an application that may become the dialog of this name."""
+        """Find the INVITE or SUBSCRIBE of an application that may make the dialog of this name."""
         return self._forming.get(name)
 
     # What applications ask for
@@ -825,6 +825,8 @@ class Calling:
             return
         if status < 200:
             outgoing.rang = True
+            if response.has("RSeq") and carries_session(response):
+                outgoing.answered = True
         elif status == 503 and outgoing.way is not None:
             outgoing.unreached(status, response)
             return
@@ -850,7 +852,6 @@ class Calling:
                 if response.has("RSeq"):
                     # Of several that ring, the dialog is with the one that the next PRACK is for.
                     self._make_dialog(outgoing, response, side, early=True)
-                    outgoing.answered = outgoing.answered or carries_session(response)
             elif status < 300:
                 self._make_dialog(outgoing, response, side, early=False)
                 assert outgoing.dialog is not None, "just made"
@@ -860,12 +861,9 @@ class Calling:
             else:
                 reason = "call-canceled" if status == 487 else "call-rejected"
                 core.record("stop", "network", raw, reason)
-        elif method == "INVITE" and dialog is not None:
-            if status < 200:
-                outgoing.answered = response.has("RSeq") and carries_session(response)
-            elif status < 300:
-                dialog.sdp = outgoing.request.body or dialog.sdp
-                core.sessions.answered(dialog, response)
+        elif method == "INVITE" and dialog is not None and 200 <= status < 300:
+            dialog.sdp = outgoing.request.body or dialog.sdp
+            core.sessions.answered(dialog, response)
         elif initial and method == "SUBSCRIBE" and status in (200, 202):
             self._make_dialog(outgoing, response, side, early=False)
         core.deliver(
@@ -919,9 +917,12 @@ class Calling:
             state = outgoing.request.get("Subscription-State") or ""
             if "terminated" in state.lower():
                 uas.end(dialog)
-        elif outgoing.method == "SUBSCRIBE" and dialog.method == "SUBSCRIBE" and not dialog.is_uas:
-            if (outgoing.request.get("Expires") or "").strip() == "0":
-                self._unsubscribed(outgoing, dialog, status)
+        elif (
+            outgoing.method == dialog.method == "SUBSCRIBE"
+            and not dialog.is_uas
+            and (outgoing.request.get("Expires") or "").strip() == "0"
+        ):
+            self._unsubscribed(outgoing, dialog, status)
 
     def _unsubscribed(self, outgoing: Outgoing, dialog: Dialog, status: int) -> None:
         """End a subscription with its last NOTIFY, which has its time to come (RFC 6665, Timer N).
