@@ -789,14 +789,7 @@ class Answering:
         else:
             self._tell_cancelled(invite, invite.size, request.raw, invite.dialog_id)
 
-    def _tell_cancelled(
-        self,
-        invite: Incoming,
-        size: int,
-        raw: bytes,
-        name: str,
-        source: str = "network",
-    ) -> None:
+    def _tell_cancelled(self, invite: Incoming, size: int, raw: bytes, name: str) -> None:
         flow = invite.flow
         self.core.deliver(
             invite.link,
@@ -807,16 +800,18 @@ class Answering:
             invite.id,
             name,
             raw,
-            source=source,
         )
 
     def _tell_given_up(self, invite: Incoming, name: str, reason: str) -> None:
-        """Tell an application that the server refused an INVITE by itself."""
+        """Tell an application that the server refused an INVITE by itself.
+
+        That looks as if the caller had cancelled, which every application understands.
+        """
         lines = invite.lines(100)
         lines[-1] = f"CSeq: {invite.request.cseq.number} CANCEL"
         lines.append(f"Reason: {reason}")
         raw = encode(f"CANCEL {invite.request.uri} SIP/2.0", lines, [], b"")
-        self._tell_cancelled(invite, len(raw), raw, name, source="application")
+        self._tell_cancelled(invite, 0, raw, name)
 
     def _tell_ended(self, invite: Incoming, reason: str) -> None:
         """End a call for an application that takes it for accepted: its 200 was never sent."""

@@ -129,7 +129,7 @@ class NewRequestTests(ServerTestCase):
         self.bench.take()
         self.assertEqual(self.seen(64), [(64.0, "480 INVITE")])
         [cancel] = self.app.take()
-        self.assertIn("|sip|application|", cancel)
+        self.assertIn("|sip|network|0|udp|", cancel)
         self.assertIn(f"|{invite}||\r\nCANCEL sip:app@127.0.0.1:32060 SIP/2.0\r\n", cancel)
         self.assertIn('Reason: SIP;cause=480;text="No answer of the application"', cancel)
         [answer] = self.app.answer(invite, "SIP/2.0 200 OK")
