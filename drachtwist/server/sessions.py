@@ -174,7 +174,7 @@ class Sessions:
             timer.start(self.core.clock.seconds())
             self.core.watch(timer)
         elif status < 300 and response is not None:
-            self.core.uac.acknowledge(dialog)
+            self.core.uac.acknowledge(dialog, outgoing)
             asked = _of(response)
             if asked is None:
                 self.end(dialog)
