@@ -998,6 +998,9 @@ class Calling:
             self.core.dialogs.add(dialog)
             if early:
                 dialog.asked.append(outgoing)
+        elif not self.core.dialogs.knows(dialog):
+            # A BYE that the response crossed ended it; a 2xx wants its ACK all the same.
+            self.core.dialogs.add(dialog)
         dialog.early = early
         dialog.by_race = outgoing.cancelled and not early
         self._meet(dialog, outgoing, response, flow)
