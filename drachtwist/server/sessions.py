@@ -194,7 +194,7 @@ class Sessions:
         if dialog is None or timer is None or not self.core.dialogs.knows(dialog):
             return
         if status < 300:
-            self.core.uac.acknowledge(dialog)
+            self.core.uac.acknowledge(dialog, outgoing)
         if dialog.timer is not timer:
             return
         longer = pause = None

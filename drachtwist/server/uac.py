@@ -553,17 +553,19 @@ class Calling:
             return
         dialog.acked = True
         outgoing = Outgoing(self, link, "ACK")
-        self._send_ack(outgoing, dialog, draft)
+        self._send_ack(outgoing, dialog, draft, dialog.invite_seq)
         self._echo(link, message_id, outgoing)
         if dialog.by_race:
             dialog.by_race = False
             self.bye(dialog, _RACE)
             self.core.uas.end(dialog)
 
-    def _send_ack(self, outgoing: Outgoing, dialog: Dialog, draft: Draft) -> None:
-        """Write the ACK of a 200, and send it where the dialog leads; keep it for repeats."""
-        number = dialog.invite_seq
-        assert number is not None
+    def _send_ack(self, outgoing: Outgoing, dialog: Dialog, draft: Draft, number: int) -> None:
+        """Write the ACK of a 200, and send it where the dialog leads.
+
+        It is kept for repeats, unless there was an INVITE since.
+        """
+        last = number == dialog.invite_seq
         hop, flow = self._way(dialog)
 
         def write(flow: Flow) -> bytes:
@@ -572,7 +574,8 @@ class Calling:
             outgoing.request = self._in_dialog(
                 dialog, outgoing.branch, flow.protocol, flow.local, "ACK", number, draft
             )
-            dialog.invite_ack = outgoing.request.raw
+            if last:
+                dialog.invite_ack = outgoing.request.raw
             return outgoing.request.raw
 
         if flow is not None:
@@ -585,7 +588,8 @@ class Calling:
             outgoing.request = self._in_dialog(
                 dialog, outgoing.branch, protocol, local, "ACK", number, draft
             )
-            dialog.invite_ack = outgoing.request.raw
+            if last:
+                dialog.invite_ack = outgoing.request.raw
 
     def _cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog that is to end."""
@@ -685,10 +689,11 @@ class Calling:
         outgoing.dialog_id = dialog.id
         self._send_in_dialog(outgoing, dialog, draft, "")
 
-    def acknowledge(self, dialog: Dialog) -> None:
-        """Send the ACK to the 200 of a re-INVITE of our own."""
-        if dialog.invite_seq is not None:
-            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""))
+    def acknowledge(self, dialog: Dialog, invite: Outgoing | None = None) -> None:
+        """Send the ACK to the 200 of an INVITE by ourselves: of this one, or of the last one."""
+        number = dialog.invite_seq if invite is None else invite.request.cseq.number
+        if number is not None:
+            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""), number)
 
     # On the way
 
@@ -950,6 +955,8 @@ class Calling:
             self._end_fork(outgoing, tag, response, flow)
         elif dialog.invite_seq == outgoing.request.cseq.number:
             self._acknowledge_again(dialog)
+        elif outgoing.refresh is not None:
+            self.acknowledge(dialog, outgoing)
 
     def _end_fork(self, outgoing: Outgoing, tag: str, response: Response, flow: Flow) -> None:
         """Acknowledge and end a call that one more accepted; no application can have it."""
@@ -992,6 +999,9 @@ class Calling:
             self.core.dialogs.add(dialog)
             if early:
                 dialog.asked.append(outgoing)
+        elif not self.core.dialogs.knows(dialog):
+            # A BYE that the response crossed ended it; a 2xx wants its ACK all the same.
+            self.core.dialogs.add(dialog)
         dialog.early = early
         dialog.by_race = outgoing.cancelled and not early
         self._meet(dialog, outgoing, response, flow)

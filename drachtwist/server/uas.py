@@ -102,6 +102,7 @@ class Incoming:
         "alarm",
         "arrival",
         "cancelled",
+        "described",
         "dialog",
         "dialog_id",
         "flow",
@@ -111,6 +112,7 @@ class Incoming:
         "key",
         "link",
         "method",
+        "offering",
         "pracked",
         "proxied",
         "queue",
@@ -169,6 +171,10 @@ class Incoming:
     """The CANCEL that came before the application had the request."""
     proxied: Proxied | None
     """What forwards it, once an application asked for that."""
+    described: bool
+    """Whether a response had a session description."""
+    offering: bool
+    """Whether that was an offer, which no PRACK has answered."""
     update: Incoming | None
     """The last UPDATE before the answer to an INVITE."""
     target: tuple[Address, Flow] | None
@@ -197,6 +203,8 @@ class Incoming:
         self.queue = None
         self.cancelled = None
         self.proxied = None
+        self.described = False
+        self.offering = False
         self.update = None
         self.target = None
         self._head: list[str] | None = None
@@ -326,6 +334,9 @@ class Answering:
                 self._register(incoming)
                 incoming.refreshes = True
                 if self._requires_too_much(incoming):
+                    return
+                if method == "UPDATE" and outgoing.offers and carries_session(request):
+                    self.refuse(incoming, 491)
                     return
                 incoming.link = outgoing.link
                 incoming.dialog_id = outgoing.dialog_id
@@ -676,13 +687,28 @@ class Answering:
             self._refuse_for_now(incoming)
         else:
             if method == "UPDATE":
-                if invite.update is not None and invite.update.transaction.status < 200:
-                    self._refuse_for_now(incoming)
+                if self._has_to_wait_early(incoming, invite):
                     return
                 invite.update = incoming
             incoming.link = invite.link
             incoming.dialog_id = invite.dialog_id
             self._hand_over(incoming)
+
+    def _has_to_wait_early(self, update: Incoming, invite: Incoming) -> bool:
+        """Refuse an UPDATE that crosses an offer or another UPDATE; say whether it does.
+
+        A description in a response that was not reliable is taken as the answer, too.
+        """
+        offers = carries_session(update.request)
+        if offers and invite.offering:
+            self.refuse(update, 491)
+        elif (invite.update is not None and invite.update.transaction.status < 200) or (
+            offers and not invite.described and carries_session(invite.request)
+        ):
+            self._refuse_for_now(update)
+        else:
+            return False
+        return True
 
     def _prack(self, incoming: Incoming, invite: Incoming) -> None:
         """Look at a PRACK for a response to an INVITE (RFC 3262 section 3)."""
@@ -702,6 +728,7 @@ class Answering:
             return
         assert repeater is not None
         self._confirm(invite)
+        invite.offering = False
         if invite.silent:
             self.refuse(incoming, 200)
         else:
@@ -946,6 +973,9 @@ class Answering:
         """Send a response of the application, and begin what it agrees on."""
         status = reply.status
         incoming.silent = reply.silent
+        if reply.body and not incoming.described:
+            incoming.described = True
+            incoming.offering = reply.rseq != 0 and not carries_session(incoming.request)
         self._send(incoming, status, reply.raw, reply.rseq)
         dialog = incoming.dialog
         if dialog is not None and incoming.method in ("INVITE", "UPDATE") and 200 <= status < 300:

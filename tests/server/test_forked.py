@@ -243,3 +243,28 @@ class UnacknowledgedTests(CallingTestCase):
         self.assertEqual(self.bench.take(), [])
         self.seen(63.5)
         self.assertEqual(self.seen(0.5), [(64.0, "ACK"), (64.0, "BYE")])
+
+    def test_ended_while_it_rang(self) -> None:
+        """A 2xx that crosses the BYE to an early dialog is acknowledged, and the call ended."""
+        for acknowledges in (True, False):
+            self.setUp()
+            invite = self.ask()
+            [told] = self.respond(invite, 183, extra="Require: 100rel\nRSeq: 7")
+            dialog = told.split("|")[9]
+            self.app.ask(dialog, "BYE sip:placeholder SIP/2.0")
+            cancel, bye = map(self.request, self.bench.take())
+            self.assertEqual((cancel.method, bye.method), ("CANCEL", "BYE"))
+            self.respond(cancel, 200)
+            self.assertEqual(len(self.respond(bye, 200)), 1)
+            self.assertEqual(len(self.respond(invite, 200)), 1)
+            if acknowledges:
+                self.app.ask(dialog, "ACK sip:placeholder SIP/2.0")
+                ack, bye = map(self.request, self.bench.take())
+                self.assertEqual((ack.method, bye.method), ("ACK", "BYE"))
+                self.respond(bye, 200)
+            else:
+                self.assert_ended(32.0, "ACK-BYE due to cancel race condition")
+            self.seen(100)
+            counts = self.bench.core.counts()
+            counts.pop("applications")
+            self.assertEqual(set(counts.values()), {0}, counts)

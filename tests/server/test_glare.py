@@ -6,7 +6,7 @@ RFC 3261 sections 12.2.2 and 14.2, RFC 3311 section 5.2.
 from __future__ import annotations
 
 from drachtwist.sip.message import Request, Response
-from tests.server.doubles import request
+from tests.server.doubles import head, request
 from tests.server.test_uac import CallingTestCase, reply
 from tests.server.test_uas import SDP, ServerTestCase, transaction
 
@@ -181,6 +181,56 @@ class EarlyTests(ServerTestCase):
         self.assertEqual(self.bench.heads(), ["200 UPDATE"])
         self.offered(request("UPDATE", number=4, to_tag=tag))
 
+    def rings(self, extra: str = "", body: str = "", reliably: bool = False) -> Response:
+        """Let a call come, and ring with a session description; give that response."""
+        text = request("INVITE", extra=f"Supported: 100rel\n{extra}", body=body)
+        invite = self.offered(text)
+        lines = "Require: 100rel\r\n" if reliably else ""
+        answer = f"SIP/2.0 183 Progress\r\n{lines}Content-Type: application/sdp\r\n\r\nv=0"
+        self.app.command(f"sip|{invite}|\r\n{answer}")
+        response = self.bench.take()[-1]
+        assert isinstance(response, Response)
+        return response
+
+    def update(self, tag: str, number: int) -> list[str]:
+        """Let the caller send an UPDATE with an offer; give the answer, if it was refused."""
+        self.bench.receive(request("UPDATE", number=number, to_tag=tag, extra=OFFER, body=SDP))
+        answers = [one for one in self.bench.take() if isinstance(one, Response)]
+        self.assertEqual(len(self.app.take()), 1 - len(answers))
+        return [f"{one.status} {'later' if one.has('Retry-After') else ''}" for one in answers]
+
+    def test_offer_not_answered(self) -> None:
+        """An offer that comes before the answer to that of the INVITE has to wait."""
+        invite = self.offered(request("INVITE", extra=OFFER, body=SDP))
+        self.app.answer(invite, "SIP/2.0 180 Ringing")
+        ringing = self.bench.take()[-1]
+        assert isinstance(ringing, Response)
+        tag = ringing.to.tag or ""
+        self.assertEqual(self.update(tag, 2), ["500 later"])
+        self.app.command(
+            f"sip|{invite}|\r\nSIP/2.0 183 Progress\r\nContent-Type: application/sdp\r\n\r\nv=0"
+        )
+        self.app.take()
+        self.bench.take()
+        self.assertEqual(self.update(tag, 3), [])
+
+    def test_our_offer_not_answered(self) -> None:
+        """While an offer of ours waits for its PRACK, an UPDATE with another one gets 491."""
+        ringing = self.rings(reliably=True)
+        tag = ringing.to.tag or ""
+        self.assertEqual(self.update(tag, 2), ["491 "])
+        rack = f"RAck: {ringing.get('RSeq')} 1 INVITE\n{OFFER}"
+        self.offered(request("PRACK", number=3, to_tag=tag, extra=rack, body=SDP))
+        self.assertEqual(self.update(tag, 4), [])
+
+    def test_our_answer(self) -> None:
+        """A reliable answer is no offer, and a description that is not reliable is none either."""
+        tag = self.rings(OFFER, SDP, reliably=True).to.tag or ""
+        self.assertEqual(self.update(tag, 2), [])
+        self.setUp()
+        tag = self.rings().to.tag or ""
+        self.assertEqual(self.update(tag, 2), [])
+
 
 class CallerTests(CallingTestCase):
     """The application calls."""
@@ -215,6 +265,16 @@ class CallerTests(CallingTestCase):
         self.peer(invite, "INVITE", 3, offer=True)
         self.assertEqual(self.bench.heads(), ["100 INVITE", "491 INVITE"])
 
+    def test_ringing_without_a_dialog(self) -> None:
+        """So it is while the call only rings, without any reliable response."""
+        self.app.command(f"sip||\r\nINVITE sip:bob@127.0.0.1:32071 SIP/2.0{WITH_OFFER}")
+        invite = self.request(self.bench.take()[-1])
+        self.respond(invite, 180)
+        self.peer(invite, "UPDATE", 1, offer=True)
+        self.assertEqual((self.bench.heads(), self.app.take()), (["491 UPDATE"], []))
+        self.peer(invite, "UPDATE", 2)
+        self.assertEqual(len(self.app.take()), 1)
+
     def test_numbers_of_the_peer(self) -> None:
         """The peer may begin with any number."""
         invite = self.ask()
@@ -224,3 +284,31 @@ class CallerTests(CallingTestCase):
         for number, taken in ((3, 1), (2, 0), (4, 1)):
             self.peer(invite, "INFO", number)
             self.assertEqual(len(self.app.take()), taken)
+
+    def test_refresh_meets_the_application(self) -> None:
+        """A session refresh of the server keeps its number, whatever is asked meanwhile."""
+        invite = self.ask()
+        timer = "Session-Expires: 100;refresher=uac"
+        [told] = self.respond(invite, 200, extra=timer)
+        dialog = told.split("|")[9]
+        self.app.ask(dialog, "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        self.bench.clock.advance(56)
+        refresh = self.request(self.bench.take()[0])
+        self.peer(invite, "INVITE", 1, offer=True)
+        self.assertEqual(self.bench.heads(), ["100 INVITE", "491 INVITE"])
+        self.app.ask(dialog, "INVITE sip:placeholder SIP/2.0")
+        own = self.request(self.bench.take()[0])
+        self.assertEqual(own.cseq.number, refresh.cseq.number + 1)
+        for _ in range(2):
+            self.assertEqual(self.respond(refresh, 200, extra=timer), [])
+            [ack] = self.bench.take()
+            self.assertEqual((head(ack), ack.cseq.number), ("ACK", refresh.cseq.number))
+        self.assertEqual(len(self.respond(own, 200)), 1)
+        self.respond(own, 200)
+        self.assertEqual(self.bench.take(), [])
+        self.app.ask(dialog, "ACK sip:placeholder SIP/2.0")
+        [first] = self.bench.take()
+        self.assertEqual(first.cseq.number, own.cseq.number)
+        self.respond(own, 200)
+        self.assertEqual([bytes(one) for one in self.bench.take()], [bytes(first)])
