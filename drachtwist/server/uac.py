@@ -238,7 +238,7 @@ class Calling:
         self._forming.clear()
 
     def forming(self, name: str) -> Outgoing | None:
-        """Find the INVITE or SUBSCRIBE of an application that may become the dialog of this name."""
+        """Find the INVITE or SUBSCRIBE that may become the dialog of this name."""
         return self._forming.get(name)
 
     # What applications ask for
@@ -934,9 +934,13 @@ class Calling:
             state = outgoing.request.get("Subscription-State") or ""
             if "terminated" in state.lower():
                 uas.end(dialog)
-        elif outgoing.method == "SUBSCRIBE" and dialog.method == "SUBSCRIBE" and not dialog.is_uas:
-            if (outgoing.request.get("Expires") or "").strip() == "0":
-                self._unsubscribed(outgoing, dialog, status)
+        elif (
+            outgoing.method == "SUBSCRIBE"
+            and dialog.method == "SUBSCRIBE"
+            and not dialog.is_uas
+            and (outgoing.request.get("Expires") or "").strip() == "0"
+        ):
+            self._unsubscribed(outgoing, dialog, status)
 
     def _unsubscribed(self, outgoing: Outgoing, dialog: Dialog, status: int) -> None:
         """End a subscription with its last NOTIFY, which has its time to come (RFC 6665, Timer N).
