@@ -29,11 +29,10 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, stop_on_sigterm
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (
-    ELEMENTS,
     ConfigFile,
     FileContact,
     Finding,
-    tls_version_problem,
+    oldest_tls,
 )
 from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
@@ -63,8 +62,6 @@ VALUES_NOT_OBEYED = {
     "user": "use twistd --uid and --gid",
     "loglevel": _TWISTD_LOG,
     "sofia-loglevel": "there is no Sofia stack in it",
-    "dh-param": "Diffie-Hellman parameters are chosen by OpenSSL",
-    "tls-cipherlist": "ciphers are chosen by Twisted",
     "homer": _HOMER,
     "homer-id": _HOMER,
     "blacklist-redis-address": _REDIS,
@@ -96,7 +93,9 @@ VARIABLES = {
     "key-file": "TLS_KEY_FILE",
     "cert-file": "TLS_CERT_FILE",
     "chain-file": "TLS_CHAIN_FILE",
+    "dh-param": "TLS_DH_PARAM_FILE",
     "min-tls-version": "MIN_TLS_VERSION",
+    "tls-cipherlist": "TLS_CIPHER_LIST",
     "mtu": "UDP_MTU",
     "tcp-keepalive-interval": "TCP_KEEPALIVE_INTERVAL",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
@@ -109,9 +108,6 @@ VARIABLES_NOT_OBEYED = {
     "SOFIA_LOGLEVEL": "there is no Sofia stack in it",
     "CONSOLE_LOGGING": "use twistd -n",
     "MEMORY_DEBUG": "Python manages the memory",
-    "TLS_DH_PARAM_FILE": "Diffie-Hellman parameters are chosen by OpenSSL",
-    "TLS_CIPHER_LIST": "ciphers are chosen by Twisted",
-    "TLS_VERIFY_CLIENT_CERT": "certificates of clients are not asked for",
     "HOMER_ADDRESS": _HOMER,
     "HOMER_PORT": _HOMER,
     "HOMER_ID": _HOMER,
@@ -122,10 +118,8 @@ VARIABLES_NOT_OBEYED = {
     "BLACKLIST_REDIS_PORT": _REDIS,
     "BLACKLIST_REDIS_KEY": _REDIS,
     "BLACKLIST_REDIS_REFRESH_SECS": _REDIS,
-    "TPORT_QUEUESIZE": "the listen backlog is Twisted's",
-    "TPORT_MAX_CONSECUTIVE_TIMEOUTS": "connections are closed when they break, or are idle",
-    "PRESERVE_HEADER_NAMES": "headers that SIP knows are written in their usual spelling",
-    "SUPPORT_BEST_EFFORT_TLS": "the Contact follows the transport",
+    "PRESERVE_HEADER_NAMES": "headers that SIP knows are written in their usual spelling,"
+    " all others as the application spells them",
 }
 """Environment variables that are accepted and reported."""
 
@@ -175,8 +169,17 @@ class Options(usage.Options):
         ["key-file", None, None, "Private key for TLS (PEM)."],
         ["cert-file", None, None, "Certificate for TLS (PEM)."],
         ["chain-file", None, None, "Further certificates to send along (PEM)."],
-        ["min-tls-version", None, None, "Oldest TLS to speak; 1.2, whatever is given."],
-        ["mtu", None, None, "Longest message over UDP in bytes."],
+        ["dh-param", None, None, "Diffie-Hellman parameters for old clients of TLS (PEM)."],
+        ["min-tls-version", None, None, "Oldest TLS to speak: 1.2, unless 1.3 is given."],
+        ["tls-cipherlist", None, None, "Ciphers that TLS 1.2 may use, as OpenSSL writes them."],
+        [
+            "app-ca",
+            None,
+            None,
+            "Certificates to trust when connecting to applications (PEM), instead of the system's"
+            " authorities. Goes with --verify-applications, and switches it on.",
+        ],
+        ["mtu", None, None, "Longest request over UDP in bytes; 1300 unless given."],
         [
             "tcp-keepalive-interval",
             None,
@@ -207,6 +210,7 @@ class Options(usage.Options):
         ["cdrs", None, "Send call detail records to the applications that routed them."],
         ["aggressive-nat-detection", None, "Believe nat=yes in a Contact or Record-Route."],
         ["disable-nat-detection", None, "Believe every Contact."],
+        ["verify-applications", None, "Verify the certificates of applications over TLS."],
         ["always-send-180", None, "Answer every new INVITE 180 at once."],
         ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
         *[
@@ -217,7 +221,8 @@ class Options(usage.Options):
 
     compData = usage.Completions(
         optActions={
-            name: usage.CompleteFiles() for name in ("file", "key-file", "cert-file", "chain-file")
+            name: usage.CompleteFiles()
+            for name in ("file", "key-file", "cert-file", "chain-file", "dh-param", "app-ca")
         }
     )
 
@@ -228,6 +233,7 @@ class Options(usage.Options):
         super().__init__()
         self["contacts"] = []
         self["extensions"] = []
+        self["name-servers"] = []
         self["config"] = None
         self["findings"] = []
         self["read"] = None
@@ -260,6 +266,13 @@ class Options(usage.Options):
         self._about_contact("dns-name", "dns_names", name)
 
     opt_d = opt_dns_name
+
+    def opt_name_server(self, address: str) -> None:
+        """Address of a name server, with :PORT if it is not 53; may be repeated.
+
+        Those of the system unless given.
+        """
+        self["name-servers"].append(address)
 
     def _about_contact(self, flag: str, name: str, value: str) -> None:
         if not self["contacts"]:
@@ -370,10 +383,14 @@ class Options(usage.Options):
             secret=secret,
             request_handlers=handlers,
             tls=tls,
+            verify_applications=bool(self["verify-applications"] or self["app-ca"]),
+            application_ca=self["app-ca"],
             contacts=self._contacts(file, tls),
             timing=_timing(file),
             cdrs=bool(self["cdrs"] or file.cdrs),
             outbound_proxy=file.outbound_proxy,
+            name_servers=self["name-servers"],
+            udp_mtu=self._number("mtu", 65535, file.udp_mtu) or 0,
             default_refresher=None if refresher == "none" else refresher,
             nat_detection=nat,
             spammers=file.spammers,
@@ -387,6 +404,9 @@ class Options(usage.Options):
             always_send_180=bool(self["always-send-180"]),
             extensions=self["extensions"],
             local_domain=self._variable("LOCAL_DOMAIN"),
+            udp_buffer_size=file.udp_buffer_size,
+            listen_backlog=self._variable_number("TPORT_QUEUESIZE", 1000) or 512,
+            max_timeouts=self._variable_number("TPORT_MAX_CONSECUTIVE_TIMEOUTS", 1000),
             tcp_keepalive=45 if keepalive is None else keepalive,
             prometheus_host=host,
             prometheus_port=scrape,
@@ -412,16 +432,27 @@ class Options(usage.Options):
             key=self._text("key-file") or file.key_file,
             certificate=self._text("cert-file") or file.cert_file,
             chain=self._text("chain-file") or file.chain_file,
-            # As the real server: whoever it is told to connect to is taken for the application.
+            # As the real server: whoever is at the address is taken for the peer.
             verify=False,
+            minimum=self._oldest_tls(file),
+            ciphers=self._text("tls-cipherlist"),
+            dh_parameters=self._text("dh-param") or file.dh_param,
+            verify_clients=self._variable("TLS_VERIFY_CLIENT_CERT") == "1",
         )
         if tls.has_identity:
             tls.server_context()
-        version = self._text("min-tls-version")
-        problem = None if version is None else tls_version_problem(version)
+        if self["app-ca"] is not None:
+            TlsOptions(ca=self["app-ca"]).client_creator("localhost")
+        return tls
+
+    def _oldest_tls(self, file: ConfigFile) -> str:
+        text = self._text("min-tls-version")
+        if text is None:
+            return oldest_tls(file.min_tls_version or "1.2")[0]
+        version, problem = oldest_tls(text)
         if problem is not None:
             self._note(self._origin("min-tls-version"), problem)
-        return tls
+        return version
 
     def _handlers(self, file: ConfigFile) -> tuple[RequestHandler, ...]:
         # Here alone the variable wins over the flag, as with the real server.
@@ -486,6 +517,13 @@ class Options(usage.Options):
             raise usage.UsageError(f"{self._origin(flag)} {text!r} is no {what} (0 to {most})")
         return number
 
+    def _variable_number(self, name: str, most: int) -> int:
+        text = self._variable(name)
+        number = 0 if text is None else _decimal(text, most)
+        if number is None:
+            raise usage.UsageError(f"DRACHTIO_{name} {text!r} is no number (0 to {most})")
+        return number
+
     def _switch(self, flag: str, variable: str, otherwise: bool | None) -> bool:
         return bool(self[flag] or self._variable(variable) == "1" or otherwise)
 
@@ -502,8 +540,6 @@ class Options(usage.Options):
         for name, why in VARIABLES_NOT_OBEYED.items():
             if self._variable(name) is not None:
                 self._note(f"DRACHTIO_{name}", f"not supported: {why}")
-        if self._text("mtu") is not None:
-            self._note(self._origin("mtu"), f"not supported: {ELEMENTS['sip/udp-mtu']}")
 
 
 def _decimal(text: str, most: int) -> int | None:
@@ -536,8 +572,10 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
                 for handler in value
             )
         elif one.name == "tls":
-            files = {name: getattr(value, name) for name in ("key", "certificate", "chain")}
-            shown = ", ".join(f"{name} {path}" for name, path in files.items() if path)
+            names = ("key", "certificate", "chain", "dh_parameters", "ciphers", "verify_clients")
+            said = [(name, getattr(value, name)) for name in names]
+            said.append(("minimum", value.minimum if value.has_identity else None))
+            shown = ", ".join(f"{name} {text}" for name, text in said if text)
         elif isinstance(value, (tuple, frozenset)):
             items = sorted(value) if isinstance(value, frozenset) else value
             shown = ", ".join(_without_password(str(item)) for item in items)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.x509.oid import NameOID
 
 
@@ -22,9 +23,11 @@ class Identity:
 
 
 @lru_cache
-def identity(*names: str) -> Identity:
+def identity(*names: str, rsa: bool = False) -> Identity:
     """Make a self-signed certificate for names and addresses (default: this machine)."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key: ec.EllipticCurvePrivateKey | RSAPrivateKey = ec.generate_private_key(ec.SECP256R1())
+    if rsa:
+        key = generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "drachtwist test")])
     alternatives: list[x509.GeneralName] = []
     for name in names or ("localhost", "127.0.0.1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -105,7 +106,11 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual(
             [str(contact) for contact in config.contacts],
-            ["sip:127.0.0.1:5070;transport=udp,tcp", "sip:127.0.0.1:5072;transport=tcp"],
+            [
+                "sip:127.0.0.1:5070;transport=udp,tcp"
+                " (external 192.0.2.5, local 127.0.0.0/8, names sip.example)",
+                "sip:127.0.0.1:5072;transport=tcp",
+            ],
         )
         timing = config.timing
         self.assertEqual((timing.t1, timing.t2, timing.t4, timing.h), (0.25, 2.0, 2.5, 16.0))
@@ -156,6 +161,25 @@ class OptionsTests(SynchronousTestCase):
         ):
             error = self.assertRaises(usage.UsageError, self.parse, *words)
             self.assertIn(problem, str(error))
+
+    def test_websockets(self) -> None:
+        """WebSockets are a transport like others, where the package for them is installed."""
+        words = ("--contact", "sip:127.0.0.1:8080;transport=ws")
+        self.assertEqual(check(*words)[0], 0)
+        status, _, errors = check("--contact", "sip:127.0.0.1;transport=wss")
+        self.assertEqual(status, 1)
+        self.assertIn("no key and certificate for sip:127.0.0.1;transport=wss", errors)
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio>\n<admin>127.0.0.1</admin>\n<sip><contacts>\n"
+            "<contact>sip:*:8080;transport=ws</contact></contacts></sip></drachtio>"
+        )
+        self.patch(sys, "modules", {**sys.modules, "wsproto": None})
+        for given, where in ((words, "sip:127.0.0.1:8080"), (("--file", str(path)), "(line 4)")):
+            status, _, errors = check(*given)
+            self.assertEqual(status, 1)
+            self.assertIn("pip install 'drachtwist[websocket]'", errors)
+            self.assertIn(where, errors)
 
     def test_http_handler(self) -> None:
         """The flags replace the handlers of the file, and the variable replaces the flags."""
@@ -213,9 +237,14 @@ class OptionsTests(SynchronousTestCase):
         error = self.assertRaises(usage.UsageError, self.parse, "--file", str(path))
         self.assertIn("not an external IP address: 'here' (line 4)", str(error))
 
-    def test_mtu(self) -> None:
-        """The longest message over UDP is nobody's business yet."""
-        self.assertIn("--mtu: not supported", " ".join(self.findings("--mtu", "1500")))
+    def test_names_and_lengths(self) -> None:
+        """Name servers may be several; the longest request over UDP comes from three places."""
+        config = self.parse("--name-server", "192.0.2.1", "--name-server", "[::1]:5353")["config"]
+        self.assertEqual(config.name_servers, ("192.0.2.1", "[::1]:5353"))
+        self.assertRaises(usage.UsageError, self.parse, "--name-server", "dns.example")
+        self.assertEqual(self.parse()["config"].udp_mtu, 0)
+        self.assertEqual(self.parse("--mtu", "1500", DRACHTIO_UDP_MTU="9")["config"].udp_mtu, 1500)
+        self.assertEqual(self.parse(DRACHTIO_UDP_MTU="65535")["config"].udp_mtu, 65535)
 
     def test_switches(self) -> None:
         """What can only be on or off is off unless it is asked for."""
@@ -269,10 +298,95 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(self.parse("--tcp-keepalive-interval", "0")["config"].tcp_keepalive, 0)
 
     def test_oldest_tls(self) -> None:
-        """TLS 1.2 is the oldest that is spoken, whoever wants it otherwise."""
-        self.assertEqual(self.findings("--min-tls-version", "1.2"), [])
-        for text in ("1.0", "1.1", "1.3", "ancient"):
-            self.assertEqual(len(self.findings(DRACHTIO_MIN_TLS_VERSION=text)), 1, text)
+        """It is 1.2 or 1.3; whoever wants an older one is told so, on flags and in files."""
+        for text, version, findings in (
+            ("1.2", "1.2", 0),
+            ("1.3", "1.3", 0),
+            ("1.0", "1.2", 1),
+            ("1.1", "1.2", 1),
+            ("ancient", "1.2", 1),
+        ):
+            options = self.parse(DRACHTIO_MIN_TLS_VERSION=text)
+            self.assertEqual(options["config"].tls.minimum, version)
+            self.assertEqual(len(options["findings"]), findings, text)
+            path = Path(self.mktemp())
+            path.write_text(
+                "<drachtio><admin>127.0.0.1</admin><sip><tls>"
+                f"<min-tls-version>{text}</min-tls-version></tls></sip></drachtio>"
+            )
+            options = self.parse("--file", str(path))
+            self.assertEqual(options["config"].tls.minimum, version)
+            self.assertEqual(len(options["findings"]), findings, text)
+
+    def test_tls(self) -> None:
+        """What TLS is to use comes from flags, variables and the file."""
+        me = identity()
+        names = {}
+        for name, text in (("key", me.key), ("cert", me.certificate), ("chain", me.certificate)):
+            names[name] = self.mktemp()
+            Path(names[name]).write_bytes(text)
+        words = [word for name in names for word in (f"--{name}-file", names[name])]
+        tls = self.parse(
+            *words, DRACHTIO_TLS_CIPHER_LIST="ECDHE", DRACHTIO_TLS_VERIFY_CLIENT_CERT="1"
+        )["config"].tls
+        self.assertEqual((tls.ciphers, tls.verify_clients, tls.verify), ("ECDHE", True, False))
+        tls = self.parse(*words, "--tls-cipherlist", "AESGCM")["config"].tls
+        self.assertEqual(
+            (tls.ciphers, tls.verify_clients, tls.dh_parameters), ("AESGCM", False, None)
+        )
+        status, shown, _ = check(*words, "--tls-cipherlist", "AESGCM")
+        self.assertEqual(status, 0)
+        self.assertIn("ciphers AESGCM, minimum 1.2\n", shown)
+        for more, problem in (
+            (("--tls-cipherlist", "ROT13"), "no cipher list that OpenSSL can use: 'ROT13'"),
+            (("--dh-param", names["cert"]), "cannot use the Diffie-Hellman parameters"),
+            (("--dh-param", self.mktemp()), "cannot use the Diffie-Hellman parameters"),
+            (("--app-ca", names["key"]), "no certificate in the TLS ca"),
+        ):
+            error = self.assertRaises(usage.UsageError, self.parse, *words, *more)
+            self.assertIn(problem, str(error))
+        error = self.assertRaises(
+            usage.UsageError, self.parse, *words[:4], DRACHTIO_TLS_VERIFY_CLIENT_CERT="1"
+        )
+        self.assertIn("vouch for them", str(error))
+
+    def test_applications(self) -> None:
+        """Certificates of applications are verified if that is wanted."""
+        path = Path(self.mktemp())
+        path.write_bytes(identity().certificate)
+        for words, verify, ca in (
+            ((), False, None),
+            (("--verify-applications",), True, None),
+            (("--app-ca", str(path)), True, str(path)),
+        ):
+            config = self.parse(*words)["config"]
+            self.assertEqual((config.verify_applications, config.application_ca), (verify, ca))
+
+    def test_sockets(self) -> None:
+        """How much the system keeps for sockets, and when a connection counts as dead."""
+        plain = self.parse()["config"]
+        self.assertEqual(
+            (plain.listen_backlog, plain.max_timeouts, plain.udp_buffer_size), (512, 0, None)
+        )
+        path = Path(self.mktemp())
+        path.write_text(
+            "<drachtio><admin>127.0.0.1</admin><sip><udp-buffer-size>65536</udp-buffer-size>"
+            "</sip></drachtio>"
+        )
+        config = self.parse(
+            *("--file", str(path)),
+            DRACHTIO_TPORT_QUEUESIZE="64",
+            DRACHTIO_TPORT_MAX_CONSECUTIVE_TIMEOUTS="3",
+            DRACHTIO_SUPPORT_BEST_EFFORT_TLS="1",
+        )["config"]
+        self.assertEqual(
+            (config.listen_backlog, config.max_timeouts, config.udp_buffer_size), (64, 3, 65536)
+        )
+        for name in ("QUEUESIZE", "MAX_CONSECUTIVE_TIMEOUTS"):
+            error = self.assertRaises(
+                usage.UsageError, self.parse, **{f"DRACHTIO_TPORT_{name}": "1001"}
+            )
+            self.assertIn(f"DRACHTIO_TPORT_{name} '1001' is no number (0 to 1000)", str(error))
 
     def test_secret_is_hidden(self) -> None:
         """The secret is shown neither by the options nor by the settings."""

@@ -141,7 +141,7 @@ class ServerOptionsTests(OptionsTestCase):
             DRACHTIO_HTTP_HANDLER_URI="http://127.0.0.1:3",
         )["config"]
         self.assertEqual((found.admin_port, found.secret), (1, "s"))
-        self.assertEqual(found.contacts, ("sip:127.0.0.1:5;transport=udp",))
+        self.assertEqual([str(one) for one in found.contacts], ["sip:127.0.0.1:5;transport=udp"])
         self.assertEqual(found.request_handlers[0].uri, "http://127.0.0.1:3")
 
     def test_refusals(self) -> None:

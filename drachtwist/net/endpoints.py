@@ -9,8 +9,9 @@ r"""Endpoint strings: where an application connects to, or where it listens.
 
 Digits only behind the prefix mean: listen. Arguments follow as ``:name=value``: ``interface=`` for
 listeners, ``timeout=`` and ``bindAddress=`` for connections, and for TLS ``privateKey=``,
-``certKey=``, ``chain=``, ``ca=``, ``verify=no`` and ``serverName=``. A colon inside a value is
-written ``\:``, as everywhere in Twisted.
+``certKey=``, ``chain=``, ``ca=``, ``verify=no``, ``serverName=``, ``minimum=1.3``, ``ciphers=``,
+``dhParameters=`` and ``verifyClients=yes``. A colon inside a value is written ``\:``, as everywhere
+in Twisted.
 
 Twisted's own ``tls:`` server strings mean something else (they would read ``tls:9023`` as a
 directory of certificates), so these strings never reach Twisted's parser.
@@ -135,6 +136,9 @@ _TLS_ARGUMENTS = {
     "chain": "chain",
     "ca": "ca",
     "serverName": "server_name",
+    "minimum": "minimum",
+    "ciphers": "ciphers",
+    "dhParameters": "dh_parameters",
 }
 _NO = frozenset({"no", "false", "0", "off"})
 _YES = frozenset({"yes", "true", "1", "on"})
@@ -229,10 +233,15 @@ def _tls_options(named: dict[str, str], defaults: TlsOptions | None) -> TlsOptio
     given: dict[str, Any] = {
         ours: named.pop(theirs) for theirs, ours in _TLS_ARGUMENTS.items() if theirs in named
     }
-    verify = named.pop("verify", "yes").lower()
-    if verify not in _YES | _NO:
-        raise ValueError(f"verify={verify}: yes or no")
-    return TlsOptions(verify=verify in _YES, **given).with_defaults(defaults)
+    for theirs, ours, default in (
+        ("verify", "verify", "yes"),
+        ("verifyClients", "verify_clients", "no"),
+    ):
+        value = named.pop(theirs, default).lower()
+        if value not in _YES | _NO:
+            raise ValueError(f"{theirs}={value}: yes or no")
+        given[ours] = value in _YES
+    return TlsOptions(**given).with_defaults(defaults)
 
 
 def _refuse_others(text: str, named: dict[str, str]) -> None:

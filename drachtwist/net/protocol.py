@@ -412,6 +412,8 @@ class DrachtioServerProtocol(protocol.Protocol):
         self._handler = handler
         self._corked = False
         self.connected_now = False
+        self.loss: BaseException | None = None
+        """Why the connection is gone, once it is."""
         self._waiting: list[Deferred[None]] = []
 
     def __repr__(self) -> str:
@@ -496,6 +498,7 @@ class DrachtioServerProtocol(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Tell the server."""
         self.connected_now = False
+        self.loss = reason.value
         self._handler.gone(self)
         waiting, self._waiting = self._waiting, []
         for each in waiting:

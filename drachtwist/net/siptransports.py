@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -252,6 +253,8 @@ class SipTransports:
 
     :param reactor: a reactor with ``IReactorFDSet``, ``IReactorTCP`` and ``IReactorSocket``.
     :param tls: key and certificate to listen on TLS with, and what to trust.
+    :param backlog: how many incoming connections may wait for each listener.
+    :param udp_buffer: bytes that the system is to keep for each UDP socket and direction.
     """
 
     _log = Logger()
@@ -263,6 +266,8 @@ class SipTransports:
         *,
         tls: TlsOptions | None = None,
         limits: Limits | None = None,
+        backlog: int = 512,
+        udp_buffer: int | None = None,
     ) -> None:
         self.reactor = reactor
         self.handler = handler
@@ -270,6 +275,8 @@ class SipTransports:
         self.listeners: list[Listener] = []
         """What is listened on, in the order of the contacts."""
         self._tls = tls
+        self._backlog = backlog
+        self._udp_buffer = udp_buffer
         self._numbers = itertools.count(1)
         self._channels: dict[int, _Channel] = {}
         self._ports: list[Any] = []
@@ -301,7 +308,7 @@ class SipTransports:
         hosts = [host]
         if host == "*":
             hosts = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
-        bound = _bind_all(hosts, port, protocols)
+        bound = _bind_all(hosts, port, protocols, self._backlog)
         listeners = []
         for name, where, sock in bound:
             listener = Listener(
@@ -309,6 +316,8 @@ class SipTransports:
             )
             listeners.append(listener)
             if name == "udp":
+                if self._udp_buffer is not None:
+                    self._set_buffers(sock, self._udp_buffer)
                 self._channels[listener.channel] = _Datagrams(self, listener, sock)
                 continue
             factory: Any = _StreamFactory(self, listener)
@@ -321,6 +330,20 @@ class SipTransports:
                 )
         self.listeners += listeners
         return listeners
+
+    def _set_buffers(self, bound: socket.socket, size: int) -> None:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            bound.setsockopt(socket.SOL_SOCKET, option, size)
+            given = bound.getsockopt(socket.SOL_SOCKET, option)
+            if sys.platform == "linux":
+                given //= 2  # it counts its own use too
+            if given < size:
+                self._log.warn(
+                    "the system gives UDP buffers of {given} bytes instead of {size}"
+                    " (on Linux see net.core.rmem_max and wmem_max)",
+                    given=given,
+                    size=size,
+                )
 
     def stop(self) -> Deferred[None]:
         """Close everything; what was sent is still delivered, for a second at most."""
@@ -402,10 +425,13 @@ class SipTransports:
         channel = self._channels.get(flow.channel)
         return channel is not None and channel.usable
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Find or make the flow to an address; a stream starts to connect.
 
         :param listener: which of our addresses to use, if not the nearest.
+        :param timeout: how many seconds connecting may take, if not as long as usual.
         :raises LocalProtocolError: when the transport is not offered, or there is no address.
         """
         if listener is None:
@@ -419,7 +445,7 @@ class SipTransports:
             return channel.flow(target.host, target.port)
         stream = self._streams.get(target)
         if stream is None or not stream.usable:
-            stream = self._connect(target, listener)
+            stream = self._connect(target, listener, timeout)
         return stream.flow
 
     def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
@@ -451,7 +477,7 @@ class SipTransports:
 
     # Streams
 
-    def _connect(self, target: Target, listener: Listener) -> Stream:
+    def _connect(self, target: Target, listener: Listener, timeout: float | None) -> Stream:
         _check_address(target.host)
         stream = self.new_stream(listener, target, incoming=False)
         factory: Any = Outgoing(stream)
@@ -463,7 +489,7 @@ class SipTransports:
             target.host,
             target.port,
             factory,
-            timeout=self.limits.connect,
+            timeout=self.limits.connect if timeout is None else timeout,
             bindAddress=None if listener.wildcard else (listener.host, 0),
         )
         return stream
@@ -712,7 +738,7 @@ def _address_of(host: str) -> str:
 
 
 def _bind_all(
-    hosts: list[str], port: int, protocols: list[str]
+    hosts: list[str], port: int, protocols: list[str], backlog: int
 ) -> list[tuple[str, str, socket.socket]]:
     """Bind a socket for each transport and host."""
     attempts = _PORT_ATTEMPTS if port == 0 else 1
@@ -730,7 +756,7 @@ def _bind_all(
                     sharing = name if name in apart else ""
                     wanted = ports.get(sharing, port)
                     kind = socket.SOCK_DGRAM if name == "udp" else socket.SOCK_STREAM
-                    sock = listening_socket(kind, host, wanted)
+                    sock = listening_socket(kind, host, wanted, backlog)
                     bound.append((name, host, sock))
                     ports[sharing] = sock.getsockname()[1]
         except CannotListenError as error:

@@ -16,6 +16,7 @@ This needs the package wsproto, and is loaded only where WebSockets are wanted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Union
@@ -145,14 +146,15 @@ class SipWebSocket:
             code = CloseReason.MESSAGE_TOO_BIG
         return bytes(connection.send(ws.CloseConnection(code)))
 
-    def feed(self, data: bytes) -> list[WebSocketEvent]:
-        """Take in octets.
+    def feed(self, data: bytes) -> Iterator[WebSocketEvent]:
+        """Take in octets; what comes out has to be read to its end.
+
+        Each event comes before anything behind it is looked at, so that it can be answered.
 
         :returns: what is complete now; behind :class:`Ended` there is nothing.
         """
-        events: list[WebSocketEvent] = []
         if self._ended:
-            return events
+            return
         if self._connection is None:
             head = self._head
             head += data
@@ -160,26 +162,22 @@ class SipWebSocket:
             if end < 0:
                 self._searched = len(head)
                 if len(head) >= HANDSHAKE_LIMIT:
-                    self._refuse(events, 431, "too long for a WebSocket handshake")
-                return events
+                    yield from self._refuse(431, "too long for a WebSocket handshake")
+                return
             data = bytes(head[end + 4 :])
             del head[end + 4 :]
-            if self._client:
-                self._accepted(events)
-            else:
-                self._accept(events)
+            yield from self._accepted() if self._client else self._accept()
             if self._connection is None:
-                return events
+                return
         self._connection.receive_data(data)
         for event in self._connection.events():
-            self._take(self._connection, event, events)
+            yield from self._take(self._connection, event)
             if self._ended:
-                break
-        return events
+                return
 
     # The handshake
 
-    def _accept(self, events: list[WebSocketEvent]) -> None:
+    def _accept(self) -> list[WebSocketEvent]:
         """Look at a complete request for an upgrade."""
         head = bytes(self._head)
         try:
@@ -187,35 +185,28 @@ class SipWebSocket:
             [request] = self._websocket.events()
         except RemoteProtocolError as error:
             if not _UPGRADE.search(head) and head.startswith(b"GET "):
-                self._refuse(events, 426, "only WebSockets are served here")
-                return
+                return self._refuse(426, "only WebSockets are served here")
             hint = error.event_hint
             version = isinstance(hint, ws.RejectConnection) and hint.status_code == 426
-            self._refuse(events, 426 if version else 400, str(error))
-            return
+            return self._refuse(426 if version else 400, str(error))
         except ValueError:
-            self._refuse(events, 400, "a header that has no valid value")
-            return
+            return self._refuse(400, "a header that has no valid value")
         assert isinstance(request, ws.Request)
         if SUBPROTOCOL not in request.subprotocols:
-            self._refuse(events, 400, f"no WebSocket of the subprotocol {SUBPROTOCOL!r}")
-            return
+            return self._refuse(400, f"no WebSocket of the subprotocol {SUBPROTOCOL!r}")
         if any(
             name in (b"content-length", b"transfer-encoding") for name, _ in request.extra_headers
         ):
-            self._refuse(events, 400, "a WebSocket handshake with a body")
-            return
+            return self._refuse(400, "a WebSocket handshake with a body")
         answer = self._websocket.send(ws.AcceptConnection(subprotocol=SUBPROTOCOL))
         self._connection = self._websocket.connection
-        events.append(Opened(answer))
+        return [Opened(answer)]
 
-    def _refuse(self, events: list[WebSocketEvent], status: int, problem: str) -> None:
+    def _refuse(self, status: int, problem: str) -> list[WebSocketEvent]:
         """End the connection without an upgrade."""
         self._ended = True
         if self._client:
-            events.append(Ended(b"", problem))
-            return
-        events.append(Malformed(bytes(self._head), MessageError(problem), None))
+            return [Ended(b"", problem)]
         phrase = HTTPStatus(status).phrase
         lines = [f"HTTP/1.1 {status} {phrase}", "Connection: close"]
         if status == 426:
@@ -223,52 +214,50 @@ class SipWebSocket:
             lines.append("Sec-WebSocket-Version: 13")
         body = f"{phrase}: {problem}\n"
         lines += ["Content-Type: text/plain", f"Content-Length: {len(body)}", "", body]
-        events.append(Ended("\r\n".join(lines).encode("ascii", "replace")))
+        answer = "\r\n".join(lines).encode("ascii", "replace")
+        return [Malformed(bytes(self._head), MessageError(problem), None), Ended(answer)]
 
-    def _accepted(self, events: list[WebSocketEvent]) -> None:
+    def _accepted(self) -> list[WebSocketEvent]:
         """Look at the complete head of the response to our request for an upgrade."""
         try:
             self._websocket.receive_data(bytes(self._head))
             answer = next(self._websocket.events())
         except (RemoteProtocolError, ValueError) as error:
-            self._refuse(events, 0, f"the WebSocket handshake failed: {error}")
-            return
+            return self._refuse(0, f"the WebSocket handshake failed: {error}")
         if isinstance(answer, ws.RejectConnection):
-            self._refuse(events, 0, f"the WebSocket handshake was answered {answer.status_code}")
-        elif not isinstance(answer, ws.AcceptConnection) or answer.subprotocol != SUBPROTOCOL:
-            self._refuse(events, 0, "the peer does not speak SIP over WebSocket")
-        else:
-            self._connection = self._websocket.connection
-            events.append(Opened(b""))
+            return self._refuse(0, f"the WebSocket handshake was answered {answer.status_code}")
+        if not isinstance(answer, ws.AcceptConnection) or answer.subprotocol != SUBPROTOCOL:
+            return self._refuse(0, "the peer does not speak SIP over WebSocket")
+        self._connection = self._websocket.connection
+        return [Opened(b"")]
 
     # Afterwards
 
-    def _take(self, connection: Connection, event: ws.Event, events: list[WebSocketEvent]) -> None:
+    def _take(self, connection: Connection, event: ws.Event) -> Iterator[WebSocketEvent]:
         if isinstance(event, ws.CloseConnection):
-            self._ended = True
-            state = connection.state
-            answer = b""
-            if state is ConnectionState.REMOTE_CLOSING:
-                answer = connection.send(event.response())
-            elif state is ConnectionState.OPEN:
-                # It was no close frame, but something that must not be.
-                text = event.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA
-                problem = f"not a WebSocket frame: {'no UTF-8' if text else event.reason}"
-                events.append(Malformed(b"", MessageError(problem), None))
-                answer = connection.send(ws.CloseConnection(event.code))
-            events.append(Ended(bytes(answer)))
+            yield from self._close(connection, event)
         elif self._closing or self._error is not None:
             pass  # the peer does not know yet
         elif isinstance(event, (ws.TextMessage, ws.BytesMessage)):
-            self._gather(event, events)
+            yield from self._gather(event)
         elif isinstance(event, ws.Ping):
-            events.append(Heard(bytes(connection.send(event.response()))))
+            yield Heard(bytes(connection.send(event.response())))
         else:
-            events.append(Heard(b""))
+            yield Heard(b"")
 
-    def _gather(
-        self, event: ws.TextMessage | ws.BytesMessage, events: list[WebSocketEvent]
-    ) -> None:
+    def _close(self, connection: Connection, event: ws.CloseConnection) -> Iterator[WebSocketEvent]:
+        """Look at the end: a close frame, or something that must not be."""
+        answer: ws.Event = event.response()
+        if connection.state is ConnectionState.OPEN:
+            text = event.code == CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            problem = f"not a WebSocket frame: {'no UTF-8' if text else event.reason}"
+            yield Malformed(b"", MessageError(problem), None)
+            answer = ws.CloseConnection(event.code)
+        self._ended = True
+        said = self._closing or connection.state is ConnectionState.CLOSED
+        yield Ended(b"" if said else bytes(connection.send(answer)))
+
+    def _gather(self, event: ws.TextMessage | ws.BytesMessage) -> Iterator[WebSocketEvent]:
         """Take in a piece of a message."""
         message = self._message
         message += event.data.encode() if isinstance(event, ws.TextMessage) else event.data
@@ -277,11 +266,12 @@ class SipWebSocket:
             head = bytes(message[: self._limit])
             end = head.find(_HEAD_END)
             head = head if end < 0 else head[: end + 4]
-            events.append(Malformed(head, self._error, lenient(head)))
             message.clear()
+            yield Malformed(head, self._error, lenient(head))
         elif event.message_finished:
-            events.append(_read(bytes(message)))
+            raw = bytes(message)
             message.clear()
+            yield _read(raw)
 
 
 def _read(raw: bytes) -> WebSocketEvent:

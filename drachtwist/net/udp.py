@@ -63,10 +63,11 @@ class DatagramHandler(Protocol):
         """Learn that a datagram did not arrive; of its data only the start may be known."""
 
 
-def listening_socket(kind: int, host: str, port: int) -> socket.socket:
+def listening_socket(kind: int, host: str, port: int, backlog: int = 512) -> socket.socket:
     """Bind a socket to an address; an IPv6 socket carries IPv6 only.
 
     :param kind: ``socket.SOCK_DGRAM`` or ``socket.SOCK_STREAM``.
+    :param backlog: how many connections may wait to be accepted.
     :raises CannotListenError: when the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -82,7 +83,7 @@ def listening_socket(kind: int, host: str, port: int) -> socket.socket:
             if os.name == "posix":
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((host, port))
-            bound.listen(512)
+            bound.listen(backlog)
         else:
             bound.bind((host, port))
     except OSError as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 from drachtwist.sip.fields import Via
+from drachtwist.sip.locating import DEFAULT_PORTS, Hop, is_address
 
-__all__ = ["note_source", "response_address"]
+__all__ = ["note_source", "response_hop"]
 
 _VIA = re.compile(
     rb"\n(?:via|v)[ \t]*:((?:[^\",\r\n]+|\"(?:[^\"\\]|\\.)*\"|\r?\n[ \t])*)",
@@ -19,7 +20,6 @@ _SENT_BY = re.compile(
     rb"\s*[^\s/]+\s*/\s*[^\s/]+\s*/\s*[^\s/]+\s+(\[[^\]]*\]|[^\s:;]+)[^;]*", re.DOTALL
 )
 _RPORT = re.compile(rb";\s*rport\s*(?:=[^;]*)?(?=;|\Z)", re.IGNORECASE)
-_DEFAULT_PORT = {"tls": 5061, "ws": 80, "wss": 443}
 _RECEIVED = re.compile(rb";\s*received\s*=[^;]*(?=;|\Z)", re.IGNORECASE)
 
 
@@ -55,16 +55,16 @@ def note_source(raw: bytes, host: str, port: int) -> bytes:
     return b"".join((raw[: start + sent_by.end()], noted, raw[start + len(value) :]))
 
 
-def response_address(via: Via) -> tuple[str, str, int]:
-    """Say where a response goes when no connection is known for it (RFC 3261 section 18.2.2).
+def response_hop(via: Via) -> Hop:
+    """Say where a response goes when no connection is known for it.
+
+    RFC 3261 section 18.2.2, RFC 3581, and RFC 3263 section 5 for names.
 
     :param via: the topmost Via of the response.
-    :returns: the transport in lower case, the host without brackets, and the port.
     """
     protocol = via.transport.lower()
-    default = _DEFAULT_PORT.get(protocol, 5060)
     host = via.received or via.host
-    port = via.port or default
+    port = via.port
     if protocol == "udp":
         maddr = via.params.get("maddr")
         if maddr:
@@ -73,4 +73,14 @@ def response_address(via: Via) -> tuple[str, str, int]:
             port = via.rport
     elif protocol in ("ws", "wss") and via.rport:
         port = via.rport  # only the connection that is there leads to a browser
-    return protocol, host.strip("[]"), port
+    host = host.strip("[]")
+    numeric = is_address(host)
+    return Hop(
+        protocol,
+        host,
+        DEFAULT_PORTS.get(protocol, 5060) if port is None else port,
+        numeric,
+        open=False,
+        has_port=port is not None,
+        name=None if numeric else host,
+    )

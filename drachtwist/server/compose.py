@@ -28,6 +28,8 @@ __all__ = [
     "new_branch",
     "new_tag",
     "read_draft",
+    "readdressed",
+    "via_of",
     "with_host",
 ]
 
@@ -43,6 +45,9 @@ Privacy SIP-ETag SIP-If-Match P-Asserted-Identity P-Preferred-Identity Remote-Pa
 MIME-Version Content-Type Content-Encoding Content-Language Content-Disposition
 """.split()
 _ORDER = {name.lower(): (order, name) for order, name in enumerate(_KNOWN)}
+_AUTHENTICATION = frozenset(
+    order for order, name in _ORDER.values() if name.endswith(("-Authenticate", "Authorization"))
+)
 _LENGTH = len(_KNOWN)
 _UNKNOWN = _LENGTH + 1
 
@@ -83,8 +88,11 @@ _CHECKS = {
     "refer-to": Address.parse,
 }
 
+_TOP_VIA = re.compile(rb"\r\nVia: [^\r]*")
+_CONTACT = re.compile(rb"\r\nContact: [^\r]*")
 _BREAKERS = re.compile("[\r\n\0]+")
 _LOCALHOST = re.compile(r"(?<=[@:])localhost(?::\d+)?(?![\w.\-])")
+_QUOTED_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?$))|,[ \t]*')
 _LEARNT_LIMIT = 1024
 _learnt: dict[str, tuple[int, str, str]] = {}
 
@@ -105,6 +113,29 @@ def new_tag() -> str:
 def new_branch() -> str:
     """Make a branch for a client transaction."""
     return "z9hG4bK" + os.urandom(9).hex()
+
+
+def via_of(protocol: str, local: str, branch: str) -> str:
+    """Write the Via of a request of ours.
+
+    :param local: our address and port.
+    """
+    rport = ";rport" if protocol == "udp" else ""
+    return f"SIP/2.0/{protocol.upper()} {local}{rport};branch={branch}"
+
+
+def readdressed(raw: bytes, via: str, old: str, new: str) -> bytes:
+    """Give a request of ours another Via, and the address that we are reached at in its Contact.
+
+    :param old: our address and port as they were written.
+    :param new: as they turned out to be.
+    """
+    head, gap, body = raw.partition(b"\r\n\r\n")
+    head = _TOP_VIA.sub(f"\r\nVia: {via}".encode(), head, count=1)
+    if old != new:
+        before, after = old.encode(), new.encode()
+        head = _CONTACT.sub(lambda found: found[0].replace(before, after), head, count=1)
+    return head + gap + body
 
 
 def with_host(value: str, host: str) -> str:
@@ -241,8 +272,15 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
         keys.add(key)
         if order == 0:
             draft.contact = value
+        if order in _AUTHENTICATION:
+            value = _spaced(value)
         fields.append(Field(order, spelling, value))
     return draft
+
+
+def _spaced(value: str) -> str:
+    """Write a blank behind each comma outside of quotes, as the real server does."""
+    return _QUOTED_OR_COMMA.sub(lambda found: found[1] or ", ", value)
 
 
 def encode(start: str, lines: list[str], fields: list[Field], body: bytes) -> bytes:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolError
 from drachtwist.net.contacts import Contact
-from drachtwist.net.tls import TlsOptions
+from drachtwist.net.names import name_server
+from drachtwist.net.tls import PemSource, TlsOptions
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
@@ -36,6 +37,9 @@ class RequestHandler:
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
     http_method: str = "GET"
     """``GET`` or ``POST``, which takes the SIP message along."""
+    verify_peer: bool = False
+    """Whether the certificates of applications that it leads to over TLS are verified; those of web
+    applications always are."""
     address: AppAddress | None = field(init=False, repr=False)
     """Where the application listens; None for a web application."""
 
@@ -45,7 +49,7 @@ class RequestHandler:
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
             raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
-        if re.fullmatch(r"https?://[^\s/?#]+[^\s]*", self.uri):
+        if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
@@ -79,7 +83,14 @@ class ServerConfig:
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
-    """Key and certificate of the TLS port, and what is trusted when connecting to applications."""
+    """Key and certificate of the TLS ports, for SIP and for applications, and whom to trust when
+    connecting to SIP peers."""
+    verify_applications: bool = False
+    """Whether the certificates of all applications that are connected to over TLS are verified:
+    who signed them, and whether they are for the host that was asked for. The real server never
+    does that."""
+    application_ca: PemSource = None
+    """Whom to trust then, and for web applications, instead of the system's authorities."""
     timing: Timing = SERVER_TIMING
     """The timers of SIP transactions."""
     answer_within: float = 64.0
@@ -88,6 +99,12 @@ class ServerConfig:
     """Whether call detail records are written."""
     outbound_proxy: str | None = None
     """A SIP URI that new requests are sent to instead of to their own, unless they name a route."""
+    name_servers: tuple[str, ...] = ()
+    """Addresses of the name servers, each with a port behind a colon if it is not 53; those of the
+    system unless given."""
+    udp_mtu: int | None = 0
+    """Bytes of the longest request that goes over UDP where its URI names no transport; longer ones
+    go over TCP. 0 for the 1300 of RFC 3261, None for requests of any length."""
     default_refresher: str | None = None
     """Who refreshes a session when the caller leaves that open: ``uac``, ``uas``, or None for no
     session timer."""
@@ -111,6 +128,13 @@ class ServerConfig:
     Proxy-Require: no application can do for the proxy what that names."""
     local_domain: str | None = None
     """A domain that, with those below it, stands for this server in requests to be proxied."""
+    udp_buffer_size: int | None = None
+    """Bytes that the system is to keep for each UDP socket and direction."""
+    listen_backlog: int = 512
+    """How many connections to a SIP port may wait to be accepted: 1 to 1000."""
+    max_timeouts: int = 0
+    """After how many requests in a row without any response a connection to a SIP peer is closed;
+    0 for never."""
     tcp_keepalive: int = 45
     """Seconds between two probes of an idle connection to an application; 0 for none."""
     prometheus_host: str = "127.0.0.1"
@@ -124,7 +148,7 @@ class ServerConfig:
     """What applications are told on authentication: the version whose behaviour this is."""
 
     def __post_init__(self) -> None:
-        for name in ("contacts", "request_handlers", "extensions"):
+        for name in ("contacts", "request_handlers", "name_servers", "extensions"):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
@@ -145,6 +169,14 @@ class ServerConfig:
         ):
             if getattr(self, name) not in allowed:
                 raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        for server in self.name_servers:
+            name_server(server)
+        if self.udp_mtu is not None and self.udp_mtu < 0:
+            raise LocalProtocolError(f"udp_mtu is a number of bytes, not {self.udp_mtu!r}")
+        for name, most in (("listen_backlog", 1000), ("udp_buffer_size", (1 << 31) - 1)):
+            number = getattr(self, name)
+            if number is not None and not 1 <= number <= most:
+                raise LocalProtocolError(f"{name} is a number from 1 to {most}, not {number!r}")
         if self.outbound_proxy is not None:
             try:
                 proxy = Uri.parse(self.outbound_proxy)

@@ -35,8 +35,6 @@ _MAX_DEPTH = 16
 _LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist; use a firewall"
 _HOMER = "nothing is captured"
-_NO_LIMIT = "requests go over the transport that their target names, however long they are"
-_NO_DH = "Diffie-Hellman parameters are chosen by OpenSSL"
 
 ELEMENTS: dict[str, str] = {
     "admin": "",
@@ -49,8 +47,7 @@ ELEMENTS: dict[str, str] = {
     "request-handlers/request-handler": "",
     "request-handlers/request-handler@sip-method": "",
     "request-handlers/request-handler@http-method": "",
-    "request-handlers/request-handler@verify-peer": "certificates of web applications are always"
-    " verified, as by the real server",
+    "request-handlers/request-handler@verify-peer": "",
     "sip": "",
     "sip/contact": "",
     "sip/contacts": "",
@@ -59,14 +56,14 @@ ELEMENTS: dict[str, str] = {
     "sip/contacts/contact@local-net": "",
     "sip/contacts/contact@dns-names": "",
     "sip/outbound-proxy": "",
-    "sip/udp-mtu": _NO_LIMIT,
+    "sip/udp-mtu": "",
     "sip/mtu-size": "the real server does not know it either: it is called udp-mtu",
-    "sip/udp-buffer-size": "the buffers are those of the system",
+    "sip/udp-buffer-size": "",
     "sip/tls": "",
     "sip/tls/key-file": "",
     "sip/tls/cert-file": "",
     "sip/tls/chain-file": "",
-    "sip/tls/dh-param": _NO_DH,
+    "sip/tls/dh-param": "",
     "sip/tls/min-tls-version": "",
     "sip/timers": "",
     "sip/timers/t1": "",
@@ -182,6 +179,10 @@ class ConfigFile:
     key_file: str | None = None
     cert_file: str | None = None
     chain_file: str | None = None
+    dh_param: str | None = None
+    min_tls_version: str | None = None
+    """What it says, whether it is obeyed or not; see :func:`oldest_tls`."""
+    udp_buffer_size: int | None = None
     t1: float | None = None
     """Seconds, as the other timers."""
     t2: float | None = None
@@ -225,15 +226,16 @@ class ConfigFile:
         return _Reader(root).file()
 
 
-def tls_version_problem(text: str) -> str | None:
-    """Say why a lowest version of TLS is not obeyed; None when it is."""
-    if text not in TLS_VERSIONS:
-        return f"{text!r} is none of {', '.join(TLS_VERSIONS)}"
-    if text == "1.2":
-        return None
-    if text == "1.3":
-        return "not supported: TLS 1.2 is accepted too, as by the real server"
-    return "not supported: TLS 1.2 is the oldest that is spoken"
+def oldest_tls(text: str) -> tuple[str, str | None]:
+    """Give the oldest version of TLS to speak, for what somebody wants.
+
+    :returns: ``1.2`` or ``1.3``, and why it is not what was wanted, if so.
+    """
+    if text in ("1.2", "1.3"):
+        return text, None
+    if text in TLS_VERSIONS:
+        return "1.2", "not supported: TLS 1.2 is the oldest that is spoken"
+    return "1.2", f"{text!r} is none of {', '.join(TLS_VERSIONS)}"
 
 
 def _tree(data: bytes) -> _Node:
@@ -386,7 +388,7 @@ class _Reader:
             raise ConfigError("there is no <admin>, which is required", self.root.line)
         node = self.root.find("sip/tls/min-tls-version")
         if node is not None:
-            problem = tls_version_problem(node.text)
+            problem = oldest_tls(node.text)[1]
             if problem is not None:
                 self.note("sip/tls/min-tls-version", problem, node)
         return ConfigFile(
@@ -402,6 +404,9 @@ class _Reader:
             key_file=self.text("sip/tls/key-file"),
             cert_file=self.text("sip/tls/cert-file"),
             chain_file=self.text("sip/tls/chain-file"),
+            dh_param=self.text("sip/tls/dh-param"),
+            min_tls_version=None if node is None else node.text,
+            udp_buffer_size=self.number("sip/udp-buffer-size") or None,
             t1=self.seconds("sip/timers/t1"),
             t2=self.seconds("sip/timers/t2"),
             t4=self.seconds("sip/timers/t4"),
@@ -462,8 +467,9 @@ class _Reader:
                 self.note(f"{path}@http-method", f"{http_method!r} is taken for GET", node)
                 http_method = "GET"
             method = node.attributes.get("sip-method", "*").strip() or "*"
+            verify = node.attributes.get("verify-peer", "").strip().lower() in _YES
             try:
-                handler = RequestHandler(node.text, method, http_method)
+                handler = RequestHandler(node.text, method, http_method, verify)
             except LocalProtocolError as error:
                 raise ConfigError(str(error), node.line) from None
             if any(one.method == handler.method for one in found):

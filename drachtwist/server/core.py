@@ -32,6 +32,8 @@ from drachtwist.server.routing import Router
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
+from drachtwist.server.ways import Ways
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -63,7 +65,9 @@ class Carriers(Protocol):
     def is_open(self, flow: Flow) -> bool:
         """Whether a flow can still be sent over."""
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Find or make the flow to an address."""
 
     def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
@@ -72,22 +76,28 @@ class Carriers(Protocol):
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
 
+    def close(self, flow: Flow) -> None:
+        """Close the connection of a flow."""
+
 
 class Connector(Protocol):
-    """What reaches applications and finds addresses of names."""
+    """What reaches applications and asks the DNS."""
 
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request.
 
-        Either :meth:`ServerCore.signed` follows, once :meth:`ServerCore.expect` was told of the
-        connection, or :meth:`ServerCore.unreachable`.
+        Either :meth:`ServerCore.unreachable` follows, or :meth:`ServerCore.expect` is told of the
+        connection, and then :meth:`ServerCore.signed` or :meth:`ServerCore.gone`.
         """
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Find an address of a name; None when it has none."""
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question; None when nobody answers.
+
+        What is known is told before this returns.
+        """
 
 
 class ServerCore:
@@ -118,6 +128,7 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
+        self.ways = Ways(self)
         self.sessions = Sessions(self)
         self.registered = Registered(self.clock.seconds)
         self.metrics: Metrics | None = None
@@ -131,6 +142,8 @@ class ServerCore:
         self._second_text = ""
         # Connections that the server made, and the request that each one is for.
         self._expected: dict[AppLink, Incoming] = {}
+        self.timeouts: dict[Flow, int] = {}
+        """How many requests in a row nobody answered, by connection, if that is looked at."""
         self.stopped = False
 
     def stop(self) -> None:
@@ -140,6 +153,7 @@ class ServerCore:
         self.uas.stop()
         self.uac.stop()
         self.proxying.stop()
+        self.ways.stop()
         self.dialogs = Dialogs()
         self._expected.clear()
 
@@ -214,7 +228,7 @@ class ServerCore:
         if self.stopped:
             return
         try:
-            if data[:4].upper() == b"SIP/":
+            if data[:4].upper() == b"SIP/" or self.ways.send_failed(flow, data):
                 return
             self.uac.failed(request_client_key(Request.from_bytes(data)))
         except MessageError:
@@ -222,8 +236,20 @@ class ServerCore:
 
     def sip_closed(self, flow: Flow, error: Exception | None) -> None:
         """Learn that a connection is gone; only one that broke fails what waits on it."""
+        self.timeouts.pop(flow, None)
         if error is not None and not self.stopped:
             self.uac.broken(flow)
+
+    def timed_out(self, flow: Flow | None) -> None:
+        """Learn that nobody answered a request; a connection is closed when that happens often."""
+        most = self.config.max_timeouts
+        if not most or flow is None or not flow.reliable or not self.carriers.is_open(flow):
+            return
+        count = self.timeouts.get(flow, 0) + 1
+        self.timeouts[flow] = count
+        if count >= most:
+            self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
+            self.carriers.close(flow)
 
     def stateless(
         self,
@@ -301,7 +327,9 @@ class ServerCore:
     def gone(self, link: AppLink) -> None:
         """A connection to an application is gone; the network is told nothing."""
         self.clients.remove(link)
-        self._expected.pop(link, None)
+        incoming = self._expected.pop(link, None)
+        if incoming is not None:
+            self.unreachable(incoming)
         for dialog in self.dialogs.of_link(link):
             dialog.link = None
 
@@ -314,10 +342,10 @@ class ServerCore:
         if not self.stopped:
             self.uas.decided(incoming, decision)
 
-    def unreachable(self, incoming: Incoming) -> None:
-        """Learn that no connection to an application could be made."""
+    def unreachable(self, incoming: Incoming, status: int = 480) -> None:
+        """Learn that an application cannot be had: no connection, or it was lost too early."""
         if not self.stopped and incoming.is_open:
-            self.uas.refuse(incoming, 480)
+            self.uas.refuse(incoming, status)
 
     # Frames
 

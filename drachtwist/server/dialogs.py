@@ -16,8 +16,9 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.sip.fields import Address
+from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri
 
@@ -27,18 +28,9 @@ if TYPE_CHECKING:
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
 
-__all__ = [
-    "Dialog",
-    "Dialogs",
-    "contact_of_flow",
-    "dialog_id",
-    "hop_of",
-    "refresh_target",
-    "uri_of",
-]
+__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target", "uri_of"]
 
 _REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIFY")}
-_DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
 def dialog_id(call_id: str, tag: str) -> str:
@@ -114,7 +106,7 @@ class Dialog:
     """The Contact of this side."""
     flow: Flow | None
     """Where packets go; None when a name has to be looked up first."""
-    hop: Target | None
+    hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
     acked: bool
     """Whether the 200 to the INVITE that made it was acknowledged."""
@@ -234,21 +226,6 @@ class Dialogs:
 # Where packets go
 
 
-def hop_of(uri: SipUri, protocol: str | None = None) -> Target:
-    """Say where a URI leads; the host may be a name.
-
-    :param protocol: the transport for a URI that names none.
-    """
-    chosen = uri.transport or ("tls" if uri.secure else protocol or "udp")
-    if chosen == "ws" and uri.secure:
-        chosen = "wss"
-    port = uri.port
-    if port is None:
-        port = _DEFAULT_PORT.get(chosen, 5060)
-    name = uri.address if uri.family == "name" else None
-    return Target(chosen, uri.address, port, name if chosen in ("tls", "wss") else None)
-
-
 def uri_of(protocol: str, address: str) -> str:
     """Write the URI of an address; SIP has no ``transport=wss`` (RFC 7118 section 5.2.2)."""
     if protocol == "udp":
@@ -261,15 +238,6 @@ def uri_of(protocol: str, address: str) -> str:
 def contact_of_flow(flow: Flow) -> str:
     """Give the Contact of this side of a flow."""
     return f"<{uri_of(flow.protocol, flow.local)}>"
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def record_routes(message: Request | Response) -> list[str]:
@@ -300,7 +268,7 @@ def _sip_uri(address: Address | None) -> SipUri | None:
     return uri if isinstance(uri, SipUri) else None
 
 
-def first_hop(routes: list[str], target: Address | None, protocol: str) -> Target | None:
+def first_hop(routes: list[str], target: Address | None, protocol: str) -> Hop | None:
     """Say where the first route, or else the target, leads."""
     address = target
     if routes:

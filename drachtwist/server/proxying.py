@@ -21,19 +21,22 @@ import hashlib
 import os
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
-from drachtwist.net.vias import response_address
+from drachtwist.errors import MessageError
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
+from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
-from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, with_host
-from drachtwist.server.dialogs import contact_of, hop_of, is_address, uri_of
+from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
+from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.registered import has_no_address, key_of
 from drachtwist.server.spammers import stateless_tag
-from drachtwist.sip.fields import Address, Via, parse_integer
+from drachtwist.sip.fields import Address, parse_integer
+from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -74,43 +77,57 @@ _REPLACED = frozenset(
 _MAX_TARGETS = 32
 
 
-class Branch:
+class Branch(Attempted):
     """A target that the request was sent to."""
 
     __slots__ = (
         "alarm",
-        "branch",
         "call",
-        "cancelled",
         "final",
-        "flow",
-        "key",
         "limit",
-        "machine",
         "method",
         "request",
         "ringing",
         "source",
+        "started",
         "uri",
     )
 
     def __init__(self, call: Proxied, uri: str) -> None:
         self.call = call
+        super().__init__(call.core)
         self.uri = uri
         self.method = call.incoming.method
-        self.branch = f"{new_branch()}.{call.mark}"
-        self.machine: InviteClient | NonInviteClient | None = None
-        self.key: ClientKey | None = None
-        self.flow: Flow | None = None
         self.request: Request | None = None
         self.source: tuple[Flow, int] | None = None
         self.final: int = 0
         """The status that it ended with; 0 while it did not."""
         self.ringing = False
         """Whether there was any response."""
-        self.cancelled = False
+        self.started = False
+        """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+
+    def next_branch(self) -> str:
+        """Make a branch that tells the request when it comes back."""
+        return f"{new_branch()}.{self.call.mark}"
+
+    def write(self, flow: Flow) -> int:
+        """Write the request for a flow."""
+        self.request = self.call.forwarded(self, flow)
+        return len(self.request.raw)
+
+    def start(self) -> None:
+        """Begin the transaction."""
+        self.call.start(self)
+
+    def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
+        """Take in what became of it."""
+        if response is not None:
+            self.call.refused(self, response)
+        else:
+            self.call.ended(self, status)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""
@@ -132,32 +149,12 @@ class Branch:
             elif kind is RingTimedOut:
                 call.cancel(self)
             elif kind is TimedOut:
-                call.ended(self, 408)
+                call.core.timed_out(self.flow)
+                self.unreached(408)
             elif kind is TransportFailed:
-                call.ended(self, 503)
-            elif kind is Terminated:
+                self.unreached(503)
+            elif kind is Terminated and machine is self.machine:
                 call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
-
-
-class _Silent:
-    """Owns a CANCEL of ours, whose response nobody waits for."""
-
-    __slots__ = ("core", "flow", "key", "machine", "source")
-
-    def __init__(self, core: ServerCore, flow: Flow, key: ClientKey, machine: Any) -> None:
-        self.core = core
-        self.flow = flow
-        self.key = key
-        self.machine = machine
-        self.source: Any = None
-
-    def react(self, machine: Machine, effects: list[Effect]) -> None:
-        """Do what the machine wants done."""
-        for effect in effects:
-            if type(effect) is Transmit:
-                self.core.carriers.send(self.flow, effect.data)
-            elif type(effect) is Terminated:
-                self.core.uac.transactions.pop(self.key, None)
 
 
 class Proxied:
@@ -188,8 +185,8 @@ class Proxied:
     def begin(self) -> bool:
         """Try the first target, or all of them; say whether anything is under way."""
         if self._command.simultaneous:
-            while self._targets:
-                self._next()
+            while self._next():
+                pass
         else:
             self._next()
         return bool(self._pending())
@@ -214,7 +211,8 @@ class Proxied:
             branch = Branch(self, destination)
             self.branches.append(branch)
             if core.carriers.is_open(known):
-                return self._start_over(branch, known)
+                branch.set_out(known, None)
+                return True
             self.ended(branch, 410)
             return True
         try:
@@ -230,49 +228,32 @@ class Proxied:
             return False
         branch = Branch(self, destination)
         self.branches.append(branch)
-        if is_address(hop.host):
-            return self._start(branch, hop)
-
-        def found(address: str | None) -> None:
-            if core.stopped or branch.final:
-                return
-            if address is None:
-                self.ended(branch, 503)
-                return
-            self._start(branch, Target(hop.protocol, address, hop.port, hop.name))
-
-        core.connector.look_up(hop.host, found)
-        return True
-
-    def _start(self, branch: Branch, target: Target) -> bool:
-        try:
-            flow = self.core.carriers.flow_to(target)
-        except LocalProtocolError:
+        if not branch.go(hop):
             self.branches.remove(branch)
             return False
-        return self._start_over(branch, flow)
+        return True
 
-    def _start_over(self, branch: Branch, flow: Flow) -> bool:
-        """Send the request to a target whose flow is known."""
+    def start(self, branch: Branch) -> None:
+        """Begin the transaction of an attempt."""
         core = self.core
-        branch.flow = flow
-        request = self._forwarded(branch, flow)
-        branch.request = request
+        flow, request = branch.flow, branch.request
+        assert flow is not None and request is not None
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
         timing = core.proxying.timing
         branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
         machine.owner = branch
         branch.key = ClientKey(f"{branch.branch} {branch.method}")
         core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
-        if branch.method == "INVITE":
-            core.record("attempt", "application", request.raw)
         now = core.clock.seconds()
-        if self._provisional is not None and branch.method == "INVITE":
-            branch.alarm = self._set(branch, now + self._provisional)
-        if self._final is not None:
-            branch.limit = self._set(branch, now + self._final)
+        if not branch.started:
+            branch.started = True
+            if branch.method == "INVITE":
+                core.record("attempt", "application", request.raw)
+                if self._provisional is not None:
+                    branch.alarm = self._set(branch, now + self._provisional)
+            if self._final is not None:
+                branch.limit = self._set(branch, now + self._final)
         self._run(branch, machine.start(now))
-        return True
 
     def _set(self, branch: Branch, at: float) -> Alarm:
         alarm = Alarm(branch, at)
@@ -285,12 +266,14 @@ class Proxied:
             branch.react(branch.machine, effects)
         self.core.watch(branch.machine)
 
-    def _forwarded(self, branch: Branch, flow: Flow) -> Request:
+    def forwarded(self, branch: Branch, flow: Flow) -> Request:
         """Write the request as it is forwarded (RFC 3261 section 16.6)."""
         request = self.incoming.request
-        own = [f"<{uri_of(flow.protocol, flow.local)};lr>"]
+        # TCP that only the length of this request wants is nothing to route by.
+        side = branch.instead or flow
+        own = [f"<{uri_of(side.protocol, side.local)};lr>"]
         back = self.incoming.flow
-        if (back.protocol, back.local) != (flow.protocol, flow.local):
+        if (back.protocol, back.local) != (side.protocol, side.local):
             # Each side has to find the address that it can reach first (RFC 5658).
             own.append(f"<{uri_of(back.protocol, back.local)};lr>")
         uri = request.uri
@@ -300,7 +283,7 @@ class Proxied:
         replaced = set()
         if added is not None:
             replaced = {one.name.lower() for one in added.fields if one.name.lower() in _REPLACED}
-        lines = [f"Via: {_via(flow, branch.branch)}"]
+        lines = [f"Via: {via_of(flow.protocol, flow.local, branch.branch)}"]
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
@@ -339,6 +322,7 @@ class Proxied:
         if self._command.record_route and branch.source is not None:
             self.core.proxying.learn(response, branch.source[0])
         if status < 200:
+            branch.rang = True
             if not self._settled and not self._cancelled:
                 self._forward(status, _without_top_via(response))
             return
@@ -347,6 +331,14 @@ class Proxied:
             return
         if branch.final:
             return
+        if status == 503 and branch.way is not None:
+            branch.unreached(status, response)
+            return
+        self.refused(branch, response)
+
+    def refused(self, branch: Branch, response: Response) -> None:
+        """A target refused."""
+        status = response.status
         flow, size = branch.source or (branch.flow, 0)
         assert flow is not None
         self._tell(flow, size, response.raw)
@@ -467,6 +459,7 @@ class Proxied:
         if isinstance(machine, InviteClient):
             self._run(branch, machine.cancel(self.core.clock.seconds()))
         elif machine is None:
+            branch.way = None
             branch.final = 487
 
     def send_cancel(self, branch: Branch) -> None:
@@ -475,10 +468,7 @@ class Proxied:
         assert branch.request is not None and branch.flow is not None
         cancel = cancel_for(branch.request)
         machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
-        key = ClientKey(f"{branch.branch} CANCEL")
-        owner = _Silent(core, branch.flow, key, machine)
-        machine.owner = owner
-        core.uac.transactions[key] = owner  # type: ignore[assignment]
+        owner = Spent(core, branch.flow, ClientKey(f"{branch.branch} CANCEL"), machine)
         effects = machine.start(core.clock.seconds())
         owner.react(machine, effects)
         core.watch(machine)
@@ -712,36 +702,17 @@ class Proxying:
         known = (self._calls[call_id] or {}).get(key_of(following) or "")
         if known is not None and not self.core.carriers.is_open(known):
             known = self.core.registered.find(following) or known
-        if known is not None and self.core.carriers.is_open(known):
-            self._pass_over(request, known, own)
-            return True
-        if known is not None:
-            if request.method != "ACK":
-                self.core.carriers.send(flow, self.core.stateless(request, 410))
-            return True
-        websocket = flow.protocol in WEBSOCKETS
-        default = self.core.default_protocol() if websocket else flow.protocol
-        self._pass(request, hop_of(uri, default), own)
+        if known is None:
+            hop = hop_of(uri, self.core.default_protocol())
+            self.core.ways.send(hop, self._passing(request, own))
+        elif self.core.carriers.is_open(known):
+            self.core.ways.send_over(known, self._passing(request, own), None)
+        elif request.method != "ACK":
+            self.core.carriers.send(flow, self.core.stateless(request, 410))
         return True
 
-    def _pass(self, request: Request, hop: Target, own: int) -> None:
-        core = self.core
-        if not is_address(hop.host):
-
-            def found(address: str | None) -> None:
-                if address is not None and not core.stopped:
-                    self._pass(request, Target(hop.protocol, address, hop.port, hop.name), own)
-
-            core.connector.look_up(hop.host, found)
-            return
-        try:
-            flow = core.carriers.flow_to(hop)
-        except LocalProtocolError:
-            return
-        self._pass_over(request, flow, own)
-
-    def _pass_over(self, request: Request, flow: Flow, own: int) -> None:
-        """Forward a request.
+    def _passing(self, request: Request, own: int) -> Callable[[Flow], bytes]:
+        """Give what writes a request as it is forwarded.
 
         :param own: how many of its Route values are this server's.
         """
@@ -749,21 +720,29 @@ class Proxying:
         via = request.get("Via") or ""
         # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
         digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
-        lines = [f"Via: {_via(flow, _STATELESS + digest.hexdigest()[:20])}"]
-        lines += [f"Via: {one}" for one in request.get_all("Via")]
-        hops = "70"
+        branch = _STATELESS + digest.hexdigest()[:20]
+        lines = [f"Via: {one}" for one in request.get_all("Via")]
         for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
-                hops = str(max(_number(value) - 1, 0))
+                lines.append(f"{name}: {max(_number(value) - 1, 0)}")
             elif key not in ("content-length", "l"):
                 lines.append(f"{name}: {value}")
-        lines.append(f"Max-Forwards: {hops}")
+        if not request.has("Max-Forwards"):
+            lines.append("Max-Forwards: 70")
         start = f"{request.method} {request.uri} SIP/2.0"
-        raw = encode(start, lines, [], request.body)
-        core.carriers.send(flow, raw)
-        if request.method == "BYE":
-            core.record("stop", "application", raw, "normal-release")
+        recorded = request.method != "BYE"
+
+        def write(flow: Flow) -> bytes:
+            nonlocal recorded
+            own = f"Via: {via_of(flow.protocol, flow.local, branch)}"
+            raw = encode(start, [own, *lines], [], request.body)
+            if not recorded:
+                recorded = True
+                core.record("stop", "application", raw, "normal-release")
+            return raw
+
+        return write
 
     def returns(self, response: Response) -> bool:
         """Send the response to such a request back; say whether it is one."""
@@ -775,33 +754,18 @@ class Proxying:
             return False
         if (response.get("Call-ID") or "") not in self._calls:
             return False
-        flow = self._flow_back(vias[1])
-        if flow is not None:
-            self.core.carriers.send(flow, _without_top_via(response))
-        return True
-
-    def _flow_back(self, via: Via) -> Flow | None:
-        """Say where a response goes: over the connection that the request came on, if it is open.
-
-        Its other end is what was noted in the Via then; where the sender listens may be elsewhere.
-        """
-        carriers = self.core.carriers
-        protocol, host, port = response_address(via)
-        if not is_address(host):
-            return None
-        if protocol != "udp" and via.rport:
-            flow = carriers.open_flow(protocol, host, via.rport)
+        raw = _without_top_via(response)
+        via = vias[1]
+        hop = response_hop(via)
+        if hop.numeric and hop.protocol != "udp" and via.rport:
+            # Its other end is what was noted in the Via then; where the sender listens may be
+            # elsewhere.
+            flow = self.core.carriers.open_flow(hop.protocol, hop.host, via.rport)
             if flow is not None:
-                return flow
-        try:
-            return carriers.flow_to(Target(protocol, host, port))
-        except LocalProtocolError:
-            return None
-
-
-def _via(flow: Flow, branch: str) -> str:
-    rport = ";rport" if flow.protocol == "udp" else ""
-    return f"SIP/2.0/{flow.protocol.upper()} {flow.local}{rport};branch={branch}"
+                self.core.carriers.send(flow, raw)
+                return True
+        self.core.ways.send(hop, lambda flow: raw)
+        return True
 
 
 def _number(text: str) -> int:

@@ -60,19 +60,26 @@ class Router:
     :param clients: who is connected.
     """
 
-    __slots__ = ("_clients", "_handlers")
+    __slots__ = ("_choices", "_clients", "_handlers")
 
     def __init__(self, handlers: Iterable[RequestHandler], clients: Clients) -> None:
         self._clients = clients
-        self._handlers: dict[str, Connect | Ask] = {}
+        self._handlers: dict[str, RequestHandler] = {}
+        self._choices: dict[str, Connect | Ask] = {}
         for handler in handlers:
-            found = Ask(handler) if handler.address is None else Connect(handler.address)
-            self._handlers.setdefault(handler.method, found)
+            if handler.method not in self._handlers:
+                found = Ask(handler) if handler.address is None else Connect(handler.address)
+                self._choices[handler.method] = found
+                self._handlers[handler.method] = handler
+
+    def handler_for(self, method: str) -> RequestHandler | None:
+        """Give who decides about new requests of this method, if anybody but the applications."""
+        return self._handlers.get(method) or self._handlers.get("*")
 
     def choose(self, method: str) -> Choice:
         """Choose who gets a new request of this method."""
-        if self._handlers:
-            found = self._handlers.get(method) or self._handlers.get("*")
+        if self._choices:
+            found = self._choices.get(method) or self._choices.get("*")
             if found is not None:
                 return found
         link = self._clients.pick(method.lower())

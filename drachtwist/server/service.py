@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -14,22 +15,24 @@ from twisted.internet.endpoints import (
     TCP6ServerEndpoint,
     wrapClientTLS,
 )
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, ITCPTransport
+from twisted.internet.error import CannotListenError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
-from drachtwist.net.tls import TlsOptions, describe_tls_failure
+from drachtwist.net.tls import TlsOptions, describe_tls_failure, trust_root
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
 from drachtwist.sip.uri import SipUri, TelUri, Uri
 from drachtwist.wire.decisions import AppAddress, RoutingQuery
@@ -37,8 +40,11 @@ from drachtwist.wire.session import Commanded, ServerSession
 
 __all__ = ["DrachtioServer", "query_of"]
 
-# How long connecting to an application may take: the request waits for no longer.
-_CONNECT_TIMEOUT = 64
+CONNECT_TIMEOUT = 30.0
+"""Seconds that connecting to an application may take."""
+
+_CLIENT_REMEDY = "see verify_clients of TlsOptions"
+_REMEDY = "see verify_applications and application_ca, or --app-ca"
 
 
 class DrachtioServer(Service):
@@ -56,6 +62,7 @@ class DrachtioServer(Service):
         self.config = ServerConfig() if config is None else config
         self.reactor = reactor
         self.transports: SipTransports | None = None
+        self.names: Names | None = None
         self.core: ServerCore | None = None
         self.admin_port: int | None = None
         """The TCP port that applications connect to, once it is open."""
@@ -68,6 +75,8 @@ class DrachtioServer(Service):
         self._pending: set[Deferred[Any]] = set()
         self._factory = DrachtioServerFactory(self._new_session, self)
         self._dialing_factory = DrachtioServerFactory(self._new_session, self, outbound=True)
+        # Connections that the server made, until the application shows the secret.
+        self._unsigned: dict[DrachtioServerProtocol, IDelayedCall] = {}
         self._askers: dict[RequestHandler, WebAsker] = {}
         self._outcome: Failure | None = None
         self._listening = False
@@ -106,11 +115,19 @@ class DrachtioServer(Service):
         super().startService()
         self._outcome = None
         config = self.config
+        self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
         # The core and what carries its messages know each other.
-        self.transports = SipTransports(self.reactor, None, tls=config.tls)  # type: ignore[arg-type]
+        self.transports = SipTransports(
+            self.reactor,
+            None,  # type: ignore[arg-type]
+            tls=config.tls,
+            backlog=config.listen_backlog,
+            udp_buffer=config.udp_buffer_size,
+        )
         self.core = ServerCore(config, self.transports, self, self.reactor)
         self.transports.handler = self.core
         try:
+            trust_root(config.application_ca)
             for contact in config.contacts:
                 self.transports.listen(contact)
         except (OSError, CannotListenError, LocalProtocolError):
@@ -172,6 +189,8 @@ class DrachtioServer(Service):
             self.core.stop()
         for pending in list(self._pending):
             pending.cancel()
+        if self.names is not None:
+            await self.names.stop()
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
@@ -208,6 +227,7 @@ class DrachtioServer(Service):
 
     def signed(self, link: DrachtioServerProtocol) -> None:
         """An application showed the right secret."""
+        self._no_longer_unsigned(link)
         if self.core is not None:
             self.core.signed(link)
 
@@ -219,24 +239,42 @@ class DrachtioServer(Service):
     def gone(self, link: DrachtioServerProtocol) -> None:
         """A connection to an application is gone."""
         self._links.discard(link)
+        if self._no_longer_unsigned(link) and self._listening:
+            self._log.warn(
+                "the application at {peer} is gone before it showed the secret: {error}",
+                peer=link.peer,
+                error=self._described(link.loss),
+            )
+        elif (problem := describe_tls_failure(link.loss, "its", _CLIENT_REMEDY)) is not None:
+            self._log.info("{peer} does not get in: {error}", peer=link.peer, error=problem)
         if self.core is not None:
             self.core.gone(link)
+
+    def _no_longer_unsigned(self, link: DrachtioServerProtocol) -> bool:
+        """Wait for the secret no longer; say whether that was waited for."""
+        patience = self._unsigned.pop(link, None)
+        if patience is None:
+            return False
+        if patience.active():
+            patience.cancel()
+        return True
 
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request."""
         core = self.core
         assert core is not None
         endpoint: Any = HostnameEndpoint(
-            self.reactor, address.host or "127.0.0.1", address.port, timeout=_CONNECT_TIMEOUT
+            self.reactor, address.host or "127.0.0.1", address.port, timeout=CONNECT_TIMEOUT
         )
         if address.tls:
-            options = self.config.tls or TlsOptions(verify=False)
             try:
-                endpoint = wrapClientTLS(options.client_creator(address.host), endpoint)
-            except LocalProtocolError:
-                self._log.failure("cannot connect to {address}", address=address)
+                options = self._application_tls(core.router.handler_for(incoming.method))
+                creator = options.client_creator(address.host or "localhost")
+            except LocalProtocolError as error:
+                self._log.warn("no application at {to}: {error}", to=address, error=error)
                 core.unreachable(incoming)
                 return
+            endpoint = wrapClientTLS(creator, endpoint)
         connecting = endpoint.connect(self._dialing_factory)
         self._pending.add(connecting)
 
@@ -249,17 +287,20 @@ class DrachtioServer(Service):
             link = getattr(link, "wrappedProtocol", link)
             if core.stopped:
                 link.close()
-            else:
-                core.expect(link, incoming)
+                return
+            # Later nobody waits for it any more.
+            patience = self.config.answer_within
+            self._unsigned[link] = self.reactor.callLater(patience, link.abort)
+            core.expect(link, incoming)
 
         def failed(failure: Failure) -> None:
             if not core.stopped:
                 self._log.warn(
                     "no application at {address}: {error}",
                     address=address,
-                    error=describe_tls_failure(failure.value) or failure.getErrorMessage(),
+                    error=self._described(failure.value),
                 )
-                core.unreachable(incoming)
+                core.unreachable(incoming, 500 if failure.check(DNSLookupError) else 480)
 
         connecting.addBoth(settled)
         connecting.addCallbacks(connected, failed)
@@ -268,6 +309,17 @@ class DrachtioServer(Service):
                 "connecting to {to} made us fail", failure, to=address
             )
         )
+
+    def _described(self, error: BaseException | None) -> str:
+        found = describe_tls_failure(error, "the application's", _REMEDY)
+        return found or str(error) or type(error).__name__
+
+    def _application_tls(self, handler: RequestHandler | None) -> TlsOptions:
+        """Say how to connect to applications that a handler leads to."""
+        config = self.config
+        own = config.tls or TlsOptions()
+        verify = config.verify_applications or (handler is not None and handler.verify_peer)
+        return replace(own, verify=verify, ca=config.application_ca, server_name=None)
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request."""
@@ -280,6 +332,7 @@ class DrachtioServer(Service):
                 handler.uri,
                 post=handler.http_method == "POST",
                 agent=f"Drachtio/{self.config.version}",
+                ca=self.config.application_ca,
             )
         request = incoming.request
         asking = asker.ask(query_of(request, incoming.flow), request.raw)
@@ -306,21 +359,10 @@ class DrachtioServer(Service):
             )
         )
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Find an address of a name."""
-        looking = maybeDeferred(self.reactor.resolve, host, (1, 3, 11))
-        self._pending.add(looking)
-
-        def done(result: Any) -> None:
-            self._pending.discard(looking)
-            found(None if isinstance(result, Failure) else result)
-
-        looking.addBoth(done)
-        looking.addErrback(
-            lambda failure: self._log.failure(
-                "the address of {host} made us fail", failure, host=host
-            )
-        )
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question of the core."""
+        assert self.names is not None
+        self.names.look_up(question, told)
 
 
 def keep_alive(transport: Any, seconds: int) -> None:

@@ -20,9 +20,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Target
+from drachtwist.errors import MessageError
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.alarm import Alarm
+from drachtwist.server.attempts import Attempted
 from drachtwist.server.checks import carries_session
 from drachtwist.server.compose import (
     Draft,
@@ -31,6 +32,8 @@ from drachtwist.server.compose import (
     new_branch,
     new_tag,
     read_draft,
+    readdressed,
+    via_of,
     with_host,
 )
 from drachtwist.server.dialogs import (
@@ -38,8 +41,6 @@ from drachtwist.server.dialogs import (
     contact_of,
     contact_of_flow,
     dialog_id,
-    hop_of,
-    is_address,
     place_uac,
     record_routes,
     refresh_target,
@@ -47,6 +48,7 @@ from drachtwist.server.dialogs import (
 )
 from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq
+from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
@@ -90,27 +92,24 @@ _MAX_HELD = 8
 _NO_TRANSPORT = "requested protocol/transport not available"
 
 
-class Outgoing:
+class Outgoing(Attempted):
     """A request of an application, until nothing can happen to it any more."""
 
     __slots__ = (
         "alarm",
         "answered",
-        "branch",
         "call_id",
         "cancel",
-        "cancelled",
         "dialog",
         "dialog_id",
         "ended",
-        "flow",
         "forks",
         "from_tag",
         "held",
         "id",
-        "key",
         "link",
-        "machine",
+        "local",
+        "message_id",
         "method",
         "protocol",
         "refresh",
@@ -118,6 +117,7 @@ class Outgoing:
         "rung",
         "side",
         "source",
+        "written",
     )
 
     id: str
@@ -125,24 +125,24 @@ class Outgoing:
     method: str
     link: AppLink | None
     """The application that asked; None for what the server sends by itself."""
+    message_id: str
+    """The command that it came with, until that is answered."""
     dialog: Dialog | None
     """The dialog that it is in, or that it made."""
     dialog_id: str
     """What applications call the dialog; empty outside of dialogs."""
     request: Request
     """As it is sent, or would be if its name had an address."""
-    flow: Flow | None
+    local: str
+    """Our address and port as they were written into it."""
+    written: bool
+    """Whether it was written for the flow that it takes first."""
     protocol: str
     """The transport, as frames name it."""
-    machine: InviteClient | NonInviteClient | None
-    key: ClientKey | None
     call_id: str
     from_tag: str
-    branch: str
     ended: bool
     """Whether the application was told a final response."""
-    cancelled: bool
-    """Whether it is to be cancelled."""
     source: tuple[Flow, int]
     """Where the response at hand came from, and how many bytes it had."""
     answered: bool
@@ -161,21 +161,18 @@ class Outgoing:
     """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
     def __init__(self, side: Calling, link: AppLink | None, method: str) -> None:
+        super().__init__(side.core)
         self.side = side
         self.id = new_id()
         self.link = link
+        self.message_id = ""
         self.method = method
         self.dialog = None
         self.dialog_id = ""
-        self.flow = None
         self.protocol = "unknown"
-        self.machine = None
-        self.key = None
         self.call_id = ""
         self.from_tag = ""
-        self.branch = new_branch()
         self.ended = False
-        self.cancelled = False
         self.cancel = None
         self.rung = None
         self.held = None
@@ -183,6 +180,30 @@ class Outgoing:
         self.forks = None
         self.alarm = None
         self.refresh = None
+        self.written = True
+
+    def write(self, flow: Flow) -> int:
+        """Write into the request which way it goes, unless that was known when it was written."""
+        if self.written:
+            self.written = False
+            return len(self.request.raw)
+        local = flow.local
+        old = self.local if self.dialog is None else local
+        via = via_of(flow.protocol, local, self.branch)
+        self.request = Request.from_bytes(readdressed(self.request.raw, via, old, local))
+        self.local = local
+        return len(self.request.raw)
+
+    def start(self) -> None:
+        """Begin the transaction."""
+        self.side.begin(self)
+
+    def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
+        """Tell the application what became of it."""
+        if response is not None:
+            self.side.responded(self, response)
+        else:
+            self.side.invent(self, status, phrase)
 
     @property
     def offers(self) -> bool:
@@ -211,10 +232,11 @@ class Outgoing:
                 if machine is self.alarm:
                     side.overdue(self)
                 else:
-                    side.invent(self, 408)
+                    side.core.timed_out(self.flow)
+                    self.unreached(408)
             elif kind is TransportFailed:
-                side.invent(self, 503)
-            elif kind is Terminated:
+                self.unreached(503)
+            elif kind is Terminated and machine is self.machine:
                 side.forget(self)
 
 
@@ -281,19 +303,13 @@ class Calling:
             link.answer(message_id, "NOK", _NO_TRANSPORT)
             return
         hop = hop_of(next_hop, core.default_protocol())
-        listener = core.carriers.listener_for(
-            hop.protocol, hop.host if is_address(hop.host) else ""
-        )
-        if listener is None:
-            offered = [one for one in core.carriers.listeners if one.protocol == hop.protocol]
-            listener = (offered or core.carriers.listeners)[0]
-        local = listener.address_toward(hop.host if is_address(hop.host) else "")
+        local = self._local_toward(hop)
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
             return
         self._take_note(outgoing)
-        if next_hop.secure and not core.offers("wss" if hop.protocol == "wss" else "tls"):
+        if hop.secure and not core.offers(hop.protocol):
             self._echo(link, message_id, outgoing)
             self.invent(outgoing, 416)
             return
@@ -320,8 +336,8 @@ class Calling:
             return
         self._take_note(outgoing)
         if self.core.carriers.is_open(flow):
-            outgoing.flow = flow
-            self._begin(outgoing, message_id)
+            outgoing.message_id = message_id
+            outgoing.set_out(flow, None)
         else:
             self._echo(link, message_id, outgoing)
             self.invent(outgoing, 410)
@@ -364,6 +380,7 @@ class Calling:
             number = 1 + int.from_bytes(os.urandom(3), "big")
         outgoing.call_id = apart.get("call-id") or new_id()
         outgoing.from_tag = tag
+        outgoing.local = local
         outgoing.request = self._write(
             outgoing.branch,
             protocol,
@@ -391,8 +408,7 @@ class Calling:
         lines: list[str],
         draft: Draft,
     ) -> Request:
-        rport = ";rport" if protocol == "udp" else ""
-        via = f"Via: SIP/2.0/{protocol.upper()} {local}{rport};branch={branch}"
+        via = f"Via: {via_of(protocol, local, branch)}"
         return Request.from_bytes(encode(start, [via, *routes, *lines], draft.fields, draft.body))
 
     def ask_in_dialog(self, link: AppLink, message_id: str, name: str, message: bytes) -> None:
@@ -459,18 +475,19 @@ class Calling:
 
     def _dispatch(self, outgoing: Outgoing, dialog: Dialog, draft: Draft, message_id: str) -> None:
         """Write a request with the number of the dialog, and send it to the peer."""
-        target, flow = self._way(dialog)
-        protocol, local = self._local(target, flow)
+        hop, flow = self._way(dialog)
+        protocol, local = self._local(hop, flow)
+        outgoing.local = local
         outgoing.request = self._in_dialog(
             dialog, outgoing.branch, protocol, local, outgoing.method, dialog.seq, draft
         )
         if flow is not None:
-            outgoing.flow = flow
-            self._begin(outgoing, message_id)
-        elif target is not None:
-            self._go(outgoing, target, message_id)
+            outgoing.message_id = message_id
+            outgoing.set_out(flow, self._elsewhere(dialog, flow))
+        elif hop is not None:
+            self._go(outgoing, hop, message_id)
         else:
-            self._answer_echo(outgoing, message_id)
+            outgoing.message_id = message_id
             self.invent(outgoing, 503)
 
     def _in_dialog(
@@ -509,7 +526,7 @@ class Calling:
             draft,
         )
 
-    def _way(self, dialog: Dialog) -> tuple[Target | None, Flow | None]:
+    def _way(self, dialog: Dialog) -> tuple[Hop | None, Flow | None]:
         """Say where the packets of a dialog go now."""
         flow = dialog.flow
         if flow is not None and self.core.carriers.is_open(flow):
@@ -522,65 +539,75 @@ class Calling:
                 return None, moved
         return dialog.hop, None
 
-    def _local(self, target: Target | None, flow: Flow | None) -> tuple[str, str]:
+    def _elsewhere(self, dialog: Dialog, flow: Flow) -> Hop | None:
+        """Say what leads to the same peer as the flow of a dialog, but leaves the transport open.
+
+        Nothing if a NAT is in between: only this flow leads through it, and connections to the
+        address that it shows do not.
+        """
+        hop = dialog.hop
+        if hop is None or (hop.host, hop.port) != (flow.remote_host, flow.remote_port):
+            return None
+        return hop
+
+    def _local(self, hop: Hop | None, flow: Flow | None) -> tuple[str, str]:
         """Give the transport and our address for a Via."""
         if flow is not None:
             return flow.protocol, flow.local
-        core = self.core
-        if target is None:
-            return core.default_protocol(), "127.0.0.1"
-        host = target.host if is_address(target.host) else ""
-        listener = core.carriers.listener_for(target.protocol, host)
+        if hop is None:
+            return self.core.default_protocol(), "127.0.0.1"
+        return hop.protocol, self._local_toward(hop)
+
+    def _local_toward(self, hop: Hop) -> str:
+        """Give our address as a peer sees it, or as most do if that one's address is not known."""
+        carriers = self.core.carriers
+        host = hop.host if hop.numeric else ""
+        listener = carriers.listener_for(hop.protocol, host)
         if listener is None:
-            listener = core.carriers.listeners[0]
-        return target.protocol, listener.address_toward(host)
+            offered = [one for one in carriers.listeners if one.protocol == hop.protocol]
+            listener = (offered or carriers.listeners)[0]
+        return listener.address_toward(host)
 
     def _ack(self, link: AppLink, message_id: str, dialog: Dialog, draft: Draft) -> None:
         """Send the ACK of a 200 to an INVITE of this side."""
-        number = dialog.invite_seq
-        if number is None or dialog.early:
+        if dialog.invite_seq is None or dialog.early:
             link.answer(message_id, "NOK", _NO_ACK)
             return
-        target, flow = self._way(dialog)
-        if flow is None and target is not None and is_address(target.host):
-            try:
-                flow = self.core.carriers.flow_to(target)
-            except LocalProtocolError:
-                flow = None
-        protocol, local = self._local(target, flow)
-        ack = self._in_dialog(dialog, new_branch(), protocol, local, "ACK", number, draft)
-        dialog.invite_ack = ack.raw
         dialog.acked = True
         outgoing = Outgoing(self, link, "ACK")
-        outgoing.request = ack
-        outgoing.flow = flow
-        if flow is not None:
-            outgoing.protocol = flow.reported
-            self.core.carriers.send(flow, ack.raw)
-        elif target is not None:
-            self._look_up_and_send(target, ack.raw)
+        self._send_ack(outgoing, dialog, draft)
         self._echo(link, message_id, outgoing)
         if dialog.by_race:
             dialog.by_race = False
             self.bye(dialog, _RACE)
             self.core.uas.end(dialog)
 
-    def _look_up_and_send(self, target: Target, raw: bytes) -> None:
-        core = self.core
+    def _send_ack(self, outgoing: Outgoing, dialog: Dialog, draft: Draft) -> None:
+        """Write the ACK of a 200, and send it where the dialog leads; keep it for repeats."""
+        number = dialog.invite_seq
+        assert number is not None
+        hop, flow = self._way(dialog)
 
-        def found(address: str | None) -> None:
-            if address is None or core.stopped:
-                return
-            try:
-                flow = core.carriers.flow_to(_at(target, address))
-            except LocalProtocolError:
-                return
-            core.carriers.send(flow, raw)
+        def write(flow: Flow) -> bytes:
+            outgoing.flow = flow
+            outgoing.protocol = flow.reported
+            outgoing.request = self._in_dialog(
+                dialog, outgoing.branch, flow.protocol, flow.local, "ACK", number, draft
+            )
+            dialog.invite_ack = outgoing.request.raw
+            return outgoing.request.raw
 
-        if is_address(target.host):
-            found(target.host)
-        else:
-            core.connector.look_up(target.host, found)
+        if flow is not None:
+            self.core.ways.send_over(flow, write, self._elsewhere(dialog, flow))
+        elif hop is not None:
+            self.core.ways.send(hop, write)
+        if outgoing.flow is None:
+            # Nobody knows yet where it goes.
+            protocol, local = self._local(hop, None)
+            outgoing.request = self._in_dialog(
+                dialog, outgoing.branch, protocol, local, "ACK", number, draft
+            )
+            dialog.invite_ack = outgoing.request.raw
 
     def _cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog that is to end."""
@@ -606,6 +633,8 @@ class Calling:
         answer.protocol = outgoing.protocol
         sent = self._cancel(outgoing, answer.request.raw)
         self._echo(link, message_id, answer, size=None if sent else 0)
+        if outgoing.machine is None:
+            self.invent(outgoing, 487)  # it is under way to nobody
 
     def _write_cancel(self, outgoing: Outgoing, draft: Draft | None) -> bytes:
         """Write a CANCEL (RFC 3261 section 9.1), with further headers of the application."""
@@ -680,67 +709,35 @@ class Calling:
 
     def acknowledge(self, dialog: Dialog) -> None:
         """Send the ACK to the 200 of a re-INVITE of our own."""
-        number = dialog.invite_seq
-        if number is None:
-            return
-        target, flow = self._way(dialog)
-        if flow is None and target is not None and is_address(target.host):
-            try:
-                flow = self.core.carriers.flow_to(target)
-            except LocalProtocolError:
-                return
-        protocol, local = self._local(target, flow)
-        ack = self._in_dialog(dialog, new_branch(), protocol, local, "ACK", number, Draft("", b""))
-        dialog.invite_ack = ack.raw
-        if flow is not None:
-            self.core.carriers.send(flow, ack.raw)
-        elif target is not None:
-            self._look_up_and_send(target, ack.raw)
+        if dialog.invite_seq is not None:
+            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""))
 
     # On the way
 
-    def _go(self, outgoing: Outgoing, hop: Target, message_id: str) -> None:
-        """Send a request to an address or a name."""
-        core = self.core
-        if is_address(hop.host):
-            try:
-                outgoing.flow = core.carriers.flow_to(hop)
-            except LocalProtocolError:
-                self._answer_echo(outgoing, message_id)
-                self.invent(outgoing, 503)
-                return
-            self._begin(outgoing, message_id)
-            return
-        self._answer_echo(outgoing, message_id)
+    def _go(self, outgoing: Outgoing, hop: Hop, message_id: str) -> None:
+        """Send a request to an address or a name, and answer the command."""
+        outgoing.message_id = message_id
+        outgoing.written = hop.numeric
+        if not outgoing.go(hop):
+            self.invent(outgoing, 503)
+        # As the real server, also before it is known where it goes.
+        self._answer_echo(outgoing)
 
-        def found(address: str | None) -> None:
-            if core.stopped or (outgoing.ended and outgoing.link is not None):
-                return
-            if address is None:
-                self.invent(outgoing, 503, "DNS Error")
-                return
-            try:
-                outgoing.flow = core.carriers.flow_to(_at(hop, address))
-            except LocalProtocolError:
-                self.invent(outgoing, 503, "DNS Error")
-                return
-            self._start(outgoing)
-            if outgoing.cancelled and isinstance(outgoing.machine, InviteClient):
-                self._run(outgoing, outgoing.machine.cancel(core.clock.seconds()))
-
-        core.connector.look_up(hop.host, found)
-
-    def _begin(self, outgoing: Outgoing, message_id: str) -> None:
+    def begin(self, outgoing: Outgoing) -> None:
         """Send a request whose way is known, and answer the command."""
         assert outgoing.flow is not None
+        first = outgoing.protocol == "unknown"
         outgoing.protocol = outgoing.flow.reported
-        self._answer_echo(outgoing, message_id)
+        self._answer_echo(outgoing)
         self._start(outgoing)
-        if outgoing.method == "BYE" and outgoing.dialog is not None:
+        if first and outgoing.method == "BYE" and outgoing.dialog is not None:
             self.core.record("stop", "application", outgoing.request.raw, "normal-release")
 
-    def _answer_echo(self, outgoing: Outgoing, message_id: str) -> None:
+    def _answer_echo(self, outgoing: Outgoing) -> None:
+        """Answer the command, if that was not done yet."""
+        message_id = outgoing.message_id
         if outgoing.link is not None and message_id:
+            outgoing.message_id = ""
             self._echo(outgoing.link, message_id, outgoing)
 
     def _start(self, outgoing: Outgoing) -> None:
@@ -820,6 +817,8 @@ class Calling:
 
     def received(self, response: Response, flow: Flow, size: int) -> None:
         """Take in a response; one that nobody waits for vanishes."""
+        if self.core.timeouts:
+            self.core.timeouts.pop(flow, None)
         try:
             key = client_key(response)
         except MessageError as error:
@@ -837,23 +836,31 @@ class Calling:
         response: Response = message
         status = response.status
         flow, size = outgoing.source
+        # TCP was for the long request; the dialog goes on as if that had been a short one.
+        side = outgoing.instead or flow
         if status == 100:
             return
         method = outgoing.method
         if outgoing.ended:
             if method == "INVITE" and 200 <= status < 300:
-                self._answered_again(outgoing, response, flow)
+                self._answered_again(outgoing, response, side)
+            return
+        if status < 200:
+            outgoing.rang = True
+        elif status == 503 and outgoing.way is not None:
+            outgoing.unreached(status, response)
             return
         core = self.core
         name = outgoing.dialog_id
         initial = outgoing.dialog is None or outgoing.dialog.early
         if status >= 200:
             outgoing.ended = True
+            outgoing.way = None
             self._conclude(outgoing)
         dialog = outgoing.dialog
         forming = initial and method == "INVITE"
         if 200 <= status < 300 and dialog is not None and not forming:
-            self._refresh_target(dialog, method, response, flow)
+            self._refresh_target(dialog, method, response, side)
         if outgoing.refresh is not None:
             if status >= 200:
                 self._settled(outgoing, status)
@@ -863,11 +870,11 @@ class Calling:
         if forming:
             if status < 200:
                 if response.has("RSeq"):
-                    self._rings(outgoing, response, flow)
-                    self._make_dialog(outgoing, response, flow, early=True)
+                    self._rings(outgoing, response, side)
+                    self._make_dialog(outgoing, response, side, early=True)
                     outgoing.answered = outgoing.answered or carries_session(response)
             elif status < 300:
-                self._make_dialog(outgoing, response, flow, early=False)
+                self._make_dialog(outgoing, response, side, early=False)
                 assert outgoing.dialog is not None, "just made"
                 outgoing.dialog.sdp = outgoing.request.body
                 core.sessions.answered(outgoing.dialog, response)
@@ -882,7 +889,7 @@ class Calling:
                 dialog.sdp = outgoing.request.body or dialog.sdp
                 core.sessions.answered(dialog, response)
         elif initial and method == "SUBSCRIBE" and status in (200, 202):
-            self._make_dialog(outgoing, response, flow, early=False)
+            self._make_dialog(outgoing, response, side, early=False)
         core.deliver(
             outgoing.link,
             size,
@@ -987,13 +994,18 @@ class Calling:
 
     def _acknowledge_again(self, dialog: Dialog) -> None:
         """Send the last ACK of a dialog once more."""
-        if dialog.invite_ack is None:
+        ack = dialog.invite_ack
+        if ack is None:
             return
-        target, flow = self._way(dialog)
+        hop, flow = self._way(dialog)
         if flow is not None:
-            self.core.carriers.send(flow, dialog.invite_ack)
-        elif target is not None:
-            self._look_up_and_send(target, dialog.invite_ack)
+            self.core.carriers.send(flow, ack)
+        elif hop is not None:
+            branch = Request.from_bytes(ack).vias[0].branch or new_branch()
+            self.core.ways.send(
+                hop,
+                lambda flow: readdressed(ack, via_of(flow.protocol, flow.local, branch), "", ""),
+            )
 
     def _make_dialog(
         self, outgoing: Outgoing, response: Response, flow: Flow, *, early: bool
@@ -1067,7 +1079,9 @@ class Calling:
 
     def invent(self, outgoing: Outgoing, status: int, phrase: str | None = None) -> None:
         """Make up the final response that does not come, and tell the application."""
+        self._answer_echo(outgoing)
         self._conclude(outgoing)
+        outgoing.way = None
         told = outgoing.ended
         outgoing.ended = True
         request = outgoing.request
@@ -1146,10 +1160,6 @@ def _uri_of(route: str) -> Uri | None:
         return Address.parse(route).parsed_uri if "<" in route else Uri.parse(route)
     except MessageError:
         return None
-
-
-def _at(target: Target, address: str) -> Target:
-    return Target(target.protocol, address, target.port, target.name)
 
 
 def _host_of(contact: str) -> str:

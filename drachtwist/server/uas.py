@@ -545,6 +545,8 @@ class Answering:
         self._fix_tag(incoming, status, None)
         phrase = reason_phrase(status) if reason is None else reason
         phrase = re.sub("[\r\n\0]+", " ", phrase)
+        if 200 <= status < 300 and incoming.method == "INVITE":
+            contacts = (contact_of_flow(incoming.flow),)
         lines = incoming.lines(status) + [f"Contact: {contact}" for contact in contacts]
         raw = encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
         self._set_alarm(incoming, None)

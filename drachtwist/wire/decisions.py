@@ -40,7 +40,7 @@ ANSWER_LIMIT = 16_384
 QUERY_LIMIT = 1_024
 """A real server cuts the whole URL after so many characters."""
 
-_ADDRESS = re.compile(r"(.*):(\d+)(?:;transport=([A-Za-z]+))?", re.DOTALL)
+_ADDRESS = re.compile(r"(.*):(\d+)(?:;transport=([A-Za-z]+))?(?:[\s/].*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class AppAddress:
     def parse(cls, text: str) -> AppAddress:
         """Read ``host:port`` with an optional ``;transport=tcp`` or ``;transport=tls``.
 
-        Two things are read more kindly than by the real server: brackets around an IPv6 address,
-        and capitals in the transport (there they silently mean plain TCP, and the secret would
-        travel in the clear).
+        A path or a blank behind it, with whatever follows, counts for nothing. Two things are read
+        more kindly than by the real server: brackets around an IPv6 address, and capitals in the
+        transport (there they silently mean plain TCP, and the secret would travel in the clear).
 
         :raises RemoteProtocolError: when it is something else, or the port is not 1 to 65535.
         """
@@ -72,6 +72,8 @@ class AppAddress:
             transport not in ("tcp", "tls")
             or not 0 < port < 65536
             or re.search(r"[\s/@\[\]]", host)
+            or any(len(label) > 63 for label in host.split("."))
+            or ".." in host
         ):
             raise RemoteProtocolError(f"not host:port[;transport=tcp|tls]: {text!r}")
         return cls(host, port, transport == "tls")

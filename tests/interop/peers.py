@@ -50,21 +50,31 @@ def need_sipp() -> str:
 
 
 @cache
-def _has_srf(node: str) -> bool:
-    script = "require('drachtio-srf')"
+def _has(node: str, packages: tuple[str, ...]) -> bool:
+    script = "".join(f"require('{package}');" for package in packages)
     done = subprocess.run([node, "-e", script], capture_output=True, timeout=30)
     return done.returncode == 0
 
 
-def need_node() -> str:
-    """Give the path of Node, with drachtio-srf where it finds it (NODE_PATH)."""
+def need_node(*packages: str) -> str:
+    """Give the path of Node, with packages where it finds them (NODE_PATH).
+
+    :param packages: drachtio-srf unless given.
+    """
     path = shutil.which("node")
     if path is None:
         missing("Node.js")
     node = cast(str, path)
-    if not _has_srf(node):
-        missing("drachtio-srf (npm install drachtio-srf, and NODE_PATH)")
+    packages = packages or ("drachtio-srf",)
+    if not _has(node, packages):
+        names = " ".join(packages)
+        missing(f"{names} (npm install {names}, and NODE_PATH)")
     return node
+
+
+def need_jssip() -> str:
+    """Give the path of Node, with JsSIP and what it needs outside of a browser."""
+    return need_node("jssip", "ws", "@roamhq/wrtc")
 
 
 def free_port() -> int:

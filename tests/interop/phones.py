@@ -167,7 +167,7 @@ class Callee(_Phone):
 
     def got(self, method: str) -> Callee:
         """Wait for a request."""
-        if method != "INVITE":
+        if method not in ("INVITE", "SUBSCRIBE"):
             return self.got_request(method)
         actions = []
         wanted = [(f"via{number}", "Via:", number) for number in range(1, self._vias + 1)]
@@ -178,7 +178,7 @@ class Callee(_Phone):
                 f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
                 f' assign_to="{variable}"/>'
             )
-        self._received('request="INVITE" rrs="true"', None, "".join(actions))
+        self._received(f'request="{method}" rrs="true"', None, "".join(actions))
         return self
 
     def request(

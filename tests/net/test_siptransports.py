@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,9 +12,11 @@ from twisted.internet import protocol, reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.error import CannotListenError, ConnectError, ConnectionRefusedError
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.contacts import Contact
 from drachtwist.net.siptransports import Flow, Limits, Listener, SipTransports, Target
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.message import Request, Response
@@ -239,6 +243,58 @@ class ListeningTests(TransportsCase):
         self.assertIsNone(transports.listener_for("tcp", "127.0.0.1"))
         self.assertIsNone(transports.listener_for("udp", "::1"))
         self.assertRaises(LocalProtocolError, transports.flow_to, Target("tcp", LOCALHOST, 5060))
+
+    def test_external_address_of_another_family(self) -> None:
+        """An IPv4 address cannot stand for an IPv6 one."""
+        transports, _ = self.transports()
+        contact = Contact("sip:127.0.0.1:0", "2001:db8::1")
+        self.assertRaises(LocalProtocolError, transports.listen, contact)
+        self.assertEqual(transports.listeners, [])
+
+    def test_external_address_of_all(self) -> None:
+        """A contact on all addresses has the external one for all of them, in its own family."""
+        transports, _ = self.transports()
+        listeners = transports.listen(Contact("sip:*:0;transport=udp", "192.0.2.9"))
+        for listener in listeners:
+            far = listener.host_toward("2001:db8:9::1" if listener.ipv6 else "198.51.100.1")
+            self.assertEqual(far == "192.0.2.9", not listener.ipv6)
+        self.assertEqual(listeners[0].address_toward(""), f"192.0.2.9:{listeners[0].port}")
+        self.assertEqual(listeners[0].host_toward(LOCALHOST), LOCALHOST)
+
+    def test_backlog(self) -> None:
+        """So many connections may wait to be accepted, and hardly any more."""
+        if sys.platform != "linux":
+            self.skipTest("other systems count otherwise")
+        for backlog, expected in ((1, 2), (4, 5)):
+            transports, _ = self.transports("sip:127.0.0.1:0;transport=tcp", backlog=backlog)
+            waiting = []
+            for _ in range(8):
+                one = socket.socket()
+                self.addCleanup(one.close)
+                one.setblocking(False)
+                one.connect_ex((LOCALHOST, transports.listeners[0].port))
+                waiting.append(one)
+            _, up, _ = select.select([], waiting, [], 0)
+            self.assertEqual(len(up), expected)
+
+    def test_udp_buffers(self) -> None:
+        """UDP sockets get the buffers that are wanted; when they do not, that is said."""
+        transports, _ = self.transports("sip:127.0.0.1:0;transport=udp", udp_buffer=16384)
+        [channel] = transports._channels.values()
+        bound: Any = cast(Any, channel)._socket._socket
+        usual, _ = self.transports("sip:127.0.0.1:0;transport=udp")
+        [channel] = usual._channels.values()
+        default: Any = cast(Any, channel)._socket._socket
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            got = bound.getsockopt(socket.SOL_SOCKET, option)
+            self.assertIn(got, (16384, 2 * 16384))
+            self.assertNotEqual(got, default.getsockopt(socket.SOL_SOCKET, option))
+        said: list[Any] = []
+        hear: Any = said.append
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        self.transports("sip:127.0.0.1:0;transport=udp", udp_buffer=(1 << 30) - 1)
+        self.assertTrue(any("the system gives" in (one["log_format"] or "") for one in said))
 
     def test_names_are_no_targets(self) -> None:
         """A target is an address; a name would make everybody wait for the resolver."""
@@ -509,6 +565,29 @@ class TcpTests(TransportsCase):
         yield recorder.when(recorder.closed)
         self.assertIsInstance(recorder.closed[0][1], ConnectError)
         self.assertEqual(len(recorder.failures), 1)
+
+    @inlineCallbacks
+    def test_time_to_connect(self) -> Any:
+        """A connection may be given less time than usual to come up."""
+        allowed: list[float] = []
+
+        class Connecting(ClockedReactor):
+            def connectTCP(self, *where: Any, timeout: float, **how: Any) -> Any:
+                allowed.append(timeout)
+                return _reactor.connectTCP(*where, timeout=timeout, **how)
+
+        clocked = Connecting()
+        transports = SipTransports(clocked, Recorder())
+        self.addCleanup(lambda: self.stop_all(transports, clocked))
+        [listener] = transports.listen("sip:127.0.0.1:0;transport=tcp")
+        with socket.socket() as other:
+            other.bind((LOCALHOST, 0))
+            other.listen()
+            transports.flow_to(Target("tcp", LOCALHOST, listener.port), timeout=4)
+            flow = transports.flow_to(Target("tcp", *other.getsockname()))
+        self.assertEqual(allowed, [4, 30])
+        self.assertTrue(transports.is_open(flow))
+        yield self.peer(transports)
 
     @inlineCallbacks
     def test_idle_connections(self) -> Any:

@@ -56,10 +56,15 @@ def text(payload: bytes, **how: bool) -> bytes:
     return frame(1, payload, **how)
 
 
+def fed(machine: SipWebSocket, data: bytes) -> list[WebSocketEvent]:
+    """Feed octets, and give all that comes of them."""
+    return list(machine.feed(data))
+
+
 def opened(limit: int = LIMIT) -> SipWebSocket:
     """Give a server's end whose handshake is done."""
     server = SipWebSocket(limit)
-    server.feed(HANDSHAKE)
+    fed(server, HANDSHAKE)
     return server
 
 
@@ -108,7 +113,7 @@ _FRAMES = st.one_of(
 class HandshakeTests(SynchronousTestCase):
     def test_accepted(self) -> None:
         """An upgrade to SIP is accepted, as in RFC 6455's example."""
-        [event] = SipWebSocket().feed(HANDSHAKE)
+        [event] = fed(SipWebSocket(), HANDSHAKE)
         assert isinstance(event, Opened)
         head = event.answer.lower()
         self.assertTrue(head.startswith(b"http/1.1 101 switching protocols\r\n"), head)
@@ -118,7 +123,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_messages_behind_the_handshake(self) -> None:
         """A message that comes with the handshake is not lost."""
-        _, message = SipWebSocket().feed(HANDSHAKE + text(OPTIONS))
+        _, message = fed(SipWebSocket(), HANDSHAKE + text(OPTIONS))
         assert isinstance(message, Request)
         self.assertEqual(message.raw, OPTIONS)
 
@@ -146,7 +151,7 @@ class HandshakeTests(SynchronousTestCase):
             (b"GET /" + b"a" * HANDSHAKE_LIMIT + b"\r\n\r\n", 431, "too long"),
         ):
             server = SipWebSocket()
-            bad, end = server.feed(data)
+            bad, end = fed(server, data)
             assert isinstance(bad, Malformed) and isinstance(end, Ended)
             self.assertIsNone(bad.message)
             answer = end.answer.decode()
@@ -156,21 +161,21 @@ class HandshakeTests(SynchronousTestCase):
             self.assertIn(why, answer)
             body = answer.partition("\r\n\r\n")[2]
             self.assertIn(f"\r\nContent-Length: {len(body)}\r\n", answer)
-            self.assertEqual(server.feed(HANDSHAKE), [])
+            self.assertEqual(fed(server, HANDSHAKE), [])
 
     def test_both_ends(self) -> None:
         """Our client's end and our server's end understand each other."""
         client, server = SipWebSocket(LIMIT, "127.0.0.1:80"), SipWebSocket(LIMIT)
-        [up] = server.feed(client.begin())
+        [up] = fed(server, client.begin())
         assert isinstance(up, Opened)
-        self.assertEqual(client.feed(up.answer), [Opened(b"")])
+        self.assertEqual(fed(client, up.answer), [Opened(b"")])
         for one, other in ((client, server), (server, client)):
-            [message] = other.feed(one.encode(OPTIONS))
+            [message] = fed(other, one.encode(OPTIONS))
             assert isinstance(message, Request)
             self.assertEqual(message.raw, OPTIONS)
-        [end] = server.feed(client.close())
+        [end] = fed(server, client.close())
         assert isinstance(end, Ended)
-        self.assertEqual(client.feed(end.answer), [Ended(b"")])
+        self.assertEqual(fed(client, end.answer), [Ended(b"")])
 
     def test_refused_to_us(self) -> None:
         """A client's end says why it did not come up."""
@@ -187,7 +192,7 @@ class HandshakeTests(SynchronousTestCase):
         ):
             client = SipWebSocket(LIMIT, "[::1]:80")
             client.begin()
-            [end] = client.feed(answer)
+            [end] = fed(client, answer)
             assert isinstance(end, Ended)
             self.assertIn(why, end.refusal or "")
             self.assertEqual(end.answer, b"")
@@ -199,7 +204,7 @@ class HandshakeTests(SynchronousTestCase):
         [asked] = server.events()
         assert isinstance(asked, ws.Request)
         self.assertEqual((asked.host, asked.subprotocols), ("a.example", ["sip"]))
-        [end] = client.feed(server.send(ws.AcceptConnection()))
+        [end] = fed(client, server.send(ws.AcceptConnection()))
         assert isinstance(end, Ended)
         self.assertIn("does not speak SIP", end.refusal or "")
 
@@ -207,7 +212,7 @@ class HandshakeTests(SynchronousTestCase):
 class MessageTests(SynchronousTestCase):
     def one(self, data: bytes, limit: int = LIMIT) -> WebSocketEvent:
         """Feed a stream that is one event."""
-        [event] = opened(limit).feed(data)
+        [event] = fed(opened(limit), data)
         return event
 
     def message(self, data: bytes) -> Request:
@@ -255,7 +260,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_rubbish(self) -> None:
         """A message that is none is told, and the next one is served."""
-        bad, message = opened().feed(text(b"hello") + text(OPTIONS))
+        bad, message = fed(opened(), text(b"hello") + text(OPTIONS))
         self.assertIsInstance(bad, Malformed)
         self.assertIsInstance(message, Request)
 
@@ -268,14 +273,14 @@ class MessageTests(SynchronousTestCase):
             text(whole[:3000], fin=False) + frame(0, whole[3000:]),
         ):
             server = opened()
-            [bad] = server.feed(stream + text(OPTIONS) + frame(9))
+            [bad] = fed(server, stream + text(OPTIONS) + frame(9))
             assert isinstance(bad, Malformed)
             self.assertEqual((bad.error.status, bad.raw), (513, OPTIONS))
             self.assertIsInstance(bad.message, Request)
             self.assertIs(server.error, bad.error)
             self.assertEqual(server.close(), b"\x88\x02\x03\xf1")
-            self.assertEqual(server.feed(text(OPTIONS)), [])
-            self.assertEqual(server.feed(frame(8, b"\x03\xf1")), [Ended(b"")])
+            self.assertEqual(fed(server, text(OPTIONS)), [])
+            self.assertEqual(fed(server, frame(8, b"\x03\xf1")), [Ended(b"")])
 
     def test_exactly_the_limit(self) -> None:
         """A message of the limit is served."""
@@ -286,18 +291,18 @@ class MessageTests(SynchronousTestCase):
 class EndTests(SynchronousTestCase):
     def test_peer_closes(self) -> None:
         """A close frame is answered with its code, and nothing behind it is read."""
-        events = opened().feed(frame(8, b"\x03\xe9away") + text(OPTIONS))
+        events = fed(opened(), frame(8, b"\x03\xe9away") + text(OPTIONS))
         self.assertEqual(events, [Ended(b"\x88\x06\x03\xe9away")])
-        self.assertEqual(opened().feed(frame(8)), [Ended(b"\x88\x00")])
+        self.assertEqual(fed(opened(), frame(8)), [Ended(b"\x88\x00")])
 
     def test_we_close(self) -> None:
         """Until the peer has answered, what it still sends is thrown away."""
         server = opened()
         self.assertEqual(server.close(), b"\x88\x02\x03\xe8")
         self.assertEqual(server.close(), b"")
-        self.assertEqual(server.feed(text(OPTIONS) + frame(9)), [])
-        self.assertEqual(server.feed(frame(8, b"\x03\xe8")), [Ended(b"")])
-        self.assertEqual(server.feed(text(OPTIONS)), [])
+        self.assertEqual(fed(server, text(OPTIONS) + frame(9)), [])
+        self.assertEqual(fed(server, frame(8, b"\x03\xe8")), [Ended(b"")])
+        self.assertEqual(fed(server, text(OPTIONS)), [])
 
     def test_not_open(self) -> None:
         """Before the handshake there is nothing to close."""
@@ -320,13 +325,13 @@ class EndTests(SynchronousTestCase):
             (text(b"\xc3"), 1007),
             (frame(8, b"\x03\xe8\xff"), 1007),
         ):
-            bad, end = opened().feed(data + text(OPTIONS))
+            bad, end = fed(opened(), data + text(OPTIONS))
             assert isinstance(bad, Malformed) and isinstance(end, Ended)
             self.assertIn("not a WebSocket frame", str(bad.error))
             self.assertEqual(end.answer[2:4], code.to_bytes(2, "big"), data)
         server = opened()
         server.close()
-        self.assertEqual(server.feed(text(b"a", masked=False)), [Ended(b"")])
+        self.assertEqual(fed(server, text(b"a", masked=False)), [Ended(b"")])
 
 
 class ArbitraryTests(SynchronousTestCase):
@@ -336,14 +341,14 @@ class ArbitraryTests(SynchronousTestCase):
         """The same comes out however TCP happened to cut the stream."""
         stream = HANDSHAKE + b"".join(frames)
         server = SipWebSocket(LIMIT)
-        events = [event for piece in sliced(stream, cuts) for event in server.feed(piece)]
-        self.assertEqual(shown(events), shown(SipWebSocket(LIMIT).feed(stream)))
+        events = [event for piece in sliced(stream, cuts) for event in fed(server, piece)]
+        self.assertEqual(shown(events), shown(fed(SipWebSocket(LIMIT), stream)))
 
     def swallowed(self, make: Callable[[], SipWebSocket], pieces: list[bytes]) -> None:
         """See that octets do not raise, and that nothing comes behind the end."""
         machine = make()
         machine.begin()
-        events = [event for piece in pieces for event in machine.feed(piece)]
+        events = [event for piece in pieces for event in fed(machine, piece)]
         ends = [at for at, event in enumerate(events) if isinstance(event, Ended)]
         self.assertIn(ends, ([], [len(events) - 1]))
         machine.close()
@@ -367,7 +372,7 @@ class ArbitraryTests(SynchronousTestCase):
         """A handshake and a message may come one octet at a time."""
         server = SipWebSocket(LIMIT)
         stream = HANDSHAKE + text(OPTIONS)
-        events = [event for at in range(len(stream)) for event in server.feed(stream[at : at + 1])]
+        events = [event for at in range(len(stream)) for event in fed(server, stream[at : at + 1])]
         self.assertEqual([type(event) for event in events], [Opened, Request])
 
     def test_random_client_keys(self) -> None:
@@ -375,7 +380,7 @@ class ArbitraryTests(SynchronousTestCase):
         client = WSConnection(ConnectionType.CLIENT)
         server = SipWebSocket(LIMIT)
         request = ws.Request(host="a", target="/", subprotocols=["sip"])
-        [up] = server.feed(client.send(request))
+        [up] = fed(server, client.send(request))
         assert isinstance(up, Opened)
         client.receive_data(up.answer)
         [accepted] = client.events()
@@ -383,6 +388,6 @@ class ArbitraryTests(SynchronousTestCase):
         self.assertEqual(accepted.subprotocol, "sip")
         for _ in range(20):
             body = os.urandom(30)
-            [message] = server.feed(client.send(ws.BytesMessage(OPTIONS + body)))
+            [message] = fed(server, client.send(ws.BytesMessage(OPTIONS + body)))
             assert isinstance(message, Request)
             self.assertEqual(message.body, body)

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.net.vias import note_source, response_address
+from drachtwist.net.vias import note_source, response_hop
 from drachtwist.sip.fields import Via
+from drachtwist.sip.locating import Hop
 
 
 def message(via: str, name: str = "Via") -> bytes:
@@ -98,4 +99,14 @@ class ResponseAddressTests(SynchronousTestCase):
             ("SIP/2.0/TCP h:99;received=192.0.2.1;rport=7", ("tcp", "192.0.2.1", 99)),
             ("SIP/2.0/TLS [2001:db8::1]", ("tls", "2001:db8::1", 5061)),
         ):
-            self.assertEqual(response_address(Via.parse(via)), expected)
+            hop = response_hop(Via.parse(via))
+            self.assertEqual((hop.protocol, hop.host, hop.port), expected)
+            self.assertTrue(hop.numeric)
+
+    def test_names(self) -> None:
+        """A name with a port leads to its addresses, without one to its servers."""
+        for via, expected in (
+            ("SIP/2.0/UDP h.example", Hop("udp", "h.example", 5060, False, False, False)),
+            ("SIP/2.0/TCP h.example:99", Hop("tcp", "h.example", 99, False, False, True)),
+        ):
+            self.assertEqual(response_hop(Via.parse(via)), expected._replace(name="h.example"))

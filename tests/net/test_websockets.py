@@ -10,6 +10,7 @@ from twisted.internet import protocol, reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.task import deferLater
+from wsproto import events as ws
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.siptransports import (
@@ -218,6 +219,20 @@ class ServerTests(WebSocketsCase):
         peer.transport.abortConnection()
         yield recorder.when(recorder.closed)
         self.assertIsNotNone(recorder.closed[0][1])
+
+    @inlineCallbacks
+    def test_last_words(self) -> Any:
+        """What came before the peer closed, or broke the rules, is answered all the same."""
+        transports, recorder = self.transports(WS)
+        recorder.on_message = lambda _, flow: transports.send(flow, ok())
+        for last, code in ((b"\x88\x82key.h\x8d", 1000), (b"\x81\x00", 1002)):
+            peer = yield self.client(transports)
+            # All in one piece.
+            data = peer._websocket.send(ws.TextMessage(message()))
+            peer.write(data + last)
+            yield peer.lost
+            self.assertEqual((len(peer.messages), peer.closed), (1, code))
+        yield recorder.when(recorder.closed, 2)
 
     @inlineCallbacks
     def test_closed_by_us(self) -> Any:

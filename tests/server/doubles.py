@@ -15,6 +15,7 @@ from drachtwist.net.siptransports import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.uas import Incoming
+from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response, parse_message
 from drachtwist.wire.decisions import AppAddress
 from drachtwist.wire.frames import FrameDecoder, encode_frame
@@ -54,11 +55,17 @@ class Wire:
         self.sent.append((flow, data))
         return True
 
+    def close(self, flow: Flow) -> None:
+        """Close a flow."""
+        self.closed.add(flow)
+
     def is_open(self, flow: Flow) -> bool:
         """Whether the flow was not closed."""
         return flow not in self.closed
 
-    def flow_to(self, target: Target, listener: Listener | None = None) -> Flow:
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
         """Give the flow to an address."""
         if all(one.protocol != target.protocol for one in self.listeners):
             raise LocalProtocolError(f"no transport for {target}")
@@ -135,7 +142,10 @@ class Bench:
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
         self.wanted: list[tuple[AppAddress, Incoming]] = []
         self.asked: list[Incoming] = []
-        self.looked_up: list[tuple[str, Callable[[str | None], object]]] = []
+        self.zone: dict[tuple[str, str], Records] | None = None
+        """Records by kind and name; None for a DNS that lets everybody wait."""
+        self.looked_up: list[tuple[Question, Callable[[Records | None], object]]] = []
+        """The questions that nobody has answered."""
 
     # The connector
 
@@ -147,9 +157,21 @@ class Bench:
         """Remember that a web application was asked."""
         self.asked.append(incoming)
 
-    def look_up(self, host: str, found: Callable[[str | None], object]) -> None:
-        """Remember that an address was wanted."""
-        self.looked_up.append((host, found))
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Answer from the zone, or remember what was asked."""
+        if self.zone is not None:
+            told(self.zone.get((question.kind, question.name), ()))
+        else:
+            self.looked_up.append((question, told))
+
+    def answer_all(self, zone: dict[tuple[str, str], Records]) -> list[str]:
+        """Answer all questions, also those that come of it; give them."""
+        asked = []
+        while self.looked_up:
+            question, told = self.looked_up.pop(0)
+            asked.append(f"{question.kind} {question.name}")
+            told(zone.get((question.kind, question.name), ()))
+        return asked
 
     # The handler of links
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +11,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from drachtwist import Request as AppRequest
+from drachtwist import Response as AppResponse
 from drachtwist import Srf
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
@@ -21,7 +24,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed
 from drachtwist.wire.commands import Answer, Ping
 
-__all__ = ["ServerCase", "Talker"]
+__all__ = ["ServerCase", "Talker", "has_ipv6"]
 
 Message = Request | Response
 
@@ -132,6 +135,31 @@ class Talker:
             routes=routes,
         )
 
+    # What it does
+
+    async def call(self, uri: str) -> tuple[Request, Response]:
+        """Call somebody who answers; give the INVITE and the answer."""
+        invite = self.ask("INVITE", uri, body="v=0\r\n")
+        answer = await self.response(invite)
+        assert answer.status == 200, answer
+        self.acknowledge(invite, answer)
+        return invite, answer
+
+    async def hang_up(
+        self, invite: Request, answer: Response, routes: tuple[str, ...] | None = None
+    ) -> None:
+        """End a call that this phone began."""
+        bye = self.inside("BYE", invite, answer, 2, routes)
+        self.send(bye)
+        response = await self.response(bye)
+        assert response.status == 200, response
+
+    async def pick_up(self) -> Request:
+        """Answer a call, and wait for the ACK; give the INVITE."""
+        invite = await self.request("INVITE")
+        self.answer(invite, 200, body="v=0\r\n")
+        return invite
+
     # What it receives
 
     async def request(self, method: str) -> Request:
@@ -214,6 +242,33 @@ class ServerCase(TestCase):
         await pong.deferred
         return link
 
+    async def call_phone(self, srf: Srf, phone: Talker) -> list[Request]:
+        """Let an application call a phone, and hang up; give INVITE, ACK and BYE."""
+        calling = srf.create_uac(phone.uri, local_sdp="v=0\r\n")
+        seen = [await phone.pick_up()]
+        call = await calling
+        seen.append(await phone.request("ACK"))
+        ending = call.destroy()
+        seen.append(await phone.request("BYE"))
+        phone.answer(seen[-1], 200)
+        await ending
+        return seen
+
+    def answering(self, srf: Srf) -> None:
+        """Let an application answer calls."""
+
+        @srf.invite
+        async def answer(req: AppRequest, res: AppResponse) -> None:
+            call = await srf.create_uas(req, res, local_sdp="v=0\r\n")
+            await call.when_ended()
+
+    def forwarding(self, srf: Srf, phone: Talker) -> None:
+        """Let an application forward calls to a phone, and stay in them."""
+
+        @srf.invite
+        async def forward(req: AppRequest, res: AppResponse) -> None:
+            await srf.proxy_request(req, phone.uri, record_route=True)
+
     def talker(
         self,
         contact: str,
@@ -248,6 +303,16 @@ class _Pong:
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone."""
         self.deferred.errback(reason)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _branch() -> str:

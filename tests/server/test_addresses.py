@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Request as AppRequest
-from drachtwist import Response as AppResponse
 from drachtwist import Srf
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
@@ -15,7 +14,7 @@ from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.message import Request, Response
 from tests.server.doubles import PORT, Bench, request
-from tests.server.phones import ServerCase, Talker
+from tests.server.phones import ServerCase
 from tests.server.test_uac import reply
 
 OUTSIDE = "192.0.2.10"
@@ -64,16 +63,17 @@ class AddressTests(SynchronousTestCase):
             self.assertEqual(answer.get("Contact"), f"<sip:me@{own}:{PORT}>")
 
     def test_names_that_have_to_be_looked_up(self) -> None:
-        """Who is only a name yet is taken to be outside."""
-        server = bench()
-        link = server.link()
-        link.command("sip||\r\nINVITE sip:bob@a.example SIP/2.0\r\n\r\n")
-        [(_, found)] = server.looked_up
-        found(FAR)
-        [sent] = server.take()
-        assert isinstance(sent, Request)
-        self.assertEqual(sent.vias[0].host, OUTSIDE)
-        self.assertEqual(sent.get("Contact"), f"<sip:{OUTSIDE}:{PORT}>")
+        """Who is only a name yet is taken to be outside, until it is known."""
+        for host, own in ((FAR, OUTSIDE), (NEAR, INSIDE)):
+            server = bench()
+            link = server.link()
+            [echo] = link.command("sip||\r\nINVITE sip:bob@a.example SIP/2.0\r\n\r\n")
+            self.assertIn(f"\r\nContact: <sip:{OUTSIDE}:{PORT}>\r\n", echo)
+            server.answer_all({("A", "a.example"): [host]})
+            [sent] = server.take()
+            assert isinstance(sent, Request)
+            self.assertEqual(sent.vias[0].host, own)
+            self.assertEqual(sent.get("Contact"), f"<sip:{own}:{PORT}>")
 
     def test_dialog(self) -> None:
         """A dialog keeps to the address, from the answer to the BYE."""
@@ -222,54 +222,33 @@ class NatTests(ServerCase):
             )
         )
         self.link = await self.connect(self.srf, server)
-        self.port = server.transports.listeners[0].port  # type: ignore[union-attr]
+        assert server.transports is not None
+        self.ports = [one.port for one in server.transports.listeners]
+        self.port = self.ports[0]
         return server
-
-    async def answered(self, phone: Talker, own: str) -> None:
-        """Let a phone call the application; the phone hangs up."""
-        invite = phone.ask("INVITE", f"sip:app@{own}:{self.port}")
-        answer = await phone.response(invite)
-        self.assertEqual(answer.status, 200)
-        uri = answer.contacts[0].parsed_uri
-        self.assertEqual((uri.host, uri.port), (own, self.port))  # type: ignore[union-attr]
-        phone.acknowledge(invite, answer)
-        bye = phone.inside("BYE", invite, answer, 2)
-        phone.send(bye)
-        self.assertEqual((await phone.response(bye)).status, 200)
 
     async def both_directions(self, transport: str) -> None:
         """Calls from and to phones inside and outside."""
-
-        @self.srf.invite
-        async def answer(req: AppRequest, res: AppResponse) -> None:
-            call = await self.srf.create_uas(req, res, local_sdp="v=0\r\n")
-            await call.when_ended()
-
+        self.answering(self.srf)
         server = await self.start(transport)
         near = self.talker(f"sip:{NEAR}:0;transport={transport}", server)
         far = self.talker(f"sip:{FAR}:0;transport={transport}", server)
         second = self.talker(f"sip:127.0.2.50:0;transport={transport}", server, at=1)
-        await self.answered(near, INSIDE)
-        await self.answered(far, OUTSIDE)
+        for phone, own in ((near, INSIDE), (far, OUTSIDE)):
+            invite, answer = await phone.call(f"sip:app@{own}:{self.port}")
+            uri: Any = answer.contacts[0].parsed_uri
+            self.assertEqual((uri.host, uri.port), (own, self.port))
+            await phone.hang_up(invite, answer)
         for phone, own, port in (
             (near, INSIDE, self.port),
             (far, OUTSIDE, self.port),
-            (second, "127.0.2.1", server.transports.listeners[1].port),  # type: ignore[union-attr]
+            (second, "127.0.2.1", self.ports[1]),
         ):
-            calling = self.srf.create_uac(phone.uri, local_sdp="v=0\r\n")
-            invite = await phone.request("INVITE")
-            self.assertEqual((invite.vias[0].host, invite.vias[0].port), (own, port))
-            self.assertEqual(invite.contacts[0].parsed_uri.host, own)  # type: ignore[union-attr]
-            self.assertEqual(invite.from_.parsed_uri.host, own)  # type: ignore[union-attr]
-            phone.answer(invite, 200, body="v=0\r\n")
-            call = await calling
-            ack = await phone.request("ACK")
-            self.assertEqual(ack.vias[0].host, own)
-            ending = call.destroy()
-            bye = await phone.request("BYE")
-            self.assertEqual(bye.vias[0].host, own)
-            phone.answer(bye, 200)
-            await ending
+            seen = await self.call_phone(self.srf, phone)
+            for one in seen:
+                self.assertEqual((one.vias[0].host, one.vias[0].port), (own, port))
+                self.assertEqual(cast(Any, one.from_.parsed_uri).host, own)
+            self.assertEqual(cast(Any, seen[0].contacts[0].parsed_uri).host, own)
 
     async def test_udp(self) -> None:
         """Calls in both directions over UDP."""
@@ -290,46 +269,35 @@ class NatTests(ServerCase):
         self.assertEqual(str(first), f"udp/{INSIDE}:{first.port}")
 
     async def proxied(self, transport: str) -> None:
-        """A call from inside to outside; each side ends one with a BYE."""
+        """Calls from inside to outside; each side ends one with a BYE."""
         far = self.talker(f"sip:{FAR}:0;transport={transport}")
-
-        @self.srf.invite
-        async def forward(req: AppRequest, res: AppResponse) -> None:
-            await self.srf.proxy_request(req, far.uri, record_route=True)
-
+        self.forwarding(self.srf, far)
         server = await self.start(transport)
         near = self.talker(f"sip:{NEAR}:0;transport={transport}", server)
         far.server = near.server
-
         for routes in (
             None,
             (f"<sip:pbx.example:{self.port};lr>",),
             (f"<sip:{OUTSIDE}:{self.port};lr>",),
         ):
-            invite = near.ask("INVITE", f"sip:bob@sip.example:{self.port}", body="v=0\r\n")
-            arrived = await far.request("INVITE")
-            self.assertEqual(arrived.uri, far.uri)
-            self.assertEqual(arrived.vias[0].host, OUTSIDE)
+            calling = Deferred.fromCoroutine(near.call(f"sip:bob@sip.example:{self.port}"))
+            arrived = await far.pick_up()
+            self.assertEqual((arrived.uri, arrived.vias[0].host), (far.uri, OUTSIDE))
             hosts = [one.parsed_uri.host for one in arrived.get_parsed_header("Record-Route")]
             self.assertEqual(hosts, [OUTSIDE, INSIDE])
-            far.answer(arrived, 200, body="v=0\r\n")
-            answer = await near.response(invite)
-            self.assertEqual(answer.status, 200)
-            near.acknowledge(invite, answer)
+            invite, answer = await calling
             await far.request("ACK")
-            bye = near.inside("BYE", invite, answer, 2, routes)
-            near.send(bye)
-            arrived = await far.request("BYE")
-            self.assertEqual(arrived.get_all("Route"), [])
-            far.answer(arrived, 200)
-            self.assertEqual((await near.response(bye)).status, 200)
+            ending = Deferred.fromCoroutine(near.hang_up(invite, answer, routes))
+            bye = await far.request("BYE")
+            self.assertEqual(bye.get_all("Route"), [])
+            far.answer(bye, 200)
+            await ending
 
-        invite = near.ask("INVITE", f"sip:bob@{INSIDE}:{self.port}", body="v=0\r\n")
-        arrived = await far.request("INVITE")
-        far.answer(arrived, 200, body="v=0\r\n")
-        near.acknowledge(invite, await near.response(invite))
+        calling = Deferred.fromCoroutine(near.call(f"sip:bob@{INSIDE}:{self.port}"))
+        arrived = await far.pick_up()
+        invite, _ = await calling
         await far.request("ACK")
-        bye = far.make(
+        sent = far.make(
             "BYE",
             near.uri,
             call=invite.call_id,
@@ -337,11 +305,11 @@ class NatTests(ServerCase):
             to=invite.get("From") or "",
             routes=tuple(arrived.get_all("Record-Route")),
         )
-        far.send(bye)
-        at_near = await near.request("BYE")
-        self.assertEqual(at_near.vias[0].host, INSIDE)
-        near.answer(at_near, 200)
-        self.assertEqual((await far.response(bye)).status, 200)
+        far.send(sent)
+        bye = await near.request("BYE")
+        self.assertEqual(bye.vias[0].host, INSIDE)
+        near.answer(bye, 200)
+        self.assertEqual((await far.response(sent)).status, 200)
 
     async def test_proxied_udp(self) -> None:
         """A proxied call over UDP."""

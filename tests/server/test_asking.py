@@ -6,7 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from twisted.internet import protocol
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
@@ -14,8 +16,11 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.util import Redirect
 
 from drachtwist.errors import RemoteProtocolError
+from drachtwist.net.tls import TlsOptions
 from drachtwist.server.asking import TIMEOUT, WebAsker
 from drachtwist.wire.decisions import Decision, Reject, RoutingQuery
+from tests.certificates import identity
+from tests.server.phones import has_ipv6
 
 reactor: Any = installed_reactor
 BUSY = b'{"action": "reject", "data": {"status": 486}}'
@@ -48,6 +53,56 @@ class TimedReactor:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.clock if name in ("callLater", "seconds") else reactor, name)
+
+
+class Closer(protocol.Factory):
+    """A web server that closes each connection early.
+
+    :param after: how many requests it answers on each.
+    :param length: what it says that its answers have.
+    :param leave: close the connection behind the answer.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, after: int, length: int = len(BUSY), body: bytes = BUSY, *, leave: bool = False
+    ) -> None:
+        self.after = after
+        self.reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+        self.leave = leave
+        self.connections = 0
+        self.answered: Deferred[None] = Deferred()
+        self.gone: Deferred[None] = Deferred()
+
+    def buildProtocol(self, addr: Any) -> protocol.Protocol:
+        """Take a connection."""
+        self.connections += 1
+        return _Closing(self)
+
+
+class _Closing(protocol.Protocol):
+    def __init__(self, closer: Closer) -> None:
+        self.closer = closer
+        self.count = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if b"\r\n\r\n" not in data:
+            return
+        self.count += 1
+        if self.count > self.closer.after:
+            transport.loseConnection()
+            return
+        transport.write(self.closer.reply)
+        if self.closer.leave:
+            transport.loseConnection()
+        if not self.closer.answered.called:
+            self.closer.answered.callback(None)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if not self.closer.gone.called:
+            self.closer.gone.callback(None)
 
 
 class WebAskerTests(TestCase):
@@ -114,6 +169,115 @@ class WebAskerTests(TestCase):
         old.isLeaf = True
         root.putChild(b"old", old)
         self.assertEqual(await self.ask(await self.serve(root) + "/old"), Reject(486))
+
+    async def test_redirected_post(self) -> None:
+        """A POST that is redirected goes on as a GET, as a browser and a real server do."""
+        seen: list[bytes] = []
+
+        def answer(request: Request) -> bytes:
+            seen.append(request.method)
+            return BUSY
+
+        root = Resource()
+        root.putChild(b"new", Page(answer))
+        old = Redirect(b"/new")
+        old.isLeaf = True
+        root.putChild(b"old", old)
+        url = await self.serve(root)
+        self.assertEqual(await self.ask(f"{url}/old", b"INVITE", post=True), Reject(486))
+        self.assertEqual(seen, [b"GET"])
+
+    async def test_redirected_for_ever(self) -> None:
+        """Redirects that lead nowhere are an error."""
+        old = Redirect(b"/")
+        old.isLeaf = True
+        with self.assertRaises(RemoteProtocolError):
+            await self.ask(await self.serve(old))
+
+    async def test_login(self) -> None:
+        """User and password of the URL are shown as a web browser does, and never written down."""
+        seen: list[Any] = []
+
+        def answer(request: Request) -> bytes:
+            seen.append((request.getUser(), request.getPassword(), request.uri))
+            return BUSY
+
+        url = (await self.serve(Page(answer))).replace("//", "//us%3aer:ses%40me@")
+        self.assertEqual(await self.ask(f"{url}/inv"), Reject(486))
+        [(user, password, uri)] = seen
+        self.assertEqual((user, password), (b"us", b"er:ses@me"))
+        self.assertTrue(uri.startswith(b"/inv/?method="))
+        self.assertNotIn("ses", repr(WebAsker(reactor, url)))
+
+    async def test_ipv6(self) -> None:
+        """The web application may be at an IPv6 address."""
+        if not has_ipv6():
+            self.skipTest("no IPv6 here")
+        site = Site(Page(partial(saying, BUSY)))
+        port = reactor.listenTCP(0, site, interface="::1")
+        self.addCleanup(port.stopListening)
+        self.assertEqual(await self.ask(f"http://[::1]:{port.getHost().port}"), Reject(486))
+
+    async def test_closed_without_an_answer(self) -> None:
+        """Who closes without an answer does not decide."""
+        for post in (False, True):
+            closer = Closer(after=0)
+            with self.assertRaises(RemoteProtocolError):
+                await self.ask(self.raw(closer), post=post)
+
+    async def test_kept_connection_that_was_closed(self) -> None:
+        """A kept connection that the other side closed meanwhile makes no difference."""
+        for post in (False, True):
+            closer = Closer(after=1)
+            asker = WebAsker(reactor, self.raw(closer), post=post)
+            for _ in range(3):
+                decision = await asker.ask(RoutingQuery("INVITE"), b"INVITE")
+                self.assertEqual(decision, Reject(486))
+            await asker.close()
+            self.assertEqual(closer.connections, 3)
+
+    async def test_half_an_answer(self) -> None:
+        """An answer that breaks off is none."""
+        closer = Closer(after=1, length=len(BUSY) + 1, leave=True)
+        with self.assertRaises(RemoteProtocolError):
+            await self.ask(self.raw(closer))
+
+    async def test_endless_answer(self) -> None:
+        """What is longer than an answer may be is not read to its end."""
+        closer = Closer(after=1, length=1 << 30, body=b"x" * 20_000)
+        with self.assertRaises(RemoteProtocolError) as caught:
+            await self.ask(self.raw(closer))
+        self.assertIn("over 16384", str(caught.exception))
+        await closer.gone
+
+    async def test_slow_body(self) -> None:
+        """The three seconds are for the whole answer; then the connection is closed."""
+        timed = TimedReactor()
+        closer = Closer(after=1, length=100)
+        closer.answered.addCallback(lambda _: reactor.callLater(0, timed.clock.advance, TIMEOUT))
+        with self.assertRaises(RemoteProtocolError):
+            await self.ask(self.raw(closer), clock=timed)
+        await closer.gone
+
+    async def test_certificates(self) -> None:
+        """A certificate has to be signed by somebody who is trusted, for the host that is asked."""
+        me = identity()
+        context = TlsOptions(key=me.key, certificate=me.certificate).server_context()
+        site = Site(Page(partial(saying, BUSY)))
+        port = reactor.listenSSL(0, site, context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"https://127.0.0.1:{port.getHost().port}"
+        self.assertEqual(await self.ask(url, ca=me.certificate), Reject(486))
+        for wrong in (None, identity("other.example").certificate):
+            with self.assertRaises(RemoteProtocolError) as caught:
+                await self.ask(url, ca=wrong)
+            self.assertIn("certificate", str(caught.exception))
+
+    def raw(self, closer: Closer) -> str:
+        """Run a server that closes connections; give its URL."""
+        port = reactor.listenTCP(0, closer, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}"
 
     async def test_no_decision(self) -> None:
         """Nonsense, too much, silence and a closed port are errors of one kind."""

@@ -52,6 +52,15 @@ class DecisionTests(SynchronousTestCase):
         [response] = self.decide(Reject(404))
         self.assertEqual((response.status, response.reason), (404, "Not Found"))
 
+    def test_accept(self) -> None:
+        """A call that nobody owns: it has a Contact, and ends when the caller does not go on."""
+        [response] = self.decide(Reject(200))
+        self.assertEqual((response.status, len(response.get_all("Contact"))), (200, 1))
+        self.bench.receive(request("ACK", branch="ack", to_tag=response.to.tag or ""))
+        self.bench.receive(request("BYE", number=2, to_tag=response.to.tag or ""))
+        self.assertEqual(self.bench.heads(), ["481 BYE"])
+        self.assertEqual(self.bench.core.counts()["dialogs"], 0)
+
     def test_redirect(self) -> None:
         """A redirect has a Contact for each URI."""
         [response] = self.decide(Redirect(("sip:a@127.0.0.2", "<sip:b@127.0.0.3>;q=0.5")))
@@ -107,7 +116,15 @@ class DecisionTests(SynchronousTestCase):
 
     def test_handlers(self) -> None:
         """What is no handler is refused."""
-        for bad in ("ftp://a", "http://", "tcp://a", "127.0.0.1:3001", " http://a"):
+        for bad in (
+            "ftp://a",
+            "http://",
+            "http://a:b@",
+            "http://a@/b",
+            "tcp://a",
+            "127.0.0.1:3001",
+            " http://a",
+        ):
             self.assertRaises(LocalProtocolError, RequestHandler, bad)
         self.assertRaises(LocalProtocolError, RequestHandler, "http://a", http_method="PUT")
 
@@ -117,7 +134,7 @@ class WebCallbackTests(TestCase):
 
     timeout = 30
 
-    async def start(self, decide: Any, **handler: str) -> Phone:
+    async def start(self, decide: Any, **handler: Any) -> Phone:
         """Start all of them."""
         clock = cast(Any, reactor)
         site = Site(routing.RoutingResource(decide))

@@ -177,6 +177,43 @@ class ServiceTests(TestCase):
         cast(Any, app.transport).write(b"%d#%b" % (len(answer), answer))
         await phone.until(b"SIP/2.0 200 OK\r\n")
 
+    async def test_certificates_of_clients(self) -> None:
+        """Phones and applications come in with a certificate that is vouched for, or not at all."""
+        me, friend, stranger = identity(), identity("friend"), identity("stranger")
+        server = await self.serve(
+            contacts=("sip:127.0.0.1:0;transport=tls",),
+            admin_tls_port=0,
+            tls=TlsOptions(
+                key=me.key,
+                certificate=me.certificate,
+                ca=friend.certificate,
+                verify_clients=True,
+                verify=False,
+            ),
+        )
+        sip = int(server.sip_addresses[0].rpartition(":")[2])
+        text = request("OPTIONS").replace("SIP/2.0/UDP", "SIP/2.0/TLS").replace("\n", "\r\n")
+        for port, says, answer in (
+            (sip, text.encode(), b"SIP/2.0 503 "),
+            (server.admin_tls_port, b"20#m|authenticate|cymru", b"|m|OK|"),
+        ):
+            for who in (friend, stranger, None):
+                options = TlsOptions(verify=False)
+                if who is not None:
+                    options = TlsOptions(who.key, who.certificate, verify=False)
+                endpoint = wrapClientTLS(
+                    options.client_creator("127.0.0.1"),
+                    TCP4ClientEndpoint(reactor, "127.0.0.1", port or 0),
+                )
+                client: _Reader = await connectProtocol(endpoint, _Reader())
+                cast(Any, client.transport).write(says)
+                if who is friend:
+                    await client.until(answer)
+                    await self.leave(client)
+                else:
+                    await client.gone
+                    self.assertEqual(client.data, b"")
+
     async def test_start_again(self) -> None:
         """A server that was stopped can be started again."""
         server = await self.serve()

@@ -36,6 +36,9 @@ class SettingTests(SynchronousTestCase):
             ("nat_detection", "maybe"),
             ("outbound_proxy", "tel:1"),
             ("outbound_proxy", "::"),
+            ("listen_backlog", 0),
+            ("listen_backlog", 1001),
+            ("udp_buffer_size", 0),
         ):
             settings = {name: value}
             self.assertRaises(LocalProtocolError, ServerConfig, **settings)
@@ -174,6 +177,68 @@ class NatTests(SynchronousTestCase):
         """The same goes for those who are called."""
         self.assertEqual(self.outgoing("off", "<sip:bob@127.0.0.1:32078>"), 32078)
         self.assertEqual(self.outgoing("aggressive", "<sip:bob@127.0.0.1:32078;nat=yes>"), 32071)
+
+
+class TimeoutTests(SynchronousTestCase):
+    """Connections whose peer answers nothing (``max_timeouts``)."""
+
+    def ask(self, bench: Bench, app: Link, port: int = 32071, protocol: str = "tcp") -> Request:
+        """Let an application ask over a connection."""
+        parameter = ";transport=tcp" if protocol == "tcp" else ""
+        app.command(f"sip||\r\nOPTIONS sip:bob@127.0.0.1:{port}{parameter} SIP/2.0\r\n\r\n")
+        sent = bench.take()[-1]
+        assert isinstance(sent, Request)
+        return sent
+
+    def test_closed(self) -> None:
+        """After so many requests in a row without any response the connection is closed."""
+        bench = Bench(max_timeouts=3)
+        app = bench.link()
+        flow = bench.wire.flow("127.0.0.1", 32071, "tcp")
+        for _ in range(3):
+            self.assertTrue(bench.wire.is_open(flow))
+            self.ask(bench, app)
+            bench.clock.advance(33)
+        self.assertFalse(bench.wire.is_open(flow))
+        bench.core.sip_closed(flow, None)
+        self.assertEqual(bench.core.timeouts, {})
+
+    def test_any_response_counts(self) -> None:
+        """A response in between lets the count begin again; other connections do not matter."""
+        bench = Bench(max_timeouts=2)
+        app = bench.link()
+        flow = bench.wire.flow("127.0.0.1", 32071, "tcp")
+        for _ in range(2):
+            self.ask(bench, app)
+            self.ask(bench, app, 32072)
+            bench.clock.advance(33)
+            asked = self.ask(bench, app)
+            bench.receive(reply(asked, 404), port=32071, protocol="tcp")
+        self.assertTrue(bench.wire.is_open(flow))
+        self.assertFalse(bench.wire.is_open(bench.wire.flow("127.0.0.1", 32072, "tcp")))
+
+    def test_never(self) -> None:
+        """Usually none is closed; UDP has none to close."""
+        for settings, protocol in (({}, "tcp"), ({"max_timeouts": 1}, "udp")):
+            bench = Bench(**settings)  # type: ignore[arg-type]
+            app = bench.link()
+            for _ in range(3):
+                self.ask(bench, app, protocol=protocol)
+                bench.clock.advance(33)
+            self.assertEqual(bench.wire.closed, set())
+            self.assertEqual(bench.core.timeouts, {})
+
+    def test_proxied(self) -> None:
+        """Requests that are forwarded count too."""
+        bench = Bench(max_timeouts=1)
+        app = bench.link("options")
+        bench.receive(request("OPTIONS"))
+        app.command(
+            f"proxy|{transaction(app)}|remainOutOfDialog|fullResponse|followRedirects|serial"
+            "|0s|0s|sip:bob@127.0.0.1:32071;transport=tcp\r\n"
+        )
+        bench.clock.advance(33)
+        self.assertFalse(bench.wire.is_open(bench.wire.flow("127.0.0.1", 32071, "tcp")))
 
 
 class LocalDomainTests(SynchronousTestCase):

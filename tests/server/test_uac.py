@@ -114,10 +114,9 @@ class CallingTests(CallingTestCase):
         """A name is looked up first; the request goes to its address."""
         self.app.command("sip||\r\nOPTIONS sip:bob@example.test:32071 SIP/2.0\r\n\r\n")
         self.assertEqual(self.bench.take(), [])
-        host, found = self.bench.looked_up.pop()
-        found("127.0.0.9")
+        asked = self.bench.answer_all({("A", "example.test"): ["127.0.0.9"]})
         [(flow, _)] = self.bench.wire.sent
-        self.assertEqual((host, flow.remote), ("example.test", "127.0.0.9:32071"))
+        self.assertEqual((asked, flow.remote), (["A example.test"], "127.0.0.9:32071"))
 
     def test_route(self) -> None:
         """A request goes to the route that was given, with its own Request-URI."""
@@ -134,6 +133,13 @@ class CallingTests(CallingTestCase):
             flow, data = self.bench.wire.sent.pop()
             self.assertEqual((flow.protocol, flow.remote_port), ("tcp", 32099))
             self.assertIn(b"\r\nVia: SIP/2.0/TCP ", data)
+
+    def test_credentials(self) -> None:
+        """The parts of credentials are set apart by commas with a blank; quoted text stays."""
+        given = r'Digest username="a,b\",c",realm="r",  nc=00000001,uri="sip:x,y'
+        invite = self.ask(extra=f"Authorization: {given}")
+        wanted = r'Digest username="a,b\",c", realm="r", nc=00000001, uri="sip:x,y'
+        self.assertEqual(invite.get("Authorization"), wanted)
 
     def test_no_transport(self) -> None:
         """A transport that is not served is refused; sips without TLS is answered 416."""

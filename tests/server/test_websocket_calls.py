@@ -63,9 +63,12 @@ class Browser:
         ]
         self.peer.send("\r\n".join(lines) + "\r\n\r\n" + body)
 
-    def answer(self, request: Request, status: int = 200, body: str = "") -> None:
+    def answer(
+        self, request: Request, status: int = 200, body: str = "", lines: Sequence[str] = ()
+    ) -> None:
         """Answer a request."""
-        lines = [f"SIP/2.0 {status} Whatever", *[f"Via: {via}" for via in request.get_all("Via")]]
+        lines = [f"SIP/2.0 {status} Whatever", *lines]
+        lines += [f"Via: {via}" for via in request.get_all("Via")]
         routes = request.get_all("Record-Route")
         lines += [f"Record-Route: {route}" for route in routes]
         lines += [f"{name}: {request.get(name)}" for name in ("From", "Call-ID", "CSeq")]
@@ -218,6 +221,40 @@ class WebSocketCallTests(WebSocketCase):
     async def test_wss(self) -> None:
         """Over a WebSocket with TLS."""
         await self.calls("wss")
+
+    async def test_challenged(self) -> None:
+        """A browser that asks the application for a password gets it over its connection."""
+        for name in ("ws", "wss"):
+            server, srf, registrar = await self.start("udp", name)
+            browser = await self.browser(server, name)
+            await self.register(browser)
+            [place] = await registrar.find("sip:joe@example.com")
+            calling = srf.create_uac(place.uri, local_sdp=SDP, auth=("app", "secret"))
+            invite = await browser.request("INVITE")
+            browser.answer(invite, 401, lines=['WWW-Authenticate: Digest realm="a", nonce="n"'])
+            await browser.request("ACK")
+            again = await browser.request("INVITE")
+            self.assertIn('username="app"', again.get("Authorization") or "")
+            browser.answer(again, 200, SDP)
+            call = await calling
+            await browser.request("ACK")
+            ending = call.destroy()
+            browser.answer(await browser.request("BYE"))
+            await ending
+
+    async def test_short_body(self) -> None:
+        """A message that is shorter than its Content-Length is answered 400, as over UDP."""
+        server, _, _ = await self.start("ws")
+        browser = await self.browser(server, "ws")
+        browser.ask("OPTIONS", "sip:example.com", call="whole")
+        self.assertEqual((await browser.response("OPTIONS")).status, 503)
+        text = (
+            "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bKs\r\n"
+            "From: <sip:a@b>;tag=a\r\nTo: <sip:c@d>\r\nCall-ID: short\r\nCSeq: 1 OPTIONS\r\n"
+        )
+        browser.peer.send(f"{text}Content-Length: 5\r\n\r\nbody")
+        answer = await browser.response("OPTIONS")
+        self.assertEqual((answer.status, answer.call_id), (400, "short"))
 
 
 class WebSocketCallIpv6Tests(WebSocketCallTests):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from drachtwist.net.vias import response_address
-from drachtwist.server.dialogs import hop_of
+from drachtwist.net.vias import response_hop
 from drachtwist.server.service import query_of
+from drachtwist.server.ways import target_of
 from drachtwist.sip.fields import Via
+from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri
 from tests.server.doubles import HOST, PORT, Bench, Link, request
@@ -360,12 +361,12 @@ class AddressTests(BrowserTestCase):
         ):
             uri = Uri.parse(text)
             assert isinstance(uri, SipUri)
-            hop = hop_of(uri)
-            self.assertEqual((hop.protocol, hop.port, hop.name), (protocol, port, name))
+            target = target_of(hop_of(uri))
+            self.assertEqual((target.protocol, target.port, target.name), (protocol, port, name))
 
     def test_responses(self) -> None:
         """A response finds its connection by the address that the request came from."""
         via = Via.parse("SIP/2.0/WSS a.invalid;branch=z9hG4bKa;received=127.0.0.1;rport=40000")
-        self.assertEqual(response_address(via), ("wss", "127.0.0.1", 40000))
+        self.assertEqual(response_hop(via)[:3], ("wss", "127.0.0.1", 40000))
         via = Via.parse("SIP/2.0/WS 127.0.0.9;branch=z9hG4bKa")
-        self.assertEqual(response_address(via), ("ws", "127.0.0.9", 80))
+        self.assertEqual(response_hop(via)[:3], ("ws", "127.0.0.9", 80))

@@ -62,8 +62,25 @@ class DecisionTests(SynchronousTestCase):
 
     def test_defaults_of_a_proxy(self) -> None:
         """Values of the wrong type count as absent."""
-        body = {"action": "proxy", "data": {"destination": "sip:a@b", "provisionalTimeout": 1}}
+        data = {
+            "destination": "sip:a@b",
+            "provisionalTimeout": 1,
+            "finalTimeout": 2,
+            "recordRoute": "yes",
+            "followRedirects": 0,
+            "simultaneous": None,
+        }
+        body = {"action": "proxy", "data": data, "more": [1]}
         self.assertEqual(parse_decision(json.dumps(body).encode()), ProxyTo(("sip:a@b",)))
+
+    def test_uri_wins(self) -> None:
+        """Of an address and a tag the address counts, if it is a text."""
+        for uri, expected in (
+            ("10.0.0.5:4000", RouteTo(AppAddress("10.0.0.5", 4000))),
+            (4000, RouteTo(tag="red")),
+        ):
+            body = {"action": "route", "data": {"uri": uri, "tag": "red"}}
+            self.assertEqual(parse_decision(json.dumps(body).encode()), expected)
 
     def test_refused(self) -> None:
         """What the real server answers with a 500 is an error here."""
@@ -85,7 +102,24 @@ class DecisionTests(SynchronousTestCase):
             b'{"action": "route", "data": {"uri": "10.0.0.5"}}',
             b'{"action": "route", "data": {"uri": "tcp://10.0.0.5:4000"}}',
             b'{"action": "route", "data": {"uri": "10.0.0.5:4000;transport=udp"}}',
+            b'{"action": "route", "data": {"uri": "10.0.0.5:4000;x=1;transport=tls"}}',
             b'{"action": "route", "data": {"uri": "10.0.0.5:0"}}',
+            b'{"action": "route", "data": {"uri": "10.0.0.5:65536"}}',
+            b'{"action": "route", "data": {"uri": ""}}',
+            b'{"action": "route", "data": {"uri": " 10.0.0.5:4000"}}',
+            b'{"action": "route", "data": {"uri": "sip:10.0.0.5:4000"}}'.replace(b"sip:", b"//"),
+            b'{"action": "route", "data": {"uri": "joe@10.0.0.5:4000"}}',
+            b'{"action": "route", "data": {"uri": "a..b:4000"}}',
+            b'{"action": "route", "data": {"uri": 4000}}',
+            b'{"action": "route", "data": {"tag": ["red"]}}',
+            b'{"action": "route", "data": "10.0.0.5:4000"}',
+            b'{"action": 1, "data": {}}',
+            b'{"action": "Route", "data": {"tag": "red"}}',
+            b'{"url": "10.0.0.5:4000"}',
+            b'{"uri": 4000}',
+            b'{"action": "redirect", "data": {"contact": 5}}',
+            b'{"action": "redirect", "data": {"contact": {"uri": "sip:a@b"}}}',
+            b'\xef\xbb\xbf{"action": "reject", "data": {"status": 486}}',
             b'{"action": "dance", "data": {}}',
             b'{"action": "reject", "data": {"status": 486}} and more',
             b'{"a": "' + b"x" * ANSWER_LIMIT + b'"}',
@@ -116,6 +150,8 @@ class DecisionTests(SynchronousTestCase):
         self.assertEqual(AppAddress.parse("::1:4000"), AppAddress("::1", 4000))
         self.assertEqual(AppAddress.parse("[::1]:4000"), AppAddress("::1", 4000))
         self.assertEqual(AppAddress.parse(":4000"), AppAddress("", 4000))
+        for rest in ("/path", " ", ";transport=tcp /x", "\r\n"):
+            self.assertEqual(AppAddress.parse(f"10.0.0.5:4000{rest}"), AppAddress("10.0.0.5", 4000))
         self.assertEqual(
             AppAddress.parse("app.example.com:4000;transport=TLS"),
             AppAddress("app.example.com", 4000, tls=True),

@@ -4,6 +4,20 @@
 const {SDP, connect, play, sleep, told, uri} = require('./common');
 const nothing = () => {};
 
+const call = (srf, to, options, callbacks) =>
+  srf.createUAC(to, {callingNumber: 'app', localSdp: SDP, ...options}, callbacks);
+const refused = (err) => console.log(`failed: ${err.status}`);
+/* Calls, and hangs up unless the call fails. */
+const talk = async(srf, to, options) => {
+  try {
+    const dialog = await call(srf, to, options);
+    await sleep(300);
+    await dialog.destroy();
+  } catch (err) {
+    refused(err);
+  }
+};
+
 play({
   '01': async() => {
     const srf = connect(['alpha', 'team-blue']);
@@ -18,6 +32,14 @@ play({
     srf.reregisterForMessages('message');
   },
 
+  '02': () => connect(),
+
+  '03': () => {
+    // The least interval that the client allows is 5 s; two of them are enough.
+    global.setInterval = (ping) => [100, 200].forEach((ms) => setTimeout(ping, ms));
+    connect([], {enablePing: true, pingInterval: 5000});
+  },
+
   '04': () => {
     const srf = connect();
     srf.invite(async(req, res) => {
@@ -28,6 +50,15 @@ play({
     });
   },
 
+  '05': () => {
+    const srf = connect();
+    srf.invite(async(req, res) => {
+      const dialog = await srf.createUAS(req, res, {localSdp: SDP, headers: {'X-Greeting': 'hello'}});
+      await sleep(500);
+      dialog.destroy({headers: {'X-Why': 'finished'}});
+    });
+  },
+
   '06': () => {
     const srf = connect();
     srf.invite((req, res) => {
@@ -35,13 +66,80 @@ play({
     });
   },
 
+  '07': () => {
+    const srf = connect();
+    srf.invite((req, res) => {
+      req.on('cancel', () => console.log('cancelled'));
+      res.send(180);
+    });
+  },
+
+  '08': () => {
+    const srf = connect();
+    srf.invite((req, res) => {
+      const acknowledged = async() => {  // the client answers the PRACK by itself
+        await sleep(200);
+        const dialog = await srf.createUAS(req, res, {localSdp: SDP});
+        dialog.on('destroy', nothing);
+      };
+      res.send(183, {headers: {Require: '100rel'}, body: SDP}, nothing, acknowledged);
+    });
+  },
+
   '09': () => {
     const srf = connect();
     srf.on('connect', async() => {
-      const headers = {'X-Campaign': 'spring'};
-      const dialog = await srf.createUAC(uri('bob', 32071), {callingNumber: 'app', localSdp: SDP, headers});
+      const dialog = await call(srf, uri('bob', 32071), {headers: {'X-Campaign': 'spring'}});
       await sleep(400);
       dialog.destroy();
     });
+  },
+
+  '10': () => {
+    const srf = connect();
+    srf.on('connect', () => call(srf, uri('bob', 32071)).catch(refused));
+  },
+
+  '11': () => {
+    const srf = connect();
+    srf.on('connect', () => {
+      let invite;
+      const callbacks = {
+        cbRequest: (err, req) => invite = req,
+        cbProvisional: async() => {
+          await sleep(600);
+          invite.cancel();
+        }
+      };
+      call(srf, uri('bob', 32071), {}, callbacks).catch(refused);
+    });
+  },
+
+  '12': async() => {
+    const words = ['qop', 'no qop', 'wrong', 'none'].map(told);
+    const right = {username: 'app', password: 'secret'};
+    const srf = connect();
+    for (const auth of [right, right, {username: 'app', password: 'wrong'}, undefined]) {
+      await words.shift();
+      await talk(srf, uri('bob', 32071), {auth});
+    }
+  },
+
+  '13': () => {
+    const srf = connect();
+    srf.on('connect', async() => {
+      await call(srf, uri('bob', 32079)).catch(refused);
+      await call(srf, `${uri('bob', 32079)};transport=tcp`).catch(refused);
+      await call(srf, uri('bob', 32078)).catch(refused);
+    });
+  },
+
+  '14': async() => {
+    const words = ['report', 'follow'].map(told);
+    const srf = connect();
+    await words[0];
+    await talk(srf, uri('bob', 32071));
+    await words[1];
+    await talk(srf, uri('bob', 32071), {followRedirects: true});
   }
 });

@@ -38,10 +38,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    connectProtocol,
+    wrapClientTLS,
+)
 from twisted.internet.protocol import Protocol
 from twisted.web.server import Site
 
+from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.wire.frames import encode_frame
@@ -59,13 +66,13 @@ from tests.interop.peers import (
 )
 from tests.transcripts import Line, transcript
 
-__all__ = ["Different", "LiveTestCase"]
+__all__ = ["ByHand", "Different", "LiveTestCase"]
 
 HERE = Path(__file__).parent
 reactor = cast(Any, _reactor)
 
 SIP, CALLER, WEB = 32060, 32070, 0
-_MEDIA = frozenset((32400, 32410, 32500))
+_MEDIA = frozenset((32400, 32410, 32500, 32600, 32700))
 _VERSION = "v0.9.10-1-g9c2dd4cb6a"
 
 
@@ -146,25 +153,31 @@ class LiveTestCase(InteropTestCase):
         self.addCleanup(listening.stopListening)
         return cast(int, listening.getHost().port)
 
-    async def relay_to_app(self, recorded: int) -> int:
+    async def relay_to_app(self, recorded: int, tls: TlsOptions | None = None) -> int:
         """Put a relay before a listening application.
 
         :param recorded: the port that the recorded server connected to.
+        :param tls: with these both sides speak TLS to the relay.
         :returns: the port for the application.
         """
         port = free_port()
-        target = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
-        await self.relay("server", target, self.ports[recorded])
+        target: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        endpoint = None
+        if tls is not None:
+            target = wrapClientTLS(tls.client_creator("127.0.0.1"), target)
+            endpoint = SSL4ServerEndpoint(
+                reactor, self.ports[recorded], tls.server_context(), interface="127.0.0.1"
+            )
+        await self.relay("server", target, self.ports[recorded], endpoint)
         return port
 
     async def _routing(self, answers: Sequence[tuple[int, str]]) -> str:
         told = [(status, self.with_live_ports(body)) for status, body in answers]
         site = Site(RoutingServer(self.log, told))
         site.displayTracebacks = False
-        listening = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
-        self.addCleanup(listening.stopListening)
-        self.web_port = listening.getHost().port
-        return f"http://127.0.0.1:{self.web_port}/"
+        self.web = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(site)
+        self.addCleanup(self.web.stopListening)
+        return f"http://127.0.0.1:{self.web.getHost().port}/"
 
     def with_live_ports(self, text: str) -> str:
         """Write real ports for recorded ones."""
@@ -365,6 +378,7 @@ class ByHand(Protocol):
         ]
         self._names = Names()
         self._at = 0
+        self._asked: set[bytes] = set()
 
     async def play(self, frames: int = 1000) -> None:
         """Send the next frames, or all that are left.
@@ -382,12 +396,24 @@ class ByHand(Protocol):
                 self._send(line, past)
             self._at += 1
 
+    async def answered(self) -> None:
+        """Wait until all that was sent was answered, or the connection was closed."""
+
+        def done() -> bool:
+            said = [(line, line.frame.split(b"|")) for line in self._said()]
+            told = {tokens[2] for _, tokens in said if b"response" in tokens[1:2]}
+            return self._asked <= told or any(line.event == "close" for line, _ in said)
+
+        await self._case.log.until(done, 5)
+
     def _send(self, line: Line, past: list[Line]) -> None:
         said = [replace(one, connection=1) for one in self._said()]
         ports = {live: recorded for recorded, live in self._case.ports.items()}
         differences(past, said, ports, self._names)  # learns the names
         text = self._case.with_live_ports(line.frame.decode("utf-8"))
         data = self._names.live(text).encode("utf-8")
+        if data:
+            self._asked.add(data.partition(b"|")[0])
         if self.transport is not None:
             self.transport.write(encode_frame(data, None) if line.event == "frame" else data)
 

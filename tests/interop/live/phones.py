@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from xml.sax.saxutils import quoteattr
 
 from tests.interop.phones import Callee as PlainCallee
 from tests.interop.phones import Caller as PlainCaller
 
-__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "talking"]
+__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "calling", "talking"]
 
 
 def _sdp(name: str, session: int, version: int, port: int, direction: str) -> list[str]:
@@ -80,7 +81,7 @@ class Caller(_Sending, PlainCaller):
     def __init__(self, user: str = "app", name: str = "Alice") -> None:
         super().__init__()
         self._user = user
-        self._from = f'"{name}" <sip:alice@[local_ip]:[local_port]>;tag=a[pid]t[call_number]'
+        self._name = name
         self._last = ""
 
     def request(  # type: ignore[override]
@@ -88,6 +89,7 @@ class Caller(_Sending, PlainCaller):
         method: str,
         number: int = 1,
         *,
+        in_dialog: bool | None = None,
         extra: Sequence[str] = (),
         body: Sequence[str] | None = None,
         kind: str = _SDP,
@@ -96,21 +98,26 @@ class Caller(_Sending, PlainCaller):
         to: str = "",
         contact: bool = True,
         repeat: bool = True,
+        name: str = "",
     ) -> Caller:
-        """Send a request, in a dialog if it is an ACK or its number is higher than 1.
+        """Send a request.
 
+        :param in_dialog: unless given it is if it is an ACK or its number is higher than 1.
         :param extra: header lines that follow the usual ones.
         :param branch: ``[branch-N]`` for that of the message N steps before.
         :param uri: instead of the usual one.
+        :param name: a display name instead of the usual one.
         """
-        in_dialog = number > 1 or method == "ACK"
+        if in_dialog is None:
+            in_dialog = number > 1 or method == "ACK"
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
         to = to or f"<{remote}>"
         lines = [
             f"{method} {uri or ('[next_url]' if in_dialog else remote)} SIP/2.0",
             f"Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch}",
             *(["[routes]"] if in_dialog else []),
-            f"From: {self._from}",
+            f'From: "{name or self._name}" <sip:alice@[local_ip]:[local_port]>'
+            ";tag=a[pid]t[call_number]",
             f"To: {to}{'[peer_tag_param]' if in_dialog else ''}",
             "Call-ID: [call_id]",
             f"CSeq: {number} {method}",
@@ -123,16 +130,53 @@ class Caller(_Sending, PlainCaller):
         self.say(lines, extra, body, kind, repeat and method != "ACK")
         return self
 
-    def got(self, status: int, *, optional: bool = False, with_route: bool = False) -> Caller:
-        """Wait for a response."""
+    def got(
+        self,
+        status: int,
+        *,
+        optional: bool = False,
+        with_route: bool = False,
+        has: dict[str, str] | None = None,
+        holding: Sequence[str] = (),
+    ) -> Caller:
+        """Wait for a response.
+
+        :param holding: what it has to hold: extended regular expressions.
+        """
         learns = self._last in ("INVITE", "SUBSCRIBE") and 100 < status < 300
-        super().got(status, optional=optional, with_route=with_route or learns)
+        looks = ""
+        for one in holding:
+            self._variables.add("seen")
+            looks += (
+                f'<ereg regexp={quoteattr(one)} search_in="msg" check_it="true" assign_to="seen"/>'
+            )
+        attributes = ' optional="true"' if optional else ""
+        attributes += ' rrs="true"' if with_route or learns else ""
+        self._received(f'response="{status}"{attributes}', has, looks)
         return self
 
-    def refused_ack(self, back: int) -> Caller:
+    def got_reliable(self, status: int) -> Caller:
+        """Wait for a response that wants a PRACK."""
+        self._variables.add("rseq")
+        self._steps.append(
+            f'<recv response="{status}" rrs="true"><action><ereg regexp="[0-9]+" search_in="hdr" '
+            'header="RSeq:" assign_to="rseq"/></action></recv>'
+        )
+        return self
+
+    def prack(self, number: int) -> Caller:
+        """Acknowledge the last reliable response to the first INVITE."""
+        return self.request("PRACK", number, extra=["RAck: [$rseq] 1 INVITE"])
+
+    def refused_ack(self, back: int) -> Caller:  # type: ignore[override]
         """Acknowledge a refusal, whose request was sent so many messages ago."""
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
         return self.request("ACK", branch=f"[branch-{back}]", uri=remote, contact=False)
+
+    def challenged(self, status: int) -> Caller:
+        """Wait for a challenge, which the next request answers with ``[authentication ...]``."""
+        self._steps.append(f'<recv response="{status}" auth="true"/>')
+        return self
 
     def cancel(self, back: int) -> Caller:
         """Cancel the INVITE, which was sent so many messages ago."""
@@ -179,6 +223,39 @@ class Callee(_Sending, PlainCallee):
     def got(self, method: str) -> Callee:
         """Wait for a request."""
         super().got(method)
+        if method in ("INVITE", "SUBSCRIBE"):
+            # [next_url] would be the whole Contact, if that has a display name.
+            target = (
+                '<ereg regexp="sip:[^>]*" search_in="hdr" header="Contact:" assign_to="target"/>'
+            )
+            self._variables.add("target")
+            self._steps.append(self._steps.pop().replace("</action>", f"{target}</action>"))
+        return self
+
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        number: int = 1,
+        *,
+        extra: Sequence[str] = (),
+        body: Sequence[str] | None = None,
+        kind: str = _SDP,
+        contact: bool = True,
+    ) -> Callee:
+        """Send a request in the dialog, which was asked for with the first request."""
+        lines = [
+            f"{method} [$target] SIP/2.0",
+            "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]",
+            "[routes]",
+            f"From: [$to];tag={self._name}[pid]t[call_number]",
+            "To: [$from]",
+            "Call-ID: [call_id]",
+            f"CSeq: {number} {method}",
+            "Max-Forwards: 70",
+        ]
+        if contact:
+            lines.append("Contact: <sip:bob@[local_ip]:[local_port]>")
+        self.say(lines, extra, body, kind, repeat=True)
         return self
 
     def answer(  # type: ignore[override]
@@ -193,7 +270,7 @@ class Callee(_Sending, PlainCallee):
         in_dialog: bool = False,
         repeat: bool = True,
     ) -> Callee:
-        """Respond to the INVITE, whatever came since.
+        """Respond to the request for a dialog, whatever came since.
 
         :param contact: whether there is a Contact; usually when it is no failure.
         :param repeat: whether a final response is repeated until the ACK comes.
@@ -213,7 +290,7 @@ class Callee(_Sending, PlainCallee):
         self.say(lines, extra, body, kind, repeat and status >= 200)
         return self
 
-    def ok(
+    def ok(  # type: ignore[override]
         self,
         status: int = 200,
         reason: str = "OK",
@@ -238,11 +315,16 @@ class Callee(_Sending, PlainCallee):
         return self
 
 
+def calling(**invite: Sequence[str]) -> Caller:
+    """Call, until the call is up."""
+    phone = Caller().request("INVITE", body=SDP_ALICE, extra=invite.get("extra", ()))
+    phone.got(100, optional=True).got(180, optional=True).got(200)
+    return phone.request("ACK")
+
+
 def talking(pause: int = 500, **invite: Sequence[str]) -> Caller:
     """Call, talk, hang up."""
-    phone = Caller().request("INVITE", body=SDP_ALICE, extra=invite.get("extra", ()))
-    phone.got(100, optional=True).got(180, optional=True).got(200).request("ACK")
-    return phone.pause(pause).request("BYE", 2).got(200)
+    return calling(**invite).pause(pause).request("BYE", 2).got(200)
 
 
 def answering(pause: int = 200, vias: int = 1) -> Callee:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.transcripts import Line
 
@@ -177,7 +177,10 @@ class _Near(_Half):
 
 
 class RoutingServer(Resource):
-    """The routing web server: gives one answer after the other, a status and a body."""
+    """The routing web server: gives one answer after the other, a status and a body.
+
+    When it has given all, it hangs up.
+    """
 
     isLeaf = True
 
@@ -186,10 +189,14 @@ class RoutingServer(Resource):
         self._log = log
         self._answers = iter(answers)
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
+        answer = next(self._answers, None)
+        if answer is None:
+            request.loseConnection()
+            return NOT_DONE_YET
+        status, body = answer
         query = request.uri.partition(b"?")[2].decode("ascii")
         self._log.write("http", "request", query=query)
-        status, body = next(self._answers)
         request.setResponseCode(status)
         request.setHeader(b"content-type", b"application/json")
         self._log.write("http", "response", status=status, body=body)

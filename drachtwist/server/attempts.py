@@ -1,0 +1,224 @@
+"""Requests that may take several attempts.
+
+A request to a name that got nowhere goes to the next of the places that
+:mod:`~drachtwist.sip.locating` finds (RFC 3263 section 4.3, RFC 3261 sections 8.1.3.1 and 16.7), as
+a new transaction with a new branch. It got nowhere when it could not be sent, when nobody answered
+it in time, or when it was answered 503. After a provisional response above 100 there is no further
+attempt: somebody works on the request, and maybe a telephone rings. A request that was cancelled
+gets none either. Who is waiting learns of the last attempt only; if there were several, and none
+was answered, of ``503 DNS Error``, as with the real server.
+
+A request that is too long for UDP goes over TCP (see :mod:`~drachtwist.server.ways`). If the
+connection cannot be made, or breaks, it goes to the same address over UDP.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drachtwist.errors import LocalProtocolError
+from drachtwist.net.siptransports import Flow, Target
+from drachtwist.server.compose import new_branch
+from drachtwist.server.ways import Way, target_of
+from drachtwist.sip.locating import Hop
+from drachtwist.sip.message import Response
+from drachtwist.transactions.client import InviteClient, NonInviteClient
+from drachtwist.transactions.machine import Effect, Machine, State, Terminated, Transmit
+from drachtwist.transactions.matching import ClientKey
+
+if TYPE_CHECKING:
+    from drachtwist.server.core import ServerCore
+
+__all__ = ["Attempted", "Spent"]
+
+
+class Attempted:
+    """A request that is sent to one place after the other, if it has to be."""
+
+    __slots__ = (
+        "branch",
+        "cancelled",
+        "core",
+        "flow",
+        "instead",
+        "key",
+        "machine",
+        "rang",
+        "reason",
+        "way",
+    )
+
+    core: ServerCore
+    branch: str
+    """The branch of this attempt."""
+    flow: Flow | None
+    """Which way this attempt goes."""
+    machine: InviteClient | NonInviteClient | None
+    key: ClientKey | None
+    cancelled: bool
+    """Whether it is to be cancelled."""
+    rang: bool
+    """Whether there was a provisional response above 100."""
+    way: Way | None
+    """Where else it may go, if it is for a name and has no final response."""
+    instead: Flow | None
+    """The UDP flow that it would have taken, if it goes over TCP because it is long."""
+    reason: tuple[int, Response | None]
+    """What became of the last attempt: the status, and the response if there was one."""
+
+    def __init__(self, core: ServerCore) -> None:
+        self.core = core
+        self.branch = self.next_branch()
+        self.flow = None
+        self.machine = None
+        self.key = None
+        self.cancelled = False
+        self.rang = False
+        self.way = None
+        self.instead = None
+        self.reason = (503, None)
+
+    # What is different for each kind
+
+    def next_branch(self) -> str:
+        """Make the branch of an attempt."""
+        return new_branch()
+
+    def write(self, flow: Flow) -> int:
+        """Write the request for a flow; say how many bytes it has."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin the transaction, over :attr:`flow`."""
+        raise NotImplementedError
+
+    def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
+        """Learn that there are no further attempts.
+
+        :param status: what became of the last one.
+        :param response: the response, if there was one.
+        :param phrase: the reason phrase, if not the usual one.
+        """
+        raise NotImplementedError
+
+    # What is the same
+
+    def go(self, hop: Hop) -> bool:
+        """Send it to an address, or to the places that a name leads to.
+
+        :returns: False for an address that no transport leads to; then nothing was done.
+        """
+        if not hop.numeric:
+            self.way = self.core.ways.of(hop)
+            self.find()
+            return True
+        try:
+            flow = self.core.carriers.flow_to(target_of(hop))
+        except LocalProtocolError:
+            return False
+        self.set_out(flow, hop)
+        return True
+
+    def find(self) -> None:
+        """Send it to the next place that its name leads to."""
+        way = self.way
+        assert way is not None
+
+        def found(target: Target | None) -> None:
+            if self.way is not way or self.core.stopped:
+                return
+            if target is None or self.cancelled:
+                self.way = None
+                self._give_up(way.tried)
+                return
+            try:
+                flow = self.core.carriers.flow_to(target)
+            except LocalProtocolError:
+                way.next(found)
+            else:
+                self.set_out(flow, way.hop)
+
+        way.next(found)
+
+    def _give_up(self, tried: int) -> None:
+        status, response = self.reason
+        if self.cancelled:
+            self.failed(487, None)
+        elif tried == 1 or response is not None:
+            self.failed(status, response)
+        else:
+            self.failed(503, None, "DNS Error")
+
+    def set_out(self, flow: Flow, hop: Hop | None) -> None:
+        """Send it over a flow, or over TCP if it is too long for that.
+
+        :param hop: what led to the flow; None for no other transport.
+        """
+        ways = self.core.ways
+        size = self.write(flow)
+        if size > ways.limit and hop is not None:
+            tcp = ways.over_tcp(hop, flow, size)
+            if tcp is not None:
+                self.instead, flow = flow, tcp
+                self.write(flow)
+        self.flow = flow
+        self.start()
+
+    def unreached(self, status: int, response: Response | None = None) -> None:
+        """Learn that an attempt came to nothing, and make another one where that may help.
+
+        :param status: 408 when nobody answered in time, 503 when it could not be sent.
+        :param response: a 503 that was received.
+        """
+        self.reason = (status, response)
+        instead, self.instead = self.instead, None
+        if not self.rang and not self.cancelled:
+            if instead is not None and status == 503 and response is None:
+                assert self.flow is not None
+                self.core.ways.unreachable(self.flow)
+                self._leave()
+                self.set_out(instead, None)
+                return
+            if self.way is not None:
+                self._leave()
+                self.find()
+                return
+        self.way = None
+        self.failed(status, response)
+
+    def _leave(self) -> None:
+        """Leave a transaction behind, so that another one can begin."""
+        machine, key, flow = self.machine, self.key, self.flow
+        assert machine is not None and key is not None and flow is not None
+        self.machine = self.key = self.flow = None
+        self.branch = self.next_branch()
+        if machine.state is State.COMPLETED:
+            Spent(self.core, flow, key, machine)
+        else:
+            self.core.uac.transactions.pop(key, None)
+
+
+class Spent:
+    """Owns a client transaction whose outcome nobody waits for, until it is over.
+
+    Repeats are sent, and repeated failures acknowledged, as usual.
+    """
+
+    __slots__ = ("core", "flow", "key", "machine", "source")
+
+    def __init__(self, core: ServerCore, flow: Flow, key: ClientKey, machine: Any) -> None:
+        self.core = core
+        self.flow = flow
+        self.key = key
+        self.machine = machine
+        self.source: Any = None
+        machine.owner = self
+        core.uac.transactions[key] = self  # type: ignore[assignment]
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what the machine wants done."""
+        for effect in effects:
+            if type(effect) is Transmit:
+                self.core.carriers.send(self.flow, effect.data)
+            elif type(effect) is Terminated:
+                self.core.uac.transactions.pop(self.key, None)
