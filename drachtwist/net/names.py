@@ -202,16 +202,17 @@ class Names:
                     answer = await self._over_tcp(server, query, wait)
             except (_NoAnswer, dns.DNSQueryTimeoutError):
                 continue
-            if answer.rCode in (dns.OK, dns.ENAME):
+            if answer.rCode not in (dns.OK, dns.ENAME):
+                refused = True
+            elif answer.answer and query in answer.queries:
                 return _read_answer(question, answer)
-            refused = True
         if refused:
             return (), LONGEST_FAILURE
         raise _NoAnswer()
 
     async def _over_udp(self, server: NameServer, query: dns.Query, wait: float) -> dns.Message:
         try:
-            protocol = _Datagrams(self, self._reactor, server[0])
+            protocol = _Datagrams(self, self._reactor, server)
         except CannotListenError:
             raise _NoAnswer() from None
         try:
@@ -264,10 +265,11 @@ class _Datagrams(dns.DNSDatagramProtocol):
 
     _log = Logger()
 
-    def __init__(self, controller: Names, reactor: Any, server: str) -> None:
+    def __init__(self, controller: Names, reactor: Any, server: NameServer) -> None:
         super().__init__(controller, reactor)
         self.startProtocol()
-        anywhere = "::" if ":" in server else "0.0.0.0"
+        self._server = server
+        anywhere = "::" if ":" in server[0] else "0.0.0.0"
         bound = listening_socket(socket.SOCK_DGRAM, anywhere, 0)
         self._socket = UdpSocket(reactor, bound, self)
         self.transport = cast(Any, self)
@@ -279,7 +281,9 @@ class _Datagrams(dns.DNSDatagramProtocol):
             raise error
 
     def datagram_received(self, data: bytes, host: str, port: int) -> None:
-        """Take in a datagram; one that is no DNS message is passed over."""
+        """Take in a datagram; one from elsewhere, or that is no DNS message, is passed over."""
+        if (host, port) != self._server:
+            return
         try:
             self.datagramReceived(data, (host, port))
         except Exception as error:

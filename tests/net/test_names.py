@@ -44,6 +44,20 @@ class _Clocked:
         return getattr(reactor, name)
 
 
+def says(address: str) -> Callable[[bytes], bytes]:
+    """Give what answers every query with an address."""
+
+    def answer(query: bytes) -> bytes:
+        message = dns.Message()
+        message.fromStr(query)
+        message.answer = 1
+        name = message.queries[0].name.name
+        message.answers = [dns.RRHeader(name, dns.A, ttl=60, payload=dns.Record_A(address, 60))]
+        return bytes(message.toStr())
+
+    return answer
+
+
 class _Peer(DatagramProtocol):
     """A name server that does as it is told."""
 
@@ -221,6 +235,28 @@ class AskingTests(NamesTestCase):
         self.assertEqual(await self.ask(asker, "A", "example.test"), ["192.0.2.1"])
         self.assertEqual(peer.asked, 1)
 
+    async def test_from_elsewhere(self) -> None:
+        """An answer that comes from another address than the one asked is passed over."""
+        stranger, _ = self.peer(says("10.6.6.6"))
+        server, address = self.peer(says("10.0.0.1"))
+
+        def overheard(query: bytes) -> bytes:
+            assert stranger.transport is not None
+            stranger.transport.write(says("10.6.6.6")(query), asker)
+            return says("10.0.0.1")(query)
+
+        asker: Any = None
+        received = server.datagramReceived
+
+        def note(datagram: bytes, addr: Any) -> None:
+            nonlocal asker
+            asker = addr
+            received(datagram, addr)
+
+        server.answer = overheard
+        server.datagramReceived = note  # type: ignore[method-assign]
+        self.assertEqual(await self.ask(self.names(address), "A", "a.test"), ["10.0.0.1"])
+
     async def test_all_refuse(self) -> None:
         """A question that all refuse has no records, and is not asked again for some seconds."""
         peer, refusing = self.peer(refuse)
@@ -234,7 +270,7 @@ class AskingTests(NamesTestCase):
         self.patch(names, "WAITS", (0.05, 0.05, 5.0))
         server = self.serve({"example.test": [a("192.0.2.1")]})
         silent, first = self.peer(lambda query: None)
-        _, second = self.peer(lambda query: query[:2] + os.urandom(30))
+        _, second = self.peer(lambda query: query[:2] + bytes(10) + os.urandom(20))
         asker = self.names(first, second, server.address)
         self.assertEqual(await self.ask(asker, "A", "example.test"), ["192.0.2.1"])
         self.assertEqual(silent.asked, 1)
@@ -348,7 +384,7 @@ class NoiseTests(SynchronousTestCase):
     def test_any_datagram(self, noise: bytes) -> None:
         """No datagram makes the one who asks fail."""
         server = ("127.0.0.1", 9)
-        asking = names._Datagrams(cast(Any, None), _Idle(), server[0])
+        asking = names._Datagrams(cast(Any, None), _Idle(), server)
         answer: Any = asking.query(server, [dns.Query(b"example.test", dns.A, dns.IN)])
         answer.addErrback(lambda failure: None)
         [number] = asking.liveMessages

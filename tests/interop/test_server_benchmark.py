@@ -1,0 +1,33 @@
+"""The tool that measures the server works; how fast the server is, is not asked here."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop.peers import ROOT, need_sipp
+
+
+class ServerBenchmarkTests(SynchronousTestCase):
+    timeout = 120
+
+    def test_short(self) -> None:
+        """A few calls, none of which fails: costs are told, and where the time goes."""
+        need_sipp()
+        script = str(ROOT / "benchmarks" / "server.py")
+        arguments = ["--seconds", "1", "--rate", "40", "--no-highest", "--profile"]
+        done = subprocess.run(
+            [sys.executable, script, *arguments], capture_output=True, text=True, timeout=100
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = re.findall(r"\| in (the same|another) process \| (.*) \| (\d+) \|  \|", done.stdout)
+        self.assertEqual([row[0] for row in rows], ["the same", "another"])
+        for _, costs, _ in rows:
+            for cost in re.findall(r"(\d+) us", costs):
+                self.assertGreater(int(cost), 0)
+        for name in ("server and application", "server", "application"):
+            self.assertRegex(done.stdout, rf"\n{name}, [0-9.]+ s\n")
+        self.assertIn("| drachtwist.server.uas |", done.stdout)
