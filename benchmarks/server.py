@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """How many calls a second does the embedded server take, and where does its time go?
 
-    python benchmarks/server.py [--seconds 10] [--rate 300] [--profile]
+    python benchmarks/server.py [--seconds 10] [--rate 300] [--rings] [--profile]
 
-SIPp calls over UDP on loopback: INVITE, 200, ACK, BYE, 200. An application answers, once in the
-process of the server and once in a process of its own. Measured are the processor time of each
-process for each call at a fixed rate, and the highest rate at which no call fails, nothing is
-repeated, and SIPp keeps its pace. The exit status is 1 when a call fails at the fixed rate.
+SIPp calls over UDP on loopback: INVITE, 200, ACK, BYE, 200, with ``--rings`` a 180 before the 200.
+An application answers, once in the process of the server and once in a process of its own. Measured
+are the processor time of each process for each call at a fixed rate, and the highest rate at which
+no call fails, nothing is repeated, and SIPp keeps its pace; what fails is tried once more. The exit
+status is 1 when a call fails at the fixed rate.
 
-It needs SIPp (Debian: sip-tester) and Linux, and a machine with nothing else to do: SIPp takes a
-core, and each process another.
+It needs SIPp (Debian: sip-tester) and Linux, and a machine with nothing else to do. Server and
+application share one core, and SIPp has another one, if there are two.
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ def processor_time(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def give_core(process: subprocess.Popen[bytes], number: int) -> None:
+    """Let a process have one of our cores alone, if we have several."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(process.pid, {cores[number]})
+
+
 @dataclass
 class Run:
     """What came of some calls."""
@@ -73,11 +81,15 @@ class Bench:
     """Processes that are called.
 
     :param apart: whether the application has a process of its own.
-    :param profile: a directory for the profile of each process.
+    :param rings: whether it sends a 180 first.
+    :param profile: whether the time of each process is taken down.
     """
 
-    def __init__(self, apart: bool, directory: Path, profile: bool = False) -> None:
+    def __init__(
+        self, apart: bool, directory: Path, rings: bool = False, profile: bool = False
+    ) -> None:
         self.directory = directory
+        self._rings = "1" if rings else ""
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._profile = profile
@@ -97,7 +109,9 @@ class Bench:
         if self._profile:
             command += ["--profiler=cprofile", "--savestats", f"--profile={self._stats(name)}"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "DRACHTIO_SECRET": "cymru"}
+        environment["RINGS"] = self._rings
         process = subprocess.Popen([*command, *arguments], cwd=self.directory, env=environment)
+        give_core(process, 0)
         self.processes[name] = process
         until = time.monotonic() + 30
         while not log.exists() or word not in log.read_text():
@@ -119,14 +133,15 @@ class Bench:
         command += ["-i", "127.0.0.1", "-p", str(free_port()), "-m", str(calls), "-r", str(rate)]
         command += ["-l", str(rate * 4), "-timeout", f"{int(seconds) + 40}s", "-timeout_error"]
         command += ["-trace_stat", "-stf", str(table), "-fd", "1"]
-        subprocess.run(
+        sipp = subprocess.Popen(
             command,
             cwd=self.directory,
             env={**os.environ, "TERM": "dumb"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            check=False,
         )
+        give_core(sipp, 1)
+        sipp.wait()
         with table.open(encoding="ascii") as file:
             rows = list(csv.DictReader(file, delimiter=";"))
         last = rows[-1]
@@ -190,14 +205,17 @@ def highest(bench: Bench, seconds: float, start: int) -> int:
     """Find the highest rate that all goes well at: up by a quarter, then closer in two steps."""
     good, bad, rate = 0, 0, start
     while not bad or bad - good > good * 0.05:
-        run = bench.run(rate, seconds)
-        well = run.is_clean and run.rate >= KEPT_PACE * rate
-        print(f"  {rate}/s: {'all went well' if well else run}", file=sys.stderr, flush=True)
+        for _ in range(2):
+            run = bench.run(rate, seconds)
+            well = run.is_clean and run.rate >= KEPT_PACE * rate
+            print(f"  {rate}/s: {'all went well' if well else run}", file=sys.stderr, flush=True)
+            if well:
+                break
+            time.sleep(2)
         if well:
             good = rate
         else:
             bad = rate
-            time.sleep(2)
         if not good and rate < 20:
             return 0
         rate = (good + bad) // 2 if bad else rate * 5 // 4
@@ -205,10 +223,10 @@ def highest(bench: Bench, seconds: float, start: int) -> int:
 
 
 @contextlib.contextmanager
-def benching(apart: bool, profile: bool = False) -> Iterator[Bench]:
+def benching(apart: bool, rings: bool, profile: bool = False) -> Iterator[Bench]:
     """Start processes, and end them."""
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(apart, Path(directory), profile)
+        bench = Bench(apart, Path(directory), rings, profile)
         try:
             yield bench
         finally:
@@ -221,6 +239,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to call each time")
     parser.add_argument("--rate", type=int, default=300, help="calls a second that cost is told at")
     parser.add_argument("--no-highest", action="store_true", help="do not look for the highest")
+    parser.add_argument("--rings", action="store_true", help="send 180 before each 200")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     options = parser.parse_args()
     if shutil.which("sipp") is None:
@@ -229,18 +248,18 @@ def main() -> int:
     print("| the application is | processor time a call | calls/s a core | highest rate seen |")
     print("|---|---|---|---|")
     for apart in (False, True):
-        with benching(apart) as bench:
+        with benching(apart, options.rings) as bench:
             bench.run(options.rate, 1.0)  # to warm up
             run = bench.run(options.rate, options.seconds)
             failed += run.failed
             top = "" if options.no_highest else highest(bench, options.seconds, options.rate)
         costs = ", ".join(f"{name} {cost:.0f} us" for name, cost in run.cost.items())
         where = "in another process" if apart else "in the same process"
-        busiest = 1e6 / max(run.cost.values())
-        print(f"| {where} | {costs} | {busiest:.0f} | {top} |", flush=True)
+        core = 1e6 / sum(run.cost.values())
+        print(f"| {where} | {costs} | {core:.0f} | {top} |", flush=True)
     if options.profile:
         for apart in (False, True):
-            with benching(apart, True) as bench:
+            with benching(apart, options.rings, True) as bench:
                 bench.run(options.rate, options.seconds)
                 bench.stop()
                 for line in bench.profile():

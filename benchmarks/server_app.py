@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from drachtwist import Request, Response, Srf
 
 SDP = "\r\n".join(
@@ -17,10 +19,14 @@ SDP = "\r\n".join(
     ]
 )
 
+RINGS = bool(os.environ.get("RINGS"))
+
 srf = Srf()
 
 
 @srf.invite
 async def answer(req: Request, res: Response) -> None:
     """Answer a call."""
+    if RINGS:
+        res.send(180)
     await srf.create_uas(req, res, local_sdp=SDP)

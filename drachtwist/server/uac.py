@@ -114,6 +114,7 @@ class Outgoing(Attempted):
         "protocol",
         "refresh",
         "request",
+        "rung",
         "side",
         "source",
         "written",
@@ -154,6 +155,8 @@ class Outgoing(Attempted):
     """The session timer that it is to satisfy, when the server sends it by itself."""
     cancel: bytes | None
     """The CANCEL that waits for a provisional response."""
+    rung: dict[str, tuple[Response, Flow]] | None
+    """The reliable responses to this INVITE, by RSeq, if several that ring sent one."""
     held: list[Incoming] | None
     """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
@@ -171,6 +174,7 @@ class Outgoing(Attempted):
         self.from_tag = ""
         self.ended = False
         self.cancel = None
+        self.rung = None
         self.held = None
         self.answered = False
         self.forks = None
@@ -256,7 +260,7 @@ class Calling:
         self._forming.clear()
 
     def forming(self, name: str) -> Outgoing | None:
-        """Find the INVITE or SUBSCRIBE of an application that may make the dialog of this name."""
+        """Find the INVITE or SUBSCRIBE that may become the dialog of this name."""
         return self._forming.get(name)
 
     # What applications ask for
@@ -428,6 +432,8 @@ class Calling:
             return
         if method == "BYE":
             self._cancel_pending(dialog)
+        elif method == "PRACK" and dialog.early:
+            self._turn_to(dialog, (draft.value("rack") or "").strip())
         outgoing = Outgoing(self, link, method)
         outgoing.dialog_id = dialog.id
         if method in ("INVITE", "SUBSCRIBE", "REFER"):
@@ -436,6 +442,22 @@ class Calling:
             else:
                 draft.replace_contact(with_host(draft.contact, _host_of(dialog.contact)))
         self._send_in_dialog(outgoing, dialog, draft, message_id)
+
+    def _rings(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
+        """Remember whose reliable response this is: of several that ring, each gets its PRACK."""
+        if outgoing.rung is None:
+            outgoing.rung = {}
+        if len(outgoing.rung) < _MAX_FORKS:
+            outgoing.rung[(response.get("RSeq") or "").strip()] = (response, flow)
+
+    def _turn_to(self, dialog: Dialog, rack: str) -> None:
+        """Let an early dialog be with whom a PRACK is for."""
+        rseq = rack.partition(" ")[0]
+        for outgoing in dialog.asked:
+            rung = None if outgoing.rung is None else outgoing.rung.get(rseq)
+            if rung is not None:
+                self._make_dialog(outgoing, *rung, early=True)
+                return
 
     def _send_in_dialog(
         self, outgoing: Outgoing, dialog: Dialog, draft: Draft, message_id: str
@@ -855,7 +877,7 @@ class Calling:
         if forming:
             if status < 200:
                 if response.has("RSeq"):
-                    # Of several that ring, the dialog is with the one that the next PRACK is for.
+                    self._rings(outgoing, response, side)
                     self._make_dialog(outgoing, response, side, early=True)
             elif status < 300:
                 self._make_dialog(outgoing, response, side, early=False)

@@ -342,6 +342,39 @@ class AnswerFaultTests(FaultTestCase):
         self.assertIn(length, (None, str(len("dåvåå ☎".encode()))))
 
 
+class GivenUpTests(CallTestCase):
+    """The server ends by itself what the application has not."""
+
+    def test_no_prack(self) -> None:
+        """A call whose caller wants reliable responses, and acknowledges none, is over."""
+        req, res = self.ring("Require: 100rel")
+        res.send(180)
+        self.whole.sent()
+        gone = req.when_cancelled()
+        self.assertIn((32.0, "504 INVITE"), self.whole.pass_time(33))
+        cancel = self.successResultOf(gone)
+        assert cancel is not None
+        self.assertIn("PRACK timeout", cancel.get("Reason") or "")
+        self.assertTrue(req.canceled)
+        self.assertTrue(self.srf.idle)
+
+    def test_accepted_without_prack(self) -> None:
+        """So it is when it was accepted meanwhile."""
+        req, res = self.ring("Require: 100rel")
+        res.send(180)
+        dialog = self.successResultOf(self.after_pump(self.srf.create_uas(req, res)))
+        self.whole.pass_time(33)
+        ended = dialog.ended
+        assert ended is not None
+        self.assertEqual((ended.reason, ended.text), (DialogEnd.SERVER, "PRACK timeout"))
+        self.assertTrue(self.srf.idle)
+
+    def after_pump(self, accepting: Any) -> Any:
+        """Let the server hear of it."""
+        self.whole.pump()
+        return accepting
+
+
 class DigestFaultTests(CallTestCase):
     def credentials(self, *challenges: str) -> list[str]:
         """Give the credentials that answer these challenges."""

@@ -141,16 +141,20 @@ class ForkedTests(CallingTestCase):
         self.assertEqual(sent[1][1].cseq.number, prack.cseq.number + 1)
 
     def test_two_ring_reliably(self) -> None:
-        """Each PRACK goes to the one whose response came last."""
+        """Each PRACK goes to the one whose response it is for, in whatever order."""
         invite = self.ask()
         [told] = self.respond(invite, 183, extra="Require: 100rel\nRSeq: 7")
         dialog = told.split("|")[9]
         self.fork(invite, "c", "Require: 100rel\nRSeq: 900", 183)
         self.assertEqual(len(self.app.take()), 1)
-        rack = f"RAck: 900 {invite.cseq.number} INVITE"
-        self.app.ask(dialog, f"PRACK sip:placeholder SIP/2.0\r\n{rack}")
-        [(port, prack)] = self.sent()
-        self.assertEqual((port, prack.uri, prack.to.tag), (32072, OTHER, "c"))
+        numbers = []
+        for rseq, where in ((900, (32072, OTHER, "c")), (7, (32071, TARGET, "b"))):
+            rack = f"RAck: {rseq} {invite.cseq.number} INVITE"
+            self.app.ask(dialog, f"PRACK sip:placeholder SIP/2.0\r\n{rack}")
+            [(port, prack)] = self.sent()
+            self.assertEqual((port, prack.uri, prack.to.tag), where)
+            numbers.append(prack.cseq.number - invite.cseq.number)
+        self.assertEqual(numbers, [1, 2])
 
     def test_other_2xx(self) -> None:
         """Any 2xx makes the call, which the application acknowledges and ends."""

@@ -11,11 +11,10 @@ OFFER = "Content-Type: application/sdp"
 
 
 class ReliableTests(ServerTestCase):
-    def progress(self, invite: str, message: str = "183 Progress") -> Response:
+    def progress(self, invite: str, message: str = "183 Progress", rest: str = "") -> Response:
         """Let the application respond reliably."""
-        self.app.command(
-            f"sip|{invite}|\r\nSIP/2.0 {message}\r\nRequire: 100rel\r\n\r\n",
-        )
+        rest = rest or "\r\n\r\n"
+        self.app.command(f"sip|{invite}|\r\nSIP/2.0 {message}\r\nRequire: 100rel{rest}")
         return self.response()
 
     def response(self) -> Response:
@@ -115,7 +114,7 @@ class ReliableTests(ServerTestCase):
     def test_update(self) -> None:
         """After the PRACK the session may be changed by UPDATE, before the call is answered."""
         invite = self.supported()
-        progress = self.progress(invite)
+        progress = self.progress(invite, rest=f"{SESSION}answer")
         self.prack(progress)
         [frame] = self.app.take()
         self.app.answer(transaction(frame), "SIP/2.0 200 OK")
