@@ -991,7 +991,8 @@ class Calling:
             outgoing.forks[tag] = dialog = self._new_dialog(outgoing, flow)
             self._meet(dialog, outgoing, response, flow)
             self.acknowledge(dialog)
-            dialog.seq += 1
+            # Whoever rang reliably has had the PRACK, with a number of the application's dialog.
+            dialog.seq = 1 + (dialog if outgoing.dialog is None else outgoing.dialog).seq
             bye = Outgoing(self, None, "BYE")
             bye.ended = True
             self._dispatch(bye, dialog, Draft("", b""), "")
