@@ -210,7 +210,10 @@ class Network:
         targets = [f"sip:{number[1:]}@{host}:{PORT}" for host in CALLED]
         try:
             if way == "b":
-                couple(*await srf.create_b2bua(req, res, targets[0]))
+                uas, uac = await srf.create_b2bua(req, res, targets[0])
+                couple(uas, uac)
+                await self._end_of(uas)
+                await self._try(uac.destroy())
             elif way == "p":
                 await srf.proxy_request(req, targets[0], record_route=True)
             elif way == "s":
