@@ -33,7 +33,7 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
-from drachtwist.server.registered import has_no_address, key_of
+from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
@@ -562,7 +562,7 @@ class Proxying:
         self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
         # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
-        # WebSockets of those in the call that have one, by user and host of their Contact.
+        # WebSockets of those in the call that have one, by user, host and port of their Contact.
         self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
 
     def count(self) -> int:
@@ -657,7 +657,7 @@ class Proxying:
         if flow.protocol not in WEBSOCKETS or call_id not in self._calls:
             return
         contact = contact_of(message)
-        key = None if contact is None else key_of(contact.uri)
+        key = None if contact is None else place_of(contact.uri)
         if key is not None:
             self._calls[call_id] = {**(self._calls[call_id] or {}), key: flow}
 
@@ -699,7 +699,7 @@ class Proxying:
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        known = (self._calls[call_id] or {}).get(key_of(following) or "")
+        known = (self._calls[call_id] or {}).get(place_of(following) or "")
         if known is not None and not self.core.carriers.is_open(known):
             known = self.core.registered.find(following) or known
         if known is None:

@@ -15,7 +15,7 @@ from drachtwist.sip.fields import parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri
 
-__all__ = ["Registered", "has_no_address", "key_of"]
+__all__ = ["Registered", "has_no_address", "key_of", "place_of"]
 
 _SWEEP_EVERY = 30.0
 """Seconds between two looks for what has expired."""
@@ -107,6 +107,16 @@ def key_of(uri: str) -> str | None:
     if not isinstance(parsed, SipUri):
         return None
     return f"{parsed.user or ''}@{parsed.host.lower()}"
+
+
+def place_of(uri: str) -> str | None:
+    """The same with the port, which tells two on one host apart."""
+    key = key_of(uri)
+    if key is None:
+        return None
+    parsed = Uri.parse(uri)
+    assert isinstance(parsed, SipUri), "it has a key"
+    return f"{key}:{parsed.port or ''}"
 
 
 def _expires(response: Response) -> int:
