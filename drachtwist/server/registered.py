@@ -15,7 +15,7 @@ from drachtwist.sip.fields import parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri
 
-__all__ = ["Registered", "has_no_address", "key_of", "place_of"]
+__all__ = ["Registered", "has_no_address", "place_of"]
 
 _SWEEP_EVERY = 30.0
 """Seconds between two looks for what has expired."""
@@ -51,7 +51,7 @@ class Registered:
             contacts = request.contacts
         except MessageError:
             return
-        key = key_of(contacts[0].uri) if contacts and not contacts[0].is_wildcard else None
+        key = _key(contacts[0].uri) if contacts and not contacts[0].is_wildcard else None
         if key is None:
             return
         now = self._seconds()
@@ -78,7 +78,7 @@ class Registered:
         """Find the connection that leads to a URI; port and parameters do not count."""
         if not self._flows:
             return None
-        found = self._flows.get(key_of(uri) or "")
+        found = self._flows.get(_key(uri) or "")
         if found is None:
             return None
         if found[1] <= self._seconds():
@@ -94,29 +94,32 @@ class Registered:
 
 def has_no_address(uri: str) -> bool:
     """Whether a URI has a host that can have no address, as those of browsers do (RFC 7118)."""
-    key = key_of(uri)
+    key = _key(uri)
     return key is not None and key.endswith(".invalid")
 
 
-def key_of(uri: str) -> str | None:
+def place_of(uri: str) -> str | None:
+    """Give user, host and port of a URI, which tell two on one host apart; None if it is no SIP."""
+    parsed = _sip_uri(uri)
+    return None if parsed is None else f"{_key_of(parsed)}:{parsed.port or ''}"
+
+
+def _key(uri: str) -> str | None:
     """Give what a connection is remembered under; None for a URI that is none of SIP."""
+    parsed = _sip_uri(uri)
+    return None if parsed is None else _key_of(parsed)
+
+
+def _key_of(uri: SipUri) -> str:
+    return f"{uri.user or ''}@{uri.host.lower()}"
+
+
+def _sip_uri(uri: str) -> SipUri | None:
     try:
         parsed = Uri.parse(uri)
     except MessageError:
         return None
-    if not isinstance(parsed, SipUri):
-        return None
-    return f"{parsed.user or ''}@{parsed.host.lower()}"
-
-
-def place_of(uri: str) -> str | None:
-    """The same with the port, which tells two on one host apart."""
-    key = key_of(uri)
-    if key is None:
-        return None
-    parsed = Uri.parse(uri)
-    assert isinstance(parsed, SipUri), "it has a key"
-    return f"{key}:{parsed.port or ''}"
+    return parsed if isinstance(parsed, SipUri) else None
 
 
 def _expires(response: Response) -> int:
