@@ -15,7 +15,6 @@ from drachtwist.sip.registry import OPTION_TAGS, URI_SCHEMES
 
 __all__ = [
     "ANY",
-    "asks_for_extensions",
     "bad_header",
     "carries_session",
     "has_hops_left",
@@ -33,17 +32,14 @@ def scheme_is_known(request: Request) -> bool:
     return uri.startswith("sip:") or uri.partition(":")[0].lower() in URI_SCHEMES
 
 
-def asks_for_extensions(request: Request) -> bool:
-    """Whether a request may have a Require or Proxy-Require; most have none, which is seen fast."""
-    return b"require" in request.raw.lower()
-
-
 def unknown_extensions(request: Request, name: str, known: Set[str]) -> list[str]:
     """Give the option tags of a header that are neither registered nor among the known ones.
 
     :param name: ``Require`` or ``Proxy-Require``.
     :param known: in lower case.
     """
+    if not request.has(name):
+        return []  # as in most
     tags: list[str] = request.get_parsed_header(name) or []
     return [tag for tag in tags if tag.lower() not in OPTION_TAGS and tag.lower() not in known]
 

@@ -30,7 +30,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
-from drachtwist.server.checks import asks_for_extensions, has_hops_left, unknown_extensions
+from drachtwist.server.checks import has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.registered import has_no_address, place_of
@@ -620,11 +620,10 @@ class Proxying:
         """
         if not has_hops_left(request):
             return 483, "Max-Forwards value of 0", []
-        if asks_for_extensions(request):
-            known = self.core.config.extensions
-            unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
-            if unknown:
-                return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
+        known = self.core.config.extensions
+        unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
+        if unknown:
+            return 420, f"Proxy-Require of {unknown}", [f"Unsupported: {unknown}"]
         return None
 
     def _circle(self, request: Request, mark: str) -> tuple[int, str, list[str]] | None:

@@ -25,7 +25,6 @@ from drachtwist.net.siptransports import Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.checks import (
     ANY,
-    asks_for_extensions,
     bad_header,
     carries_session,
     scheme_is_known,
@@ -367,10 +366,9 @@ class Answering:
     def _requires_too_much(self, incoming: Incoming) -> bool:
         """Refuse a request that requires what nobody knows (section 8.2.2.3); say whether it is."""
         known = self.core.config.extensions
-        request = incoming.request
-        if ANY in known or not asks_for_extensions(request):
+        if ANY in known:
             return False
-        unknown = unknown_extensions(request, "Require", known)
+        unknown = unknown_extensions(incoming.request, "Require", known)
         if unknown:
             self.refuse(incoming, 420, lines=(f"Unsupported: {', '.join(unknown)}",))
         return bool(unknown)
