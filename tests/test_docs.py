@@ -32,7 +32,6 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist import (
-    ConnectionLost,
     Dialog,
     Request,
     Response,
@@ -48,15 +47,14 @@ from drachtwist.app.routing import route
 from drachtwist.ladder import UNICODE, Ladder, Rung
 from drachtwist.loading import load_application
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
-from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.phone import Phone
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.transactions import cancel_for
-from drachtwist.wire.commands import Answer, Ping
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.certificates import identity
 from tests.interop.peers import free_port
+from tests.server.phones import ready
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -520,19 +518,6 @@ class CommandTests(SynchronousTestCase):
 # Python
 
 
-class _Pong:
-    """Waits for the answer to a ping."""
-
-    def __init__(self) -> None:
-        self.deferred: Deferred[None] = Deferred()
-
-    def answered(self, answer: Answer) -> None:
-        self.deferred.callback(None)
-
-    def link_lost(self, reason: ConnectionLost) -> None:
-        self.deferred.errback(reason)
-
-
 class _Reactor:
     """The reactor, which runs already, and gives other ports than those it is asked for."""
 
@@ -626,13 +611,7 @@ class ExampleTests(TestCase):
         """Connect an application to a server."""
         assert server.admin_port is not None
         connection = srf.connect(f"tcp:127.0.0.1:{server.admin_port}", secret="cymru")
-        await self.ready(await connection.when_connected())
-
-    async def ready(self, link: DrachtioProtocol) -> None:
-        """Wait until a server knows the routes of an application."""
-        pong = _Pong()
-        link.command(bytes(Ping()), pong)
-        await pong.deferred
+        await ready(await connection.when_connected())
 
     async def host(self, name: str) -> tuple[Example, DrachtioServer]:
         """Load an example, and give it a server."""
@@ -711,7 +690,7 @@ class ExampleTests(TestCase):
         """The application connects, and says where the server serves SIP."""
         server = await self.serve()
         loaded = self.load("inbound", {"192.168.1.100:9022": f"127.0.0.1:{server.admin_port}"})
-        await self.ready(await loaded.names["connection"].when_connected())
+        await ready(await loaded.names["connection"].when_connected())
         said = await loaded.when_says("connected to a server")
         self.assertIn(str(self.port_of(server)), said)
         answer = await self.phone(server).request("OPTIONS", self.uri(server))
@@ -779,7 +758,7 @@ class ExampleTests(TestCase):
         )
         await both
         for link in list(loaded.srf.links):
-            await self.ready(link)
+            await ready(link)
         handler = RequestHandler(f"tcp://127.0.0.1:{port}")
         servers.append(await self.serve(request_handlers=(handler,)))
         sender = await self.sender()
@@ -836,7 +815,7 @@ class ExampleTests(TestCase):
         trusting = self.load(
             "tls-inbound", {**place, '"server.pem"': repr(str(files.path / "server.pem"))}
         )
-        await self.ready(await self.first(trusting.srf.on_connect))
+        await ready(await self.first(trusting.srf.on_connect))
         answer = await self.phone(server).request("OPTIONS", self.uri(server))
         self.assertEqual(answer.status, 200)
         doubting = self.load("tls-inbound", {**place, 'ca="server.pem"': ""})
@@ -877,7 +856,7 @@ class ExampleTests(TestCase):
             await stand_in.started
             server = loaded.names["server"]
             await loaded.when_says("SIP on udp/127.0.0.1:")
-            await self.ready(await self.first(loaded.srf.on_connect))
+            await ready(await self.first(loaded.srf.on_connect))
             answer = await self.phone(server).request("OPTIONS", self.uri(server))
             self.assertEqual(answer.status, 200)
         finally:

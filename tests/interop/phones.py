@@ -133,14 +133,16 @@ class Caller(_Phone):
         optional: bool = False,
         with_route: bool = False,
         has: dict[str, str] | None = None,
+        actions: str = "",
     ) -> Caller:
         """Wait for a response.
 
         :param has: regular expressions that headers of it have to match.
+        :param actions: what else SIPp is to do with it.
         """
         attributes = ' optional="true"' if optional else ""
         attributes += ' rrs="true"' if with_route else ""
-        self._received(f'response="{status}"{attributes}', has)
+        self._received(f'response="{status}"{attributes}', has, actions)
         return self
 
     def refused_ack(self, back: int, number: int = 1) -> Caller:

@@ -24,7 +24,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed
 from drachtwist.wire.commands import Answer, Ping
 
-__all__ = ["ServerCase", "Talker", "has_ipv6"]
+__all__ = ["ServerCase", "Talker", "has_ipv6", "ready"]
 
 Message = Request | Response
 
@@ -237,9 +237,7 @@ class ServerCase(TestCase):
         self.addCleanup(srf.stop)
         connection = srf.connect(f"tcp:127.0.0.1:{server.admin_port}", secret="cymru")
         link = await connection.when_connected()
-        pong = _Pong()
-        link.command(bytes(Ping()), pong)
-        await pong.deferred
+        await ready(link)
         return link
 
     async def call_phone(self, srf: Srf, phone: Talker) -> list[Request]:
@@ -317,3 +315,10 @@ def has_ipv6() -> bool:
 
 def _branch() -> str:
     return f"z9hG4bK{secrets.token_hex(8)}"
+
+
+async def ready(link: DrachtioProtocol) -> None:
+    """Wait until a server knows the routes of an application: commands are carried out in order."""
+    pong = _Pong()
+    link.command(bytes(Ping()), pong)
+    await pong.deferred

@@ -130,7 +130,7 @@ class Caller(_Sending, PlainCaller):
         self.say(lines, extra, body, kind, repeat and method != "ACK")
         return self
 
-    def got(
+    def got(  # type: ignore[override]
         self,
         status: int,
         *,
@@ -150,9 +150,8 @@ class Caller(_Sending, PlainCaller):
             looks += (
                 f'<ereg regexp={quoteattr(one)} search_in="msg" check_it="true" assign_to="seen"/>'
             )
-        attributes = ' optional="true"' if optional else ""
-        attributes += ' rrs="true"' if with_route or learns else ""
-        self._received(f'response="{status}"{attributes}', has, looks)
+        with_route = with_route or learns
+        super().got(status, optional=optional, with_route=with_route, has=has, actions=looks)
         return self
 
     def got_reliable(self, status: int) -> Caller:
