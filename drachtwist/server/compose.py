@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from drachtwist.errors import MessageError
@@ -77,7 +78,18 @@ _SINGLE = frozenset(
         "replaces",
     )
 )
-_CHECKS = {
+_URI_HEADERS = re.compile(r"\?[^\s>]*")
+
+
+def _check_refer_to(value: str) -> None:
+    """Check an address; whatever its URI has behind a question mark, as the real server."""
+    try:
+        Address.parse(value)
+    except MessageError:
+        Address.parse(_URI_HEADERS.sub("", value, count=1))
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
     "max-forwards": parse_integer,
     "expires": parse_integer,
     "min-expires": parse_integer,
@@ -85,7 +97,7 @@ _CHECKS = {
     "rack": RAck.parse,
     "session-expires": SessionExpires.parse,
     "min-se": SessionExpires.parse,
-    "refer-to": Address.parse,
+    "refer-to": _check_refer_to,
 }
 
 _TOP_VIA = re.compile(rb"\r\nVia: [^\r]*")

@@ -712,7 +712,9 @@ class Answering:
         """Look at a PRACK for a response to an INVITE (RFC 3262 section 3)."""
         repeater = invite.repeater
         try:
-            rack = RAck.parse(incoming.request.get("RAck") or "")
+            # As the real server, this takes it that more follows: phones write the method twice.
+            words = (incoming.request.get("RAck") or "").split(None, 3)
+            rack = RAck.parse(" ".join(words[:3]))
             fits = (
                 type(repeater) is ProvisionalRepeater
                 and rack.rseq == repeater.rseq
