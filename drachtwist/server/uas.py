@@ -758,7 +758,6 @@ class Answering:
         invite = dialog.answers
         if invite is not None and invite.request.cseq.number == request.cseq.number:
             dialog.answers = None
-            dialog.acked = True
             if not invite.refreshes:
                 transaction_id = invite.id
             self._confirm(invite)
