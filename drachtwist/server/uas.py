@@ -603,7 +603,7 @@ class Answering:
             return
         if method in ("INVITE", "UPDATE") and self._has_to_wait(incoming, dialog):
             return
-        if method in ("INVITE", "UPDATE") and core.sessions.requested(dialog, request):
+        if method in ("INVITE", "UPDATE") and core.sessions.is_too_short(request):
             self._too_brief(incoming)
             return
         if method == "PRACK" and dialog.early and dialog.origin is not None:
