@@ -112,6 +112,7 @@ class Incoming:
         "link",
         "method",
         "offering",
+        "peer_seq",
         "pracked",
         "proxied",
         "queue",
@@ -176,6 +177,8 @@ class Incoming:
     """Whether that was an offer, which no PRACK has answered."""
     update: Incoming | None
     """The last UPDATE before the answer to an INVITE."""
+    peer_seq: int
+    """The highest CSeq of what came in the early dialog of an INVITE, 0 before the first."""
     target: tuple[Address, Flow] | None
     """The Contact of an UPDATE that was accepted before the INVITE, and where it came from."""
 
@@ -205,6 +208,7 @@ class Incoming:
         self.described = False
         self.offering = False
         self.update = None
+        self.peer_seq = 0
         self.target = None
         self._head: list[str] | None = None
         self._tail: list[str] = []
@@ -666,6 +670,11 @@ class Answering:
         method = incoming.method
         self._register(incoming)
         incoming.refreshes = True
+        number = incoming.request.cseq.number
+        if number < (invite.peer_seq or invite.request.cseq.number):
+            self.refuse(incoming, 500)
+            return
+        invite.peer_seq = number
         if self._requires_too_much(incoming):
             return
         if method == "PRACK":
@@ -1107,7 +1116,8 @@ class Answering:
         dialog.remote = in_brackets(remote) or remote
         dialog.local_tag = incoming.to_tag
         dialog.remote_tag = incoming.from_tag
-        dialog.seq = dialog.peer_seq = request.cseq.number
+        dialog.seq = request.cseq.number
+        dialog.peer_seq = max(dialog.seq, incoming.peer_seq)
         contact, flow = incoming.target or (contact_of(request), incoming.flow)
         if contact is None:
             dialog.target = uri_of(flow.protocol, flow.remote)
