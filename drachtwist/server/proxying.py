@@ -47,6 +47,7 @@ from drachtwist.transactions.machine import (
     Machine,
     RingTimedOut,
     SendCancel,
+    State,
     Terminated,
     TimedOut,
     Transmit,
@@ -73,6 +74,7 @@ _REPLACED = frozenset(
     subject expires user-agent content-type session-expires min-se organization referred-by
     """.split()
 )
+_TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
 _MAX_TARGETS = 32
 
@@ -475,12 +477,14 @@ class Proxied:
 
     def _forward(self, status: int, raw: bytes) -> None:
         """Send a response to the caller."""
-        if self._cancelled and not 200 <= status < 300:
-            return
         incoming = self.incoming
         transaction = incoming.transaction
-        if self._cancelled and 200 <= status < 300:
-            # The INVITE was refused with 487; the 200 is the caller's to end all the same.
+        if not 200 <= status < 300:
+            if self._cancelled:
+                return
+        elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
+            # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is
+            # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
             self.core.carriers.send(incoming.flow, raw)
             return
         effects = transaction.respond_bytes(status, raw, self.core.clock.seconds())

@@ -112,6 +112,67 @@ class RefusedTests(ProxyTestCase):
         self.assertEqual(self.bench.take()[-1].get("Require"), "fancy")
 
 
+class LateTests(ProxyTestCase):
+    """Phones that accept a call when nobody waits for it any more."""
+
+    def forked(self) -> list[Request]:
+        """Let a call ring at two phones; give the INVITEs that they got."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        self.proxy(frame, CALLEE, "sip:bob@127.0.0.1:32072", way="simultaneous")
+        invites = [one for one in self.bench.take() if isinstance(one, Request)]
+        for invite in invites:
+            self.bench.receive(reply(invite, 180), port=32071)
+        self.bench.take()
+        return invites
+
+    def heads(self) -> list[str]:
+        """Give what was sent, but for requests that are repeated."""
+        return [one for one in self.bench.heads() if one != "CANCEL"]
+
+    def test_second(self) -> None:
+        """As long as it may accept, the caller is told, though his transaction is over."""
+        first, second = self.forked()
+        self.bench.clock.advance(20)
+        self.bench.receive(reply(first, 200), port=32071)
+        self.assertEqual(self.heads(), ["200 INVITE"])
+        self.bench.clock.advance(31.5)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        [answer] = self.answers()
+        self.assertEqual((head(answer), answer.to.tag), ("200 INVITE", "c"))
+        self.bench.clock.advance(1)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        [again] = self.answers()
+        self.assertEqual(bytes(again), bytes(answer))
+
+    def test_stray(self) -> None:
+        """What comes when all is over goes nowhere (RFC 6026 section 7.3)."""
+        first, second = self.forked()
+        self.bench.receive(reply(first, 200), port=32071)
+        self.bench.clock.advance(33)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        self.assertEqual(self.bench.take(), [])
+        self.assertEqual(self.bench.core.counts()["client_transactions"], 0)
+
+    def test_given_up(self) -> None:
+        """A phone that accepts when the caller was refused for its sake: he is to end the call."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        words = f"{transaction(frame)}||fullResponse||serial||2s"
+        self.app.command(f"proxy|{words}|{CALLEE}\r\n")
+        invite = self.bench.take()[-1]
+        assert isinstance(invite, Request)
+        self.bench.receive(reply(invite, 180), port=32071)
+        self.bench.take()
+        self.bench.clock.advance(2)
+        self.assertEqual(self.heads(), ["408 INVITE"])
+        self.bench.receive(reply(invite, 200), port=32071)
+        self.assertEqual(self.heads(), ["200 INVITE"])
+
+
 class InDialogTests(ProxyTestCase):
     def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
         """Let the caller ask in the dialog."""
