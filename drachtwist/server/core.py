@@ -165,6 +165,7 @@ class ServerCore:
             "server_transactions": len(self.uas.transactions),
             "open_requests": len(self.uas.open),
             "client_transactions": len(self.uac.transactions),
+            "passing_calls": len(self.proxying.calls),
             "deadlines": len(self.clock),
         }
 

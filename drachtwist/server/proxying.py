@@ -12,7 +12,8 @@ looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the sa
 the same Request-URI and Routes: to come back for somebody else is no circle.
 
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
-forwarded without any state. Only calls that were proxied here are: this is no open relay.
+forwarded without any state. Only calls that were proxied here are: this is no open relay. Which
+these are is in :mod:`~drachtwist.server.passing`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
+from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, parse_integer
@@ -66,8 +67,6 @@ __all__ = ["Proxied", "Proxying"]
 
 _TIME = re.compile(r"(\d+)(ms|s)")
 _FIRST_CLASS = (401, 407, 415, 420, 484)
-_KEPT_CALLS = 50_000
-"""How many calls are remembered whose requests may pass."""
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
     """
@@ -169,6 +168,8 @@ class Proxied:
         self.incoming = incoming
         self.mark = core.proxying.mark(incoming.request)
         """What the branches of all its targets end with."""
+        self.known: KnownCall | None = None
+        """The call that it makes, if the proxy stays in it."""
         self._link = link
         self._message_id = message_id
         self._command = command
@@ -321,8 +322,8 @@ class Proxied:
             self._clear(branch, "alarm")
         if status == 100:
             return
-        if self._command.record_route and branch.source is not None:
-            self.core.proxying.learn(response, branch.source[0])
+        if self.known is not None and branch.source is not None:
+            self.core.proxying.learn(self.known, response, branch.source[0])
         if status < 200:
             branch.rang = True
             if not self._settled and not self._cancelled:
@@ -380,6 +381,8 @@ class Proxied:
                 assert flow is not None
                 self._tell(flow, size, response.raw)
                 self._finish()
+        if self.known is not None:
+            self.core.proxying.calls.took(self.known, response)
         raw = _without_top_via(response)
         if branch.method in ("REGISTER", "SUBSCRIBE") and status in (200, 202):
             self.core.registered.passed(self.incoming.request, self.incoming.flow, raw)
@@ -558,16 +561,15 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "_key", "core", "timing")
+    __slots__ = ("_key", "calls", "core", "timing")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
         # The real server waits T1 here, unlike in what it sends for applications.
         self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
-        # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
-        # WebSockets of those in the call that have one, by user, host and port of their Contact.
-        self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
+        self.calls = KnownCalls(core.clock, core.timing)
+        """Those whose requests may pass."""
 
     def count(self) -> int:
         """Count the requests that are being proxied."""
@@ -596,11 +598,9 @@ class Proxying:
             link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
-            call_id = incoming.request.get("Call-ID") or ""
-            self._calls[call_id] = None
-            while len(self._calls) > _KEPT_CALLS:
-                self._calls.popitem(last=False)
-            self.learn(incoming.request, incoming.flow)
+            call.known = self.calls.begun(incoming.request)
+            if call.known is not None:
+                self.learn(call.known, incoming.request, incoming.flow)
         if not call.begin() and not call.branches:
             call._done = True
             core.uas.refuse(incoming, 500)
@@ -652,26 +652,30 @@ class Proxying:
 
     def stop(self) -> None:
         """Forget everything."""
-        self._calls.clear()
+        self.calls.clear()
 
-    def learn(self, message: Request | Response, flow: Flow) -> None:
+    def over(self, call: Proxied) -> None:
+        """Learn that the transaction of a request that was proxied is gone."""
+        if call.known is not None:
+            self.calls.settled(call.known)
+
+    def learn(self, known: KnownCall, message: Request | Response, flow: Flow) -> None:
         """Take note of the WebSocket of somebody in a call: nobody can connect to a browser."""
-        call_id = message.get("Call-ID") or ""
-        if flow.protocol not in WEBSOCKETS or call_id not in self._calls:
+        if flow.protocol not in WEBSOCKETS:
             return
         contact = contact_of(message)
         key = None if contact is None else place_of(contact.uri)
         if key is not None:
-            self._calls[call_id] = {**(self._calls[call_id] or {}), key: flow}
+            known.places = {**(known.places or {}), key: flow}
 
     # Requests in dialogs
 
     def passes(self, request: Request, flow: Flow) -> bool:
         """Forward a request in the dialog of a call that was proxied; say whether it is one."""
-        if not self._calls or not request.has("Route"):
+        if not self.calls or not request.has("Route"):
             return False
-        call_id = request.get("Call-ID") or ""
-        if call_id not in self._calls:
+        call = self.calls.find(request.get("Call-ID") or "")
+        if call is None:
             return False
         try:
             routes: list[Address] = request.get_parsed_header("Route") or []
@@ -698,11 +702,12 @@ class Proxying:
                     flow, self.core.stateless(request, status, None, tag, lines)
                 )
             return True
+        self.calls.passed(call, request)
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        known = (self._calls[call_id] or {}).get(place_of(following) or "")
+        known = None if call.places is None else call.places.get(place_of(following) or "")
         if known is not None and not self.core.carriers.is_open(known):
             known = self.core.registered.find(following) or known
         if known is None:
@@ -749,13 +754,15 @@ class Proxying:
 
     def returns(self, response: Response) -> bool:
         """Send the response to such a request back; say whether it is one."""
+        call = self.calls.find(response.get("Call-ID") or "")
+        if call is None:
+            return False
         try:
             vias = response.vias
+            if len(vias) < 2 or not (vias[0].branch or "").startswith(_STATELESS):
+                return False
+            self.calls.answered(call, response)
         except MessageError:
-            return False
-        if len(vias) < 2 or not (vias[0].branch or "").startswith(_STATELESS):
-            return False
-        if (response.get("Call-ID") or "") not in self._calls:
             return False
         raw = _without_top_via(response)
         via = vias[1]

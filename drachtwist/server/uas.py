@@ -1242,8 +1242,10 @@ class Answering:
         """Forget a transaction."""
         self._close(incoming)
         self._let_copies_in(incoming)
-        self.transactions.pop(incoming.key, None)
         self.core.clock.forget(incoming.transaction)
+        known = self.transactions.pop(incoming.key, None)
+        if known is not None and known.proxied is not None:
+            self.core.proxying.over(known.proxied)
 
     def _let_copies_in(self, incoming: Incoming) -> None:
         """Take what has everything but the branch in common with a request for another one."""
