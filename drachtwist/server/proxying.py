@@ -11,6 +11,9 @@ that is about to be sent to more than one target may multiply on its way round, 
 looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
 the same Request-URI and Routes: to come back for somebody else is no circle.
 
+A request may say how many branches it may have at a time, here and further on (Max-Breadth, RFC
+5393). Each target gets its part of that; those for whom none is left wait until others have ended.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
 forwarded without any state. Only calls that were proxied here are: this is no open relay. Which
 these are is in :mod:`~drachtwist.server.passing`.
@@ -30,7 +33,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
-from drachtwist.server.checks import has_hops_left, unknown_extensions
+from drachtwist.server.checks import breadth_of, has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.passing import KnownCall, KnownCalls
@@ -73,6 +76,7 @@ _REPLACED = frozenset(
     subject expires user-agent content-type session-expires min-se organization referred-by
     """.split()
 )
+_UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 _TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
 _MAX_TARGETS = 32
@@ -83,6 +87,7 @@ class Branch(Attempted):
 
     __slots__ = (
         "alarm",
+        "breadth",
         "call",
         "final",
         "limit",
@@ -94,10 +99,12 @@ class Branch(Attempted):
         "uri",
     )
 
-    def __init__(self, call: Proxied, uri: str) -> None:
+    def __init__(self, call: Proxied, uri: str, breadth: int | None) -> None:
         self.call = call
         super().__init__(call.core)
         self.uri = uri
+        self.breadth = breadth
+        """Its part of the Max-Breadth, None if there is none."""
         self.method = call.incoming.method
         self.request: Request | None = None
         self.source: tuple[Flow, int] | None = None
@@ -109,6 +116,11 @@ class Branch(Attempted):
         """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it counts against Max-Breadth."""
+        return not self.final or (self.machine is not None and self.machine.state in _UNDER_WAY)
 
     def next_branch(self) -> str:
         """Make a branch that tells the request when it comes back."""
@@ -175,6 +187,8 @@ class Proxied:
         self._command = command
         self._targets: list[str] = list(command.destinations)
         self._tried = 0
+        self._breadth = breadth_of(incoming.request)
+        self._too_narrow = False
         self.branches: list[Branch] = []
         self._best: list[tuple[Branch, int, bytes | None]] = []
         self._settled = False
@@ -200,18 +214,27 @@ class Proxied:
     def _next(self) -> bool:
         """Try the next target; say whether there was one that can be reached."""
         while self._targets and self._tried < _MAX_TARGETS:
+            breadth = None if self._breadth is None else self._part(self._breadth)
+            self._too_narrow = breadth == 0
+            if self._too_narrow:
+                return False
             self._tried += 1
-            if self._send(self._targets.pop(0)):
+            if self._send(self._targets.pop(0), breadth):
                 return True
         return False
 
-    def _send(self, destination: str) -> bool:
+    def _part(self, breadth: int) -> int:
+        """Give the next target's part of the Max-Breadth; 0 while others have all of it."""
+        free = breadth - sum(one.breadth or 0 for one in self.branches if one.is_busy)
+        return max(free // len(self._targets), min(free, 1))
+
+    def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
         known = None
         if core.config.outbound_proxy is None:
             known = core.registered.find(destination)
         if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
-            branch = Branch(self, destination)
+            branch = Branch(self, destination, breadth)
             self.branches.append(branch)
             if core.carriers.is_open(known):
                 branch.set_out(known, None)
@@ -229,7 +252,7 @@ class Proxied:
         hop = hop_of(uri, core.default_protocol())
         if not core.offers(hop.protocol):
             return False
-        branch = Branch(self, destination)
+        branch = Branch(self, destination, breadth)
         self.branches.append(branch)
         if not branch.go(hop):
             self.branches.remove(branch)
@@ -298,6 +321,8 @@ class Proxied:
             key = name.lower()
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
+            elif key == "max-breadth" and branch.breadth is not None:
+                lines.append(f"{name}: {branch.breadth}")
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
         at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
@@ -415,6 +440,9 @@ class Proxied:
                 self._settled = True
                 self._finish()
             return
+        if self._too_narrow and self._command.simultaneous:
+            while self._next():
+                pass
         # One after the other: each end is the turn of the next one.
         if not self._pending() and self._next():
             return
@@ -424,12 +452,14 @@ class Proxied:
     def fail(self) -> None:
         """Answer the caller with the best of what targets answered (section 16.7)."""
         self._settled = True
-        if self._best:
+        if self._too_narrow and self._targets:
+            status, raw = 440, None
+        elif self._best:
             order = [one[0] for one in self._best]
             _, status, raw = max(self._best, key=lambda one: (_rank(one[1]), -order.index(one[0])))
         else:
             status, raw = 500, None
-        if self._best and raw is None and status == 503:
+        if raw is None and status == 503:
             status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
         self._refuse(status, raw)
         self._finish()
@@ -624,6 +654,8 @@ class Proxying:
         """
         if not has_hops_left(request):
             return 483, "Max-Forwards value of 0", []
+        if breadth_of(request) == 0:
+            return 440, "Max-Breadth value of 0", []
         known = self.core.config.extensions
         unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
         if unknown:

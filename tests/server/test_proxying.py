@@ -173,6 +173,85 @@ class LateTests(ProxyTestCase):
         self.assertEqual(self.heads(), ["200 INVITE"])
 
 
+class BreadthTests(ProxyTestCase):
+    """A request says how many branches it may have at a time (RFC 5393 section 5.3)."""
+
+    TARGETS = tuple(f"sip:bob@127.0.0.1:{port}" for port in (32071, 32072, 32073))
+
+    def forward(
+        self, breadth: str, count: int = 3, way: str = "simultaneous", early: str = ""
+    ) -> list[str]:
+        """Let a call with that header be proxied; give what the application is told."""
+        self.bench.receive(request("INVITE", extra=breadth))
+        [frame] = self.app.take()
+        words = f"{transaction(frame)}||fullResponse|followRedirects|{way}|{early}|"
+        answers = self.app.command(f"proxy|{words}|{'|'.join(self.TARGETS[:count])}\r\n")
+        return [answer.partition("|response|m|")[2] for answer in answers]
+
+    def parts(self) -> list[str | None]:
+        """Take the INVITEs that were sent since, and give the part that each target has."""
+        self.invites = [one for one in self.bench.take() if head(one) == "INVITE"]
+        return [one.get("Max-Breadth") for one in self.invites]
+
+    def refuse(self, status: int, extra: str = "") -> None:
+        """Let the first of those targets refuse."""
+        [asked, *_] = self.invites
+        assert isinstance(asked, Request)
+        self.bench.receive(reply(asked, status, extra=extra), port=32071)
+
+    def test_parts(self) -> None:
+        """All targets together have no more than the request."""
+        for given, count, way, parts in (
+            ("", 3, "simultaneous", [None, None, None]),
+            ("Max-Breadth: x", 1, "serial", ["x"]),
+            ("Max-Breadth: 60", 3, "simultaneous", ["20", "20", "20"]),
+            ("max-breadth:5", 3, "simultaneous", ["1", "2", "2"]),
+            ("Max-Breadth: 60", 1, "serial", ["60"]),
+            ("Max-Breadth: 60", 3, "serial", ["20"]),
+        ):
+            self.start()
+            self.assertEqual(self.forward(given, count, way), [])
+            self.assertEqual(self.parts(), parts, given)
+
+    def test_none(self) -> None:
+        """Without any left nothing is forwarded."""
+        text = "NOK|Rejected with 440 Max-Breadth Exceeded due to Max-Breadth value of 0"
+        self.assertEqual(self.forward("Max-Breadth: 0"), [text])
+        self.assertEqual([head(one) for one in self.answers()], ["440 INVITE"])
+
+    def test_in_dialog(self) -> None:
+        """Nor in a dialog."""
+        self.up()
+        text = request("INFO", number=2, to_tag="b", extra=f"{ROUTE}\nMax-Breadth: 0")
+        self.bench.receive(text.replace(f"sip:app@127.0.0.1:{PORT} SIP", f"{CALLEE} SIP", 1))
+        self.assertEqual(self.bench.heads(), ["440 INFO"])
+
+    def test_wait(self) -> None:
+        """Targets for whom none is left wait until another one has refused."""
+        self.forward("Max-Breadth: 2")
+        self.assertEqual(self.parts(), ["1", "1"])
+        self.refuse(404)
+        self.assertEqual(self.parts(), ["1"])
+        self.refuse(302, "Contact: <sip:x@127.0.0.1:32074>")
+        self.assertEqual(self.parts(), ["1"])
+
+    def test_serial(self) -> None:
+        """One after the other, each has its part of what those before it gave back."""
+        self.forward("Max-Breadth: 7", way="serial")
+        for part in ("2", "3", "7"):
+            self.assertEqual(self.parts(), [part])
+            self.refuse(404)
+        self.assertEqual([head(one) for one in self.answers()], ["404 INVITE"])
+
+    def test_given_up(self) -> None:
+        """A target that was given up, but may still ring, keeps its part."""
+        self.forward("Max-Breadth: 2", way="serial", early="400ms")
+        for _ in range(2):
+            self.assertEqual(self.parts(), ["1"])
+            self.bench.clock.advance(0.4)
+        self.assertEqual([head(one) for one in self.answers()], ["440 INVITE"])
+
+
 class InDialogTests(ProxyTestCase):
     def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
         """Let the caller ask in the dialog."""
