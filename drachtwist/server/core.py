@@ -99,6 +99,9 @@ class Connector(Protocol):
         What is known is told before this returns.
         """
 
+    def full_names(self, host: str) -> Sequence[str]:
+        """Give what a name may stand for, the first choice first."""
+
 
 class ServerCore:
     """The server without its sockets.
