@@ -191,10 +191,12 @@ class KnownCalls:
             if call.is_over:
                 call.is_over = False
                 self._set(call, IDLE)
-            return
-        call.accepted = self._others(call, response)
-        if not call.accepted and not call.is_over:
-            self._over(call)
+        elif call.is_over:
+            call.accepted = ()
+        else:
+            call.accepted = self._others(call, response)
+            if not call.accepted:
+                self._over(call)
 
     def _over(self, call: KnownCall) -> None:
         call.is_over = True

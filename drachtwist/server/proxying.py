@@ -187,7 +187,8 @@ class Proxied:
         self._command = command
         self._targets: list[str] = list(command.destinations)
         self._tried = 0
-        self._breadth = breadth_of(incoming.request)
+        self.breadth = breadth_of(incoming.request)
+        """How many branches there may be at a time; None for no limit."""
         self._too_narrow = False
         self.branches: list[Branch] = []
         self._best: list[tuple[Branch, int, bytes | None]] = []
@@ -214,7 +215,7 @@ class Proxied:
     def _next(self) -> bool:
         """Try the next target; say whether there was one that can be reached."""
         while self._targets and self._tried < _MAX_TARGETS:
-            breadth = None if self._breadth is None else self._part(self._breadth)
+            breadth = None if self.breadth is None else self._part(self.breadth)
             self._too_narrow = breadth == 0
             if self._too_narrow:
                 return False
@@ -314,6 +315,7 @@ class Proxied:
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
             lines += [f"Record-Route: {one}" for one in own]
+        at = len(lines)
         if self._command.record_route and branch.method == "REGISTER":
             lines.append(f"Path: {own[0]}")
         hops = "70"
@@ -325,7 +327,6 @@ class Proxied:
                 lines.append(f"{name}: {branch.breadth}")
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
         lines.insert(at, f"Max-Forwards: {hops}")
         fields = []
         for one in () if added is None else added.fields:
@@ -618,7 +619,7 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        refusal = self._refusal(incoming.request)
+        refusal = self._refusal(incoming.request, call.breadth)
         if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
             refusal = self._circle(incoming.request, call.mark)
         if refusal is not None:
@@ -647,14 +648,15 @@ class Proxying:
         text = "\n".join(parts).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
 
-    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+    def _refusal(self, request: Request, breadth: int | None) -> tuple[int, str, list[str]] | None:
         """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
 
+        :param breadth: its Max-Breadth, if it has one.
         :returns: status, reason, and header lines.
         """
         if not has_hops_left(request):
             return 483, "Max-Forwards value of 0", []
-        if breadth_of(request) == 0:
+        if breadth == 0:
             return 440, "Max-Breadth value of 0", []
         known = self.core.config.extensions
         unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
@@ -725,7 +727,7 @@ class Proxying:
             return False
         if not isinstance(uri, SipUri):
             return False
-        refusal = self._refusal(request)
+        refusal = self._refusal(request, breadth_of(request))
         if refusal is not None:
             status, _, lines = refusal
             if request.method != "ACK":
@@ -862,8 +864,7 @@ def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:
 
 def _without_top_via(response: Response) -> bytes:
     """Take the proxy's own Via away."""
-    vias = [str(via) for via in response.vias][1:]
-    lines = [f"Via: {via}" for via in vias]
+    lines = [f"Via: {via}" for via in response.vias[1:]]
     for name, value in response.headers.items():
         if name.lower() not in ("via", "v", "content-length", "l"):
             lines.append(f"{name}: {value}")
