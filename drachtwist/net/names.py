@@ -5,7 +5,8 @@ else is asked of the name servers, one after the other, over UDP, and over TCP w
 not fit into a datagram. Answers are kept as long as their records say, also those that there is
 nothing, and a question that several ask at the same time goes out once.
 
-Names are taken as they are: domains to search in are not put behind them.
+Questions are about names as they are. What a name may stand for, with the domains that the system
+searches in behind it, :meth:`Names.full_names` says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
@@ -36,7 +37,10 @@ NameServer = tuple[str, int]
 """Address and port."""
 
 WAITS = (1.0, 2.0, 3.0, 4.0)
-"""Seconds that each attempt waits for an answer; the next one goes to the next server."""
+"""Seconds that each attempt waits for an answer; the next one goes to the next server.
+
+So it is unless the system's file has the options ``timeout`` or ``attempts``.
+"""
 
 KEPT = 4096
 """How many answers are kept."""
@@ -59,12 +63,26 @@ _KINDS: dict[str, Any] = {
     "SRV": dns.Record_SRV,
     "NAPTR": dns.Record_NAPTR,
 }
-# As many as the C library looks at.
+# As many as the C library looks at, and the numbers that it takes at most.
 _MAX_SERVERS = 3
+_OPTION = re.compile(r"(ndots|timeout|attempts):([0-9]{1,9})")
+_MOST = {"ndots": 15, "timeout": 30, "attempts": 5}
 
 _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 _T = TypeVar("_T")
+
+
+class _System(NamedTuple):
+    """What the file of the system says, see resolv.conf(5)."""
+
+    servers: Sequence[NameServer]
+    domains: Sequence[str] = ()
+    """What is put behind names, the first choice first."""
+    ndots: int = 1
+    """How many dots a name has that is tried as it is first."""
+    waits: Sequence[float] | None = None
+    """See :data:`WAITS`; None when the file says nothing."""
 
 
 class _NoAnswer(Exception):
@@ -75,7 +93,8 @@ class Names:
     """Answers questions.
 
     :param reactor: a reactor with ``IReactorUDP`` and ``IReactorTCP``.
-    :param servers: the name servers; those of the system unless given.
+    :param servers: the name servers. Unless given, they are those of the system, and so are the
+        domains to search in.
     :param resolv_conf: the file that says which those are; it is read again when it changes.
     :param hosts: the file with names of this machine's own.
     """
@@ -92,7 +111,7 @@ class Names:
     ) -> None:
         self._reactor = reactor
         self._given = list(servers)
-        self._resolv_conf = _File(resolv_conf, _read_servers, [("127.0.0.1", dns.PORT)])
+        self._system = _File(resolv_conf, _read_system, _read_system([]))
         self._hosts: _File[dict[str, list[str]]] = _File(hosts, _read_hosts, {})
         # Answers by question, the oldest first, and until when they are good.
         self._kept: OrderedDict[Question, tuple[Records | None, float]] = OrderedDict()
@@ -106,7 +125,26 @@ class Names:
     @property
     def servers(self) -> list[NameServer]:
         """The name servers that are asked."""
-        return self._given or self._resolv_conf.read()
+        return self._given or list(self._system.read().servers)
+
+    def full_names(self, host: str) -> Sequence[str]:
+        """Give what a name may stand for, the first choice first (see resolv.conf(5)).
+
+        The next one is for when there is nothing at all under the one before. A name with a dot at
+        its end, and one that stands in the hosts file, is what it is.
+
+        :returns: names in lower case, without a dot at the end.
+        """
+        name = host.lower()
+        if name.endswith("."):
+            return (name.rstrip("."),)
+        if self._given:
+            return (name,)
+        system = self._system.read()
+        if not system.domains or name in self._hosts.read():
+            return (name,)
+        full = [f"{name}.{domain}" for domain in system.domains]
+        return (name, *full) if name.count(".") >= system.ndots else (*full, name)
 
     def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
         """Find the answer to a question.
@@ -193,8 +231,9 @@ class Names:
         """
         refused = False
         servers = self.servers
+        waits = None if self._given else self._system.read().waits
         query = dns.Query(question.name.encode("ascii"), _KINDS[question.kind].TYPE, dns.IN)
-        for attempt, wait in enumerate(WAITS):
+        for attempt, wait in enumerate(waits or WAITS):
             server = servers[attempt % len(servers)]
             try:
                 answer = await self._over_udp(server, query, wait)
@@ -407,16 +446,35 @@ class _File(Generic[_T]):
         return self._value
 
 
-def _read_servers(lines: list[str]) -> list[NameServer]:
-    servers = []
+def _read_system(lines: list[str]) -> _System:
+    servers: list[NameServer] = []
+    # The domain of this machine, unless the file names others.
+    domains = [socket.gethostname().partition(".")[2]]
+    options: dict[str, int] = {}
     for line in lines:
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
+        words = re.split("[#;]", line, maxsplit=1)[0].split()
+        if len(words) < 2:
+            continue
+        if words[0] == "nameserver":
             try:
                 servers.append((str(ip_address(words[1])), dns.PORT))
             except ValueError:
                 continue
-    return servers[:_MAX_SERVERS]
+        elif words[0] == "domain":
+            domains = words[1:2]
+        elif words[0] == "search":
+            domains = words[1:]
+        elif words[0] == "options":
+            for found in filter(None, map(_OPTION.fullmatch, words[1:])):
+                options[found[1]] = min(int(found[2]), _MOST[found[1]])
+    domains = [domain.lower().strip(".") for domain in domains]
+    servers = servers[:_MAX_SERVERS] or [("127.0.0.1", dns.PORT)]
+    waits = None
+    if "timeout" in options or "attempts" in options:
+        rounds = max(options.get("attempts", 2), 1)
+        waits = [float(max(options.get("timeout", 5), 1))] * (rounds * len(servers))
+    usable = [domain for domain in domains if _is_domain(domain)]
+    return _System(servers, usable, options.get("ndots", 1), waits)
 
 
 def _read_hosts(lines: list[str]) -> dict[str, list[str]]:

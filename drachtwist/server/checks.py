@@ -16,6 +16,7 @@ from drachtwist.sip.registry import OPTION_TAGS, URI_SCHEMES
 __all__ = [
     "ANY",
     "bad_header",
+    "breadth_of",
     "carries_session",
     "has_hops_left",
     "scheme_is_known",
@@ -46,13 +47,23 @@ def unknown_extensions(request: Request, name: str, known: Set[str]) -> list[str
 
 def has_hops_left(request: Request) -> bool:
     """Whether a request may be forwarded; otherwise it is a 483."""
-    text = request.get("Max-Forwards")
+    hops = _limit(request, "Max-Forwards")
+    return hops is None or hops > 0
+
+
+def breadth_of(request: Request) -> int | None:
+    """Give how many branches a request may have at a time (RFC 5393); None for no limit."""
+    return _limit(request, "Max-Breadth")
+
+
+def _limit(request: Request, name: str) -> int | None:
+    text = request.get(name)
     if text is None:
-        return True
+        return None
     try:
-        return parse_integer(text) > 0
+        return parse_integer(text)
     except MessageError:
-        return True
+        return None
 
 
 def carries_session(message: Request | Response) -> bool:

@@ -99,6 +99,9 @@ class Connector(Protocol):
         What is known is told before this returns.
         """
 
+    def full_names(self, host: str) -> Sequence[str]:
+        """Give what a name may stand for, the first choice first."""
+
 
 class ServerCore:
     """The server without its sockets.
@@ -165,6 +168,7 @@ class ServerCore:
             "server_transactions": len(self.uas.transactions),
             "open_requests": len(self.uas.open),
             "client_transactions": len(self.uac.transactions),
+            "passing_calls": len(self.proxying.calls),
             "deadlines": len(self.clock),
         }
 

@@ -45,7 +45,6 @@ class Dialog:
     """An established dialog, or an early one that a reliable response made usable."""
 
     __slots__ = (
-        "acked",
         "answers",
         "asked",
         "by_race",
@@ -72,6 +71,7 @@ class Dialog:
         "seq",
         "target",
         "timer",
+        "unacked",
     )
 
     id: str
@@ -108,8 +108,8 @@ class Dialog:
     """Where packets go; None when a name has to be looked up first."""
     hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
-    acked: bool
-    """Whether the 200 to the INVITE that made it was acknowledged."""
+    unacked: int | None
+    """The CSeq of the last INVITE of this side that was accepted, until the application's ACK."""
     by_race: bool
     """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: Incoming | None
@@ -129,7 +129,7 @@ class Dialog:
         self.link = None
         self.remote_tag = ""
         self.early = False
-        self.acked = False
+        self.unacked = None
         self.by_race = False
         self.peer_seq = 0
         self.invite_seq = None

@@ -11,8 +11,12 @@ that is about to be sent to more than one target may multiply on its way round, 
 looks for itself among the Vias, and answers 482 (RFC 5393). It counts as the same request only with
 the same Request-URI and Routes: to come back for somebody else is no circle.
 
+A request may say how many branches it may have at a time, here and further on (Max-Breadth, RFC
+5393). Each target gets its part of that; those for whom none is left wait until others have ended.
+
 Requests in the dialogs of such calls, if the proxy asked to stay in them (Record-Route), are
-forwarded without any state. Only calls that were proxied here are: this is no open relay.
+forwarded without any state. Only calls that were proxied here are: this is no open relay. Which
+these are is in :mod:`~drachtwist.server.passing`.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,9 +33,10 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
-from drachtwist.server.checks import has_hops_left, unknown_extensions
+from drachtwist.server.checks import breadth_of, has_hops_left, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
+from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, parse_integer
@@ -47,6 +51,7 @@ from drachtwist.transactions.machine import (
     Machine,
     RingTimedOut,
     SendCancel,
+    State,
     Terminated,
     TimedOut,
     Transmit,
@@ -65,14 +70,14 @@ __all__ = ["Proxied", "Proxying"]
 
 _TIME = re.compile(r"(\d+)(ms|s)")
 _FIRST_CLASS = (401, 407, 415, 420, 484)
-_KEPT_CALLS = 50_000
-"""How many calls are remembered whose requests may pass."""
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
     """
     subject expires user-agent content-type session-expires min-se organization referred-by
     """.split()
 )
+_UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
+_TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
 _MAX_TARGETS = 32
 
@@ -82,6 +87,7 @@ class Branch(Attempted):
 
     __slots__ = (
         "alarm",
+        "breadth",
         "call",
         "final",
         "limit",
@@ -93,10 +99,12 @@ class Branch(Attempted):
         "uri",
     )
 
-    def __init__(self, call: Proxied, uri: str) -> None:
+    def __init__(self, call: Proxied, uri: str, breadth: int | None) -> None:
         self.call = call
         super().__init__(call.core)
         self.uri = uri
+        self.breadth = breadth
+        """Its part of the Max-Breadth, None if there is none."""
         self.method = call.incoming.method
         self.request: Request | None = None
         self.source: tuple[Flow, int] | None = None
@@ -108,6 +116,11 @@ class Branch(Attempted):
         """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it counts against Max-Breadth."""
+        return not self.final or (self.machine is not None and self.machine.state in _UNDER_WAY)
 
     def next_branch(self) -> str:
         """Make a branch that tells the request when it comes back."""
@@ -167,11 +180,16 @@ class Proxied:
         self.incoming = incoming
         self.mark = core.proxying.mark(incoming.request)
         """What the branches of all its targets end with."""
+        self.known: KnownCall | None = None
+        """The call that it makes, if the proxy stays in it."""
         self._link = link
         self._message_id = message_id
         self._command = command
         self._targets: list[str] = list(command.destinations)
         self._tried = 0
+        self.breadth = breadth_of(incoming.request)
+        """How many branches there may be at a time; None for no limit."""
+        self._too_narrow = False
         self.branches: list[Branch] = []
         self._best: list[tuple[Branch, int, bytes | None]] = []
         self._settled = False
@@ -197,18 +215,27 @@ class Proxied:
     def _next(self) -> bool:
         """Try the next target; say whether there was one that can be reached."""
         while self._targets and self._tried < _MAX_TARGETS:
+            breadth = None if self.breadth is None else self._part(self.breadth)
+            self._too_narrow = breadth == 0
+            if self._too_narrow:
+                return False
             self._tried += 1
-            if self._send(self._targets.pop(0)):
+            if self._send(self._targets.pop(0), breadth):
                 return True
         return False
 
-    def _send(self, destination: str) -> bool:
+    def _part(self, breadth: int) -> int:
+        """Give the next target's part of the Max-Breadth; 0 while others have all of it."""
+        free = breadth - sum(one.breadth or 0 for one in self.branches if one.is_busy)
+        return max(free // len(self._targets), min(free, 1))
+
+    def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
         known = None
         if core.config.outbound_proxy is None:
             known = core.registered.find(destination)
         if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
-            branch = Branch(self, destination)
+            branch = Branch(self, destination, breadth)
             self.branches.append(branch)
             if core.carriers.is_open(known):
                 branch.set_out(known, None)
@@ -226,7 +253,7 @@ class Proxied:
         hop = hop_of(uri, core.default_protocol())
         if not core.offers(hop.protocol):
             return False
-        branch = Branch(self, destination)
+        branch = Branch(self, destination, breadth)
         self.branches.append(branch)
         if not branch.go(hop):
             self.branches.remove(branch)
@@ -288,6 +315,7 @@ class Proxied:
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
             lines += [f"Record-Route: {one}" for one in own]
+        at = len(lines)
         if self._command.record_route and branch.method == "REGISTER":
             lines.append(f"Path: {own[0]}")
         hops = "70"
@@ -295,9 +323,10 @@ class Proxied:
             key = name.lower()
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
+            elif key == "max-breadth" and branch.breadth is not None:
+                lines.append(f"{name}: {branch.breadth}")
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
-        at = len(request.get_all("Via")) + 1 + (len(own) if stays else 0)
         lines.insert(at, f"Max-Forwards: {hops}")
         fields = []
         for one in () if added is None else added.fields:
@@ -319,8 +348,8 @@ class Proxied:
             self._clear(branch, "alarm")
         if status == 100:
             return
-        if self._command.record_route and branch.source is not None:
-            self.core.proxying.learn(response, branch.source[0])
+        if self.known is not None and branch.source is not None:
+            self.core.proxying.learn(self.known, response, branch.source[0])
         if status < 200:
             branch.rang = True
             if not self._settled and not self._cancelled:
@@ -378,6 +407,8 @@ class Proxied:
                 assert flow is not None
                 self._tell(flow, size, response.raw)
                 self._finish()
+        if self.known is not None:
+            self.core.proxying.calls.took(self.known, response)
         raw = _without_top_via(response)
         if branch.method in ("REGISTER", "SUBSCRIBE") and status in (200, 202):
             self.core.registered.passed(self.incoming.request, self.incoming.flow, raw)
@@ -410,6 +441,9 @@ class Proxied:
                 self._settled = True
                 self._finish()
             return
+        if self._too_narrow and self._command.simultaneous:
+            while self._next():
+                pass
         # One after the other: each end is the turn of the next one.
         if not self._pending() and self._next():
             return
@@ -419,12 +453,14 @@ class Proxied:
     def fail(self) -> None:
         """Answer the caller with the best of what targets answered (section 16.7)."""
         self._settled = True
-        if self._best:
+        if self._too_narrow and self._targets:
+            status, raw = 440, None
+        elif self._best:
             order = [one[0] for one in self._best]
             _, status, raw = max(self._best, key=lambda one: (_rank(one[1]), -order.index(one[0])))
         else:
             status, raw = 500, None
-        if self._best and raw is None and status == 503:
+        if raw is None and status == 503:
             status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
         self._refuse(status, raw)
         self._finish()
@@ -475,12 +511,14 @@ class Proxied:
 
     def _forward(self, status: int, raw: bytes) -> None:
         """Send a response to the caller."""
-        if self._cancelled and not 200 <= status < 300:
-            return
         incoming = self.incoming
         transaction = incoming.transaction
-        if self._cancelled and 200 <= status < 300:
-            # The INVITE was refused with 487; the 200 is the caller's to end all the same.
+        if not 200 <= status < 300:
+            if self._cancelled:
+                return
+        elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
+            # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is
+            # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
             self.core.carriers.send(incoming.flow, raw)
             return
         effects = transaction.respond_bytes(status, raw, self.core.clock.seconds())
@@ -554,16 +592,15 @@ class _Nobody:
 class Proxying:
     """The server as a proxy."""
 
-    __slots__ = ("_calls", "_key", "core", "timing")
+    __slots__ = ("_key", "calls", "core", "timing")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
         # The real server waits T1 here, unlike in what it sends for applications.
         self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
-        # Calls that were proxied with Record-Route, by Call-ID, the oldest first; with the
-        # WebSockets of those in the call that have one, by user, host and port of their Contact.
-        self._calls: OrderedDict[str, dict[str, Flow] | None] = OrderedDict()
+        self.calls = KnownCalls(core.clock, core.timing)
+        """Those whose requests may pass."""
 
     def count(self) -> int:
         """Count the requests that are being proxied."""
@@ -582,7 +619,7 @@ class Proxying:
             return
         call = Proxied(core, incoming, link, message_id, command)
         core.uas.taken(incoming, call)
-        refusal = self._refusal(incoming.request)
+        refusal = self._refusal(incoming.request, call.breadth)
         if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
             refusal = self._circle(incoming.request, call.mark)
         if refusal is not None:
@@ -592,11 +629,9 @@ class Proxying:
             link.answer(message_id, "NOK", text.replace("|", " "))
             return
         if command.record_route:
-            call_id = incoming.request.get("Call-ID") or ""
-            self._calls[call_id] = None
-            while len(self._calls) > _KEPT_CALLS:
-                self._calls.popitem(last=False)
-            self.learn(incoming.request, incoming.flow)
+            call.known = self.calls.begun(incoming.request)
+            if call.known is not None:
+                self.learn(call.known, incoming.request, incoming.flow)
         if not call.begin() and not call.branches:
             call._done = True
             core.uas.refuse(incoming, 500)
@@ -613,13 +648,16 @@ class Proxying:
         text = "\n".join(parts).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(text, digest_size=8, key=self._key).hexdigest()
 
-    def _refusal(self, request: Request) -> tuple[int, str, list[str]] | None:
+    def _refusal(self, request: Request, breadth: int | None) -> tuple[int, str, list[str]] | None:
         """Say why a request must not be forwarded, if so (RFC 3261 section 16.3).
 
+        :param breadth: its Max-Breadth, if it has one.
         :returns: status, reason, and header lines.
         """
         if not has_hops_left(request):
             return 483, "Max-Forwards value of 0", []
+        if breadth == 0:
+            return 440, "Max-Breadth value of 0", []
         known = self.core.config.extensions
         unknown = ", ".join(unknown_extensions(request, "Proxy-Require", known))
         if unknown:
@@ -648,26 +686,30 @@ class Proxying:
 
     def stop(self) -> None:
         """Forget everything."""
-        self._calls.clear()
+        self.calls.clear()
 
-    def learn(self, message: Request | Response, flow: Flow) -> None:
+    def over(self, call: Proxied) -> None:
+        """Learn that the transaction of a request that was proxied is gone."""
+        if call.known is not None:
+            self.calls.settled(call.known)
+
+    def learn(self, known: KnownCall, message: Request | Response, flow: Flow) -> None:
         """Take note of the WebSocket of somebody in a call: nobody can connect to a browser."""
-        call_id = message.get("Call-ID") or ""
-        if flow.protocol not in WEBSOCKETS or call_id not in self._calls:
+        if flow.protocol not in WEBSOCKETS:
             return
         contact = contact_of(message)
         key = None if contact is None else place_of(contact.uri)
         if key is not None:
-            self._calls[call_id] = {**(self._calls[call_id] or {}), key: flow}
+            known.places = {**(known.places or {}), key: flow}
 
     # Requests in dialogs
 
     def passes(self, request: Request, flow: Flow) -> bool:
         """Forward a request in the dialog of a call that was proxied; say whether it is one."""
-        if not self._calls or not request.has("Route"):
+        if not self.calls or not request.has("Route"):
             return False
-        call_id = request.get("Call-ID") or ""
-        if call_id not in self._calls:
+        call = self.calls.find(request.get("Call-ID") or "")
+        if call is None:
             return False
         try:
             routes: list[Address] = request.get_parsed_header("Route") or []
@@ -685,7 +727,7 @@ class Proxying:
             return False
         if not isinstance(uri, SipUri):
             return False
-        refusal = self._refusal(request)
+        refusal = self._refusal(request, breadth_of(request))
         if refusal is not None:
             status, _, lines = refusal
             if request.method != "ACK":
@@ -694,11 +736,12 @@ class Proxying:
                     flow, self.core.stateless(request, status, None, tag, lines)
                 )
             return True
+        self.calls.passed(call, request)
         if request.method == "BYE":
             plain = Request.from_bytes(request.raw)
             plain.remove("Route")
             self.core.record("stop", "network", bytes(plain), "normal-release")
-        known = (self._calls[call_id] or {}).get(place_of(following) or "")
+        known = None if call.places is None else call.places.get(place_of(following) or "")
         if known is not None and not self.core.carriers.is_open(known):
             known = self.core.registered.find(following) or known
         if known is None:
@@ -745,13 +788,15 @@ class Proxying:
 
     def returns(self, response: Response) -> bool:
         """Send the response to such a request back; say whether it is one."""
+        call = self.calls.find(response.get("Call-ID") or "")
+        if call is None:
+            return False
         try:
             vias = response.vias
+            if len(vias) < 2 or not (vias[0].branch or "").startswith(_STATELESS):
+                return False
+            self.calls.answered(call, response)
         except MessageError:
-            return False
-        if len(vias) < 2 or not (vias[0].branch or "").startswith(_STATELESS):
-            return False
-        if (response.get("Call-ID") or "") not in self._calls:
             return False
         raw = _without_top_via(response)
         via = vias[1]
@@ -819,8 +864,7 @@ def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:
 
 def _without_top_via(response: Response) -> bytes:
     """Take the proxy's own Via away."""
-    vias = [str(via) for via in response.vias][1:]
-    lines = [f"Via: {via}" for via in vias]
+    lines = [f"Via: {via}" for via in response.vias[1:]]
     for name, value in response.headers.items():
         if name.lower() not in ("via", "v", "content-length", "l"):
             lines.append(f"{name}: {value}")

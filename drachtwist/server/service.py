@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -363,6 +363,11 @@ class DrachtioServer(Service):
         """Find the answer to a question of the core."""
         assert self.names is not None
         self.names.look_up(question, told)
+
+    def full_names(self, host: str) -> Sequence[str]:
+        """Give what a name may stand for."""
+        assert self.names is not None
+        return self.names.full_names(host)
 
 
 def keep_alive(transport: Any, seconds: int) -> None:

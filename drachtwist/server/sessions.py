@@ -2,6 +2,7 @@
 
 A timer begins when a Session-Expires header is agreed on; the application need not know. Whoever
 is the refresher has half the interval; the other side ends the call when the whole of it passes.
+A refresh counts when it is accepted; one that is not answered yet has 64*T1 more for that.
 A refresh of ours is a re-INVITE with the session description that the application sent last. One
 that meets another INVITE is repeated soon (RFC 3261 section 14.1), one whose interval is too small
 for the peer is repeated with a longer one.
@@ -129,34 +130,33 @@ class Sessions:
         if asked is not None and asked[0] > 0:
             self.begin(dialog, asked[0], asked[1] != "uas")
 
-    def requested(self, dialog: Dialog, request: Request) -> bool:
-        """Look at a re-INVITE or UPDATE of a peer; say whether its interval is too small."""
+    def is_too_short(self, request: Request) -> bool:
+        """Whether a re-INVITE or UPDATE of a peer asks for too small an interval."""
         asked = _of(request)
-        timer = dialog.timer
-        if asked is None:
-            self.end(dialog)
-            return False
-        interval, refresher = asked
-        if interval < self.minimum:
-            self.end(dialog)
-            return True
-        ours = refresher != "uac"
-        if refresher is None and timer is not None and timer.ours:
-            ours = False
-        self.begin(dialog, interval, ours)
-        return False
+        return asked is not None and asked[0] < self.minimum
 
     def refresh_answered(self, dialog: Dialog, request: Request, draft: Draft) -> None:
-        """Complete the 2xx that an application gives to a re-INVITE or UPDATE with an interval.
+        """Look at the 2xx that an application gives to a re-INVITE or UPDATE, and complete it.
 
-        The real server leaves the header to the application. A peer that does not find it may take
-        it that there is no timer any more (RFC 4028 section 7.2), and would be hung up on.
+        What it says counts, or else what the request asks for; a refresh that is refused changes
+        nothing. The real server leaves the header to the application. A peer that does not find it
+        may take it that there is no timer any more (RFC 4028 section 7.2), and would be hung up on.
         """
-        timer = dialog.timer
-        if timer is None or draft.value("session-expires") is not None or _of(request) is None:
+        given = draft.value("session-expires")
+        asked = _of(request) if given is None else _read(given)
+        if asked is None:
+            self.end(dialog)
             return
-        refresher = "uas" if timer.ours else "uac"
-        draft.add("Session-Expires", f"{timer.interval};refresher={refresher}")
+        interval, refresher = max(asked[0], self.minimum), asked[1]
+        if given is not None:
+            ours = refresher == "uas"
+        elif refresher is None:
+            ours = dialog.timer is None or not dialog.timer.ours
+        else:
+            ours = refresher != "uac"
+        if given is None:
+            draft.add("Session-Expires", f"{interval};refresher={'uas' if ours else 'uac'}")
+        self.begin(dialog, interval, ours)
 
     # What they do
 
@@ -166,7 +166,7 @@ class Sessions:
         if dialog.timer is not timer:
             return
         if not timer.ours:
-            self._hang_up(dialog)
+            self._over(dialog, timer)
         elif "INVITE" in {one.method for one in dialog.asked} | {one.method for one in dialog.open}:
             self._later(dialog, timer, _LATER)
         else:
@@ -184,6 +184,16 @@ class Sessions:
     def _later(self, dialog: Dialog, timer: SessionTimer, after: float) -> None:
         """Refresh after some seconds; when the session is over by then, end the call."""
         if timer.again(after, self.core.clock.seconds()):
+            self.core.watch(timer)
+        else:
+            self._over(dialog, timer)
+
+    def _over(self, dialog: Dialog, timer: SessionTimer) -> None:
+        """End the call, unless a refresh came in time that the application is about to answer."""
+        now = self.core.clock.seconds()
+        came = any(one.method in ("INVITE", "UPDATE") for one in dialog.open)
+        if came and now < timer.ends + self.core.timing.lifetime:
+            timer.deadline = now + _LATER
             self.core.watch(timer)
         else:
             self._hang_up(dialog)

@@ -573,7 +573,7 @@ class Calling:
         if dialog.invite_seq is None or dialog.early:
             link.answer(message_id, "NOK", _NO_ACK)
             return
-        dialog.acked = True
+        dialog.unacked = None
         outgoing = Outgoing(self, link, "ACK")
         self._send_ack(outgoing, dialog, draft, dialog.invite_seq)
         self._echo(link, message_id, outgoing)
@@ -781,7 +781,7 @@ class Calling:
         dialog = outgoing.dialog
         return (
             dialog is not None
-            and not (dialog.is_uas or dialog.acked or dialog.early)
+            and dialog.unacked == outgoing.request.cseq.number
             and self.core.dialogs.knows(dialog)
         )
 
@@ -808,7 +808,7 @@ class Calling:
         dialog = outgoing.dialog
         if dialog is None or not self._lacks_ack(outgoing):
             return
-        self.acknowledge(dialog)
+        self.acknowledge(dialog, outgoing)
         self.bye(dialog, _RACE if dialog.by_race else "ACK timeout")
         self.core.uas.end(dialog)
 
@@ -882,6 +882,7 @@ class Calling:
             elif status < 300:
                 self._make_dialog(outgoing, response, side, early=False)
                 assert outgoing.dialog is not None, "just made"
+                outgoing.dialog.unacked = outgoing.request.cseq.number
                 outgoing.dialog.sdp = outgoing.request.body
                 core.sessions.answered(outgoing.dialog, response)
                 core.record("start", "network", raw, "uac")
@@ -889,6 +890,7 @@ class Calling:
                 reason = "call-canceled" if status == 487 else "call-rejected"
                 core.record("stop", "network", raw, reason)
         elif method == "INVITE" and dialog is not None and 200 <= status < 300:
+            dialog.unacked = outgoing.request.cseq.number
             dialog.sdp = outgoing.request.body or dialog.sdp
             core.sessions.answered(dialog, response)
         elif initial and method == "SUBSCRIBE" and status in (200, 202):

@@ -112,6 +112,7 @@ class Incoming:
         "link",
         "method",
         "offering",
+        "peer_seq",
         "pracked",
         "proxied",
         "queue",
@@ -176,6 +177,8 @@ class Incoming:
     """Whether that was an offer, which no PRACK has answered."""
     update: Incoming | None
     """The last UPDATE before the answer to an INVITE."""
+    peer_seq: int
+    """The highest CSeq of what came in the early dialog of an INVITE, 0 before the first."""
     target: tuple[Address, Flow] | None
     """The Contact of an UPDATE that was accepted before the INVITE, and where it came from."""
 
@@ -205,6 +208,7 @@ class Incoming:
         self.described = False
         self.offering = False
         self.update = None
+        self.peer_seq = 0
         self.target = None
         self._head: list[str] | None = None
         self._tail: list[str] = []
@@ -603,7 +607,7 @@ class Answering:
             return
         if method in ("INVITE", "UPDATE") and self._has_to_wait(incoming, dialog):
             return
-        if method in ("INVITE", "UPDATE") and core.sessions.requested(dialog, request):
+        if method in ("INVITE", "UPDATE") and core.sessions.is_too_short(request):
             self._too_brief(incoming)
             return
         if method == "PRACK" and dialog.early and dialog.origin is not None:
@@ -666,6 +670,11 @@ class Answering:
         method = incoming.method
         self._register(incoming)
         incoming.refreshes = True
+        number = incoming.request.cseq.number
+        if number < (invite.peer_seq or invite.request.cseq.number):
+            self.refuse(incoming, 500)
+            return
+        invite.peer_seq = number
         if self._requires_too_much(incoming):
             return
         if method == "PRACK":
@@ -760,7 +769,6 @@ class Answering:
         invite = dialog.answers
         if invite is not None and invite.request.cseq.number == request.cseq.number:
             dialog.answers = None
-            dialog.acked = True
             if not invite.refreshes:
                 transaction_id = invite.id
             self._confirm(invite)
@@ -1110,7 +1118,8 @@ class Answering:
         dialog.remote = in_brackets(remote) or remote
         dialog.local_tag = incoming.to_tag
         dialog.remote_tag = incoming.from_tag
-        dialog.seq = dialog.peer_seq = request.cseq.number
+        dialog.seq = request.cseq.number
+        dialog.peer_seq = max(dialog.seq, incoming.peer_seq)
         contact, flow = incoming.target or (contact_of(request), incoming.flow)
         if contact is None:
             dialog.target = uri_of(flow.protocol, flow.remote)
@@ -1235,8 +1244,10 @@ class Answering:
         """Forget a transaction."""
         self._close(incoming)
         self._let_copies_in(incoming)
-        self.transactions.pop(incoming.key, None)
         self.core.clock.forget(incoming.transaction)
+        known = self.transactions.pop(incoming.key, None)
+        if known is not None and known.proxied is not None:
+            self.core.proxying.over(known.proxied)
 
     def _let_copies_in(self, incoming: Incoming) -> None:
         """Take what has everything but the branch in common with a request for another one."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.siptransports import Flow, Target
-from drachtwist.sip.locating import Hop, Place, Question, Records, search
+from drachtwist.sip.locating import Hop, Place, Question, Records, Search, search
 
 if TYPE_CHECKING:
     from drachtwist.server.core import ServerCore
@@ -52,24 +52,35 @@ def _target(protocol: str, host: str, port: int, name: str | None) -> Target:
 class Way:
     """The targets of one request to a name, one after the other.
 
+    :param names: what the name may stand for; the next one counts when the DNS has nothing at all
+        for the one before.
     :param offered: see :func:`~drachtwist.sip.locating.search`.
     :param look_up: see :class:`~drachtwist.server.core.Connector`.
     """
 
-    __slots__ = ("_look_up", "_search", "hop", "tried")
+    __slots__ = ("_found", "_look_up", "_names", "_offered", "_random", "_search", "hop", "tried")
 
     def __init__(
         self,
         hop: Hop,
+        names: Sequence[str],
         offered: dict[str, tuple[str, ...]],
         look_up: Callable[[Question, Callable[[Records | None], object]], None],
         random: Callable[[], float],
     ) -> None:
         self.hop = hop
+        self._names = iter(names)
+        self._offered = offered
         self._look_up = look_up
-        self._search = search(hop, offered, random)
+        self._random = random
+        self._search = self._search_for(next(self._names))
+        # Whether there was any record.
+        self._found = False
         self.tried = 0
         """How many targets there were so far."""
+
+    def _search_for(self, name: str) -> Search:
+        return search(self.hop._replace(host=name), self._offered, self._random)
 
     def next(self, found: Callable[[Target | None], object]) -> None:
         """Find the next target.
@@ -92,13 +103,19 @@ class Way:
                 elif None in answers:
                     # Nobody answers now, so it is of no use to ask for more.
                     self._search.close()
+                    self._names = iter(())
                     found(None)
                     return
                 else:
+                    self._found = self._found or any(answers)
                     step = self._search.send(cast("list[Records]", answers))
             except StopIteration:
-                found(None)
-                return
+                name = None if self._found else next(self._names, None)
+                if name is None:
+                    found(None)
+                    return
+                self._search, answers = self._search_for(name), None
+                continue
             if isinstance(step, Place):
                 self.tried += 1
                 found(_target(step.protocol, step.host, step.port, self.hop.name))
@@ -160,7 +177,9 @@ class Ways:
             kinds = offered.get(listener.protocol, ())
             if kind not in kinds:
                 offered[listener.protocol] = tuple(sorted((*kinds, kind)))
-        return Way(hop, offered, core.connector.look_up, self._chance)
+        connector = core.connector
+        names = connector.full_names(hop.host)
+        return Way(hop, names, offered, connector.look_up, self._chance)
 
     def over_tcp(self, hop: Hop, flow: Flow, size: int) -> Flow | None:
         """Give the TCP flow that a request takes because it is long; None if it takes none.

@@ -369,6 +369,93 @@ class AskingTests(NamesTestCase):
         self.assertEqual(asker.servers, [("127.0.0.1", 53)])
 
 
+class SystemTests(NamesTestCase):
+    """What the system's file says, see resolv.conf(5)."""
+
+    def system(self, text: str) -> Names:
+        """Make what asks as the system does."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write(text)
+        asker = Names(self.time, resolv_conf=path, hosts=self.hosts)
+        self.addCleanup(asker.stop)
+        return asker
+
+    def assert_full(self, text: str, host: str, *names: str) -> None:
+        """See what a name may stand for."""
+        self.assertEqual(list(self.system(text).full_names(host)), list(names), (text, host))
+
+    def test_domains(self) -> None:
+        """The last line with domains counts; `domain` has one, and comments none."""
+        for text, domains in (
+            ("search a.test B.test.", ["a.test", "b.test"]),
+            ("search a.test\nsearch b.test", ["b.test"]),
+            ("search a.test\ndomain b.test c.test", ["b.test"]),
+            ("domain b.test\nsearch a.test  # c.test", ["a.test"]),
+            ("; search a.test\nsearch x..z  ä  y", ["y"]),
+            ("search .", []),
+        ):
+            names = [f"proxy.{domain}" for domain in domains]
+            self.assert_full(text, "Proxy", *names, "proxy")
+
+    def test_dots(self) -> None:
+        """A name with so many dots is tried as it is first, others last."""
+        search = "search a.test b.test"
+        for options, host, first in (
+            ("", "proxy", False),
+            ("", "sip.example", True),
+            ("options ndots:2 rotate", "sip.example", False),
+            ("options ndots:2", "x.sip.example", True),
+            ("options ndots:0", "proxy", True),
+            ("options ndots:99", "1.2.3.4.5.6.7.8.9.10.11.12.13.14.15.16", True),
+            ("options ndots:x", "sip.example", True),
+            ("options ndots:5\noptions timeout:3", "sip.default.svc.example.test", False),
+        ):
+            full = [f"{host}.a.test", f"{host}.b.test"]
+            names = [host, *full] if first else [*full, host]
+            self.assert_full(f"{search}\n{options}", host, *names)
+
+    def test_whole_names(self) -> None:
+        """A name with a dot at its end is what it is, and so is one in the hosts file."""
+        text = "search a.test\noptions ndots:5"
+        self.assert_full(text, "proxy.", "proxy")
+        self.assert_full(text, "Localhost", "localhost")
+        self.assert_full(text, "here.example.test", "here.example.test")
+
+    def test_own_domain(self) -> None:
+        """Without a word of domains there is that of this machine, if it has one."""
+        for host, domains in (("box.home.test", ["home.test"]), ("box", [])):
+            self.patch(socket, "gethostname", lambda host=host: host)
+            names = [f"proxy.{domain}" for domain in domains]
+            self.assert_full("nameserver 192.0.2.1", "proxy", *names, "proxy")
+            gone = Names(self.time, resolv_conf=self.mktemp(), hosts=self.hosts)
+            self.assertEqual(list(gone.full_names("proxy")), [*names, "proxy"])
+
+    def test_given_servers(self) -> None:
+        """Whoever is given name servers does not look into the file at all."""
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("search a.test")
+        asker = Names(self.time, [self.closed()], resolv_conf=path, hosts=self.hosts)
+        self.assertEqual(list(asker.full_names("Proxy")), ["proxy"])
+
+    async def test_attempts(self) -> None:
+        """How often each server is asked, and for how long, may be said in it."""
+        peer, (_, port) = self.peer(refuse)
+        self.patch(dns, "PORT", port)
+        for options, asked in (
+            ("", len(names.WAITS)),
+            ("options attempts:3", 3),
+            ("options timeout:7", 2),
+            ("options attempts:0", 1),
+            ("options timeout:0 attempts:4711", 5),
+        ):
+            asker = self.system(f"nameserver 127.0.0.1\n{options}")
+            peer.asked = 0
+            self.assertEqual(await self.ask(asker, "A", "example.test"), ())
+            self.assertEqual(peer.asked, asked, options)
+
+
 class _Idle(Clock):
     """A reactor that never looks at sockets."""
 

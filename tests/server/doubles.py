@@ -146,6 +146,8 @@ class Bench:
         """Records by kind and name; None for a DNS that lets everybody wait."""
         self.looked_up: list[tuple[Question, Callable[[Records | None], object]]] = []
         """The questions that nobody has answered."""
+        self.domains: list[str] = []
+        """What is put behind names."""
 
     # The connector
 
@@ -163,6 +165,10 @@ class Bench:
             told(self.zone.get((question.kind, question.name), ()))
         else:
             self.looked_up.append((question, told))
+
+    def full_names(self, host: str) -> list[str]:
+        """Put the domains behind a name without a dot."""
+        return [*([] if "." in host else [f"{host}.{one}" for one in self.domains]), host]
 
     def answer_all(self, zone: dict[tuple[str, str], Records]) -> list[str]:
         """Answer all questions, also those that come of it; give them."""

@@ -6,9 +6,11 @@ import socket
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.names import dns
 from twisted.trial.unittest import TestCase
 
 from drachtwist import SipError, Srf
+from drachtwist.net.names import Names
 from drachtwist.net.siptransports import Flow, SipTransports
 from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
@@ -92,6 +94,20 @@ class FindingTests(TestCase):
             ],
             **{f"s{at}.example.test": [a("127.0.0.1")] for at in range(len(ports))},
         }
+
+    async def test_short_name(self) -> None:
+        """A name without a dot is looked for in the domains of the system."""
+        peer = Peer(self, "udp")
+        srf = await self.connect({"proxy.example.test": [a("127.0.0.1")]})
+        path = self.mktemp()
+        with open(path, "w") as file:
+            file.write("nameserver 127.0.0.1\nsearch none.example.test example.test\n")
+        self.patch(dns, "PORT", self.names.port)
+        self.server.names = Names(reactor, resolv_conf=path)
+        dialog = await srf.create_uac(f"sip:bob@proxy:{peer.port}", local_sdp=SDP)
+        await dialog.destroy()
+        self.assertEqual(peer.seen, ["udp INVITE", "udp ACK", "udp BYE"])
+        self.assertEqual(self.names.asked, ["A proxy.none.example.test", "A proxy.example.test"])
 
     async def test_refused_then_answered(self) -> None:
         """NAPTR, SRV, A; nobody listens at the first server, and the second one takes the call."""

@@ -257,6 +257,48 @@ class UnacknowledgedTests(CallingTestCase):
         self.seen(63.5)
         self.assertEqual(self.seen(0.5), [(64.0, "ACK"), (64.0, "BYE")])
 
+    def test_reinvite(self) -> None:
+        """So it is with a 2xx to a re-INVITE, whoever called; not with a refusal of one."""
+        for called in (False, True):
+            for status, ends in ((200, True), (299, True), (488, False)):
+                self.setUp()
+                dialog = self.up() if not called else self.called()
+                self.seen(100)
+                begun = self.bench.clock.seconds()
+                self.app.ask(dialog, "INVITE sip:placeholder SIP/2.0")
+                [again] = map(self.request, self.bench.take())
+                self.assertEqual(len(self.respond(again, status)), 1)
+                if ends:
+                    self.assert_ended(begun + 64.0, "ACK timeout")
+                else:
+                    self.assertEqual(self.bench.heads(), ["ACK"])
+                    self.assertEqual(self.seen(100), [])
+
+    def test_reinvite_acknowledged(self) -> None:
+        """A call whose re-INVITEs are acknowledged goes on, however many there are."""
+        dialog = self.up()
+        for _ in range(7):
+            self.app.ask(dialog, "INVITE sip:placeholder SIP/2.0")
+            [again] = map(self.request, self.bench.take())
+            self.respond(again, 200)
+            self.seen(10.5)
+            self.app.ask(dialog, "ACK sip:placeholder SIP/2.0")
+            self.assertEqual(self.bench.heads(), ["ACK"])
+        self.assertEqual(self.seen(100), [])
+        self.assertEqual(len(self.bench.core.dialogs), 1)
+
+    def called(self) -> str:
+        """Let somebody call the application, and the call come up; give its dialog id."""
+        self.app.command("route|invite")
+        self.bench.receive(request("INVITE", port=32071), port=32071)
+        [frame] = self.app.take()
+        self.app.answer(frame.split("|")[8], "SIP/2.0 200 OK")
+        answer = self.bench.take()[-1]
+        ack = request("ACK", branch="ack", to_tag=answer.to.tag or "", port=32071)
+        self.bench.receive(ack, port=32071)
+        self.app.take()
+        return "c1;from-tag=a"
+
     def test_ended_while_it_rang(self) -> None:
         """A 2xx that crosses the BYE to an early dialog is acknowledged, and the call ended."""
         for acknowledges in (True, False):

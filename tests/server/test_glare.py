@@ -169,6 +169,32 @@ class EarlyTests(ServerTestCase):
         assert isinstance(refusal, Response)
         self.assertEqual((refusal.status, refusal.has("Retry-After")), (500, True))
 
+    def test_out_of_order(self) -> None:
+        """While it rings too, a request with a lower number than the last one gets 500."""
+        invite, tag = self.ringing(number=5)
+        self.bench.take()
+
+        def asks(method: str, number: int) -> bool:
+            """Let the caller ask; say whether the application sees it, or see it refused."""
+            self.bench.receive(request(method, number=number, to_tag=tag))
+            frames, answers = self.app.take(), self.bench.take()
+            if not frames:
+                [refusal] = answers
+                self.assertEqual(head(refusal), f"500 {method}")
+                self.assertFalse(refusal.has("Retry-After"))
+            return bool(frames)
+
+        self.assertFalse(asks("INFO", 4))
+        self.assertTrue(asks("INFO", 7))
+        self.assertFalse(asks("UPDATE", 6))
+        self.assertFalse(asks("BYE", 6))
+        self.app.answer(invite, "SIP/2.0 200 OK")
+        self.assertEqual(self.bench.heads(), ["200 INVITE"])
+        self.assertFalse(asks("UPDATE", 6))
+        self.bench.receive(request("ACK", number=5, branch="ack", to_tag=tag))
+        self.assertEqual(len(self.app.take()), 1)
+        self.assertTrue(asks("INFO", 8))
+
     def test_second_update(self) -> None:
         """So has an UPDATE while another one is not answered."""
         _, tag = self.ringing()

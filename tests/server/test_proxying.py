@@ -112,6 +112,146 @@ class RefusedTests(ProxyTestCase):
         self.assertEqual(self.bench.take()[-1].get("Require"), "fancy")
 
 
+class LateTests(ProxyTestCase):
+    """Phones that accept a call when nobody waits for it any more."""
+
+    def forked(self) -> list[Request]:
+        """Let a call ring at two phones; give the INVITEs that they got."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        self.proxy(frame, CALLEE, "sip:bob@127.0.0.1:32072", way="simultaneous")
+        invites = [one for one in self.bench.take() if isinstance(one, Request)]
+        for invite in invites:
+            self.bench.receive(reply(invite, 180), port=32071)
+        self.bench.take()
+        return invites
+
+    def heads(self) -> list[str]:
+        """Give what was sent, but for requests that are repeated."""
+        return [one for one in self.bench.heads() if one != "CANCEL"]
+
+    def test_second(self) -> None:
+        """As long as it may accept, the caller is told, though his transaction is over."""
+        first, second = self.forked()
+        self.bench.clock.advance(20)
+        self.bench.receive(reply(first, 200), port=32071)
+        self.assertEqual(self.heads(), ["200 INVITE"])
+        self.bench.clock.advance(31.5)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        [answer] = self.answers()
+        self.assertEqual((head(answer), answer.to.tag), ("200 INVITE", "c"))
+        self.bench.clock.advance(1)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        [again] = self.answers()
+        self.assertEqual(bytes(again), bytes(answer))
+
+    def test_stray(self) -> None:
+        """What comes when all is over goes nowhere (RFC 6026 section 7.3)."""
+        first, second = self.forked()
+        self.bench.receive(reply(first, 200), port=32071)
+        self.bench.clock.advance(33)
+        self.bench.take()
+        self.bench.receive(reply(second, 200, tag="c"), port=32072)
+        self.assertEqual(self.bench.take(), [])
+        self.assertEqual(self.bench.core.counts()["client_transactions"], 0)
+
+    def test_given_up(self) -> None:
+        """A phone that accepts when the caller was refused for its sake: he is to end the call."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        words = f"{transaction(frame)}||fullResponse||serial||2s"
+        self.app.command(f"proxy|{words}|{CALLEE}\r\n")
+        invite = self.bench.take()[-1]
+        assert isinstance(invite, Request)
+        self.bench.receive(reply(invite, 180), port=32071)
+        self.bench.take()
+        self.bench.clock.advance(2)
+        self.assertEqual(self.heads(), ["408 INVITE"])
+        self.bench.receive(reply(invite, 200), port=32071)
+        self.assertEqual(self.heads(), ["200 INVITE"])
+
+
+class BreadthTests(ProxyTestCase):
+    """A request says how many branches it may have at a time (RFC 5393 section 5.3)."""
+
+    TARGETS = tuple(f"sip:bob@127.0.0.1:{port}" for port in (32071, 32072, 32073))
+
+    def forward(
+        self, breadth: str, count: int = 3, way: str = "simultaneous", early: str = ""
+    ) -> list[str]:
+        """Let a call with that header be proxied; give what the application is told."""
+        self.bench.receive(request("INVITE", extra=breadth))
+        [frame] = self.app.take()
+        words = f"{transaction(frame)}||fullResponse|followRedirects|{way}|{early}|"
+        answers = self.app.command(f"proxy|{words}|{'|'.join(self.TARGETS[:count])}\r\n")
+        return [answer.partition("|response|m|")[2] for answer in answers]
+
+    def parts(self) -> list[str | None]:
+        """Take the INVITEs that were sent since, and give the part that each target has."""
+        self.invites = [one for one in self.bench.take() if head(one) == "INVITE"]
+        return [one.get("Max-Breadth") for one in self.invites]
+
+    def refuse(self, status: int, extra: str = "") -> None:
+        """Let the first of those targets refuse."""
+        [asked, *_] = self.invites
+        assert isinstance(asked, Request)
+        self.bench.receive(reply(asked, status, extra=extra), port=32071)
+
+    def test_parts(self) -> None:
+        """All targets together have no more than the request."""
+        for given, count, way, parts in (
+            ("", 3, "simultaneous", [None, None, None]),
+            ("Max-Breadth: x", 1, "serial", ["x"]),
+            ("Max-Breadth: 60", 3, "simultaneous", ["20", "20", "20"]),
+            ("max-breadth:5", 3, "simultaneous", ["1", "2", "2"]),
+            ("Max-Breadth: 60", 1, "serial", ["60"]),
+            ("Max-Breadth: 60", 3, "serial", ["20"]),
+        ):
+            self.start()
+            self.assertEqual(self.forward(given, count, way), [])
+            self.assertEqual(self.parts(), parts, given)
+
+    def test_none(self) -> None:
+        """Without any left nothing is forwarded."""
+        text = "NOK|Rejected with 440 Max-Breadth Exceeded due to Max-Breadth value of 0"
+        self.assertEqual(self.forward("Max-Breadth: 0"), [text])
+        self.assertEqual([head(one) for one in self.answers()], ["440 INVITE"])
+
+    def test_in_dialog(self) -> None:
+        """Nor in a dialog."""
+        self.up()
+        text = request("INFO", number=2, to_tag="b", extra=f"{ROUTE}\nMax-Breadth: 0")
+        self.bench.receive(text.replace(f"sip:app@127.0.0.1:{PORT} SIP", f"{CALLEE} SIP", 1))
+        self.assertEqual(self.bench.heads(), ["440 INFO"])
+
+    def test_wait(self) -> None:
+        """Targets for whom none is left wait until another one has refused."""
+        self.forward("Max-Breadth: 2")
+        self.assertEqual(self.parts(), ["1", "1"])
+        self.refuse(404)
+        self.assertEqual(self.parts(), ["1"])
+        self.refuse(302, "Contact: <sip:x@127.0.0.1:32074>")
+        self.assertEqual(self.parts(), ["1"])
+
+    def test_serial(self) -> None:
+        """One after the other, each has its part of what those before it gave back."""
+        self.forward("Max-Breadth: 7", way="serial")
+        for part in ("2", "3", "7"):
+            self.assertEqual(self.parts(), [part])
+            self.refuse(404)
+        self.assertEqual([head(one) for one in self.answers()], ["404 INVITE"])
+
+    def test_given_up(self) -> None:
+        """A target that was given up, but may still ring, keeps its part."""
+        self.forward("Max-Breadth: 2", way="serial", early="400ms")
+        for _ in range(2):
+            self.assertEqual(self.parts(), ["1"])
+            self.bench.clock.advance(0.4)
+        self.assertEqual([head(one) for one in self.answers()], ["440 INVITE"])
+
+
 class InDialogTests(ProxyTestCase):
     def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
         """Let the caller ask in the dialog."""

@@ -88,6 +88,17 @@ class CalledTests(ServerTestCase):
         self.bench.take()
         self.assertEqual(self.seen(200), [])
 
+    def test_application_decides(self) -> None:
+        """What the application's 200 to a refresh says counts."""
+        for given, interval in (("1000;refresher=uac", 1000.0), ("60", 90.0)):
+            self.setUp()
+            self.session("120;refresher=uac")
+            self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
+            [frame] = self.app.take()
+            self.app.answer(transaction(frame), f"SIP/2.0 200 OK\r\nSession-Expires: {given}")
+            self.bench.take()
+            self.expires(interval)
+
     def test_refresh_answered(self) -> None:
         """The 200 to a refresh says what was agreed on, unless the application says it."""
         for asked, given, agreed in (
@@ -123,14 +134,66 @@ class CalledTests(ServerTestCase):
         self.assertRaises(LocalProtocolError, Bench, shortest_session=0)
 
     def test_too_brief(self) -> None:
-        """An interval that is too small is refused here, and ends the timer."""
+        """An interval that is too small is refused here; the one that was agreed on goes on."""
         self.session("120;refresher=uac")
         self.again("Session-Expires: 60;refresher=uac")
         _, refusal = self.bench.take()
         self.assertEqual((refusal.status, refusal.get("Min-SE")), (422, "90"))  # type: ignore[union-attr]
         self.assertEqual(self.app.take(), [])
         self.bench.receive(request("ACK", number=2, branch="INVITE-2", to_tag=self.tag))
-        self.assertEqual(self.seen(200), [])
+        self.expires(120.0)
+
+    def test_refused(self) -> None:
+        """A refresh that the application refuses changes nothing, whatever it asks for."""
+        for method in ("INVITE", "UPDATE"):
+            for asked in ("", "Session-Expires: 1000;refresher=uas"):
+                self.setUp()
+                self.session("120;refresher=uac")
+                self.seen(60)
+                self.again(asked, method=method)
+                [frame] = self.app.take()
+                self.app.answer(transaction(frame), "SIP/2.0 488 Not Acceptable Here")
+                if method == "INVITE":
+                    self.bench.receive(request("ACK", number=2, branch="INVITE-2", to_tag=self.tag))
+                self.bench.take()
+                self.expires(120.0)
+
+    def test_application_gone(self) -> None:
+        """Nor does one that nobody is there to answer."""
+        self.session("120;refresher=uac")
+        self.app.close()
+        self.seen(100)
+        self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
+        self.assertEqual(self.bench.heads(), ["481 UPDATE"])
+        self.assertEqual(self.seen(20)[-1], (120.0, "BYE"))
+
+    def test_answered_late(self) -> None:
+        """A refresh that came in time may be answered after the end of the session."""
+        for status, longer in ((200, 120), (488, 0)):
+            self.setUp()
+            self.session("120;refresher=uac")
+            self.seen(119)
+            self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
+            [frame] = self.app.take()
+            self.assertEqual(self.seen(30.5), [])
+            self.app.answer(transaction(frame), f"SIP/2.0 {status} Late")
+            self.bench.take()
+            self.expires(149.5 + longer if longer else 150.0)
+
+    def test_never_answered(self) -> None:
+        """It is not waited for without an end."""
+        for refresher in ("uac", "uas"):
+            self.setUp()
+            self.session(f"120;refresher={refresher}")
+            self.seen(50)
+            self.again("Session-Expires: 120;refresher=uac")
+            self.bench.take()
+            self.app.take()
+            self.seen(100)
+            self.assertEqual((len(self.bench.core.dialogs), self.app.take()), (1, []))
+            self.seen(4)
+            self.assertIn("Session timer expired", self.app.take()[0])
+            self.nothing_left()
 
     def test_server_refreshes(self) -> None:
         """A refresh of ours has the application's last session description; nobody is told."""
@@ -217,10 +280,10 @@ class CalledTests(ServerTestCase):
         self.again("Session-Expires: 90;refresher=uas")
         [frame] = self.app.take()
         self.assertEqual(self.bench.heads(), ["100 INVITE"])
-        self.assertEqual(self.seen(60), [])
-        self.app.answer(transaction(frame), "SIP/2.0 200 OK")
-        self.assertEqual(self.bench.heads(), ["200 INVITE"])
-        self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+        self.assertEqual(self.seen(50), [])
+        self.app.answer(transaction(frame), "SIP/2.0 488 Not Acceptable Here")
+        self.assertEqual(self.bench.heads(), ["488 INVITE"])
+        self.bench.receive(request("ACK", number=2, branch="INVITE-2", to_tag=self.tag))
         _, after = self.refresh()
         self.assertLessEqual(after, 2.1)
 

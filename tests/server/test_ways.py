@@ -318,6 +318,57 @@ class LookingTests(NameTestCase):
         self.assertEqual((protocol, port), ("tcp", 7003))
         self.assertTrue((sent.get("Via") or "").startswith(f"SIP/2.0/TCP {HOST}:{PORT};branch="))
 
+    def test_domains(self) -> None:
+        """A name without a dot is looked for in one domain after the other, with all records."""
+        self.bench.zone = None
+        self.bench.domains = ["a.test", "b.test", "c.test"]
+        self.app.command("sip||\r\nOPTIONS sip:proxy SIP/2.0\r\n\r\n")
+        services = ["_sip._udp", "_sip._tcp"]
+        self.assertEqual(
+            self.bench.answer_all({("A", "proxy.b.test"): ["127.0.0.1"]}),
+            [
+                question
+                for name in ("proxy.a.test", "proxy.b.test")
+                for question in (
+                    f"NAPTR {name}",
+                    *[f"SRV {service}.{name}" for service in services],
+                    f"A {name}",
+                )
+            ],
+        )
+        self.assertEqual(self.bench.heads(), ["OPTIONS"])
+
+    def test_service_that_is_not(self) -> None:
+        """A domain that says that it has no such service, or whose server fails, is the one."""
+        for target, sent in ((".", 0), ("a.test", 1)):
+            self.setUp()
+            self.bench.domains = ["a.test", "b.test"]
+            self.bench.zone = {
+                ("SRV", "_sip._udp.proxy.a.test"): [Srv(1, 1, 7001, target)],
+                ("A", "a.test"): ["127.0.0.1"],
+                ("A", "proxy.b.test"): ["127.0.0.1"],
+            }
+            self.app.command("sip||\r\nOPTIONS sip:proxy;transport=udp SIP/2.0\r\n\r\n")
+            found = sent_to(self.bench)
+            self.assertEqual([port for _, port, _ in found], [7001] * sent)
+            self.bench.clock.advance(33)
+            self.assertNotIn(5060, [port for _, port, _ in sent_to(self.bench)])
+
+    def test_nowhere(self) -> None:
+        """A name that is in none of the domains has no address; a silent DNS ends the search."""
+        self.bench.domains = ["a.test"]
+        self.bench.zone = {}
+        [_, told] = self.app.command("sip||\r\nOPTIONS sip:proxy:1 SIP/2.0\r\n\r\n")
+        self.assertIn("SIP/2.0 503 DNS Error", told)
+        self.bench.zone = None
+        self.app.command("sip||\r\nOPTIONS sip:proxy:1 SIP/2.0\r\n\r\n")
+        [(question, answer)] = self.bench.looked_up
+        self.assertEqual(question.name, "proxy.a.test")
+        self.bench.looked_up.clear()
+        answer(None)
+        self.assertEqual(self.told(), ["SIP/2.0 503 DNS Error"])
+        self.assertEqual(self.bench.looked_up, [])
+
     def test_families(self) -> None:
         """Each transport is offered in the families that it is listened on with."""
         self.bench.wire.listeners.append(Listener("udp", "::1", PORT))
