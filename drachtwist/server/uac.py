@@ -833,6 +833,9 @@ class Calling:
         if outgoing is None or outgoing.machine is None:
             self.core.proxying.returns(response)
             return
+        if isinstance(outgoing, Outgoing) and _has_more_hops(response):
+            self.core.complain(flow, MessageError("a response that is for somebody else"))
+            return
         outgoing.source = (flow, size)
         self._run(outgoing, outgoing.machine.receive(response, self.core.clock.seconds()))
 
@@ -1180,3 +1183,9 @@ def _bare(address: str) -> str:
     """Write an address without brackets, as the real server does in what it makes up."""
     found = re.fullmatch(r"<([^>]*)>(.*)", address)
     return address if found is None else f"{found[1]}{found[2]}"
+
+
+def _has_more_hops(response: Response) -> bool:
+    """Whether a response is to go on from here, so that it is for a proxy (section 8.1.3.3)."""
+    vias = response.get_all("Via")
+    return (len(vias) > 1 or "," in vias[0]) and len(response.vias) > 1
