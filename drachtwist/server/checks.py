@@ -18,6 +18,7 @@ __all__ = [
     "bad_header",
     "carries_session",
     "has_hops_left",
+    "has_more_hops",
     "scheme_is_known",
     "unknown_extensions",
 ]
@@ -53,6 +54,12 @@ def has_hops_left(request: Request) -> bool:
         return parse_integer(text) > 0
     except MessageError:
         return True
+
+
+def has_more_hops(response: Response) -> bool:
+    """Whether a response has further Vias below the topmost one."""
+    vias = response.get_all("Via")
+    return len(vias) > 1 or ("," in vias[0] and len(response.vias) > 1)
 
 
 def carries_session(message: Request | Response) -> bool:

@@ -24,7 +24,7 @@ from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
-from drachtwist.server.checks import carries_session
+from drachtwist.server.checks import carries_session, has_more_hops
 from drachtwist.server.compose import (
     Draft,
     encode,
@@ -204,6 +204,10 @@ class Outgoing(Attempted):
             self.side.responded(self, response)
         else:
             self.side.invent(self, status, phrase)
+
+    def awaits(self, response: Response) -> bool:
+        """Whether a response ends here (RFC 3261 section 8.1.3.3)."""
+        return not has_more_hops(response)
 
     @property
     def offers(self) -> bool:
@@ -833,7 +837,7 @@ class Calling:
         if outgoing is None or outgoing.machine is None:
             self.core.proxying.returns(response)
             return
-        if isinstance(outgoing, Outgoing) and _has_more_hops(response):
+        if not outgoing.awaits(response):
             self.core.complain(flow, MessageError("a response that is for somebody else"))
             return
         outgoing.source = (flow, size)
@@ -1183,9 +1187,3 @@ def _bare(address: str) -> str:
     """Write an address without brackets, as the real server does in what it makes up."""
     found = re.fullmatch(r"<([^>]*)>(.*)", address)
     return address if found is None else f"{found[1]}{found[2]}"
-
-
-def _has_more_hops(response: Response) -> bool:
-    """Whether a response is to go on from here, so that it is for a proxy (section 8.1.3.3)."""
-    vias = response.get_all("Via")
-    return (len(vias) > 1 or "," in vias[0]) and len(response.vias) > 1

@@ -269,7 +269,7 @@ class DatagramHearing(DatagramProtocol, Hearing):
 
     def emit(self, data: bytes) -> None:
         """Send."""
-        self.transport.write(data, self._server)
+        cast(Any, self.transport).write(data, self._server)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Take a message."""
@@ -285,7 +285,7 @@ class StreamHearing(Protocol, Hearing):
 
     def emit(self, data: bytes) -> None:
         """Send."""
-        self.transport.write(data)
+        cast(Any, self.transport).write(data)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets."""
