@@ -331,13 +331,15 @@ class Callee(DatagramProtocol):
 
     def __init__(self) -> None:
         self.requests: list[sip.Request] = []
+        """Those that came, without those that came again."""
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Take a request."""
         request = sip.Request.from_bytes(datagram)
         if request.method == "ACK":
             return
-        self.requests.append(request)
+        if all(request.raw != other.raw for other in self.requests):
+            self.requests.append(request)
         status = 486 if request.method == "INVITE" else 200
         lines = [f"SIP/2.0 {status} Whatever"]
         lines += [f"Via: {via}" for via in request.get_all("Via")]
