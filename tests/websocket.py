@@ -108,16 +108,18 @@ def connect(
     *,
     ca: bytes | None = None,
     subprotocols: tuple[str, ...] = ("sip",),
+    kind: type[WebSocketPeer] = WebSocketPeer,
 ) -> Deferred[WebSocketPeer]:
     """Open a WebSocket.
 
     :param ca: the certificate to trust, for one over TLS.
+    :param kind: what to make of it.
     """
     endpoint: Any = HostnameEndpoint(_reactor, host, port)
     if ca is not None:
         endpoint = wrapClientTLS(TlsOptions(ca=ca).client_creator(host), endpoint)
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    peer = WebSocketPeer(shown, list(subprotocols))
+    peer = kind(shown, list(subprotocols))
     made: Deferred[WebSocketPeer] = connectProtocol(endpoint, peer)
     return made.addCallback(lambda _: peer.up)
 

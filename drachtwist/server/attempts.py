@@ -92,6 +92,10 @@ class Attempted:
         """Begin the transaction, over :attr:`flow`."""
         raise NotImplementedError
 
+    def awaits(self, response: Response) -> bool:
+        """Whether a response to it goes where this one does: to us, or through us."""
+        raise NotImplementedError
+
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Learn that there are no further attempts.
 
@@ -214,6 +218,10 @@ class Spent:
         self.source: Any = None
         machine.owner = self
         core.uac.transactions[key] = self  # type: ignore[assignment]
+
+    def awaits(self, response: Response) -> bool:
+        """Whether a response is wanted: it goes nowhere."""
+        return True
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what the machine wants done."""

@@ -19,6 +19,7 @@ __all__ = [
     "breadth_of",
     "carries_session",
     "has_hops_left",
+    "has_more_hops",
     "scheme_is_known",
     "unknown_extensions",
 ]
@@ -64,6 +65,12 @@ def _limit(request: Request, name: str) -> int | None:
         return parse_integer(text)
     except MessageError:
         return None
+
+
+def has_more_hops(response: Response) -> bool:
+    """Whether a response has further Vias below the topmost one."""
+    vias = response.get_all("Via")
+    return len(vias) > 1 or ("," in vias[0] and len(response.vias) > 1)
 
 
 def carries_session(message: Request | Response) -> bool:

@@ -33,7 +33,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.net.vias import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
-from drachtwist.server.checks import breadth_of, has_hops_left, unknown_extensions
+from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.passing import KnownCall, KnownCalls
@@ -141,6 +141,10 @@ class Branch(Attempted):
             self.call.refused(self, response)
         else:
             self.call.ended(self, status)
+
+    def awaits(self, response: Response) -> bool:
+        """Whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
+        return has_more_hops(response)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""

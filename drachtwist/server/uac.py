@@ -24,7 +24,7 @@ from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
-from drachtwist.server.checks import carries_session
+from drachtwist.server.checks import carries_session, has_more_hops
 from drachtwist.server.compose import (
     Draft,
     encode,
@@ -204,6 +204,10 @@ class Outgoing(Attempted):
             self.side.responded(self, response)
         else:
             self.side.invent(self, status, phrase)
+
+    def awaits(self, response: Response) -> bool:
+        """Whether a response ends here (RFC 3261 section 8.1.3.3)."""
+        return not has_more_hops(response)
 
     @property
     def offers(self) -> bool:
@@ -832,6 +836,9 @@ class Calling:
         outgoing = self.transactions.get(key)
         if outgoing is None or outgoing.machine is None:
             self.core.proxying.returns(response)
+            return
+        if not outgoing.awaits(response):
+            self.core.complain(flow, MessageError("a response that is for somebody else"))
             return
         outgoing.source = (flow, size)
         self._run(outgoing, outgoing.machine.receive(response, self.core.clock.seconds()))

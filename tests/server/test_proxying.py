@@ -252,6 +252,27 @@ class BreadthTests(ProxyTestCase):
         self.assertEqual([head(one) for one in self.answers()], ["440 INVITE"])
 
 
+class AnsweredTests(ProxyTestCase):
+    def test_response_for_nobody(self) -> None:
+        """One that has no Via of the caller ends here; the caller gets the one that has."""
+        for way in ("\nVia: ", ", "):
+            self.start()
+            self.bench.receive(request("INVITE"))
+            [frame] = self.app.take()
+            self.proxy(frame)
+            invite = self.bench.take()[-1]
+            assert isinstance(invite, Request)
+            own, other = invite.get_all("Via")
+            text = reply(invite, 200)
+            both = f"Via: {own}\nVia: {other}\n"
+            self.assertIn(both, text)
+            self.bench.receive(text.replace(both, f"Via: {own}\n"), port=32071)
+            self.assertEqual((self.bench.take(), self.app.take()), ([], []))
+            self.bench.receive(text.replace(both, f"Via: {own}{way}{other}\n"), port=32071)
+            [answer] = self.answers()
+            self.assertEqual((answer.status, answer.get_all("Via")), (200, [other]))
+
+
 class InDialogTests(ProxyTestCase):
     def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
         """Let the caller ask in the dialog."""

@@ -161,6 +161,20 @@ class CallingTests(CallingTestCase):
         self.assertEqual(self.respond(self.ask(), 100), [])
         self.assertEqual(self.seen(20), [])
 
+    def test_response_for_somebody_else(self) -> None:
+        """One that has further Vias is not for a client, and changes nothing."""
+        asked = self.ask("OPTIONS")
+        own = asked.get("Via") or ""
+        other = "SIP/2.0/UDP 255.255.255.255;branch=z9hG4bKx"
+        for vias, told in (
+            (f"{own}, {other}", 0),
+            (f"{own}\nVia: {other}", 0),
+            (f'{own};of="a, b"', 1),
+        ):
+            self.bench.receive(reply(asked, 200).replace(own, vias, 1), port=32071)
+            self.assertEqual(len(self.app.take()), told, vias)
+        self.assertEqual(self.bench.take(), [])
+
     def test_repeated_200(self) -> None:
         """A 200 that comes again is acknowledged with the ACK of the application, not told."""
         invite = self.ask()

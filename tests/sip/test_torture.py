@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -171,25 +171,42 @@ FACTS: dict[str, Callable[[Any, Any], Any]] = {
     "longest_line_at_least": lambda m, least: min(least, max(map(len, m.headers.lines()))),
 }
 
-# Facts about the datagram around the message, and readings that are left to whoever wants them.
-NOT_OURS = {
-    "trailing_octets",
-    "octets_after_header_section",
-    "request_line_raw",
-    "lenient_request_uri",
-    "request_uri_host_meant",
-}
+# Facts about the datagram around the message.
+AROUND = {"trailing_octets", "octets_after_header_section", "request_line_raw"}
+# Readings that are left to whoever wants them.
+NOT_OURS = {"lenient_request_uri", "request_uri_host_meant"}
 START_LINE = {"method", "request_uri", "sip_version", "status", "reason"}
+
+
+def readings(
+    message: AnyMessage, facts: dict[str, Any], skip: Set[str] = frozenset()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Give name, reading and statement of each fact that can be read from a message."""
+    for key, wanted in facts.items():
+        if key in AROUND or key in NOT_OURS or key in skip:
+            continue
+        if key != "body_length" or wanted is not None:
+            yield key, FACTS[key](message, wanted), wanted
 
 
 class TortureTests(SynchronousTestCase):
     maxDiff = None
 
     def check(self, name: str, message: AnyMessage, facts: dict[str, Any], skip: set[str]) -> None:
-        for key, wanted in facts.items():
-            if key in NOT_OURS or key in skip or (key == "body_length" and wanted is None):
-                continue
-            self.assertEqual(FACTS[key](message, wanted), wanted, f"{name}: {key}")
+        for key, found, wanted in readings(message, facts, skip):
+            self.assertEqual(found, wanted, f"{name}: {key}")
+
+    def check_around(self, name: str, data: bytes, facts: dict[str, Any], body: int | None) -> None:
+        """Check the facts about a datagram.
+
+        :param body: how many octets of it were taken for the body, if that is known.
+        """
+        head, _, rest = data.partition(b"\r\n\r\n")
+        self.assertEqual(len(rest), facts["octets_after_header_section"], name)
+        if body is not None:
+            self.assertEqual(len(rest) - body, facts["trailing_octets"], name)
+        line = head.partition(b"\r\n")[0].decode()
+        self.assertEqual(line, facts.get("request_line_raw", line), name)
 
     def test_all_messages_are_here(self) -> None:
         """The octets are those that the manifest was made for."""
@@ -226,7 +243,10 @@ class TortureTests(SynchronousTestCase):
         checked = 0
         for entry in MESSAGES:
             if entry.get("expect"):
-                self.check(entry["name"], parse_datagram(octets(entry)), entry["expect"], set())
+                data = octets(entry)
+                message = parse_datagram(data)
+                self.check(entry["name"], message, entry["expect"], set())
+                self.check_around(entry["name"], data, entry["expect"], len(message.body))
                 checked += 1
         self.assertGreater(checked, 35)
 
@@ -252,6 +272,7 @@ class TortureTests(SynchronousTestCase):
                 self.assertRaises(MessageError, lambda m=message: m.contacts)
                 skip = {"contact", "contact_count"}
             self.check(entry["name"], message, facts, skip)
+            self.check_around(entry["name"], data, facts, None)
             checked += 1
         self.assertGreater(checked, 15)
 
