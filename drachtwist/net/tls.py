@@ -132,9 +132,10 @@ class TlsOptions:
         )
         try:
             options.getContext()
-        except (SSL.Error, OSError):
+        except (SSL.Error, OSError) as error:
             raise LocalProtocolError(
-                f"cannot use the Diffie-Hellman parameters of {self.dh_parameters}"
+                f"cannot use the Diffie-Hellman parameters of {self.dh_parameters}: "
+                f"{_of_openssl(error) if isinstance(error, SSL.Error) else error.strerror}"
             ) from None
         return options
 
@@ -256,9 +257,13 @@ def describe_tls_failure(
         hint = " (see TlsOptions.server_name)" if whose == "the server's" else ""
         return f"{whose} certificate is for another name{hint}"
     if isinstance(error, SSL.Error):
-        texts = [str(item[2]) for item in error.args[0]] if error.args and error.args[0] else []
-        text = ", ".join(item for item in texts if item) or "the peer closed the handshake"
+        text = _of_openssl(error) or "the peer closed the handshake"
         if "certificate verify failed" in text:
             return f"{whose} certificate is not trusted ({remedy})"
         return f"TLS failed: {text}"
     return None
+
+
+def _of_openssl(error: SSL.Error) -> str:
+    texts = [str(item[2]) for item in error.args[0]] if error.args and error.args[0] else []
+    return ", ".join(filter(None, texts))

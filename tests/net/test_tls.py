@@ -134,9 +134,10 @@ class CipherTests(SynchronousTestCase):
         self.assertIn(PRIME, sent)
         wrong = self.mktemp()
         FilePath(wrong).setContent(ME.certificate)
-        for name in (wrong, self.mktemp()):
+        for name, why in ((wrong, "no start line"), (self.mktemp(), "no such file")):
             options = TlsOptions(**SERVER, dh_parameters=name)
-            self.assertRaises(LocalProtocolError, options.server_context)
+            error = self.assertRaises(LocalProtocolError, options.server_context)
+            self.assertIn(f"parameters of {name}: {why}", str(error))
 
 
 class ClientCertificateTests(SynchronousTestCase):

@@ -94,6 +94,16 @@ class ReliableTests(ServerTestCase):
         self.assertEqual(self.seen(1), [(0.5, "183 INVITE")])
         self.assertEqual(self.app.take(), [])
 
+    def test_method_twice(self) -> None:
+        """What follows what a PRACK is for does no harm: some phones write the method twice."""
+        invite = self.supported()
+        progress = self.progress(invite)
+        rack = f"RAck: {progress.get('RSeq')} 1 INVITE INVITE"
+        tag = progress.to.tag or ""
+        self.bench.receive(request("PRACK", number=2, to_tag=tag, extra=rack))
+        [frame] = self.app.take()
+        self.assertIn("PRACK sip:", frame)
+
     def test_required_by_the_caller(self) -> None:
         """When the caller requires it, the server makes all reliable, and answers the PRACK."""
         invite = self.supported("Require: 100rel")

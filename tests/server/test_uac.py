@@ -141,6 +141,14 @@ class CallingTests(CallingTestCase):
         wanted = r'Digest username="a,b\",c", realm="r", nc=00000001, uri="sip:x,y'
         self.assertEqual(invite.get("Authorization"), wanted)
 
+    def test_refer_to(self) -> None:
+        """What the address of a Refer-To has behind its question mark is not looked at."""
+        for value in ("sip:carol@x?Replaces%3D1%40y", "<sip:carol@x?Replaces>;a=b"):
+            asked = self.ask("REFER", extra=f"Refer-To: {value}\r\nX-Last: 1")
+            self.assertEqual((asked.get("Refer-To"), asked.get("X-Last")), (value, "1"))
+        asked = self.ask("REFER", extra="Refer-To: <sip:carol@x\r\nX-Last: 1")
+        self.assertEqual((asked.get("Refer-To"), asked.get("X-Last")), (None, None))
+
     def test_no_transport(self) -> None:
         """A transport that is not served is refused; sips without TLS is answered 416."""
         [answer] = self.app.command(f"sip||\r\nOPTIONS {TARGET};transport=ws SIP/2.0\r\n\r\n")
