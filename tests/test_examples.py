@@ -128,7 +128,7 @@ class ExampleTests(TestCase):
         module, _ = await self.example("uac", CALLER=ann.uri, CALLEE=bob.uri)
         await self.until(lambda: ann.calls)
         await ann.calls[0].when_ended()
-        self.assertTrue(module.srf.idle)
+        await self.until(lambda: module.srf.idle)
 
     async def test_b2bua(self) -> None:
         """Only the codecs that are wanted get through, and the end of one is that of the other."""
