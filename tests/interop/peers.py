@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -31,6 +32,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
 _chance = random.Random(os.urandom(8))
+_CALL_ID = re.compile(r"^Call-ID: *(\S+)", re.MULTILINE | re.IGNORECASE)
+_LOGGED = re.compile(r"^-{20,} \d{4}-.*$", re.MULTILINE)
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
 
@@ -106,6 +109,17 @@ def is_bound(port: int, transport: str) -> bool:
     return False
 
 
+def _messages_of(log: str, calls: list[str]) -> str:
+    """Give what a message log of SIPp has of some calls, or all of it without any."""
+    entries = _LOGGED.split(log)
+    times = _LOGGED.findall(log)
+    return "".join(
+        time.strip("- ") + entry
+        for time, entry in zip(times, entries[1:], strict=True)
+        if not calls or any(call in entry for call in calls)
+    )
+
+
 class Peer(ProcessProtocol):
     """A process whose output is kept."""
 
@@ -115,6 +129,11 @@ class Peer(ProcessProtocol):
         self.ended: Deferred[int] = Deferred()
         self._waiting: list[tuple[bytes, Deferred[None]]] = []
         self.status: int | None = None
+        self.pid: int | None = None
+
+    def connectionMade(self) -> None:
+        """The process runs."""
+        self.pid = cast(Any, self.transport).pid
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Keep what the process prints, on either stream."""
@@ -247,17 +266,19 @@ class InteropTestCase(TestCase):
             f"sipp {' '.join(arguments)} over {transport}",
             transport,
             free_port(),
+            calls,
             f"127.0.0.1:{port}",
-            *("-s", service, "-m", str(calls), "-r", str(rate)),
+            *("-s", service, "-r", str(rate)),
             *arguments,
         )
 
-    def _sipp(self, name: str, transport: str, port: int, *arguments: str) -> Peer:
+    def _sipp(self, name: str, transport: str, port: int, calls: int, *arguments: str) -> Peer:
         return self.spawn(
             name,
             need_sipp(),
             *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
-            *("-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
+            *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
+            *(["-trace_msg"] if calls <= 100 else []),
             *arguments,
             TERM="dumb",
         )
@@ -288,19 +309,38 @@ class InteropTestCase(TestCase):
             self._relays.append(Relay.before_phone(own, port))
             text = spoken(text, local=port)
         path = self.scenario(name, text)
-        peer = self._sipp(name, transport, own, "-sf", path, "-m", str(calls))
+        peer = self._sipp(name, transport, own, calls, "-sf", path)
         while peer.status is None and not is_bound(own, transport):
             await self.rest(0.02)
         return peer
 
     async def succeeds(self, peer: Peer) -> None:
         """Wait for a process to end well."""
-        status = await peer.ended
-        errors = "".join(
-            path.read_text("utf-8", "replace")[-4000:] for path in self.directory.glob("*errors*")
-        )
-        others = "\n".join(str(other) for other in self._peers if other is not peer)
-        self.assertEqual(status, 0, f"{peer}\n{errors}\n{others}")
+        if await peer.ended != 0:
+            self.fail(self.story(peer))
+
+    def story(self, failed: Peer) -> str:
+        """Tell what every process did: the failed one first, and in all length."""
+        others = [other for other in self._peers if other is not failed]
+        states = "\n".join(f"- {other.name}: status {other.status}" for other in others)
+        told = [f"{failed.name} failed (status {failed.status}).\nThe others:\n{states}"]
+        calls: list[str] = []
+        for peer in (failed, *others):
+            errors = self._log(peer, "errors")
+            if peer is failed:
+                calls = list(dict.fromkeys(_CALL_ID.findall(errors)))[:1]
+            told.append(str(peer))
+            if errors:
+                told.append(f"--- its errors:\n{errors[:3000]}")
+            messages = _messages_of(self._log(peer, "messages"), calls)
+            if messages:
+                told.append(f"--- messages of {calls or 'all calls'}:\n{messages[-6000:]}")
+        return "\n".join(told)
+
+    def _log(self, peer: Peer, kind: str) -> str:
+        """Read a log that SIPp has written."""
+        found = self.directory.glob(f"*_{peer.pid}_{kind}.log")
+        return "".join(path.read_text("utf-8", "replace") for path in found)
 
     async def passes(self, scenario: str, port: int, **options: Any) -> None:
         """Run a scenario of ours, which must succeed."""
