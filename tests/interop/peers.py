@@ -212,10 +212,10 @@ class InteropTestCase(TestCase):
         flags = (("--tls-key", key), ("--tls-cert", certificate), ("--tls-ca", certificate))
         return tuple(word for name, path in flags for word in (name, str(path)))
 
-    def scenario(self, name: str, text: str | Caller | Callee) -> str:
+    def scenario(self, name: str, text: str | Caller | Callee, transport: str = "udp") -> str:
         """Write a scenario into the directory of the test."""
         path = self.directory / f"{name}.xml"
-        path.write_text(text if isinstance(text, str) else text.xml(name), "utf-8")
+        path.write_text(text if isinstance(text, str) else text.xml(name, transport), "utf-8")
         return str(path)
 
     def spawn(self, name: str, *arguments: str, **environment: str) -> Peer:
@@ -302,7 +302,7 @@ class InteropTestCase(TestCase):
 
         :param port: where; with TLS it listens elsewhere, behind a relay on this port.
         """
-        text = phone.xml(name)
+        text = phone.xml(name, transport)
         own = port
         if transport == "tls":
             own = free_port()
@@ -317,9 +317,9 @@ class InteropTestCase(TestCase):
     async def succeeds(self, peer: Peer) -> None:
         """Wait for a process to end well."""
         if await peer.ended != 0:
-            self.fail(self.story(peer))
+            self.fail(self.account(peer))
 
-    def story(self, failed: Peer) -> str:
+    def account(self, failed: Peer) -> str:
         """Tell what every process did: the failed one first, and in all length."""
         others = [other for other in self._peers if other is not failed]
         states = "\n".join(f"- {other.name}: status {other.status}" for other in others)
