@@ -706,8 +706,8 @@ class Dialog:
     def _must_wait(self) -> bool:
         """Whether something has to come before a BYE may be sent.
 
-        That is the ACK (RFC 3261 section 15): the peer may not know of the dialog yet; he would
-        refuse the BYE, and hear the 200 later. And the answers to what it is told.
+        That is the ACK (RFC 3261 section 15): the peer may not know of the dialog yet; it would
+        refuse the BYE, and hear the 200 later. And the answers to what it is told of a transfer.
         """
         if self._state.srf._closing:
             return False

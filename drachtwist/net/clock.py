@@ -13,8 +13,8 @@ from drachtwist.transactions.machine import Effect, Machine
 
 __all__ = ["DeadlineClock"]
 
-# Seconds.
 _LATE = 0.05
+"""Seconds behind a deadline from which on the reactor stood still."""
 
 
 class DeadlineClock:

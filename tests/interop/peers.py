@@ -34,6 +34,8 @@ SCENARIOS = HERE / "scenarios"
 _chance = random.Random(os.urandom(8))
 _CALL_ID = re.compile(r"^Call-ID: *(\S+)", re.MULTILINE | re.IGNORECASE)
 _LOGGED = re.compile(r"^-{20,} \d{4}-.*$", re.MULTILINE)
+PATIENCE = 60
+"""Seconds that a process has for what it is to print: less than a test has."""
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
 
@@ -109,15 +111,10 @@ def is_bound(port: int, transport: str) -> bool:
     return False
 
 
-def _messages_of(log: str, calls: list[str]) -> str:
-    """Give what a message log of SIPp has of some calls, or all of it without any."""
-    entries = _LOGGED.split(log)
-    times = _LOGGED.findall(log)
-    return "".join(
-        time.strip("- ") + entry
-        for time, entry in zip(times, entries[1:], strict=True)
-        if not calls or any(call in entry for call in calls)
-    )
+def _messages_of(log: str, call: str) -> str:
+    """Give what a message log of SIPp has of one call."""
+    entries = zip(_LOGGED.findall(log), _LOGGED.split(log)[1:], strict=True)
+    return "".join(time.strip("- ") + entry for time, entry in entries if call in entry)
 
 
 class Peer(ProcessProtocol):
@@ -152,7 +149,7 @@ class Peer(ProcessProtocol):
         self.ended.callback(self.status)
 
     def when_prints(self, text: str) -> Deferred[None]:
-        """Wait until the process has printed a text."""
+        """Wait until the process has printed a text; fails when it ends, or never does."""
         waiting: Deferred[None] = Deferred()
         if text.encode() in self.output:
             waiting.callback(None)
@@ -160,7 +157,11 @@ class Peer(ProcessProtocol):
             waiting.errback(AssertionError(f"{self} ended before it printed {text!r}"))
         else:
             self._waiting.append((text.encode(), waiting))
-        return waiting
+
+        def give_up(*_: object) -> None:
+            raise AssertionError(f"{self} has not printed {text!r}")
+
+        return waiting.addTimeout(PATIENCE, cast(Any, reactor), give_up)
 
     def kill(self, name: str = "TERM") -> None:
         """Send a signal, if the process still runs."""
@@ -170,9 +171,13 @@ class Peer(ProcessProtocol):
             except error.ProcessExitedAlready:
                 pass
 
-    def __str__(self) -> str:
-        text = self.output[-6000:].decode("utf-8", "replace")
+    def told(self, length: int) -> str:
+        """Give the end of what it printed."""
+        text = self.output[-length:].decode("utf-8", "replace")
         return f"{self.name} (status {self.status}), which printed:\n{text}\n"
+
+    def __str__(self) -> str:
+        return self.told(6000)
 
 
 class InteropTestCase(TestCase):
@@ -320,21 +325,21 @@ class InteropTestCase(TestCase):
             self.fail(self.account(peer))
 
     def account(self, failed: Peer) -> str:
-        """Tell what every process did: the failed one first, and in all length."""
+        """Tell what every process did: of the failed one all, of the others the last."""
         others = [other for other in self._peers if other is not failed]
-        states = "\n".join(f"- {other.name}: status {other.status}" for other in others)
-        told = [f"{failed.name} failed (status {failed.status}).\nThe others:\n{states}"]
-        calls: list[str] = []
+        told = [f"{failed.name} failed (status {failed.status}). The others:"]
+        told += [f"- {other.name}: status {other.status}" for other in others]
+        # The messages of the first call that failed; if it has another name elsewhere, the last.
+        calls = _CALL_ID.findall(self._log(failed, "errors"))[:1]
         for peer in (failed, *others):
-            errors = self._log(peer, "errors")
-            if peer is failed:
-                calls = list(dict.fromkeys(_CALL_ID.findall(errors)))[:1]
-            told.append(str(peer))
+            length = 6000 if peer is failed else 2000
+            told.append(peer.told(length))
+            errors, log = self._log(peer, "errors"), self._log(peer, "messages")
             if errors:
-                told.append(f"--- its errors:\n{errors[:3000]}")
-            messages = _messages_of(self._log(peer, "messages"), calls)
-            if messages:
-                told.append(f"--- messages of {calls or 'all calls'}:\n{messages[-6000:]}")
+                told.append(f"--- its errors:\n{errors[:length]}")
+            if log:
+                about = _messages_of(log, calls[0]) if calls else ""
+                told.append(f"--- its messages:\n{(about or log)[-length:]}")
         return "\n".join(told)
 
     def _log(self, peer: Peer, kind: str) -> str:
