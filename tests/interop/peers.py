@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -82,14 +83,31 @@ def need_jssip() -> str:
     return need_node("jssip", "ws", "@roamhq/wrtc")
 
 
+def _own_ports() -> Iterator[int]:
+    """Give ports of a block that no other process gives ports of, again and again."""
+    while True:
+        first = _chance.randrange(12_000, 32_000, 100)
+        with socket.socket() as claim:
+            try:
+                claim.bind(("127.0.0.1", first))
+            except OSError:
+                continue
+            while True:
+                yield from range(first + 1, first + 100)
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
     """Give a port that is free on loopback for both TCP and UDP right now.
 
-    It is none of those that systems give to connections by themselves: somebody else would have
-    taken such a one before the process that it is for has started.
+    It is none of those that systems give to connections by themselves, and none that tests in
+    another process may be given: somebody else would have taken such a one before the process that
+    it is for has started.
     """
     while True:
-        port = _chance.randrange(12_000, 32_000)
+        port = next(_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
             try:
                 stream.bind(("127.0.0.1", port))

@@ -12,15 +12,15 @@ from tests.interop.peers import ROOT, need_sipp
 
 
 class ServerBenchmarkTests(SynchronousTestCase):
-    timeout = 120
+    timeout = 240
 
     def test_short(self) -> None:
-        """A hundred calls, none of which fails: costs are told, and where the time goes."""
+        """Some calls, none of which fails: costs are told, and where the time goes."""
         need_sipp()
         script = str(ROOT / "benchmarks" / "server.py")
-        arguments = ["--seconds", "1", "--rate", "120", "--no-highest", "--rings", "--profile"]
+        arguments = ["--seconds", "1", "--rate", "80", "--no-highest", "--rings", "--profile"]
         done = subprocess.run(
-            [sys.executable, script, *arguments], capture_output=True, text=True, timeout=100
+            [sys.executable, script, *arguments], capture_output=True, text=True, timeout=220
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         rows = re.findall(r"\| in (the same|another) process \| (.*) \| (\d+) \|  \|", done.stdout)
