@@ -83,17 +83,21 @@ def need_jssip() -> str:
     return need_node("jssip", "ws", "@roamhq/wrtc")
 
 
+_BLOCK = 1000
+"""Ports that a process has: systems keep those of closed connections for a minute."""
+
+
 def _own_ports() -> Iterator[int]:
     """Give ports of a block that no other process gives ports of, again and again."""
     while True:
-        first = _chance.randrange(12_000, 32_000, 100)
+        first = _chance.randrange(12_000, 32_000, _BLOCK)
         with socket.socket() as claim:
             try:
                 claim.bind(("127.0.0.1", first))
             except OSError:
                 continue
             while True:
-                yield from range(first + 1, first + 100)
+                yield from range(first + 1, first + _BLOCK)
 
 
 _ports = _own_ports()
