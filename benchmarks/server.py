@@ -255,7 +255,7 @@ def main() -> int:
             top = "" if options.no_highest else highest(bench, options.seconds, options.rate)
         costs = ", ".join(f"{name} {cost:.0f} us" for name, cost in run.cost.items())
         where = "in another process" if apart else "in the same process"
-        core = 1e6 / sum(run.cost.values())
+        core = 1e6 / max(sum(run.cost.values()), 1.0)  # little may be counted as nothing
         print(f"| {where} | {costs} | {core:.0f} | {top} |", flush=True)
     if options.profile:
         for apart in (False, True):

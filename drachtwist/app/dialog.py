@@ -46,6 +46,7 @@ from drachtwist.app.exchange import (
 )
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Server
+from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
@@ -113,6 +114,7 @@ class _More:
         "invite",
         "local_sdp",
         "modifications",
+        "news",
         "other",
         "own_sdp",
         "queue",
@@ -139,6 +141,7 @@ class _More:
         self.back_off: IDelayedCall | None = None
         self.incoming_invite: Request | None = None
         self.requests: set[DialogRequest] = set()
+        self.news: News | None = None
         self.queue: list[Request] | None = None
         # REFERs: ours that are under way, and how many came.
         self.referrals: list[_Referral] = []
@@ -692,9 +695,7 @@ class Dialog:
         request.over = self._destroyed
         if method == "BYE" and self._must_wait():
             encode_in_dialog(method, headers, body)  # what cannot be sent is refused now
-            waiting: Deferred[Request | None] = Deferred()
-            self._extended().ack_waiting.append(waiting)
-            waiting.addCallbacks(
+            self._may_end().addCallbacks(
                 lambda _: request.send(headers, body), lambda failure: request.skip(failure.value)
             )
         else:
@@ -703,12 +704,35 @@ class Dialog:
         return request.deferred
 
     def _must_wait(self) -> bool:
-        """Whether the ACK has to come before a BYE may be sent (RFC 3261 section 15).
+        """Whether something has to come before a BYE may be sent.
 
-        The peer may not know of the dialog yet: he would refuse the BYE, and hear the 200 later.
+        That is the ACK (RFC 3261 section 15): the peer may not know of the dialog yet; it would
+        refuse the BYE, and hear the 200 later. And the answers to what it is told of a transfer.
         """
-        is_unacked = self.type == "uas" and not self._acked and self.dialog_type == "INVITE"
-        return is_unacked and not self._state.srf._closing
+        if self._state.srf._closing:
+            return False
+        return self._is_unacked() or (
+            self._more is not None and self._more.news is not None and not self._more.news.told
+        )
+
+    def _is_unacked(self) -> bool:
+        return self.type == "uas" and not self._acked and self.dialog_type == "INVITE"
+
+    def _may_end(self) -> Deferred[None]:
+        """Wait for what has to come before a BYE."""
+        more = self._extended()
+        if self._is_unacked():
+            acked: Deferred[Request | None] = Deferred()
+            more.ack_waiting.append(acked)
+            return acked.addCallback(lambda _: self._may_end())
+        return succeed(None) if more.news is None else more.news.when_told()
+
+    def _tell_peer(self, headers: HeadersLike, body: str) -> None:
+        """Send a NOTIFY when the peer has answered those before it; see :meth:`News.tell`."""
+        more = self._extended()
+        if more.news is None:
+            more.news = News(self)
+        more.news.tell(headers, body)
 
     def _send(
         self, request: DialogRequest, headers: HeadersLike, body: bytes | str
@@ -1111,6 +1135,8 @@ class Dialog:
         waiting, more.ack_waiting = more.ack_waiting, []
         for waiter in waiting:
             waiter.errback(self._why_over())
+        if more.news is not None:
+            more.news.give_up(self._why_over())
         while more.modifications:
             self._finish_modification(more.modifications[0], self._why_over())
 

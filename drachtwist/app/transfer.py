@@ -294,22 +294,22 @@ class Referral:
         """Whether the peer was told the outcome."""
 
     def notify(self, status: int, reason: str | None = None) -> None:
-        """Tell the peer what became of the call; nothing happens once it knows the outcome."""
+        """Tell the peer what became of the call; nothing happens once it knows the outcome.
+
+        The peer is told one thing after the other: each when it has answered the one before. A BYE
+        of ours waits until it has answered the last.
+        """
         if self.over or not self._dialog.connected:
             return
         self.over = status >= 200
         state = "terminated;reason=noresource" if self.over else "active;expires=180"
         phrase = reason_phrase(status) if reason is None else reason
-        sent = self._dialog.notify(
-            headers={
-                "Event": self._event,
-                "Subscription-State": state,
-                "Content-Type": "message/sipfrag;version=2.0",
-            },
-            body=f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n",
-        )
-        # That the peer has hung up meanwhile is nobody's fault.
-        sent.addErrback(lambda failure: failure.trap(DrachtwistError))
+        headers = {
+            "Event": self._event,
+            "Subscription-State": state,
+            "Content-Type": "message/sipfrag;version=2.0",
+        }
+        self._dialog._tell_peer(headers, f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

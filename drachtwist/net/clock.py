@@ -13,9 +13,16 @@ from drachtwist.transactions.machine import Effect, Machine
 
 __all__ = ["DeadlineClock"]
 
+_LATE = 0.05
+"""Seconds behind a deadline from which on the reactor stood still."""
+
 
 class DeadlineClock:
     """Tells machines the time when their deadline comes.
+
+    A reactor that stood still (the machine was busy, or asleep) calls what is due before it reads
+    its sockets, where the answers may have been waiting. So deadlines that come late wait for one
+    turn more: nothing is repeated, and nobody given up, that has answered meanwhile.
 
     :param clock: the reactor, or a ``Clock``.
     :param perform: what does the effects that a machine returns; a failure of it is logged.
@@ -29,6 +36,7 @@ class DeadlineClock:
         self._deadlines = Deadlines()
         self._call: IDelayedCall | None = None
         self._armed_for = 0.0
+        self._put_off = False
 
     def __len__(self) -> int:
         """How many machines are watched."""
@@ -65,6 +73,11 @@ class DeadlineClock:
 
     def _fire(self) -> None:
         self._call = None
+        if self._clock.seconds() - self._armed_for > _LATE and not self._put_off:
+            self._put_off = True
+            self._call = self._clock.callLater(0.0, self._fire)
+            return
+        self._put_off = False
         # A reactor may call a little early by its own clock; what is due then is due now.
         now = max(self._clock.seconds(), self._armed_for)
         try:

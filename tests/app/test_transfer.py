@@ -164,6 +164,74 @@ class ReferralTests(CallTestCase):
         )
         self.assertTrue(self.successResultOf(following).connected)
 
+    def notifies(self) -> list[SipRequest]:
+        """Take the NOTIFYs for the phone, and leave them without an answer."""
+        sent = [one for one in self.whole.sent() if isinstance(one, SipRequest)]
+        self.others += [one for one in sent if one.method != "NOTIFY"]
+        return [one for one in sent if one.method == "NOTIFY"]
+
+    def followed(self) -> tuple[SipRequest, Deferred[Dialog]]:
+        """Let the target answer before the phone has said anything to its first NOTIFY."""
+        referral = self.referred(f"<{TARGET}>")
+        [first] = self.notifies()
+        following = referral.follow(local_sdp=OFFER)
+        invite = self.whole.request()
+        self.whole.respond(invite, 180)
+        self.whole.respond(invite, 200, body=ANSWER)
+        self.assertTrue(self.successResultOf(following).connected)
+        self.assertEqual(self.notifies(), [])
+        return first, following
+
+    def test_one_after_the_other(self) -> None:
+        """A slow peer hears of each step when it has answered the one before, then of our BYE."""
+        notify, _ = self.followed()
+        ending = self.dialog.destroy()
+        for text in ("180 Whatever", "200 Whatever"):
+            self.assertEqual(self.notifies(), [])
+            self.whole.respond(notify, 200, port=A)
+            [notify] = self.notifies()
+            self.assertEqual(notify.text.strip(), f"SIP/2.0 {text}")
+        self.others.clear()
+        self.whole.respond(notify, 500, port=A)
+        bye = self.whole.request()
+        self.assertEqual(bye.method, "BYE")
+        self.assertNoResult(ending)
+        self.whole.respond(bye, 200, port=A)
+        ended = self.successResultOf(ending)
+        assert ended is not None
+        self.assertEqual(ended.status, 200)
+
+    def test_peer_never_answers(self) -> None:
+        """A peer that never answers a NOTIFY is told nothing more, and can be hung up on."""
+        self.followed()
+        ending = self.dialog.destroy()
+        sent = self.whole.pass_time(32)
+        self.assertEqual({what for _, what in sent[:-1]}, {"NOTIFY"})
+        self.assertEqual(sent[-1], (32.0, "BYE"))
+        self.assertNoResult(ending)
+
+    def test_peer_hangs_up_untold(self) -> None:
+        """A peer that hangs up is told nothing more, and our BYE is not sent either."""
+        notify, _ = self.followed()
+        ending = self.dialog.destroy()
+        self.from_a("BYE", 3)
+        self.assertIsNone(self.successResultOf(ending))
+        self.whole.respond(notify, 200, port=A)
+        self.assertEqual(self.notifies(), [])
+        requests = [one.method for one in self.others if isinstance(one, SipRequest)]
+        self.assertNotIn("BYE", requests)
+
+    def test_malformed_reason(self) -> None:
+        """What cannot be sent is refused at once, also when its turn has not come."""
+        referral = self.referred(f"<{TARGET}>")
+        [first] = self.notifies()
+        self.dialog._tell_peer({"Event": "refer"}, "")
+        with self.assertRaises(LocalProtocolError):
+            self.dialog._tell_peer({"Ev\r\nent": "refer"}, "")
+        self.whole.respond(first, 200, port=A)
+        self.assertEqual(len(self.notifies()), 1)
+        self.assertFalse(referral.over)
+
     def test_refused(self) -> None:
         """The peer hears of a refusal too, which is the last that it hears."""
         referral = self.referred(f"<{TARGET}>")

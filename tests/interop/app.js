@@ -33,6 +33,7 @@ srf.invite(async(req, res) => {
     dialog.on('unhold', () => {});
     dialog.on('destroy', () => {});
     if (who === 'hangup') dialog.once('ack', () => dialog.destroy());
+    if (who === 'tell') dialog.once('ack', () => dialog.request({method: 'INFO'}));
   } catch (err) {
     console.error(`failed: ${err.message || err}`);
   }

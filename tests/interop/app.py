@@ -24,7 +24,7 @@ srf = Srf(tags=["interop"])
 
 @srf.invite
 async def called(req: Request, res: Response) -> None:
-    """Refuse, ring for ever, answer, or answer and hang up."""
+    """Refuse, ring for ever, or answer: and hang up, or tell that the call is known."""
     who = req.called_number
     if who == "reject":
         res.send(486)
@@ -37,6 +37,9 @@ async def called(req: Request, res: Response) -> None:
     if who == "hangup":
         await dialog.when_acked()
         await dialog.destroy()
+    elif who == "tell":
+        await dialog.when_acked()
+        await dialog.info()
 
 
 @srf.options

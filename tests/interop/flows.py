@@ -18,8 +18,10 @@ from drachtwist import (
 )
 
 PHONES = os.environ["PHONES"].split()
-PATIENCE = 1.0
+PATIENCE = 2.5
 """Seconds that a phone has to answer, where somebody else is to be called then."""
+LITTLE_PATIENCE = 0.5
+"""The same where nobody is to answer."""
 
 srf = Srf()
 
@@ -95,10 +97,11 @@ async def subscribe(req: Request, res: Response) -> None:
 
 @srf.options
 async def dial(req: Request, res: Response) -> None:
-    """Call a phone: hang up, or wait for its BYE; say how it went."""
+    """Call a phone: hang up, wait for its BYE, or call in vain; say how it went."""
     sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
     try:
-        dialog = await srf.create_uac(PHONES[0], local_sdp=sdp, timeout=PATIENCE)
+        timeout = LITTLE_PATIENCE if req.called_number == "vain" else None
+        dialog = await srf.create_uac(PHONES[0], local_sdp=sdp, timeout=timeout)
     except SipError as refusal:
         res.send(refusal.status)
         return

@@ -10,7 +10,7 @@ def main(port: int) -> int:
     """Send one OPTIONS over UDP, and look at the answer."""
     with socket.socket(type=socket.SOCK_DGRAM) as phone:
         phone.bind(("127.0.0.1", 0))
-        phone.settimeout(1.0)
+        phone.settimeout(30.0)
         own = phone.getsockname()[1]
         text = (
             f"OPTIONS sip:app@127.0.0.1:{port} SIP/2.0\r\n"

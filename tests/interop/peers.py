@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +33,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
 _chance = random.Random(os.urandom(8))
+_CALL_ID = re.compile(r"^Call-ID: *(\S+)", re.MULTILINE | re.IGNORECASE)
+_LOGGED = re.compile(r"^-{20,} \d{4}-.*$", re.MULTILINE)
+PATIENCE = 60
+"""Seconds that a process has for what it is to print: less than a test has."""
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
 
@@ -77,14 +83,35 @@ def need_jssip() -> str:
     return need_node("jssip", "ws", "@roamhq/wrtc")
 
 
+_BLOCK = 1000
+"""Ports that a process has: systems keep those of closed connections for a minute."""
+
+
+def _own_ports() -> Iterator[int]:
+    """Give ports of a block that no other process gives ports of, again and again."""
+    while True:
+        first = _chance.randrange(12_000, 32_000, _BLOCK)
+        with socket.socket() as claim:
+            try:
+                claim.bind(("127.0.0.1", first))
+            except OSError:
+                continue
+            while True:
+                yield from range(first + 1, first + _BLOCK)
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
     """Give a port that is free on loopback for both TCP and UDP right now.
 
-    It is none of those that systems give to connections by themselves: somebody else would have
-    taken such a one before the process that it is for has started.
+    It is none of those that systems give to connections by themselves, and none that tests in
+    another process may be given: somebody else would have taken such a one before the process that
+    it is for has started.
     """
     while True:
-        port = _chance.randrange(12_000, 32_000)
+        port = next(_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
             try:
                 stream.bind(("127.0.0.1", port))
@@ -106,6 +133,12 @@ def is_bound(port: int, transport: str) -> bool:
     return False
 
 
+def _messages_of(log: str, call: str) -> str:
+    """Give what a message log of SIPp has of one call."""
+    entries = zip(_LOGGED.findall(log), _LOGGED.split(log)[1:], strict=True)
+    return "".join(time.strip("- ") + entry for time, entry in entries if call in entry)
+
+
 class Peer(ProcessProtocol):
     """A process whose output is kept."""
 
@@ -115,6 +148,11 @@ class Peer(ProcessProtocol):
         self.ended: Deferred[int] = Deferred()
         self._waiting: list[tuple[bytes, Deferred[None]]] = []
         self.status: int | None = None
+        self.pid: int | None = None
+
+    def connectionMade(self) -> None:
+        """The process runs."""
+        self.pid = cast(Any, self.transport).pid
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Keep what the process prints, on either stream."""
@@ -133,7 +171,7 @@ class Peer(ProcessProtocol):
         self.ended.callback(self.status)
 
     def when_prints(self, text: str) -> Deferred[None]:
-        """Wait until the process has printed a text."""
+        """Wait until the process has printed a text; fails when it ends, or never does."""
         waiting: Deferred[None] = Deferred()
         if text.encode() in self.output:
             waiting.callback(None)
@@ -141,7 +179,11 @@ class Peer(ProcessProtocol):
             waiting.errback(AssertionError(f"{self} ended before it printed {text!r}"))
         else:
             self._waiting.append((text.encode(), waiting))
-        return waiting
+
+        def give_up(*_: object) -> None:
+            raise AssertionError(f"{self} has not printed {text!r}")
+
+        return waiting.addTimeout(PATIENCE, cast(Any, reactor), give_up)
 
     def kill(self, name: str = "TERM") -> None:
         """Send a signal, if the process still runs."""
@@ -151,9 +193,13 @@ class Peer(ProcessProtocol):
             except error.ProcessExitedAlready:
                 pass
 
-    def __str__(self) -> str:
-        text = self.output[-6000:].decode("utf-8", "replace")
+    def told(self, length: int) -> str:
+        """Give the end of what it printed."""
+        text = self.output[-length:].decode("utf-8", "replace")
         return f"{self.name} (status {self.status}), which printed:\n{text}\n"
+
+    def __str__(self) -> str:
+        return self.told(6000)
 
 
 class InteropTestCase(TestCase):
@@ -193,10 +239,10 @@ class InteropTestCase(TestCase):
         flags = (("--tls-key", key), ("--tls-cert", certificate), ("--tls-ca", certificate))
         return tuple(word for name, path in flags for word in (name, str(path)))
 
-    def scenario(self, name: str, text: str | Caller | Callee) -> str:
+    def scenario(self, name: str, text: str | Caller | Callee, transport: str = "udp") -> str:
         """Write a scenario into the directory of the test."""
         path = self.directory / f"{name}.xml"
-        path.write_text(text if isinstance(text, str) else text.xml(name), "utf-8")
+        path.write_text(text if isinstance(text, str) else text.xml(name, transport), "utf-8")
         return str(path)
 
     def spawn(self, name: str, *arguments: str, **environment: str) -> Peer:
@@ -247,17 +293,19 @@ class InteropTestCase(TestCase):
             f"sipp {' '.join(arguments)} over {transport}",
             transport,
             free_port(),
+            calls,
             f"127.0.0.1:{port}",
-            *("-s", service, "-m", str(calls), "-r", str(rate)),
+            *("-s", service, "-r", str(rate)),
             *arguments,
         )
 
-    def _sipp(self, name: str, transport: str, port: int, *arguments: str) -> Peer:
+    def _sipp(self, name: str, transport: str, port: int, calls: int, *arguments: str) -> Peer:
         return self.spawn(
             name,
             need_sipp(),
             *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
-            *("-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
+            *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
+            *(["-trace_msg"] if calls <= 100 else []),
             *arguments,
             TERM="dumb",
         )
@@ -281,26 +329,45 @@ class InteropTestCase(TestCase):
 
         :param port: where; with TLS it listens elsewhere, behind a relay on this port.
         """
-        text = phone.xml(name)
+        text = phone.xml(name, transport)
         own = port
         if transport == "tls":
             own = free_port()
             self._relays.append(Relay.before_phone(own, port))
             text = spoken(text, local=port)
         path = self.scenario(name, text)
-        peer = self._sipp(name, transport, own, "-sf", path, "-m", str(calls))
+        peer = self._sipp(name, transport, own, calls, "-sf", path)
         while peer.status is None and not is_bound(own, transport):
             await self.rest(0.02)
         return peer
 
     async def succeeds(self, peer: Peer) -> None:
         """Wait for a process to end well."""
-        status = await peer.ended
-        errors = "".join(
-            path.read_text("utf-8", "replace")[-4000:] for path in self.directory.glob("*errors*")
-        )
-        others = "\n".join(str(other) for other in self._peers if other is not peer)
-        self.assertEqual(status, 0, f"{peer}\n{errors}\n{others}")
+        if await peer.ended != 0:
+            self.fail(self.account(peer))
+
+    def account(self, failed: Peer) -> str:
+        """Tell what every process did: of the failed one all, of the others the last."""
+        others = [other for other in self._peers if other is not failed]
+        told = [f"{failed.name} failed (status {failed.status}). The others:"]
+        told += [f"- {other.name}: status {other.status}" for other in others]
+        # The messages of the first call that failed; if it has another name elsewhere, the last.
+        calls = _CALL_ID.findall(self._log(failed, "errors"))[:1]
+        for peer in (failed, *others):
+            length = 6000 if peer is failed else 2000
+            told.append(peer.told(length))
+            errors, log = self._log(peer, "errors"), self._log(peer, "messages")
+            if errors:
+                told.append(f"--- its errors:\n{errors[:length]}")
+            if log:
+                about = _messages_of(log, calls[0]) if calls else ""
+                told.append(f"--- its messages:\n{(about or log)[-length:]}")
+        return "\n".join(told)
+
+    def _log(self, peer: Peer, kind: str) -> str:
+        """Read a log that SIPp has written."""
+        found = self.directory.glob(f"*_{peer.pid}_{kind}.log")
+        return "".join(path.read_text("utf-8", "replace") for path in found)
 
     async def passes(self, scenario: str, port: int, **options: Any) -> None:
         """Run a scenario of ours, which must succeed."""

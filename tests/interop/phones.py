@@ -1,4 +1,10 @@
-"""SIPp scenarios, put together from steps: what a caller does, and what a called phone does."""
+"""SIPp scenarios, put together from steps: what a caller does, and what a called phone does.
+
+SIPp takes in one message after the other, in the order of the scenario. What SIP allows besides is
+told to it here: over UDP whoever was slow for half a second gets messages again, or causes them. So
+responses belong to transactions, whose final response may come again, and each request that came
+may come again while something else is waited for.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,9 @@ from xml.sax.saxutils import quoteattr
 __all__ = ["Callee", "Caller", "spoken"]
 
 _P = TypeVar("_P", bound="_Phone")
+_AGAIN = '<recv request="{}" optional="global" advance_state="false"/>'
+_COMES_AGAIN = re.compile(_AGAIN.format("[A-Z]+"))
+_BRANCH_OF = re.compile(r"\[branch of ([0-9]+)\]")
 
 
 def _sdp(name: str, direction: str = "") -> list[str]:
@@ -25,29 +34,74 @@ def _sdp(name: str, direction: str = "") -> list[str]:
 
 
 class _Phone:
+    tolerant = True
+    """Whether messages may come again."""
+
     def __init__(self) -> None:
         self._steps: list[str] = []
         self._variables: set[str] = set()
+        self._again: dict[str, bool] = {}  # requests that came: whether they may come again yet
+        self._open: list[str] = []  # transactions of ours without a final response
+        self._invited = 0  # the step that sent the last INVITE
 
-    def xml(self, name: str) -> str:
-        """Write the scenario."""
-        variables = ",".join(sorted(self._variables))
-        steps = list(self._steps)
-        if variables:
-            steps.append(f'<Reference variables="{variables}"/>')
+    def xml(self, name: str, transport: str = "udp") -> str:
+        """Write the scenario.
+
+        :param transport: only over UDP requests come again.
+        """
+        places = list(range(len(self._steps)))
+        if transport != "udp":
+            places = [at for at in places if not _COMES_AGAIN.fullmatch(self._steps[at])]
+        steps: list[str] = []
+        for at in places:
+            step = self._steps[at]
+            for of in _BRANCH_OF.findall(step):
+                back = len(steps) - places.index(int(of))
+                step = step.replace(f"[branch of {of}]", f"[branch-{back}]")
+            steps.append(step)
+        if self._variables:
+            steps.append(f'<Reference variables="{",".join(sorted(self._variables))}"/>')
         return (
             '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE scenario SYSTEM "sipp.dtd">\n'
             f"<scenario name={quoteattr(name)}>\n" + "\n".join(steps) + "\n</scenario>\n"
         )
 
-    def send(self, lines: list[str], body: list[str] | None = None, repeat: bool = False) -> None:
-        """Send a message."""
+    def send(
+        self,
+        lines: list[str],
+        body: list[str] | None = None,
+        repeat: bool = False,
+        attributes: str = "",
+        kind: str = "application/sdp",
+    ) -> None:
+        """Send a message.
+
+        :param kind: the type of the body.
+        """
         length = "[len]" if body else "0"
         if body:
-            lines = [*lines, "Content-Type: application/sdp"]
+            lines = [*lines, f"Content-Type: {kind}"]
         text = "\n".join([*lines, f"Content-Length: {length}", "", *(body or [])])
-        attribute = ' retrans="500"' if repeat else ""
-        self._steps.append(f"<send{attribute}><![CDATA[\n\n{text}\n\n]]></send>")
+        attributes += ' retrans="500"' * repeat
+        self._steps.append(f"<send{attributes}><![CDATA[\n\n{text}\n\n]]></send>")
+
+    def _ask(
+        self,
+        method: str,
+        number: int,
+        lines: list[str],
+        body: list[str] | None,
+        kind: str = "application/sdp",
+    ) -> None:
+        """Send a request, which begins a transaction."""
+        name = f"{method.lower()}{number}"
+        if method == "ACK":
+            self.send(lines, body, attributes=f' ack_txn="invite{number}"')
+            return
+        if method == "INVITE":
+            self._invited = len(self._steps)
+        self._open.append(name)
+        self.send(lines, body, True, f' start_txn="{name}"', kind)
 
     def _received(self, attributes: str, has: dict[str, str] | None, actions: str = "") -> None:
         """Wait for a message.
@@ -64,6 +118,33 @@ class _Phone:
         inside = f"<action>{actions}</action>" if actions else ""
         self._steps.append(f"<recv {attributes}>{inside}</recv>")
 
+    def _requested(
+        self, method: str, attributes: str, has: dict[str, str] | None, actions: str = ""
+    ) -> None:
+        """Wait for a request."""
+        self._come_again(method)
+        self._again.setdefault(method, False)
+        self._received(f'request="{method}"{attributes}', has, actions)
+
+    def _responded(
+        self, status: int, optional: bool, attributes: str, has: dict[str, str] | None, actions: str
+    ) -> None:
+        """Wait for the response to the last request that has no final one."""
+        self._come_again()
+        if self._open:
+            attributes += f' response_txn="{self._open[-1]}"'
+            if status >= 200:
+                self._open.pop()
+        attributes += ' optional="true"' * optional
+        self._received(f'response="{status}"{attributes}', has, actions)
+
+    def _come_again(self, awaited: str = "") -> None:
+        """Say which of the requests that came may come again from now on."""
+        for method, said in self._again.items():
+            if self.tolerant and not said and method != awaited:
+                self._again[method] = True
+                self._steps.append(_AGAIN.format(method))
+
     def asked(self, method: str) -> None:
         """Wait for a request in the dialog, and answer it with 200."""
         self.got_request(method).ok(sdp=method == "INVITE")
@@ -73,7 +154,7 @@ class _Phone:
 
         :param has: regular expressions that headers of it have to match.
         """
-        self._received(f'request="{method}"', has)
+        self._requested(method, "", has)
         return self
 
     def ok(self: _P, sdp: bool = False, extra: list[str] | None = None, status: int = 200) -> _P:
@@ -85,7 +166,7 @@ class _Phone:
         return self
 
     def wait(self: _P, milliseconds: int) -> _P:
-        """Wait."""
+        """Wait, while nothing may come."""
         self._steps.append(f'<pause milliseconds="{milliseconds}"/>')
         return self
 
@@ -118,13 +199,26 @@ class Caller(_Phone):
         extra: list[str] | None = None,
         sdp: bool = False,
         direction: str = "",
-        branch: str = "[branch]",
+        dtmf: str = "",
     ) -> Caller:
-        """Send a request."""
+        """Send a request; a CANCEL is for the last INVITE.
+
+        :param sdp: whether it has an offer or answer, with a direction if one is given.
+        :param dtmf: a key that it tells of.
+        """
         body = _sdp("alice", direction) if sdp else None
+        kind = "application/sdp"
+        if dtmf:
+            body, kind = [f"Signal={dtmf}", "Duration=160"], "application/dtmf-relay"
+        branch = self._branch if method == "CANCEL" else "[branch]"
         lines = self._request(method, number, branch, extra or [])
-        self.send(lines, body, repeat=method != "ACK")
+        self._ask(method, number, lines, body, kind)
         return self
+
+    @property
+    def _branch(self) -> str:
+        """That of the last INVITE."""
+        return f"[branch of {self._invited}]"
 
     def got(
         self,
@@ -133,25 +227,31 @@ class Caller(_Phone):
         optional: bool = False,
         with_route: bool = False,
         has: dict[str, str] | None = None,
+        direction: str = "",
         actions: str = "",
     ) -> Caller:
         """Wait for a response.
 
         :param has: regular expressions that headers of it have to match.
+        :param direction: what its session description has to say.
         :param actions: what else SIPp is to do with it.
         """
-        attributes = ' optional="true"' if optional else ""
-        attributes += ' rrs="true"' if with_route else ""
-        self._received(f'response="{status}"{attributes}', has, actions)
+        if direction:
+            self._variables.add("direction")
+            actions += (
+                f'<ereg regexp="a={direction}" search_in="body" check_it="true"'
+                ' assign_to="direction"/>'
+            )
+        self._responded(status, optional, ' rrs="true"' * with_route, has, actions)
         return self
 
-    def refused_ack(self, back: int, number: int = 1) -> Caller:
-        """Acknowledge a refusal, whose request was sent so many messages ago."""
-        lines = self._request("ACK", number, f"[branch-{back}]", [])
+    def refused_ack(self, number: int = 1) -> Caller:
+        """Acknowledge the refusal of the last INVITE."""
+        lines = self._request("ACK", number, self._branch, [])
         if number == 1:
             lines[0] = f"ACK {self._remote} SIP/2.0"
             lines.remove("[routes]")
-        self.send(lines)
+        self._ask("ACK", number, lines, None)
         return self
 
 
@@ -180,7 +280,7 @@ class Callee(_Phone):
                 f'<ereg regexp="[^ ].*" search_in="hdr" header="{header}" occurrence="{occurrence}"'
                 f' assign_to="{variable}"/>'
             )
-        self._received(f'request="{method}" rrs="true"', None, "".join(actions))
+        self._requested(method, ' rrs="true"', None, "".join(actions))
         return self
 
     def request(
@@ -199,14 +299,14 @@ class Callee(_Phone):
             "Max-Forwards: 70",
             *(extra or []),
         ]
-        self.send(lines, _sdp(self._name) if sdp else None, repeat=method != "ACK")
+        self._ask(method, number, lines, _sdp(self._name) if sdp else None)
         return self
 
     def responded(
         self, status: int, *, optional: bool = False, has: dict[str, str] | None = None
     ) -> Callee:
         """Wait for the response to it."""
-        self._received(f'response="{status}"' + ' optional="true"' * optional, has)
+        self._responded(status, optional, "", has, "")
         return self
 
     def answer(
@@ -272,12 +372,12 @@ def ringing(vias: int = 1) -> Callee:
 def hanging_up(vias: int = 1) -> Callee:
     """Answer, and hang up."""
     phone = Callee("h", vias).got("INVITE").answer(180).answer(200, sdp=True, repeat=True)
-    return phone.got("ACK").wait(100).request("BYE").responded(200)
+    return phone.got("ACK").request("BYE").responded(200)
 
 
-def calling() -> Caller:
+def calling(direction: str = "") -> Caller:
     """Call, until the call is up."""
-    phone = Caller().request("INVITE", sdp=True)
+    phone = Caller().request("INVITE", sdp=True, direction=direction)
     for status in (100, 180, 183):
         phone.got(status, optional=True)
     return phone.got(200, with_route=True).request("ACK")
@@ -285,4 +385,4 @@ def calling() -> Caller:
 
 def talking() -> Caller:
     """Call, talk, hang up."""
-    return calling().wait(100).request("BYE", 2).got(200)
+    return calling().request("BYE", 2).got(200)

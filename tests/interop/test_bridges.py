@@ -9,13 +9,12 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from tests.interop.peers import (
     HERE,
-    SCENARIOS,
     InteropTestCase,
     Peer,
     free_port,
-    is_bound,
     need_sipp,
 )
+from tests.interop.phones import answering, talking
 
 
 class BridgeTests(InteropTestCase):
@@ -38,24 +37,21 @@ class BridgeTests(InteropTestCase):
         )
         await self.app.when_prints("connected")
 
-    async def answers(self, calls: int) -> Peer:
+    async def answers(self, calls: int, vias: int = 1) -> Peer:
         """Start the phone that answers so many calls, and wait until it listens."""
-        peer = self.spawn(
-            "sipp as the called party",
-            need_sipp(),
-            *("-sf", str(SCENARIOS / "callee.xml"), "-i", "127.0.0.1", "-p", str(self.callee)),
-            *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
-            TERM="dumb",
-        )
-        while peer.status is None and not is_bound(self.callee, "udp"):
-            await self.rest(0.02)
-        return peer
+        return await self.called(self.callee, answering(vias), name="callee", calls=calls)
 
     async def calls(
-        self, *scenario: str, service: str, number: int, rate: float, transport: str = "udp"
+        self,
+        *scenario: str,
+        service: str,
+        number: int,
+        rate: float,
+        transport: str = "udp",
+        vias: int = 1,
     ) -> None:
         """Place calls from one phone to the other, all of which must succeed on both."""
-        callee = await self.answers(number)
+        callee = await self.answers(number, vias)
         caller = self.sipp(
             self.port, *scenario, service=service, calls=number, rate=rate, transport=transport
         )
@@ -76,8 +72,8 @@ class BridgeTests(InteropTestCase):
 
     async def test_proxy(self) -> None:
         """A hundred calls through the proxy, which stays in the way of ACK and BYE."""
-        scenario = str(SCENARIOS / "routed.xml")
-        await self.calls("-sf", scenario, service="proxy", number=100, rate=25)
+        scenario = self.scenario("routed", talking())
+        await self.calls("-sf", scenario, service="proxy", number=100, rate=25, vias=2)
 
     async def test_dial(self) -> None:
         """The application calls, and hangs up."""

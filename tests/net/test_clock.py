@@ -62,6 +62,21 @@ class DeadlineClockTests(SynchronousTestCase):
         self.time.pump([0.25, 0.125])
         self.assertEqual(self.seen[1:], [(0.375, "send BYE"), (0.5, "send OPTIONS")])
 
+    def test_stood_still(self) -> None:
+        """What was answered while the reactor stood still is not repeated, whatever else is."""
+        answered, other = self.start(), self.start("INFO")
+
+        def read_socket() -> None:
+            answered.abandon()
+            self.clock.watch(answered)
+
+        self.time.callLater(0.8, read_socket)
+        self.time.advance(1.0)
+        self.assertEqual(self.seen, [(1.0, "send INFO")])
+        self.time.advance(1.0)
+        self.assertEqual(self.seen[1:], [(2.0, "send INFO")])
+        other.abandon()
+
     def test_forgotten(self) -> None:
         """A forgotten machine is not told any more; stopping forgets all."""
         self.clock.forget(self.start())

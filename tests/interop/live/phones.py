@@ -55,6 +55,7 @@ def _whole(
 class _Sending:
     """What both kinds of phone send."""
 
+    tolerant = False
     _steps: list[str]
 
     def say(
