@@ -101,7 +101,8 @@ _ports = _own_ports()
 
 def free_port() -> int:
     """Give a port that is free on loopback for both TCP and UDP right now."""
-    for port in _ports:
+    while True:
+        port = next(_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
             try:
                 stream.bind(("127.0.0.1", port))
@@ -109,7 +110,6 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError
 
 
 def is_bound(port: int, transport: str) -> bool:
