@@ -89,8 +89,8 @@ _BLOCK = 1000
 
 def _own_ports() -> Iterator[int]:
     """Give ports of a block that no other process gives ports of, again and again."""
-    while True:
-        first = _chance.randrange(12_000, 32_000, _BLOCK)
+    blocks = range(12_000, 32_000, _BLOCK)
+    for first in _chance.sample(blocks, len(blocks)):
         with socket.socket() as claim:
             try:
                 claim.bind(("127.0.0.1", first))
@@ -98,6 +98,7 @@ def _own_ports() -> Iterator[int]:
                 continue
             while True:
                 yield from range(first + 1, first + _BLOCK)
+    raise AssertionError("too many processes run tests at the same time: there are no ports left")
 
 
 _ports = _own_ports()

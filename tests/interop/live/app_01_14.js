@@ -1,7 +1,7 @@
 'use strict';
 
 /* The applications of recordings 01 to 14: authentication, single legs. */
-const {SDP, connect, play, sleep, told, uri} = require('./common');
+const {SDP, connect, play, told, uri} = require('./common');
 const nothing = () => {};
 
 const call = (srf, to, options, callbacks) =>
@@ -11,7 +11,6 @@ const refused = (err) => console.log(`failed: ${err.status}`);
 const talk = async(srf, to, options) => {
   try {
     const dialog = await call(srf, to, options);
-    await sleep(300);
     await dialog.destroy();
   } catch (err) {
     refused(err);
@@ -24,11 +23,11 @@ play({
     for (const verb of ['invite', 'register']) srf[verb](nothing);
     srf.options((req, res) => res.send(200));
     for (const verb of ['subscribe', 'message']) srf[verb](nothing);
-    await told('add');
+    await told('route invite');
     srf.publish(nothing);
-    await told('remove');
+    await told('remove_route');
     srf.unregisterForMessages('message');
-    await told('restore');
+    await told('route invite');
     srf.reregisterForMessages('message');
   },
 
@@ -44,7 +43,6 @@ play({
     const srf = connect();
     srf.invite(async(req, res) => {
       res.send(180);
-      await sleep(300);
       const dialog = await srf.createUAS(req, res, {localSdp: SDP});
       dialog.on('destroy', nothing);
     });
@@ -52,10 +50,11 @@ play({
 
   '05': () => {
     const srf = connect();
-    srf.invite(async(req, res) => {
-      const dialog = await srf.createUAS(req, res, {localSdp: SDP, headers: {'X-Greeting': 'hello'}});
-      await sleep(500);
-      dialog.destroy({headers: {'X-Why': 'finished'}});
+    srf.invite((req, res) => {
+      const options = {localSdp: SDP, headers: {'X-Greeting': 'hello'}};
+      srf.createUAS(req, res, options, (err, dialog) => {
+        dialog.on('ack', () => dialog.destroy({headers: {'X-Why': 'finished'}}));
+      });
     });
   },
 
@@ -78,7 +77,6 @@ play({
     const srf = connect();
     srf.invite((req, res) => {
       const acknowledged = async() => {  // the client answers the PRACK by itself
-        await sleep(200);
         const dialog = await srf.createUAS(req, res, {localSdp: SDP});
         dialog.on('destroy', nothing);
       };
@@ -90,7 +88,6 @@ play({
     const srf = connect();
     srf.on('connect', async() => {
       const dialog = await call(srf, uri('bob', 32071), {headers: {'X-Campaign': 'spring'}});
-      await sleep(400);
       dialog.destroy();
     });
   },
@@ -106,21 +103,17 @@ play({
       let invite;
       const callbacks = {
         cbRequest: (err, req) => invite = req,
-        cbProvisional: async() => {
-          await sleep(600);
-          invite.cancel();
-        }
+        cbProvisional: () => invite.cancel()
       };
       call(srf, uri('bob', 32071), {}, callbacks).catch(refused);
     });
   },
 
   '12': async() => {
-    const words = ['qop', 'no qop', 'wrong', 'none'].map(told);
     const right = {username: 'app', password: 'secret'};
     const srf = connect();
     for (const auth of [right, right, {username: 'app', password: 'wrong'}, undefined]) {
-      await words.shift();
+      await told('sip INVITE');
       await talk(srf, uri('bob', 32071), {auth});
     }
   },
@@ -135,11 +128,10 @@ play({
   },
 
   '14': async() => {
-    const words = ['report', 'follow'].map(told);
     const srf = connect();
-    await words[0];
+    await told('sip INVITE');
     await talk(srf, uri('bob', 32071));
-    await words[1];
+    await told('sip INVITE');
     await talk(srf, uri('bob', 32071), {followRedirects: true});
   }
 });

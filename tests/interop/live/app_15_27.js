@@ -2,7 +2,7 @@
 
 /* The applications of recordings 15 to 27: bridged calls, requests in dialogs and without, proxies. */
 const {createHash} = require('crypto');
-const {SDP, connect, play, uri} = require('./common');
+const {SDP, connect, play, told, uri} = require('./common');
 const nothing = () => {};
 const md5 = (...parts) => createHash('md5').update(parts.join(':')).digest('hex');
 
@@ -23,10 +23,11 @@ const couple = ({uas, uac}) => {
 /* Answers calls, and goes on with their dialogs. */
 const answer = (talk) => {
   const srf = connect();
-  srf.invite(async(req, res) => {
-    const dialog = await srf.createUAS(req, res, {localSdp: SDP});
-    dialog.on('destroy', nothing);
-    talk(dialog);
+  srf.invite((req, res) => {
+    srf.createUAS(req, res, {localSdp: SDP}, (err, dialog) => {
+      dialog.on('destroy', nothing);
+      talk(dialog);
+    });
   });
 };
 
@@ -150,6 +151,7 @@ play({
       dialog.on('subscribe', (req, res) => res.send(200, {headers: {'Expires': '120'}}));
       dialog.on('unsubscribe', async() => {
         await dialog.destroy({headers: {'Subscription-State': 'terminated;reason=timeout'}});
+        await told('sip SUBSCRIBE');
         watch();
       });
       dialog.request({

@@ -2,19 +2,20 @@
 
 /* The applications of recordings 28 to 40: outbound connections, losses, odd messages. */
 const fs = require('fs');
-const {SDP, connect, listen, play, sleep, told, uri} = require('./common');
+const {SDP, connect, listen, play, told, uri} = require('./common');
 const nothing = () => {};
 const NOTE = 'さくら 🌸 café – naïve ☎️';
 const UTF8 = 'text/plain;charset=UTF-8';
 
 /* Answers a call, and ends its connection with it. */
 const once = (srf) => {
-  srf.invite(async(req, res) => {
-    const dialog = await srf.createUAS(req, res, {localSdp: SDP});
-    dialog.on('info', (req, res) => res.send(200));
-    dialog.on('destroy', async() => {
-      await sleep(100);
-      srf.endSession(req);
+  srf.invite((req, res) => {
+    srf.createUAS(req, res, {localSdp: SDP}, (err, dialog) => {
+      dialog.on('info', (req, res) => res.send(200));
+      dialog.on('destroy', async() => {
+        await told('close');
+        srf.endSession(req);
+      });
     });
   });
 };
@@ -43,30 +44,28 @@ play({
     srf.on('connect', async() => {
       const {ack} = await srf.createUAC(uri('bob', 32071), {callingNumber: 'app', noAck: true});
       const dialog = await ack(SDP);
-      await sleep(300);
       dialog.destroy();
     });
   },
 
   '35': async() => {
     const srf = connect();
-    srf.invite(async(req, res) => {
+    srf.invite((req, res) => {
       const localSdp = SDP.replace('s=-', 's=桜 🌸');
-      const dialog = await srf.createUAS(req, res, {localSdp, headers: {'X-Note': NOTE}});
-      dialog.on('message', async(req, res) => {
-        res.send(200, {headers: {'content-type': UTF8}, body: '受け取りました 👍'});
-        await sleep(500);
-        const headers = {'Content-Type': UTF8, 'X-Note': NOTE};
-        dialog.request({method: 'INFO', headers, body: 'ダイヤルトーン 🎵\r\n'});
+      srf.createUAS(req, res, {localSdp, headers: {'X-Note': NOTE}}, (err, dialog) => {
+        dialog.on('message', (req, res) => {
+          res.send(200, {headers: {'content-type': UTF8}, body: '受け取りました 👍'});
+          const headers = {'Content-Type': UTF8, 'X-Note': NOTE};
+          dialog.request({method: 'INFO', headers, body: 'ダイヤルトーン 🎵\r\n'});
+        });
       });
     });
-    await told('call');
+    await told('sip INVITE');
     const From = '"日本太郎" <sip:taro@localhost>';
     const options = {callingNumber: 'app', localSdp: SDP.replace('s=-', 's=通話'), headers: {From, Subject: NOTE}};
     const dialog = await srf.createUAC(uri('bob', 32071), options);
-    await sleep(200);
     dialog.destroy();
-    await told('message');
+    await told('sip MESSAGE');
     const headers = {From, 'Content-Type': UTF8};
     srf.request(uri('bob', 32071), {method: 'MESSAGE', headers, body: 'こんにちは 👋 – ¡hola!'});
   },
@@ -77,29 +76,26 @@ play({
     for (const record of ['attempt', 'start', 'stop']) srf.on(`cdr:${record}`, nothing);
     const bob = uri('bob', 32071);
     const localSdp = SDP;
-    srf.invite(async(req, res) => {
+    srf.invite((req, res) => {
       switch (req.calledNumber) {
         case 'busy': return res.send(486);
         case 'ring': return res.send(180);
         case 'proxy': return srf.proxyRequest(req, bob, {remainInDialog: true});
       }
-      const dialog = await srf.createUAS(req, res, {localSdp});
-      if (req.calledNumber === 'hangup') {
-        await sleep(300);
-        dialog.destroy();
-      }
+      srf.createUAS(req, res, {localSdp}, (err, dialog) => {
+        if (req.calledNumber === 'hangup') dialog.on('ack', () => dialog.destroy());
+      });
     });
-    await told('call');
+    await told('sip INVITE');
     const dialog = await srf.createUAC(bob, {callingNumber: 'app', localSdp});
-    await sleep(300);
     dialog.destroy();
-    await told('fail');
+    await told('sip INVITE');
     srf.createUAC(bob, {callingNumber: 'app', localSdp}).catch(nothing);
   },
 
   '39': async() => {
     const srf = answering();
-    await told('call');
+    await told('sip INVITE');
     const boundary = 'unique-boundary-7';
     const localSdp = [
       `--${boundary}`,
@@ -117,18 +113,19 @@ play({
     ].join('\r\n');
     const headers = {'Content-Type': `multipart/mixed;boundary=${boundary}`, Require: 'siprec'};
     const dialog = await srf.createUAC(uri('bob', 32071), {callingNumber: 'app', localSdp, headers});
-    await sleep(200);
     dialog.destroy();
   },
 
   '40': () => {
     const srf = connect();
-    srf.invite(async(req, res) => {
+    srf.invite((req, res) => {
       res.send(180);
-      const dialog = await srf.createUAS(req, res, {localSdp: SDP});
-      dialog.on('info', async(req, res) => {
-        await sleep(100);  // SIPp accepts no response before it has sent what comes behind it
-        res.send(200);
+      srf.createUAS(req, res, {localSdp: SDP}, (err, dialog) => {
+        dialog.on('info', async(req, res) => {
+          // SIPp accepts no response before it has sent what comes behind it.
+          await told('sip 200 INFO');
+          res.send(200);
+        });
       });
     });
   }

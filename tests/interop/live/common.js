@@ -8,9 +8,25 @@ const readline = require('readline');
 const Srf = require('drachtio-srf');
 const [scenario, host, port, secret, ports] = process.argv.slice(2);
 
-const awaited = new Map();
+/* What the test tells, and what is waited for: each n-th time that a word is told lets the n-th go
+ * on that waits for it. */
+const words = new Map();
+const counts = new Map();
+const nth = (kind, word) => {
+  const count = (counts.get(kind + word) || 0) + 1;
+  counts.set(kind + word, count);
+  const key = `${count} ${word}`;
+  if (!words.has(key)) {
+    const it = {};
+    it.come = new Promise((resolve) => it.comes = resolve);
+    words.set(key, it);
+  }
+  return words.get(key);
+};
 readline.createInterface({input: process.stdin}).on('line', (word) => {
-  awaited.get(word)();
+  // What came from the server before has been read by then (LiveTestCase.idle).
+  if (word.startsWith('idle ')) setImmediate(() => console.log(`${word}.`));
+  else nth('told ', word).comes();
 });
 process.on('SIGTERM', () => process.exit(0));
 
@@ -32,10 +48,8 @@ exports.SDP = [
   ''
 ].join('\r\n');
 
-exports.sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/* Resolves when the test tells this word (Live.tell). */
-exports.told = (word) => new Promise((resolve) => awaited.set(word, resolve));
+/* Resolves when the test tells this word (LiveTestCase.tell). */
+exports.told = (word) => nth('awaited ', word).come;
 
 /* Makes an Srf; it connects when the scenario has named its handlers. */
 exports.connect = (tags, options) => {

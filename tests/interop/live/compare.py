@@ -23,7 +23,7 @@ from itertools import zip_longest
 
 from tests.transcripts import Line
 
-__all__ = ["Names", "differences"]
+__all__ = ["Names", "differences", "title_of"]
 
 _CLOSE_BY = 0.1
 """Seconds within which answers and records may come in either order."""
@@ -172,6 +172,11 @@ class Frame:
         if self.line.sender == "app":
             headers.sort(key=lambda header: header.shape)
         return lines + headers
+
+
+def title_of(line: Line) -> str:
+    """Tell in short what a line is."""
+    return Frame.of(line, 0, {}).title if line.event == "frame" else line.event
 
 
 def _with_ports(text: str, ports: dict[int, int]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 from xml.sax.saxutils import quoteattr
 
 from tests.interop.phones import Callee as PlainCallee
 from tests.interop.phones import Caller as PlainCaller
 
-__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "calling", "talking"]
+__all__ = ["SDP_ALICE", "SDP_BOB", "Callee", "Caller", "Turn", "calling", "talking"]
+
+_P = TypeVar("_P", bound="_Sending")
 
 
 def _sdp(name: str, session: int, version: int, port: int, direction: str) -> list[str]:
@@ -52,24 +56,71 @@ def _whole(
     return "\n".join(lines), "\n".join(body)
 
 
+class Turn(NamedTuple):
+    """When a phone goes on that waits."""
+
+    title: str
+    """What the message that it sends then looks like to the application, as in :mod:`compare`."""
+    number: int
+    """How many such messages the phone has sent before."""
+    freely: bool
+    """Whether it goes on as soon as all has come that came before that message."""
+
+
 class _Sending:
-    """What both kinds of phone send."""
+    """What both kinds of phone send.
+
+    Nothing is sent twice: on the loopback address nothing is lost, and how often something comes
+    again would depend on how busy the machine is.
+    """
 
     tolerant = False
     _steps: list[str]
 
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+        """When it goes on, for each time that it waits."""
+        self.begins = ""
+        """What its first message is, if that is a request."""
+        self._sent: Counter[str] = Counter()
+        self._waits: bool | None = None
+
+    def then(self: _P, freely: bool = True) -> _P:
+        """Wait to send the next message until all has come that came before it in the recording.
+
+        :param freely: False to wait for :meth:`LiveTestCase.go` instead.
+        """
+        self._waits = freely
+        # The test reads this, and sends that.
+        text = f"waits {len(self.turns)} [call_id]"
+        self._steps.append(f'<nop><action><log message="{text}"/></action></nop>')
+        self._steps.append('<recv request="GO"/>')
+        return self
+
+    def says(self: _P, word: str) -> _P:
+        """Tell the test that it has come to this (:meth:`LiveTestCase.heard`)."""
+        self._steps.append(f'<nop><action><log message="{word}"/></action></nop>')
+        return self
+
     def say(
         self,
+        title: str,
         lines: list[str],
         extra: Sequence[str] = (),
         body: Sequence[str] | None = None,
         kind: str = _SDP,
-        repeat: bool = False,
     ) -> None:
-        """Send a message: its lines, more headers, and a body of some content type."""
+        """Send a message: its lines, more headers, and a body of some content type.
+
+        :param title: what it is for :mod:`compare`, unless nobody waits to send it.
+        """
+        self.begins = self.begins or title
+        if self._waits is not None:
+            self.turns.append(Turn(title, self._sent[title], self._waits))
+            self._waits = None
+        self._sent[title] += 1
         head, text = _whole(lines, extra, body, kind)
-        attribute = ' retrans="500"' if repeat else ""
-        self._steps.append(f"<send{attribute}><![CDATA[\n\n{head}\n{text}\n\n]]></send>")
+        self._steps.append(f"<send><![CDATA[\n\n{head}\n{text}\n\n]]></send>")
 
 
 class Caller(_Sending, PlainCaller):
@@ -80,10 +131,12 @@ class Caller(_Sending, PlainCaller):
     """
 
     def __init__(self, user: str = "app", name: str = "Alice") -> None:
-        super().__init__()
+        PlainCaller.__init__(self)
+        _Sending.__init__(self)
         self._user = user
         self._name = name
         self._last = ""
+        self._invited = 0
 
     def request(  # type: ignore[override]
         self,
@@ -98,14 +151,13 @@ class Caller(_Sending, PlainCaller):
         uri: str = "",
         to: str = "",
         contact: bool = True,
-        repeat: bool = True,
         name: str = "",
     ) -> Caller:
         """Send a request.
 
         :param in_dialog: unless given it is if it is an ACK or its number is higher than 1.
         :param extra: header lines that follow the usual ones.
-        :param branch: ``[branch-N]`` for that of the message N steps before.
+        :param branch: unless it is a new one.
         :param uri: instead of the usual one.
         :param name: a display name instead of the usual one.
         """
@@ -128,7 +180,9 @@ class Caller(_Sending, PlainCaller):
             lines.append("Contact: <sip:alice@[local_ip]:[local_port]>")
         if method != "ACK":
             self._last = method
-        self.say(lines, extra, body, kind, repeat and method != "ACK")
+        self.say(f"sip {method}", lines, extra, body, kind)
+        if method == "INVITE":
+            self._invited = len(self._steps)
         return self
 
     def got(  # type: ignore[override]
@@ -168,20 +222,25 @@ class Caller(_Sending, PlainCaller):
         """Acknowledge the last reliable response to the first INVITE."""
         return self.request("PRACK", number, extra=["RAck: [$rseq] 1 INVITE"])
 
-    def refused_ack(self, back: int) -> Caller:  # type: ignore[override]
-        """Acknowledge a refusal, whose request was sent so many messages ago."""
+    @property
+    def _same_branch(self) -> str:
+        """The branch of the last INVITE."""
+        return f"[branch-{len(self._steps) - self._invited + 1}]"
+
+    def refused_ack(self) -> Caller:  # type: ignore[override]
+        """Acknowledge a refusal of the INVITE."""
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
-        return self.request("ACK", branch=f"[branch-{back}]", uri=remote, contact=False)
+        return self.request("ACK", branch=self._same_branch, uri=remote, contact=False)
 
     def challenged(self, status: int) -> Caller:
         """Wait for a challenge, which the next request answers with ``[authentication ...]``."""
         self._steps.append(f'<recv response="{status}" auth="true"/>')
         return self
 
-    def cancel(self, back: int) -> Caller:
-        """Cancel the INVITE, which was sent so many messages ago."""
+    def cancel(self) -> Caller:
+        """Cancel the INVITE."""
         reason = 'Reason: SIP;cause=487;text="Caller gave up"'
-        return self.request("CANCEL", branch=f"[branch-{back}]", extra=[reason], contact=False)
+        return self.request("CANCEL", branch=self._same_branch, extra=[reason], contact=False)
 
     def answers(
         self,
@@ -194,12 +253,7 @@ class Caller(_Sending, PlainCaller):
         contact: bool = True,
     ) -> Caller:
         """Answer the last request of the application."""
-        self.say(_answer(status, reason, "", contact), extra, body, kind)
-        return self
-
-    def pause(self, milliseconds: int) -> Caller:
-        """Wait."""
-        self.wait(milliseconds)
+        self.say("", _answer(status, reason, "", contact), extra, body, kind)
         return self
 
 
@@ -218,12 +272,15 @@ class Callee(_Sending, PlainCallee):
     """
 
     def __init__(self, tag: str = "b", vias: int = 1) -> None:
-        super().__init__(tag, vias)
+        PlainCallee.__init__(self, tag, vias)
+        _Sending.__init__(self)
+        self._method = ""
 
     def got(self, method: str) -> Callee:
         """Wait for a request."""
         super().got(method)
         if method in ("INVITE", "SUBSCRIBE"):
+            self._method = method
             # [next_url] would be the whole Contact, if that has a display name.
             target = (
                 '<ereg regexp="sip:[^>]*" search_in="hdr" header="Contact:" assign_to="target"/>'
@@ -255,7 +312,7 @@ class Callee(_Sending, PlainCallee):
         ]
         if contact:
             lines.append("Contact: <sip:bob@[local_ip]:[local_port]>")
-        self.say(lines, extra, body, kind, repeat=True)
+        self.say(f"sip {method}", lines, extra, body, kind)
         return self
 
     def answer(  # type: ignore[override]
@@ -268,12 +325,10 @@ class Callee(_Sending, PlainCallee):
         kind: str = _SDP,
         contact: bool | None = None,
         in_dialog: bool = False,
-        repeat: bool = True,
     ) -> Callee:
         """Respond to the request for a dialog, whatever came since.
 
         :param contact: whether there is a Contact; usually when it is no failure.
-        :param repeat: whether a final response is repeated until the ACK comes.
         """
         tag = "" if in_dialog else f";tag={self._name}[pid]t[call_number]"
         lines = [
@@ -287,7 +342,8 @@ class Callee(_Sending, PlainCallee):
         ]
         if contact or (contact is None and status < 300):
             lines.append("Contact: <sip:bob@[local_ip]:[local_port]>")
-        self.say(lines, extra, body, kind, repeat and status >= 200)
+        kind_of = "answer continue" if self._vias > 1 else "sip"
+        self.say(f"{kind_of} {status} {self._method}", lines, extra, body, kind)
         return self
 
     def ok(  # type: ignore[override]
@@ -306,12 +362,7 @@ class Callee(_Sending, PlainCallee):
         :param tag: whether To lacks one: outside of a dialog.
         """
         mine = f";tag={self._name}[pid]t[call_number]" if tag else ""
-        self.say(_answer(status, reason, mine, contact), extra, body, kind)
-        return self
-
-    def pause(self, milliseconds: int) -> Callee:
-        """Wait."""
-        self.wait(milliseconds)
+        self.say("", _answer(status, reason, mine, contact), extra, body, kind)
         return self
 
 
@@ -322,12 +373,14 @@ def calling(**invite: Sequence[str]) -> Caller:
     return phone.request("ACK")
 
 
-def talking(pause: int = 500, **invite: Sequence[str]) -> Caller:
+def talking(**invite: Sequence[str]) -> Caller:
     """Call, talk, hang up."""
-    return calling(**invite).pause(pause).request("BYE", 2).got(200)
+    return calling(**invite).then().request("BYE", 2).got(200)
 
 
-def answering(pause: int = 200, vias: int = 1) -> Callee:
+def answering(vias: int = 1) -> Callee:
     """Ring, answer, and wait for the BYE."""
-    phone = Callee(vias=vias).got("INVITE").answer(180, "Ringing").pause(pause)
+    phone = Callee(vias=vias).got("INVITE").answer(180, "Ringing")
+    if vias == 1:  # the application does not hear of the 180 of a proxied call
+        phone.then()
     return phone.answer(200, "OK", body=SDP_BOB).got("ACK").got("BYE").ok()

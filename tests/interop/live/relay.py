@@ -102,6 +102,10 @@ class _Half(Protocol):
         self.other, other.other = other, self
         other.number = self.number
 
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)  # so that what is written has arrived
+
     def dataReceived(self, data: bytes) -> None:
         for event, payload in self._splitter.feed(data):
             self.log.write(self.side, event, self.number, frame=payload)
@@ -154,6 +158,7 @@ class _Near(_Half):
         self._relay = relay
 
     def connectionMade(self) -> None:
+        super().connectionMade()
         transport: Any = self.transport
         self._relay.halves.add(self)
         self.log.connections += 1
