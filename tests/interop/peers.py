@@ -35,7 +35,7 @@ SCENARIOS = HERE / "scenarios"
 _chance = random.Random(os.urandom(8))
 _CALL_ID = re.compile(r"^Call-ID: *(\S+)", re.MULTILINE | re.IGNORECASE)
 _LOGGED = re.compile(r"^-{20,} \d{4}-.*$", re.MULTILINE)
-PATIENCE = 60
+PATIENCE = 90
 """Seconds that a process has for what it is to print: less than a test has."""
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
@@ -206,7 +206,7 @@ class Peer(ProcessProtocol):
 class InteropTestCase(TestCase):
     """Runs peers, and leaves none of them behind."""
 
-    timeout = 90
+    timeout = 180
 
     def setUp(self) -> None:
         """Begin without any process."""
@@ -305,7 +305,7 @@ class InteropTestCase(TestCase):
             name,
             need_sipp(),
             *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
-            *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
+            *("-m", str(calls), "-nostdin", "-timeout", "90s", "-timeout_error", "-trace_err"),
             *(["-trace_msg"] if calls <= 100 else []),
             *arguments,
             TERM="dumb",

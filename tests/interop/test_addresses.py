@@ -27,7 +27,7 @@ class AddressTests(InteropTestCase):
             self.spawn(
                 f"sipp at {host} over {transport}",
                 *(need_sipp(), "-sn", "uac", server, "-i", host, "-p", str(free_port())),
-                *("-t", f"{transport[0]}1", "-m", "3", "-nostdin", "-timeout", "60s"),
+                *("-t", f"{transport[0]}1", "-m", "3", "-nostdin", "-timeout", "90s"),
                 *("-timeout_error", "-trace_err", "-trace_msg", "-message_file", str(messages)),
                 TERM="dumb",
             )

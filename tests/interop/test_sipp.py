@@ -171,7 +171,7 @@ class NodeApplicationTests(_Calls):
 class UnacknowledgedTests(InteropTestCase):
     """The caller never acknowledges the answer."""
 
-    timeout = 90
+    timeout = 180
 
     async def test_no_ack(self) -> None:
         """After 32 seconds the server ends the call, over each transport."""
