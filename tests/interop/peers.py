@@ -34,9 +34,12 @@ ROOT = HERE.parent.parent
 SCENARIOS = HERE / "scenarios"
 _chance = random.Random(os.urandom(8))
 _CALL_ID = re.compile(r"^Call-ID: *(\S+)", re.MULTILINE | re.IGNORECASE)
+_ABORTED = re.compile(r"[^\n]*Call-Id '(.*?)': .*", re.DOTALL)
 _LOGGED = re.compile(r"^-{20,} \d{4}-.*$", re.MULTILINE)
 PATIENCE = 90
-"""Seconds that a process has for what it is to print: less than a test has."""
+"""Seconds that a process has for what it is to print."""
+ENOUGH = 150
+"""Seconds that a process has to end well: less than a test has, which could not tell of it then."""
 REQUIRED = os.environ.get("DRACHTWIST_REQUIRE_INTEROP") == "1"
 
 
@@ -137,7 +140,7 @@ def is_bound(port: int, transport: str) -> bool:
 def _messages_of(log: str, call: str) -> str:
     """Give what a message log of SIPp has of one call."""
     entries = zip(_LOGGED.findall(log), _LOGGED.split(log)[1:], strict=True)
-    return "".join(time.strip("- ") + entry for time, entry in entries if call in entry)
+    return "".join(time.strip("- ") + one for time, one in entries if call in _CALL_ID.findall(one))
 
 
 class Peer(ProcessProtocol):
@@ -307,6 +310,8 @@ class InteropTestCase(TestCase):
             *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
             *("-m", str(calls), "-nostdin", "-timeout", "90s", "-timeout_error", "-trace_err"),
             *(["-trace_msg"] if calls <= 100 else []),
+            # What comes while it stands still is lost when there is no more room.
+            *("-buff_size", "1000000"),
             *arguments,
             TERM="dumb",
         )
@@ -343,8 +348,12 @@ class InteropTestCase(TestCase):
         return peer
 
     async def succeeds(self, peer: Peer) -> None:
-        """Wait for a process to end well."""
-        if await peer.ended != 0:
+        """Wait for a process to end well; end it when it takes too long."""
+        timer = cast(Any, reactor).callLater(ENOUGH, peer.kill, "KILL")
+        status = await peer.ended
+        if timer.active():
+            timer.cancel()
+        if status != 0:
             self.fail(self.account(peer))
 
     def account(self, failed: Peer) -> str:
@@ -352,16 +361,18 @@ class InteropTestCase(TestCase):
         others = [other for other in self._peers if other is not failed]
         told = [f"{failed.name} failed (status {failed.status}). The others:"]
         told += [f"- {other.name}: status {other.status}" for other in others]
-        # The messages of the first call that failed; if it has another name elsewhere, the last.
-        calls = _CALL_ID.findall(self._log(failed, "errors"))[:1]
+        # The messages of the first call that failed; where it has another name, the last ones.
+        aborted = _ABORTED.search(self._log(failed, "errors"))
         for peer in (failed, *others):
             length = 6000 if peer is failed else 2000
             told.append(peer.told(length))
             errors, log = self._log(peer, "errors"), self._log(peer, "messages")
             if errors:
-                told.append(f"--- its errors:\n{errors[:length]}")
+                unexpected = _ABORTED.search(errors)
+                text = unexpected[0] if unexpected else errors
+                told.append(f"--- its errors:\n{text[:length]}")
             if log:
-                about = _messages_of(log, calls[0]) if calls else ""
+                about = _messages_of(log, aborted[1]) if aborted else ""
                 told.append(f"--- its messages:\n{(about or log)[-length:]}")
         return "\n".join(told)
 
