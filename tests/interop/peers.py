@@ -309,6 +309,8 @@ class InteropTestCase(TestCase):
             *("-i", "127.0.0.1", "-p", str(port), "-t", "u1" if transport == "udp" else "t1"),
             *("-m", str(calls), "-nostdin", "-timeout", "60s", "-timeout_error", "-trace_err"),
             *(["-trace_msg"] if calls <= 100 else []),
+            # What comes while it stands still is lost when there is no more room.
+            *("-buff_size", "1000000"),
             *arguments,
             TERM="dumb",
         )
