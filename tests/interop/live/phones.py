@@ -136,7 +136,6 @@ class Caller(_Sending, PlainCaller):
         self._user = user
         self._name = name
         self._last = ""
-        self._invited = 0
 
     def request(  # type: ignore[override]
         self,
@@ -180,9 +179,9 @@ class Caller(_Sending, PlainCaller):
             lines.append("Contact: <sip:alice@[local_ip]:[local_port]>")
         if method != "ACK":
             self._last = method
-        self.say(f"sip {method}", lines, extra, body, kind)
         if method == "INVITE":
             self._invited = len(self._steps)
+        self.say(f"sip {method}", lines, extra, body, kind)
         return self
 
     def got(  # type: ignore[override]
@@ -222,15 +221,10 @@ class Caller(_Sending, PlainCaller):
         """Acknowledge the last reliable response to the first INVITE."""
         return self.request("PRACK", number, extra=["RAck: [$rseq] 1 INVITE"])
 
-    @property
-    def _same_branch(self) -> str:
-        """The branch of the last INVITE."""
-        return f"[branch-{len(self._steps) - self._invited + 1}]"
-
     def refused_ack(self) -> Caller:  # type: ignore[override]
         """Acknowledge a refusal of the INVITE."""
         remote = f"sip:{self._user}@[remote_ip]:[remote_port]"
-        return self.request("ACK", branch=self._same_branch, uri=remote, contact=False)
+        return self.request("ACK", branch=self._branch, uri=remote, contact=False)
 
     def challenged(self, status: int) -> Caller:
         """Wait for a challenge, which the next request answers with ``[authentication ...]``."""
@@ -240,7 +234,7 @@ class Caller(_Sending, PlainCaller):
     def cancel(self) -> Caller:
         """Cancel the INVITE."""
         reason = 'Reason: SIP;cause=487;text="Caller gave up"'
-        return self.request("CANCEL", branch=self._same_branch, extra=[reason], contact=False)
+        return self.request("CANCEL", branch=self._branch, extra=[reason], contact=False)
 
     def answers(
         self,
