@@ -176,7 +176,8 @@ class Srf(Router, Ender):
     @property
     def clock(self) -> IReactorTime:
         """What deadlines hang on: the reactor's calls on a time that nobody can set, or the Clock
-        that stands in for the reactor."""
+        that stands in for the reactor.
+        """
         if self._clock is None:
             self._clock = steady(self._get_reactor())
         return self._clock

@@ -1,9 +1,9 @@
 """Time that nobody can set, and delayed calls on it.
 
-Reactors of Twisted go by the time of day. When somebody sets the clock of the machine forward by an
-hour, all their delayed calls are due at once, and every call that rings is given up; when it is set
-back, nothing is repeated or given up for an hour. Deadlines of protocols are durations, so they hang
-on ``time.monotonic``: :class:`SteadyClock` keeps its own calls on it and has the reactor wake it for
+Reactors of Twisted go by the time of day. When somebody sets the clock of the machine forward by
+an hour, all their delayed calls are due at once, and every call that rings is given up; when it is
+set back, nothing is repeated or given up for an hour. Deadlines of protocols are durations, so they
+hang on ``time.monotonic``: :class:`SteadyClock` keeps its own calls on it and has the reactor wake it for
 the earliest of them. A wake-up that comes early is put off. One that would come late, because the
 reactor's clock was set back, is asked for again: a thread compares the two clocks twice a second,
 since nothing in the reactor's own time would find out.
@@ -65,9 +65,7 @@ class SteadyClock:
     ) -> IDelayedCall:
         """Call something in some seconds, as the method of a reactor does."""
         when = self._monotonic() + delay
-        call = DelayedCall(
-            when, callable, args, kw, self._cancelled, self._moved, self._monotonic
-        )
+        call = DelayedCall(when, callable, args, kw, self._cancelled, self._moved, self._monotonic)
         self._living += 1
         self._push(call)
         return call
@@ -193,7 +191,8 @@ class _Watch:
 
     def begin(self) -> None:
         """Begin once the reactor runs: a process that puts itself into the background would leave
-        the thread behind."""
+        the thread behind.
+        """
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:

@@ -1,8 +1,8 @@
 """What peers may cost the server: every limit, its name, its default and what it is for.
 
 One table for all places that have to know the limits: :class:`ServerLimits` holds them,
-``twistd drachtio-server`` makes a flag of each (``--limit-transactions``), the configuration file an
-element (``limits/transactions``), and the documentation a row.
+``twistd drachtio-server`` makes a flag of each (``--limit-transactions``), the configuration file
+an element (``limits/transactions``), and the documentation a row.
 
 How many connections there may be follows from how many files the process may have open
 (``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not

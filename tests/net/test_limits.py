@@ -1,4 +1,4 @@
-"""What a peer may cost the transports: how many connections, and how much of unfinished messages."""
+"""What a peer may cost the transports: connections, and what is kept of unfinished messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
@@ -189,8 +190,8 @@ class AlertTests(SynchronousTestCase):
         """There is a line for each cause and minute, and a number that counts them all."""
         clock = Clock()
         lines: list[str] = []
-        from twisted.logger import LogEvent, formatEvent
 
+        @implementer(ILogObserver)
         def observe(event: LogEvent) -> None:
             lines.append(formatEvent(event))
 

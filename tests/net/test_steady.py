@@ -139,7 +139,7 @@ class SteadyClockTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """A call that fails is logged, and keeps no other one from being made."""
-        self.machine.clock.callLater(1, lambda: {}["nothing"])
+        self.machine.clock.callLater(1, {}.__getitem__, "nothing")
         self.later(1, "other")
         self.machine.advance(1)
         self.assertEqual(self.called, ["other"])
@@ -199,7 +199,8 @@ class ServerTests(SynchronousTestCase):
 
     def test_ringing_call(self) -> None:
         """A pending INVITE is not given up when the clock is set forward by an hour, but in time,
-        also when it is set back."""
+        also when it is set back.
+        """
         self.bench.link("invite")
         self.bench.receive(request("INVITE"))
         self.assertEqual(self.bench.heads(), ["100 INVITE"])
