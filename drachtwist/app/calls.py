@@ -107,8 +107,9 @@ class _Accepting(Pending[Dialog]):
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
         more = req._more
-        if more is not None and more.unpracked:
+        if more is not None and req._has_to_wait():
             more.queue.append(lambda: self._transmit(message))
+            req._await_update()
         else:
             res._transmit(message, self)
 

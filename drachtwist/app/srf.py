@@ -944,6 +944,8 @@ class Srf(Router, Ender):
             if pending is not None:
                 req._extended().shares_transaction = True
                 invite = pending._invite()
+            if invite is not None and not invite._final:
+                invite._update_came(req)
             if invite is not None and invite._more is not None and invite._more.on_update:
                 handler = invite._more.on_update
                 state.link.uses += 1
