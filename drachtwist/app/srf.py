@@ -640,8 +640,9 @@ class Srf(Router, Ender):
         :param full_response: wait for what the targets answer; otherwise the result is there, and
             empty, as soon as the request was sent.
         :returns: what the targets answered. Fails with :exc:`CommandRefused` when the server cannot
-            forward the request, with :exc:`ConnectionLost`, and with :exc:`LocalProtocolError` or
-            :exc:`SipError` 487 when it was answered or cancelled before.
+            forward the request, with :exc:`ConnectionLost`, with :exc:`LocalProtocolError` or
+            :exc:`SipError` 487 when it was answered or cancelled before, and with
+            :exc:`SipError` 416 when the Request-URI, which nobody replaces, is no SIP URI.
         :raises LocalProtocolError: for destinations and times that are none.
         """
         return proxy_request(

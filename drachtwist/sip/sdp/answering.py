@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.message import Message
+from drachtwist.sip.multipart import inner_parts
 from drachtwist.sip.sdp.description import Sdp
 from drachtwist.sip.sdp.streams import _OF_FORMAT
 from drachtwist.sip.sdp.values import Direction, family_of, mirrored
@@ -15,13 +16,20 @@ __all__ = ["answer", "sdp_of"]
 
 def sdp_of(message: Message) -> Sdp | None:
     """Give the session description of a message, also one among several parts; None without one."""
+    body = message.body
+    if body.startswith(b"v=0"):
+        return Sdp(body)  # whatever its type says, if that can be read at all
     try:
-        for part in message.parts:
-            if str(part.content_type).partition(";")[0].strip().lower() == "application/sdp":
-                return Sdp(part.body)
+        parts = message.parts
     except MessageError:
         return None
-    return Sdp(message.body) if message.body.startswith(b"v=0") else None
+    for part in inner_parts(parts):
+        try:
+            if part.content_type.essence == "application/sdp":
+                return Sdp(part.body)
+        except MessageError:
+            continue  # another part may be legible
+    return None
 
 
 def answer(
