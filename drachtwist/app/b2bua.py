@@ -21,9 +21,7 @@ from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
-from drachtwist.app.links import LinkState
-from drachtwist.app.outgoing import DialogRequest
-from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike
@@ -336,10 +334,7 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        asking = self._calling.asking
-        await _pass_update(
-            update, res, asking.state, asking.early_id, self._local_sdp_b, self._local_sdp_a
-        )
+        await _pass_update(update, res, self._calling.asking, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -389,10 +384,11 @@ class _Bridge:
 
 
 async def _pass_update(
-    update: Request, res: Response, state: LinkState, dialog_id: str, there: SdpHook, back: SdpHook
+    update: Request, res: Response, asking: Asking, there: SdpHook, back: SdpHook
 ) -> None:
     """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    if not dialog_id:
+    early = asking.early
+    if early is None:
         res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
         return
     body: Any = update.body
@@ -400,7 +396,7 @@ async def _pass_update(
         body = await resolve(there, body, update)
     given = Headers()
     _keep_type(given, update, body)
-    request = DialogRequest(state, dialog_id, "UPDATE")
+    request = asking.in_early_dialog("UPDATE", early)
     response: ReceivedResponse = await request.send(given.items(), body).deferred
     answer: Any = response.body
     if answer and callable(back):

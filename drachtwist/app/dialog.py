@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged
+from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
@@ -258,9 +259,10 @@ class Dialog:
     )
 
     id: str
-    """The server's name of the dialog."""
+    """The server's name of the dialog. Both sides of a call to oneself have the same; together with
+    :attr:`type` it is unique."""
 
-    type: str
+    type: Role
     """``uas`` when the peer began the dialog, ``uac`` when the application did."""
 
     req: Request | OutgoingRequest
@@ -279,7 +281,7 @@ class Dialog:
         self,
         state: LinkState,
         dialog_id: str,
-        type: str,
+        type: Role,
         req: Request | OutgoingRequest,
         sent: bytes,
     ) -> None:
@@ -523,7 +525,7 @@ class Dialog:
             body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
             more = self._extended()
             more.local_sdp = more.own_sdp = body
-        send_ack(self._state, self.id, given.items(), sdp)
+        self._send_ack(given.items(), sdp)
         self._turn_came()
 
     def destroy(
@@ -730,8 +732,21 @@ class Dialog:
     def _handlers(self, event: str) -> tuple[Callable[..., Any], ...]:
         return () if self._more is None else self._more.handlers.get(event, ())
 
+    def _ends(self) -> Ends:
+        """Give the From and To of our requests."""
+        if self.type == "uac":
+            return self.req.get("From") or "", self.res.get("To") or ""
+        sent = self._local_response()
+        return sent.get("To") or "", sent.get("From") or ""
+
+    def _send_ack(self, headers: HeadersLike = None, body: bytes | str = b"") -> None:
+        """Acknowledge the 200 to an INVITE of ours."""
+        send_ack(self._state, self.id, headers, body, ends=self._ends)
+
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
-        request = DialogRequest(self._state, self.id, method, is_last)
+        request = DialogRequest(
+            self._state, self.id, method, is_last, role=self.type, ends=self._ends
+        )
         if self.auth is not None:
             request.challenged = Challenged(self.auth)
         return request
@@ -911,7 +926,7 @@ class Dialog:
         status = result.status
         if status == 408 and result.source == "application":
             # The server may have dropped a 200 behind a provisional response (see outgoing).
-            send_ack(self._state, self.id)
+            self._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
             more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
@@ -1238,8 +1253,7 @@ class Dialog:
         self._end_request = req
         self.connected = False
         state = self._state
-        if state.dialogs.get(self.id) is self:
-            del state.dialogs[self.id]
+        state.dialogs.remove(self)
         handlers, self._on_destroy = self._on_destroy, ()
         if text:
             self._extended().end_text = text
