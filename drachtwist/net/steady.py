@@ -1,12 +1,12 @@
 """Time that nobody can set, and delayed calls on it.
 
-Reactors of Twisted go by the time of day. When somebody sets the clock of the machine forward by
-an hour, all their delayed calls are due at once, and every call that rings is given up; when it is
-set back, nothing is repeated or given up for an hour. Deadlines of protocols are durations, so they
-hang on ``time.monotonic``: :class:`SteadyClock` keeps its own calls on it and has the reactor wake it for
-the earliest of them. A wake-up that comes early is put off. One that would come late, because the
-reactor's clock was set back, is asked for again: a thread compares the two clocks twice a second,
-since nothing in the reactor's own time would find out.
+Reactors of Twisted go by the time of day. When somebody sets the clock of the machine forward by an
+hour, all their delayed calls are due at once, and every call that rings is given up; when it is set
+back, nothing is repeated or given up for an hour. Deadlines of protocols are durations, so they
+hang on ``time.monotonic``: :class:`SteadyClock` keeps its own calls on it and has the reactor wake
+it for the earliest of them. A wake-up that comes early is put off. One that would come late,
+because the reactor's clock was set back, is asked for again: a thread compares the two clocks twice
+a second, since nothing in the reactor's own time would find out.
 """
 
 from __future__ import annotations
