@@ -187,6 +187,19 @@ class Options(usage.Options):
             "Seconds between two probes of an idle application; 45 unless given, 0 for none.",
         ],
         [
+            "orphan-grace",
+            None,
+            None,
+            "Seconds that a call goes on whose application is gone, unless another takes it; 60"
+            " unless given.",
+        ],
+        [
+            "max-orphans",
+            None,
+            None,
+            "How many such calls there may be; of more the oldest are ended. 10000 unless given.",
+        ],
+        [
             "user-agent-options-auto-respond",
             None,
             None,
@@ -368,6 +381,8 @@ class Options(usage.Options):
             )
         host, scrape = self._prometheus(file)
         keepalive = self._number("tcp-keepalive-interval", 32767, file.tcp_keepalive)
+        grace = self._number("orphan-grace", (1 << 31) - 1, file.orphan_grace)
+        orphans = self._number("max-orphans", (1 << 31) - 1, file.max_orphans)
         nat = "usual"
         if self["disable-nat-detection"]:
             nat = "off"
@@ -387,6 +402,8 @@ class Options(usage.Options):
             application_ca=self["app-ca"],
             contacts=self._contacts(file, tls),
             timing=_timing(file),
+            orphan_grace=60.0 if grace is None else float(grace),
+            max_orphans=10_000 if orphans is None else orphans,
             cdrs=bool(self["cdrs"] or file.cdrs),
             outbound_proxy=file.outbound_proxy,
             name_servers=self["name-servers"],

@@ -41,6 +41,7 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck
@@ -102,10 +103,12 @@ class Incoming:
         "arrival",
         "cancelled",
         "described",
+        "dialled",
         "dialog",
         "dialog_id",
         "flow",
         "from_tag",
+        "hand_overs",
         "id",
         "is_open",
         "key",
@@ -124,6 +127,7 @@ class Incoming:
         "side",
         "silent",
         "size",
+        "tag",
         "target",
         "to_tag",
         "transaction",
@@ -145,6 +149,12 @@ class Incoming:
     transaction: InviteServer | NonInviteServer
     link: AppLink | None
     """The application that has it."""
+    dialled: bool
+    """Whether the application was connected to for it."""
+    tag: str | None
+    """The tag that the application has to have; None for any application."""
+    hand_overs: int
+    """How many applications it was given to."""
     dialog: Dialog | None
     """The dialog that it is in, or that it made."""
     dialog_id: str
@@ -191,6 +201,9 @@ class Incoming:
         self.id = new_id()
         self.arrival = None
         self.link = None
+        self.dialled = False
+        self.tag = None
+        self.hand_overs = 0
         self.dialog = None
         self.dialog_id = ""
         self.refreshes = False
@@ -502,6 +515,7 @@ class Answering:
         if not incoming.is_open and cancelled is None:
             return
         incoming.link = link
+        incoming.hand_overs += 1
         flow = incoming.flow
         self.core.deliver(
             link,
@@ -543,6 +557,7 @@ class Answering:
                 return
             link = core.clients.pick(incoming.method.lower(), decision.tag)
             if link is not None:
+                incoming.tag = decision.tag
                 self.give(incoming, link)
                 return
             decision = Reject(480)
@@ -625,9 +640,7 @@ class Answering:
             self._prack(incoming, dialog.origin)
             return
         if dialog.link is None or dialog.link not in core.clients:
-            if method == "BYE":
-                self.end(dialog)
-            self.refuse(incoming, 481)
+            self._answer_for_gone(incoming, dialog)
             return
         incoming.link = dialog.link
         incoming.dialog = dialog
@@ -639,14 +652,62 @@ class Answering:
             self._set_alarm(incoming, core.timing.lifetime)
             core.record("stop", "network", request.raw, "normal-release")
             return
-        if method == "NOTIFY" and dialog.method == "SUBSCRIBE":
-            state = request.get("Subscription-State")
-            if state is not None and "terminated" in state.lower():
-                self._hand_over(incoming)
-                self.end(dialog)
-                return
+        if method == "NOTIFY" and dialog.method == "SUBSCRIBE" and _terminates(request):
+            self._hand_over(incoming)
+            self.end(dialog)
+            return
         dialog.open.append(incoming)
         self._hand_over(incoming)
+
+    def _answer_for_gone(self, incoming: Incoming, dialog: Dialog | None = None) -> None:
+        """Answer a request in a dialog whose application is gone, so that the dialog goes on.
+
+        :param dialog: the one that it came in, if it ends that.
+        """
+        method = incoming.method
+        ends = method == "BYE"
+        if dialog is not None and method == "NOTIFY" and dialog.method == "SUBSCRIBE":
+            ends = _terminates(incoming.request)
+        if ends and dialog is not None:
+            self.end(dialog)
+            if method == "BYE":
+                self.core.record("stop", "network", incoming.request.raw, "normal-release")
+        if ends or method == "PRACK":
+            self.refuse(incoming, 200)
+        else:
+            self.refuse(incoming, 500, lines=(RETRY_AFTER,))
+
+    def abandoned(self, link: AppLink) -> int:
+        """Answer the requests that an application had which is gone, or give them to another.
+
+        :returns: how many were answered.
+        """
+        count = 0
+        for incoming in [one for one in self.open.values() if one.link is link]:
+            if not incoming.is_open or incoming.transaction.status >= 200:
+                continue
+            if incoming.refreshes:
+                self._answer_for_gone(incoming)
+            elif self._hand_on(incoming):
+                continue
+            elif incoming.untouched and not incoming.dialled and incoming.tag is None:
+                self.refuse(incoming, 503, lines=(RETRY_AFTER,))
+            else:
+                self.refuse(incoming, 480, lines=(RETRY_AFTER, f"Reason: {REASON}"))
+            count += 1
+        return count
+
+    def _hand_on(self, incoming: Incoming) -> bool:
+        """Give a new request to the next application, as long as nobody has touched it."""
+        if incoming.dialled or not incoming.untouched or incoming.hand_overs >= MOST_HAND_OVERS:
+            return False
+        core = self.core
+        link = core.clients.pick(incoming.method.lower(), incoming.tag)
+        if link is None:
+            return False
+        core.handed_on += 1
+        self.give(incoming, link)
+        return True
 
     def _has_to_wait(self, incoming: Incoming, dialog: Dialog) -> bool:
         """Refuse what crosses something of the same kind; say whether it does.
@@ -1153,7 +1214,10 @@ class Answering:
         dialog.origin = incoming
         place_uas(dialog, flow, contact, self.core.config.nat_detection)
         incoming.dialog = dialog
-        self.core.dialogs.add(dialog)
+        core = self.core
+        core.dialogs.add(dialog)
+        if dialog.link is None or dialog.link not in core.clients:
+            core.orphans.add(dialog)
         return dialog
 
     def refuse(
@@ -1211,6 +1275,8 @@ class Answering:
         """Forget a dialog; what the application has not answered in it is answered 500."""
         self.core.dialogs.remove(dialog)
         self.core.sessions.end(dialog)
+        if dialog.link is None:
+            self.core.orphans.over(dialog)
         answers = dialog.answers
         if answers is not None:
             dialog.answers = None
@@ -1307,6 +1373,12 @@ class Answering:
         if effects:
             incoming.react(transaction, effects)
         self.core.watch(transaction)
+
+
+def _terminates(notify: Request) -> bool:
+    """Whether a NOTIFY ends its subscription."""
+    state = notify.get("Subscription-State")
+    return state is not None and "terminated" in state.lower()
 
 
 def _lists_100rel(value: str | None) -> bool:
