@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
+from drachtwist.app.dialogs import Role
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.errors import (
@@ -84,9 +85,15 @@ def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
     if len(values) > 1:
         raise MessageError("two Replaces headers")
     wanted = _replaced(values[0])
-    # The server names a dialog by the From tag of the request that began it: whoever that was.
-    for tag in filter(None, (wanted.from_tag, wanted.to_tag)):
-        dialog = srf.find_dialog_by_call_id_and_from_tag(wanted.call_id, tag)
+    # The server names a dialog by the From tag of the request that began it: the peer's, or ours.
+    named: tuple[tuple[Role, str | None], ...] = (
+        ("uas", wanted.from_tag),
+        ("uac", wanted.to_tag),
+    )
+    for role, tag in named:
+        if not tag:
+            continue
+        dialog = srf.find_dialog_by_call_id_and_from_tag(wanted.call_id, tag, type=role)
         if (
             dialog is not None
             and dialog.local.tag == wanted.to_tag
