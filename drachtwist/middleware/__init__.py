@@ -13,13 +13,16 @@
 All of them leave ACK and CANCEL alone, which cannot be refused, and requests inside of dialogs.
 """
 
+from drachtwist.middleware.bindings import (
+    Binding,
+    ILocationStore,
+    MemoryLocationStore,
+    is_behind_nat,
+)
 from drachtwist.middleware.digest import STRONG, DigestAuth, Ha1, authenticated_user
 from drachtwist.middleware.load import ResponseTime, Timing, UnderPressure
 from drachtwist.middleware.registrar import (
-    Binding,
     ContactBinding,
-    ILocationStore,
-    MemoryLocationStore,
     Registrar,
     Registration,
     RegistrationError,
@@ -48,5 +51,6 @@ __all__ = [
     "UnderPressure",
     "address_of_record",
     "authenticated_user",
+    "is_behind_nat",
     "parse_registration",
 ]

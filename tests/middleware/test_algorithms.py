@@ -65,7 +65,7 @@ class AlgorithmTests(MiddlewareTestCase):
             self.assertEqual(self.register(given).status, 200)
 
     def test_comes_back(self) -> None:
-        """Who comes back without credentials knew none of them, and is asked with the last alone."""
+        """Who comes back without credentials knew none, and is asked with the last alone."""
         self.guard(algorithms=STRONG)
         self.assertEqual(algorithms(self.register()), ["SHA-256", "MD5"])
         response = self.register()
