@@ -65,6 +65,7 @@ from drachtwist.net.protocol import (
     DrachtioProtocol,
 )
 from drachtwist.net.service import InboundConnection, OutboundListener
+from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Cdr, Delivery, check_tags
@@ -151,6 +152,7 @@ class Srf(Router, Ender):
         self.locals = {}
         self._settings: dict[str, Any] = {}
         self._reactor = reactor
+        self._clock: IReactorTime | None = None
         self._states: dict[DrachtioProtocol, LinkState] = {}
         self._chains: dict[str, Chain] = {}
         self._verbs: tuple[str, ...] = ()
@@ -174,12 +176,19 @@ class Srf(Router, Ender):
 
     @property
     def clock(self) -> IReactorTime:
-        """The reactor, or what stands in for it."""
+        """What deadlines hang on: the reactor's calls on a time that nobody can set, or the Clock
+        that stands in for the reactor.
+        """
+        if self._clock is None:
+            self._clock = steady(self._get_reactor())
+        return self._clock
+
+    def _get_reactor(self) -> Any:
         if self._reactor is None:
             from twisted.internet import reactor
 
             self._reactor = reactor
-        return self._reactor  # type: ignore[no-any-return]
+        return self._reactor
 
     # Connections
 
@@ -212,7 +221,7 @@ class Srf(Router, Ender):
         :returns: the connection: ``when_connected()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        reactor: Any = self.clock
+        reactor = self._get_reactor()
         options = _tls_options(tls)
         if endpoint is None:
             endpoint = connect_to(reactor, host, port, options)
@@ -234,8 +243,8 @@ class Srf(Router, Ender):
 
         connection = InboundConnection(
             endpoint,
-            DrachtioClientFactory(session, self, reactor),
-            clock=reactor,
+            DrachtioClientFactory(session, self, self.clock),
+            clock=self.clock,
             back_off=back_off,
             retry_refused=retry_refused,
             on_error=lambda error: self._emit("error", error),
@@ -273,7 +282,7 @@ class Srf(Router, Ender):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        reactor: Any = self.clock
+        reactor = self._get_reactor()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
         elif isinstance(endpoint, str):
@@ -289,7 +298,7 @@ class Srf(Router, Ender):
                 secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
             )
 
-        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, reactor))
+        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, self.clock))
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
