@@ -222,6 +222,8 @@ def fail_later(
     """
 
     def fail() -> None:
+        if pending.deferred.called:
+            return  # the connection was lost meanwhile, or the caller has gone
         if pending.heard():
             pending.deferred.errback(Failure(error))
         elif unheard is not None:
