@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua, pair, resolve
+from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
@@ -162,6 +162,8 @@ class Simring:
             uac.destroy()
             raise
         uas.hold_requests()
+        if uac._owes_ack:
+            await pass_late_answer(uas, uac, self._local_sdp_b)
         pair(uas, uac)
         return B2bua(uas, uac)
 

@@ -854,7 +854,9 @@ class Calling:
         late = invite and not asking.body and bool(outcome.body)
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
-            if invite:
+            if late:
+                dialog._owes_ack = True  # which refuses the offer, and is sent first
+            elif invite:
                 dialog._send_ack()
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
