@@ -34,12 +34,14 @@ from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
     ConnectionLost,
     LocalProtocolError,
     MessageError,
+    RemoteProtocolError,
     SipError,
 )
 from drachtwist.sip.headers import Headers, HeadersLike
@@ -371,7 +373,11 @@ class Asking:
         raw = response.raw
         # What is reliable requires 100rel (RFC 3262 section 3).
         rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
-        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        reliable = (
+            rseq is not None
+            and self.method == "INVITE"
+            and names(response.stack_dialog_id, response)
+        )
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
@@ -835,6 +841,10 @@ class Calling:
         request = asking.request
         assert request is not None, "a response comes behind the answer"
         state = asking.state
+        if not names(outcome.stack_dialog_id, outcome):
+            text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
+            self._fail(RemoteProtocolError(text))
+            return
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
         state.dialogs[dialog.id] = dialog

@@ -22,6 +22,7 @@ from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import MessageError
 from drachtwist.middleware.digest import authenticated_user
+from drachtwist.sip import grammar
 
 __all__ = [
     "Binding",
@@ -139,7 +140,7 @@ def parse_registration(
                 min(expires, max_expires),
                 q if q is None or 0 <= q <= 1 else None,
                 params.text("+sip.instance"),
-                int(reg_id) if reg_id.isascii() and reg_id.isdigit() else None,
+                grammar.decimal(reg_id),
             )
         )
     return Registration(aor, tuple(found), False, call_id, cseq, path)
@@ -147,10 +148,8 @@ def parse_registration(
 
 def _seconds(text: str | None, default: int) -> int:
     """Read a number of seconds; what cannot be read counts as the default (section 10.3)."""
-    text = (text or "").strip()
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
-        return default
-    return min(int(text), 2**32 - 1)
+    seconds = grammar.decimal((text or "").strip(), 10**10)
+    return default if seconds is None else min(seconds, 2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +304,9 @@ class Registrar:
         return sorted(alive, key=lambda one: -(1.0 if one.q is None else one.q))
 
     def _check(self, req: Request, registration: Registration) -> None:
+        # As many to be removed as to be added; each is compared with each binding.
+        if len(registration.contacts) > 2 * self._max_contacts:
+            raise RegistrationError(403, "Too Many Contacts")
         host = registration.aor.partition(":")[2].rpartition("@")[2]
         if self._domains is not None and host not in self._domains:
             raise RegistrationError(404)

@@ -39,6 +39,7 @@ from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Proxied", "Proxying"]
 
-_TIME = re.compile(r"(\d+)(ms|s)")
+_TIME = re.compile(r"([0-9]+)(ms|s)")
 _FIRST_CLASS = (401, 407, 415, 420, 484)
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
@@ -827,8 +828,8 @@ def _seconds(text: str) -> float | None:
     found = _TIME.fullmatch(text)
     if found is None:
         return None
-    number = int(found[1]) / (1000 if found[2] == "ms" else 1)
-    return number or None
+    number = grammar.decimal(found[1])
+    return number / (1000 if found[2] == "ms" else 1) if number else None
 
 
 def _rank(status: int) -> int:
