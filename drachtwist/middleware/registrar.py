@@ -23,6 +23,8 @@ from drachtwist.app.interfaces import Next
 from drachtwist.errors import MessageError
 from drachtwist.middleware.digest import authenticated_user
 from drachtwist.sip import grammar
+from drachtwist.sip.fields import parse_expires
+from drachtwist.sip.uri import is_sip_uri
 
 __all__ = [
     "Binding",
@@ -110,12 +112,18 @@ def parse_registration(
     :param max_expires: seconds; a longer time is cut.
     :raises RegistrationError: 400 for what cannot be read, 423 for a time that is too short.
     """
+    name = "To"
     try:
         aor = address_of_record(req.to.uri)
-        contacts = req.contacts
+        name = "CSeq"
         cseq = req.cseq.number
+        name = "Contact"
+        contacts = req.contacts
+        for contact in contacts:
+            if not contact.is_wildcard:
+                sip.Uri.parse(contact.uri)
     except MessageError as error:
-        raise RegistrationError(400, "Bad Registration") from error
+        raise RegistrationError(400, f"Bad {name} Header") from error
     call_id = req.get("Call-ID") or ""
     path = tuple(req.get_all("Path"))
     overall = _seconds(req.get("Expires"), default_expires)
@@ -148,8 +156,10 @@ def parse_registration(
 
 def _seconds(text: str | None, default: int) -> int:
     """Read a number of seconds; what cannot be read counts as the default (section 10.3)."""
-    seconds = grammar.decimal((text or "").strip(), 10**10)
-    return default if seconds is None else min(seconds, 2**32 - 1)
+    try:
+        return default if text is None else parse_expires(text)
+    except MessageError:
+        return default
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +256,9 @@ class Registrar:
         address of record; by default when the user part is his name.
     :param on_change: called with the address of record and its bindings after each change.
     """
+
+    handles = ("REGISTER",)
+    """The methods that it answers, so that ``srf.use(registrar)`` is enough to get them."""
 
     def __init__(
         self,
@@ -345,7 +358,7 @@ class Registrar:
             bindings = []
         for contact in registration.contacts:
             bindings = [one for one in bindings if not one.is_for(contact)]
-            if contact.expires:
+            if contact.expires and is_sip_uri(contact.uri):  # nobody can be called elsewhere
                 bindings.append(
                     Binding(
                         contact.uri,

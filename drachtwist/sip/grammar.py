@@ -2,7 +2,8 @@
 
 Values are unfolded before any of these see them, so linear white space is blanks and tabs. The
 fragments are somewhat wider than the grammar where real phones are (a parameter value may hold
-any character that cannot be mistaken for a separator); they are never narrower.
+any character that cannot be mistaken for a separator, and a semicolon may stand without one behind
+it); they are never narrower.
 
 Hostile text must not cost more than time in proportion to its length. So ``PARAMS`` only ever
 stands at the end of a pattern that is used with ``match``: a blank behind ``=`` fits in two places,
@@ -40,7 +41,7 @@ WS = r"[ \t]*"
 QUOTED = r'"[^"\\\r\n\0]*(?:\\[^\r\n][^"\\\r\n\0]*)*"'
 # A repeated group may not contain a choice that could match the same text in two ways.
 PARAM = rf';{WS}({TOKEN}){WS}(?:={WS}({QUOTED}|[^\s;,"<>\0]*))?'
-PARAMS = rf'(?:{WS};{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>\0]*))?)*'
+PARAMS = rf'(?:{WS};(?:{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>\0]*))?)?)*'
 
 COMPACT_FORMS = {
     "a": "accept-contact",

@@ -268,8 +268,11 @@ class Server:
         tag = ";tag=app" if dialog_id else ""
         message = sip.Request(method, uri)
         message.set("Via", f"SIP/2.0/UDP 127.0.0.1:32070;branch=z9hG4bK-{transaction_id}")
-        message.set("From", '"Alice" <sip:alice@127.0.0.1:32070>;tag=a')
-        message.set("To", f"<sip:app@127.0.0.1:32060>{tag}")
+        ends = ['"Alice" <sip:alice@127.0.0.1:32070>;tag=a', f"<sip:app@127.0.0.1:32060>{tag}"]
+        if source == "application":
+            ends.reverse()  # a request of the server's own goes the other way
+        message.set("From", ends[0])
+        message.set("To", ends[1])
         message.set("Call-ID", call)
         message.set("CSeq", f"{number} {method}")
         message.set("Contact", "<sip:alice@127.0.0.1:32070>")
@@ -313,7 +316,10 @@ class Server:
         """Send the response of a peer to a request of the application."""
         message = sip.Response(status)
         message.set("CSeq", f"2 {method}")
-        message.set("Call-ID", "c1")
+        call, _, tag = dialog_id.rpartition(";from-tag=")
+        message.set("Call-ID", call or "c1")
+        if call:
+            message.set("From", f"<sip:app@127.0.0.1>;tag={tag}")
         for name, value in (headers or {}).items():
             message.set(name, value)
         message.body = body

@@ -7,7 +7,7 @@ __all__ = ["EXEMPT"]
 _WRITES = """
 app.routing.proxy app.routing.redirect app.routing.route
 net.sipwebsocket.SipWebSocket.encode
-server.compose.new_branch server.compose.via_of
+server.compose.new_branch server.compose.new_call_id server.compose.via_of
 sip.digest.Challenge.digest sip.digest.Nonces.make
 sip.message.Message.set_parts sip.message.encode_request sip.message.encode_response
 sip.multipart.Part.make sip.multipart.encode

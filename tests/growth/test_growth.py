@@ -77,7 +77,7 @@ class MeasureTests(SynchronousTestCase):
             for at in range(0, len(text), 16):
                 text[at:].count("y")
 
-        exponent, _ = growth(Reader("x", read, (), largest=1 << 18), Shape("", "x", ""))
+        exponent, _ = growth(Reader("x", read, (), largest=1 << 16), Shape("", "x", ""))
         self.assertGreater(exponent, MOST)
 
     def test_linear(self) -> None:
@@ -87,7 +87,7 @@ class MeasureTests(SynchronousTestCase):
             for one in text:
                 one.isalpha()
 
-        exponent, _ = growth(Reader("x", read, (), largest=1 << 18), Shape("", "x", ""))
+        exponent, _ = growth(Reader("x", read, (), largest=1 << 16), Shape("", "x", ""))
         self.assertLess(exponent, MOST)
 
 
@@ -110,9 +110,10 @@ class RegistryTests(SynchronousTestCase):
                     reader.run(reader.write(sample))
         finally:
             sys.setprofile(before)
-        missing = {name for name, code in _public() if code not in ran}
+        public = dict(_public())
+        missing = {name for name, code in public.items() if code not in ran}
         self.assertEqual(missing - EXEMPT, set(), "register a reader for these, or exempt them")
-        self.assertEqual(EXEMPT - missing, set(), "these need not be exempted (any more)")
+        self.assertEqual(EXEMPT - public.keys(), set(), "there are no such names (any more)")
 
 
 def _public() -> Iterator[tuple[str, CodeType]]:
