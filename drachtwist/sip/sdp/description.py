@@ -58,11 +58,13 @@ class Sdp(Section):
     def parse(cls, text: str | bytes) -> Sdp:
         """Read a description; what is odd behind its first line is kept as it is.
 
+        Nothing is an empty description, which a message without one has.
+
         :raises SdpError: when it does not begin with the version, so that it is none (RFC 8866
             section 5); ``Sdp(text)`` takes any text.
         """
         made = cls(text)
-        if not made._lines or not made._lines[0].startswith("v="):
+        if text and not (made._lines and made._lines[0].startswith("v=")):
             raise SdpError("no session description: there is no v= line at its beginning", 1)
         return made
 
