@@ -24,6 +24,7 @@ ACK are facts that it still learns when it comes late.
 from __future__ import annotations
 
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ __all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]
 _log = Logger(namespace="drachtwist.app.dialog")
 
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+_CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).search
 _MAX_GLARES = 5
 _CONFIRMATION = 32.0
 """Seconds after which an INVITE that is not confirmed holds up no other one (64 times T1)."""
@@ -1184,7 +1186,7 @@ class Dialog:
         event = ""
         if offer:
             was_held, held = held, described.is_hold
-            if described.is_refresh_of(Sdp(self.remote.sdp)):
+            if _repeats(described, self.remote.sdp):
                 event = "refresh"
             elif held and not was_held:
                 event = "hold"
@@ -1374,6 +1376,14 @@ def _changed(sdp: bytes, direction: Direction) -> bytes:
     return bytes(made)
 
 
+def _repeats(described: Sdp, before: bytes) -> bool:
+    """Whether a description says by its origin that it is the one before."""
+    origin = described.value("o")
+    if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
+        return False
+    return described.is_refresh_of(Sdp(before))
+
+
 def _description(message: sip.Message) -> bytes:
     """Give the session description of a message; empty without one."""
     body = message.body
@@ -1385,6 +1395,9 @@ def _description(message: sip.Message) -> bytes:
 
 def _number_of(message: sip.Request) -> int:
     """Give the number in the CSeq, 0 when it cannot be read."""
+    found = _CSEQ(message.raw)
+    if found is not None:
+        return int(found[1])  # without the trouble to read all headers of an ACK
     try:
         return message.cseq.number
     except MessageError:

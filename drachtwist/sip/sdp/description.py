@@ -45,7 +45,8 @@ class Sdp(Section):
         if isinstance(text, bytes):
             text = text.decode("utf-8", "surrogateescape")
         lines = _LINES.findall(text)
-        self._ending = "\n" if lines and re.search(r"[^\r]\n\Z", lines[0]) else "\r\n"
+        is_bare = bool(lines) and lines[0][-1:] == "\n" and lines[0][-2:] not in ("\r\n", "\n")
+        self._ending = "\n" if is_bare else "\r\n"
         starts = [at for at, line in enumerate(lines) if line.startswith("m=")]
         ends = [*starts, len(lines)]
         self._known: _Facts | None = None
