@@ -21,11 +21,15 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import (
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -57,7 +61,14 @@ from drachtwist.app.uac import (
     prepare_uac,
 )
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
-from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
+from drachtwist.net.endpoints import (
+    Connect,
+    Listen,
+    connect_to,
+    listen_on,
+    to_connect,
+    to_listen,
+)
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -184,7 +195,7 @@ class Srf(Router, Ender):
 
     def connect(
         self,
-        endpoint: str | Connect | None = None,
+        endpoint: str | Connect | IStreamClientEndpoint | None = None,
         *,
         secret: str,
         host: str = "127.0.0.1",
@@ -198,8 +209,8 @@ class Srf(Router, Ender):
     ) -> InboundConnection:
         """Connect to a server, and again whenever the connection is lost.
 
-        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint; otherwise
-            ``host`` and ``port`` count.
+        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint, as text or
+            any ``IStreamClientEndpoint``; otherwise ``host`` and ``port`` count.
         :param secret: the server's secret.
         :param tls: use TLS; for ``tls:`` endpoints, what the string does not say.
         :param tags: instead of those of the application.
@@ -214,12 +225,9 @@ class Srf(Router, Ender):
         reactor: Any = self.clock
         options = _tls_options(tls)
         if endpoint is None:
-            endpoint = connect_to(reactor, host, port, options)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, options)
-            if not isinstance(parsed, Connect):
-                raise LocalProtocolError(f"an endpoint to listen on: {endpoint!r}")
-            endpoint = parsed
+            where = connect_to(reactor, host, port, options)
+        else:
+            where = to_connect(reactor, endpoint, options)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -232,7 +240,7 @@ class Srf(Router, Ender):
             )
 
         connection = InboundConnection(
-            endpoint,
+            where,
             DrachtioClientFactory(session, self, reactor),
             clock=reactor,
             back_off=back_off,
@@ -246,12 +254,13 @@ class Srf(Router, Ender):
 
     def listen(
         self,
-        endpoint: str | Listen | None = None,
+        endpoint: str | Listen | IStreamServerEndpoint | None = None,
         *,
         secret: str,
         host: str = "",
         port: int = 9023,
         tls: TlsOptions | None = None,
+        allow: Iterable[str] = (),
         tags: Sequence[str] | None = None,
         ping_interval: float | None = 15.0,
         pong_timeout: float = 10.0,
@@ -262,9 +271,13 @@ class Srf(Router, Ender):
         :meth:`hold_session` forbids it, and by :meth:`end_session`.
 
         :param endpoint: ``tcp:9022``, ``tls:9023:privateKey=...:certKey=...`` or another server
-            endpoint; otherwise ``host`` (an address; all when empty) and ``port`` count.
+            endpoint, as text or any ``IStreamServerEndpoint``; otherwise ``host`` (an address; all
+            when empty) and ``port`` count.
         :param secret: the secret of the servers that connect.
         :param tls: key and certificate; for ``tls:`` endpoints, what the string does not say.
+        :param allow: networks and addresses that servers may connect from, ``10.0.0.0/8``, unless
+            the endpoint names some; all others are closed before a byte is sent to them. Whoever
+            gets in is shown the secret.
         :param tags: instead of those of the application.
         :param ping_interval: as for :meth:`connect`.
         :param pong_timeout: as for :meth:`connect`.
@@ -275,11 +288,7 @@ class Srf(Router, Ender):
         reactor: Any = self.clock
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, tls)
-            if not isinstance(parsed, Listen):
-                raise LocalProtocolError(f"an endpoint to connect to: {endpoint!r}")
-            endpoint = parsed
+        where = to_listen(reactor, endpoint, tls, allow)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -288,7 +297,7 @@ class Srf(Router, Ender):
                 secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
             )
 
-        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, reactor))
+        listener = OutboundListener(where, DrachtioListenerFactory(session, self, reactor), reactor)
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
