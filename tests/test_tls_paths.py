@@ -310,7 +310,7 @@ class ListenerTests(PathsTestCase):
             listener = srf.listen(port=0, host="127.0.0.1", secret="cymru", allow=[allow])
             address: Any = await listener.when_listening()
             heard = Listener()
-            got = await TCP4ClientEndpoint(reactor, "127.0.0.1", address.port).connect(heard)
+            got: Any = await TCP4ClientEndpoint(reactor, "127.0.0.1", address.port).connect(heard)
             await heard.over
             self.assertEqual(b"cymru" in heard.heard, good)
             self.assertEqual((bool(heard.heard), listener.refused), (good, not good))

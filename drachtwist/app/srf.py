@@ -306,6 +306,33 @@ class Srf(Router, Ender):
         )
         return listener
 
+    def reload_tls(self) -> list[LocalProtocolError]:
+        """Read the TLS files of all connections and listeners again, for later connections.
+
+        Connections that are up, and the calls on them, stay as they are. A file that cannot be used
+        is reported in the log, and what was read before is kept.
+
+        :returns: what could not be used.
+        """
+        problems = []
+        services: list[InboundConnection | OutboundListener] = [
+            *self._connections,
+            *self._listeners,
+        ]
+        for one in services:
+            if one.credentials is None:
+                continue
+            try:
+                one.credentials.reload()
+            except LocalProtocolError as error:
+                problems.append(error)
+                _log.error(
+                    "{endpoint}: what was read before is kept: {error}",
+                    endpoint=one.endpoint,
+                    error=error,
+                )
+        return problems
+
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
 

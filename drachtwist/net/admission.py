@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any, Union, cast
 
 from twisted.internet import protocol
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -129,7 +129,7 @@ class Admission(protocol.ServerFactory):
         super().doStop()
         self._factory.doStop()
 
-    def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the protocol of one connection."""
         if self._allow and not self._is_allowed(addr):
             count = self._strangers.happened()
@@ -142,14 +142,14 @@ class Admission(protocol.ServerFactory):
                 )
             return Refused()
         if self._max_waiting is None:
-            return self._factory.buildProtocol(addr)  # type: ignore[arg-type]
+            return self._factory.buildProtocol(cast(Any, addr))
         if len(self._waiting) >= self._max_waiting and not self._make_room(addr):
             return Refused()
-        link: Any = self._factory.buildProtocol(addr)  # type: ignore[arg-type]
+        link: Any = self._factory.buildProtocol(cast(Any, addr))
         if isinstance(link, DrachtioProtocol):
             self._waiting[link] = self._clock.seconds()
             link.handler = _Newcomer(self, link.handler)
-        return link  # type: ignore[no-any-return]
+        return link
 
     # Inside
 

@@ -304,6 +304,16 @@ def parse_endpoint(reactor: Any, text: str, tls: TlsOptions | None = None) -> En
     raise EndpointError(text, "not an endpoint")
 
 
+def lacks_identity(text: str) -> bool:
+    """Whether an endpoint string listens with TLS, and names neither a key nor a certificate."""
+    prefix, _, rest = text.partition(":")
+    if prefix != "tls":
+        return False
+    positional, named = _arguments(rest)
+    listens = len(positional) == 1 and positional[0].isdigit()
+    return listens and not {"privateKey", "certKey"}.intersection(named)
+
+
 def _client(reactor: Any, description: str, text: str) -> Connect:
     prefix, _, rest = description.partition(":")
     if prefix == "ssl":

@@ -213,6 +213,44 @@ class DrachtioServer(Service):
             await self.transports.stop()
             self.transports = None
 
+    def reload(self, config: ServerConfig | None = None) -> list[LocalProtocolError]:
+        """Read keys, certificates and authorities again, for connections made from now on.
+
+        Calls and connections stay as they are. A file that cannot be used is reported in the log,
+        and what was read before is kept.
+
+        :param config: where the files are now, and the list of spammers; of other settings nothing
+            is taken. As before if None.
+        :returns: what could not be used.
+        """
+        if config is not None:
+            self.config = replace(
+                self.config,
+                tls=config.tls,
+                peer_ca=config.peer_ca,
+                application_ca=config.application_ca,
+                spammers=config.spammers,
+            )
+            if self.core is not None:
+                self.core.config = self.config
+        config = self.config
+        problems: list[LocalProtocolError] = []
+
+        def attempt(what: Callable[..., None], *about: Any) -> None:
+            try:
+                what(*about)
+            except LocalProtocolError as error:
+                problems.append(error)
+                self._log.error("what was read before is kept: {error}", error=error)
+
+        if self._admin_tls is not None:
+            attempt(self._admin_tls.reload, config.tls or TlsOptions())
+        if self._application_tls is not None:
+            attempt(self._application_tls.reload, _toward_applications(config))
+        if self.transports is not None:
+            attempt(self.transports.reload_tls, config.tls, config.peer_ca)
+        return problems
+
     # Connections to applications
 
     def _new_session(self) -> ServerSession:

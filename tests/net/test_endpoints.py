@@ -152,12 +152,11 @@ class ParseEndpointTests(SynchronousTestCase):
         waiting = to_listen(reactor, server, allow=["10.0.0.0/8"])
         self.assertEqual((waiting.endpoint, waiting.is_guarded), (server, True))
         self.assertIs(to_listen(reactor, waiting, allow=["192.0.2.1"]), waiting)
+        wrong: Any
         for wrong in (server, "tcp:9022", 9022, None):
-            something: Any = wrong
-            self.assertRaises(LocalProtocolError, to_connect, reactor, something)
+            self.assertRaises(LocalProtocolError, to_connect, reactor, wrong)
         for wrong in (client, "tcp:a:9022", 9022, None):
-            something = wrong
-            self.assertRaises(LocalProtocolError, to_listen, reactor, something)
+            self.assertRaises(LocalProtocolError, to_listen, reactor, wrong)
         self.assertRaises(LocalProtocolError, to_listen, reactor, server, allow="10.0.0.0/8")
 
     def test_where_it_listens(self) -> None:
