@@ -72,7 +72,7 @@ async def shown(port: int | None) -> bytes:
     """Give the certificate that a port shows to new connections."""
     looker = Looker()
     creator = TlsOptions(verify=False).client_creator("127.0.0.1")
-    endpoint = wrapClientTLS(creator, HostnameEndpoint(reactor, "127.0.0.1", port))
+    endpoint = wrapClientTLS(creator, HostnameEndpoint(reactor, "127.0.0.1", port or 0))
     await endpoint.connect(looker)
     return await looker.seen
 

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.alerts import Alerts
 from drachtwist.net.protocol import DrachtioProtocol, LinkHandler
-from drachtwist.net.sparing import Sparing
 from drachtwist.net.streams import Refused
 from drachtwist.wire.commands import Cdr, Delivery
 
@@ -30,6 +30,9 @@ MAX_WAITING = 256
 
 PATIENCE = 5.0
 """Seconds after which a connection without a request makes room for another one."""
+
+_STRANGERS = "strangers"
+_CROWD = "connections without a request"
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]  # noqa: UP007 - for Python 3.10
 
@@ -97,20 +100,19 @@ class Admission(protocol.ServerFactory):
         self._allow = allow
         self._clock = clock
         self._max_waiting = max_waiting
-        self._strangers = Sparing(clock)
-        self._crowd = Sparing(clock)
+        self._alerts = Alerts(self._log, clock.seconds)
         # Connections without a request, the oldest first, and since when.
         self._waiting: dict[DrachtioProtocol, float] = {}
 
     @property
     def refused(self) -> int:
         """How many connections were closed because of where they came from."""
-        return self._strangers.total
+        return self._alerts.counts.get(_STRANGERS, 0)
 
     @property
     def crowded_out(self) -> int:
         """How many connections were closed because too many brought no request."""
-        return self._crowd.total
+        return self._alerts.counts.get(_CROWD, 0)
 
     @property
     def waiting(self) -> int:
@@ -132,14 +134,9 @@ class Admission(protocol.ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the protocol of one connection."""
         if self._allow and not self._is_allowed(addr):
-            count = self._strangers.happened()
-            if count:
-                self._log.warn(
-                    "{peer} is not allowed to connect ({count} such connections since the last"
-                    " line about them)",
-                    peer=getattr(addr, "host", addr),
-                    count=count,
-                )
+            self._alerts.note(
+                _STRANGERS, "{peer} is not allowed to connect", peer=getattr(addr, "host", addr)
+            )
             return Refused()
         if self._max_waiting is None:
             return self._factory.buildProtocol(cast(Any, addr))
@@ -162,15 +159,13 @@ class Admission(protocol.ServerFactory):
 
     def _make_room(self, addr: Any) -> bool:
         """Close the connection that has waited longest, if that was long enough."""
-        count = self._crowd.happened()
-        if count:
-            self._log.warn(
-                "{waiting} connections have brought no request, the last one is from {peer}"
-                " ({count} closed since the last line about them)",
-                waiting=len(self._waiting),
-                peer=getattr(addr, "host", addr),
-                count=count,
-            )
+        self._alerts.note(
+            _CROWD,
+            "{waiting} connections have brought no request, so one is closed; the last one is from"
+            " {peer}",
+            waiting=len(self._waiting),
+            peer=getattr(addr, "host", addr),
+        )
         oldest = next(iter(self._waiting))
         if self._clock.seconds() - self._waiting[oldest] < PATIENCE:
             return False
