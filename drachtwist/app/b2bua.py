@@ -21,6 +21,7 @@ from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.reaching import Target
 from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
@@ -95,7 +96,7 @@ def create_b2bua(
     srf: Srf,
     req: Request,
     res: Response,
-    uri: str,
+    uri: Target,
     *,
     local_sdp_a: SdpHook = None,
     local_sdp_b: SdpHook = None,
