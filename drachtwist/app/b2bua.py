@@ -121,9 +121,7 @@ def create_b2bua(
     given: HeadersLike = headers(req) if callable(headers) else headers
     if proxy_request_headers:
         joined = Headers(given)
-        for name, value in chosen_headers(req, proxy_request_headers):
-            if not joined.has(name):
-                joined.add(name, value)
+        joined.add_missing(chosen_headers(req, proxy_request_headers))
         given = joined.items()
     calling = prepare_uac(
         srf,
@@ -287,9 +285,7 @@ class _Bridge:
         if callable(given):
             given = given(response)
         joined = Headers(given)
-        for name, value in chosen_headers(response, self._names):
-            if not joined.has(name):
-                joined.add(name, value)
+        joined.add_missing(chosen_headers(response, self._names))
         return joined.items()
 
     # What happens meanwhile
@@ -380,8 +376,7 @@ class _Bridge:
             headers = self._headers_for_a(error.response)
             if 300 <= error.status < 400 and error.response.has("Contact"):
                 joined = Headers(headers)
-                if not joined.has("Contact"):
-                    joined.set("Contact", error.response.get("Contact") or "")
+                joined.add_missing({"Contact": error.response.get_all("Contact")})
                 headers = joined.items()
         res.send(error.status, error.reason or None, headers)
 
@@ -418,7 +413,7 @@ async def resolve(value: Any, *args: Any) -> Any:
 
 
 def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Give the headers of a message that a list chooses.
+    """Give the headers of a message that a list chooses, in the order of the message.
 
     :param names: names; ``all`` for all that do not belong to one side of the call alone, and
         ``-Name`` for one that is left out.
@@ -427,17 +422,13 @@ def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str
     if not names:
         return []
     without = {_key(name[1:]) for name in names if name.startswith("-")}
-    if "all" in names:
-        return [
-            (name, value)
-            for name, value in message.headers.items()
-            if _key(name) not in without and _key(name) not in _OWN
-        ]
+    wanted = {_key(name): name for name in reversed(names)}
+    wants_all = "all" in wanted
     return [
-        (name, value)
-        for name in names
-        if name[:1] != "-" and _key(name) not in without
-        for value in message.get_all(name)
+        (wanted.get(key, name), value)
+        for name, value in message.headers.items()
+        if (key := _key(name)) not in without
+        and (key in wanted or (wants_all and key not in _OWN))
     ]
 
 

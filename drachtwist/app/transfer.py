@@ -333,9 +333,7 @@ class Referral:
         :returns: the dialog with the target. Fails as ``create_uac`` does, which the peer is told.
         """
         joined = sip.Headers(headers)
-        for name, value in self.headers:
-            if not joined.has(name):
-                joined.add(name, value)
+        joined.add_missing(self.headers)
         asked = options.pop("on_provisional", None)
 
         def provisional(response: ReceivedResponse) -> Any:
