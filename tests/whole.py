@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -118,7 +119,7 @@ class Whole:
         status: int,
         *,
         tag: str = "b",
-        headers: dict[str, str | list[str]] | None = None,
+        headers: Mapping[str, str | list[str]] | None = None,
         body: str = "",
         port: int = 32071,
     ) -> None:

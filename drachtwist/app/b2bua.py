@@ -427,8 +427,7 @@ def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str
     return [
         (wanted.get(key, name), value)
         for name, value in message.headers.items()
-        if (key := _key(name)) not in without
-        and (key in wanted or (wants_all and key not in _OWN))
+        if (key := _key(name)) not in without and (key in wanted or (wants_all and key not in _OWN))
     ]
 
 

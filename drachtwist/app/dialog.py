@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import media, states
-from drachtwist.app.challenges import Auth, Challenged
+from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
@@ -118,6 +118,7 @@ class _More:
         "other",
         "own_sdp",
         "queue",
+        "realms",
         "referrals",
         "refers",
         "remote_sdp",
@@ -143,6 +144,8 @@ class _More:
         self.requests: set[DialogRequest] = set()
         self.news: News | None = None
         self.queue: list[Request] | None = None
+        # What was answered to challenges, from the INVITE on.
+        self.realms: Realms | None = None
         # REFERs: ours that are under way, and how many came.
         self.referrals: list[_Referral] = []
         self.refers = 0
@@ -487,7 +490,7 @@ class Dialog:
             body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
             more = self._extended()
             more.local_sdp = more.own_sdp = body
-        send_ack(self._state, self.id, given.items(), sdp)
+        send_ack(self._state, self.id, given.items(), sdp, invite=self.req.raw)
 
     def destroy(
         self, headers: HeadersLike = None, *, body: bytes | str = b""
@@ -684,7 +687,10 @@ class Dialog:
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
         request = DialogRequest(self._state, self.id, method, is_last)
         if self.auth is not None:
-            request.challenged = Challenged(self.auth)
+            more = self._extended()
+            if more.realms is None or more.realms.auth != self.auth:
+                more.realms = Realms(self.auth)
+            request.challenged = Challenged(more.realms)
         return request
 
     def _send_last(
@@ -811,6 +817,7 @@ class Dialog:
     ) -> None:
         """The final response to our re-INVITE came, or never will."""
         more = self._extended()
+        sent = b"" if more.invite is None else more.invite.sent
         more.invite = None
         if isinstance(result, Exception) or self._end is not None:
             self._finish_modification(modification, result)
@@ -818,13 +825,13 @@ class Dialog:
         status = result.status
         if status == 408 and result.source == "application":
             # The server may have dropped a 200 behind a provisional response (see outgoing).
-            send_ack(self._state, self.id)
+            send_ack(self._state, self.id, invite=sent)
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
             more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
             return
         if status < 300:
-            send_ack(self._state, self.id)
+            send_ack(self._state, self.id, invite=sent)
             if sdp:
                 modification.succeeded(self, sdp)
             if result.body:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged
+from drachtwist.app.challenges import Challenged, credentials_of
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.links import LinkState, Pending
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
@@ -74,6 +74,7 @@ class DialogRequest(Pending[Any]):
         "challenged",
         "method",
         "over",
+        "sent",
         "state",
     )
 
@@ -87,6 +88,8 @@ class DialogRequest(Pending[Any]):
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
         self.deferred = Deferred()
+        self.sent = b""
+        """The request as the server sent it last."""
         self.challenged: Challenged | None = None
         """What it takes to answer challenges, if there are credentials."""
         self.over: Callable[[ReceivedResponse | Exception], None] | None = None
@@ -100,8 +103,8 @@ class DialogRequest(Pending[Any]):
         challenged = self.challenged
         if challenged is not None:
             challenged.headers, challenged.body = headers, body
-            if not challenged.count:
-                headers = self._with_credentials(challenged, headers, body)
+            realms = challenged.realms
+            headers = realms.joined(headers, self.method, realms.uri, body)
         message = encode_in_dialog(self.method, headers, body)
         state = self.state
         state.use()
@@ -113,19 +116,6 @@ class DialogRequest(Pending[Any]):
         else:
             state.unconfirmed += 1
         return self
-
-    def _with_credentials(
-        self, challenged: Challenged, headers: HeadersLike, body: bytes | str
-    ) -> HeadersLike:
-        """Add the credentials that the peer wanted before, if it did."""
-        nonces = self.state.srf._nonces
-        known = nonces.headers(self._dialog_id, challenged.auth, self.method, None, body)
-        if not known:
-            return headers
-        joined = sip.Headers(headers)
-        for name, value in known:
-            joined.add(name, value)
-        return joined.items()
 
     def skip(self, error: Exception) -> None:
         """Do not send it any more: the dialog is over."""
@@ -139,6 +129,7 @@ class DialogRequest(Pending[Any]):
         state = self.state
         if answer.tokens[3] == "OK":
             self._transaction_id = answer.transaction_id
+            self.sent = answer.raw
             if self.challenged is not None:
                 self.challenged.request = sip.Request.from_bytes(answer.raw)
             state.confirm(self._transaction_id, self)
@@ -163,23 +154,20 @@ class DialogRequest(Pending[Any]):
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
         if challenged is not None and raw[8:11] in (b"401", b"407") and challenged.may_answer():
-            challenged.answer(response, self.state.srf._nonces, self._dialog_id).addCallbacks(
-                lambda headers: self._repeat(response, headers), self._unanswered
+            challenged.answer(response).addCallbacks(
+                lambda answered: self._repeat(response, answered), self._unanswered
             )
             return
         self._end(response)
 
-    def _repeat(self, response: ReceivedResponse, headers: list[tuple[str, str]]) -> None:
+    def _repeat(self, response: ReceivedResponse, answered: bool) -> None:
         """Send the request again, with credentials."""
         challenged = self.challenged
         assert challenged is not None, "there was a challenge"
-        if not headers:
+        if not answered:
             self._end(response)
             return
-        joined = sip.Headers(challenged.headers)
-        for name, value in headers:
-            joined.set(name, value)
-        self.send(joined.items(), challenged.body)
+        self.send(challenged.headers, challenged.body)
         self.state.release()
 
     def _unanswered(self, failure: Failure) -> None:
@@ -265,12 +253,23 @@ class _AckSent:
 
 
 def send_ack(
-    state: LinkState, dialog_id: str, headers: HeadersLike = None, body: bytes | str = b""
+    state: LinkState,
+    dialog_id: str,
+    headers: HeadersLike = None,
+    body: bytes | str = b"",
+    *,
+    invite: bytes,
 ) -> None:
     """Acknowledge the 200 to an INVITE.
 
+    :param invite: the INVITE as it was sent: the ACK has its credentials.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
+    credentials = credentials_of(invite)
+    if credentials:
+        joined = sip.Headers(headers)
+        joined.add_missing(credentials)
+        headers = joined.items()
     message = encode_in_dialog("ACK", headers, body)
     try:
         state.link.send_message("", dialog_id, message, _AckSent(dialog_id))

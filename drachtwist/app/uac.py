@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
-from drachtwist.app.challenges import Auth, answer_challenges, place_of
+from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -63,7 +63,6 @@ _log = Logger(namespace="drachtwist.app.uac")
 
 MAX_HOPS = 4
 """How many redirects are followed."""
-_MAX_CHALLENGES = 4
 _CANCEL_TIMEOUT = 40.0
 """Seconds after which a cancelled request counts as ended although no server said so."""
 
@@ -142,11 +141,8 @@ class Asking:
     """
 
     __slots__ = (
-        "_answered",
-        "_auth",
         "_cancel_headers",
         "_cancel_sent",
-        "_challenges",
         "_early_ids",
         "_follow",
         "_hops",
@@ -163,6 +159,7 @@ class Asking:
         "_waiting",
         "body",
         "cancelled",
+        "challenged",
         "headers",
         "method",
         "on_final",
@@ -200,7 +197,8 @@ class Asking:
         self.headers: HeadersLike = headers
         self.body = body
         self._route = proxy
-        self._auth = auth
+        self.challenged = None if auth is None else Challenged(Realms(auth))
+        """What it takes to answer challenges, if there are credentials."""
         self._follow = follow_redirects
         self._keep_uri = keep_uri_on_redirect
         self._on_request = on_request
@@ -222,8 +220,6 @@ class Asking:
         self._transaction_id = ""
         self.sent = False
         """Whether the request was ever handed to the server."""
-        self._answered: set[str] | None = None
-        self._challenges = 0
         self._hops = 0
         self._targets: list[str] = []
         self._pracked: set[str] | None = None
@@ -250,15 +246,12 @@ class Asking:
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         headers = self.headers
-        if self._auth is not None and not self.sent:
-            known = self.srf._nonces.headers(
-                self._place, self._auth, self.method, self.uri, self.body
-            )
-            if known:
-                joined = Headers(headers)
-                for name, value in known:
-                    joined.add(name, value)
-                headers = joined.items()
+        challenged = self.challenged
+        if challenged is not None:
+            realms = challenged.realms
+            if not self.sent:
+                realms.adopt(self.srf._nonces.find(self._place, realms.auth))
+            headers = realms.joined(headers, self.method, self.uri, self.body)
         message = encode_request(self.method, self.uri, headers, self.body)
         state = self.state
         self._transaction_id = ""
@@ -327,6 +320,8 @@ class Asking:
         request._asking = self
         request.res = None
         self.request = request
+        if self.challenged is not None:
+            self.challenged.request = request
         if self.srf._event_handlers.get("dialog state"):
             self.report("trying")
         if self._on_request is not None:
@@ -356,7 +351,7 @@ class Asking:
             return
         status = response.status
         self.state.requests.pop(self._transaction_id, None)
-        if status in (401, 407) and self._may_answer(response):
+        if status in (401, 407) and self._may_answer():
             self._challenged(response)
         elif 300 <= status < 400 and self._follow and not self.cancelled:
             self._redirected(response)
@@ -457,32 +452,22 @@ class Asking:
 
     # Challenges
 
-    def _may_answer(self, response: ReceivedResponse) -> bool:
-        return (
-            self._auth is not None
-            and not self.cancelled
-            and self.request is not None
-            and self._challenges < _MAX_CHALLENGES
-        )
+    def _may_answer(self) -> bool:
+        challenged = self.challenged
+        return challenged is not None and challenged.may_answer() and not self.cancelled
 
     def _challenged(self, response: ReceivedResponse) -> None:
-        self._challenges += 1
-        place = self._place
-        request = self.request
-        assert request is not None and self._auth is not None
-        if self._answered is None:
-            self._answered = set()
-        made = answer_challenges(
-            self._auth, request, response, self._answered, nonces=self.srf._nonces, place=place
-        )
+        request, challenged = self.request, self.challenged
+        assert request is not None and challenged is not None
+        made = challenged.answer(response, self.srf._nonces, self._place)
 
-        def answered(headers: list[tuple[str, str]]) -> None:
-            if not headers:
+        def answered(found: bool) -> None:
+            if not found:
                 self._end(response)
             elif self.cancelled:
                 self._end(SipError(487, "Request Terminated", response))
             else:
-                self._repeat(request, response, headers)
+                self._repeat(request, response)
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -490,16 +475,9 @@ class Asking:
 
         made.addCallback(answered).addErrback(failed)
 
-    def _repeat(
-        self,
-        request: OutgoingRequest,
-        response: ReceivedResponse,
-        headers: list[tuple[str, str]],
-    ) -> None:
+    def _repeat(self, request: OutgoingRequest, response: ReceivedResponse) -> None:
         """Send the request again, with credentials, to where the challenge came from."""
         repeated = Headers(self.headers)
-        for name, value in headers:
-            repeated.set(name, value)
         for name in ("From", "Call-ID"):
             repeated.set(name, request.get(name) or "")
         repeated.set("CSeq", f"{request.cseq.number + 1} {self.method}")
@@ -552,7 +530,8 @@ class Asking:
         else:
             self.uri = target
             self._route = ""
-        self._answered = None
+        if self.challenged is not None:
+            self.challenged.move()
         self._again()
 
     # The end
@@ -588,6 +567,8 @@ class Asking:
                 )
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
+        if self.challenged is not None:
+            self.challenged.request = None
         self._on_request = self._on_provisional = self._on_update = None
         self.state.release()
 
@@ -840,6 +821,10 @@ class Calling:
         state.dialogs[dialog.id] = dialog
         state.link.uses += 1
         dialog.auth = self._auth
+        if asking.challenged is not None and asking.challenged.realms:
+            realms = asking.challenged.realms
+            realms.uri = dialog.remote.uri
+            dialog._extended().realms = realms
         if asking.srf._event_handlers.get("dialog state"):
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
@@ -847,7 +832,7 @@ class Calling:
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if invite:
-                send_ack(state, dialog.id)
+                send_ack(state, dialog.id, invite=request.raw)
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
@@ -856,7 +841,7 @@ class Calling:
             if late or self._no_ack:
                 dialog._owes_ack = True
             else:
-                send_ack(state, dialog.id)
+                send_ack(state, dialog.id, invite=request.raw)
         self.deferred.callback(dialog)
 
     def _fail(self, error: Exception) -> None:

@@ -715,11 +715,15 @@ class Calling:
         outgoing.dialog_id = dialog.id
         self._send_in_dialog(outgoing, dialog, draft, "")
 
-    def acknowledge(self, dialog: Dialog, invite: Outgoing | None = None) -> None:
-        """Send the ACK to the 200 of an INVITE by ourselves: of this one, or of the last one."""
-        number = dialog.invite_seq if invite is None else invite.request.cseq.number
-        if number is not None:
-            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""), number)
+    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
+        """Send the ACK to the 200 of an INVITE by ourselves."""
+        draft = Draft("", b"")
+        # Its proxies want the credentials of the INVITE (RFC 3261 section 13.2.2.4).
+        for name in ("Proxy-Authorization", "Authorization"):
+            for value in invite.request.get_all(name):
+                draft.add(name, value)
+        number = invite.request.cseq.number
+        self._send_ack(Outgoing(self, None, "ACK"), dialog, draft, number)
 
     # On the way
 
@@ -999,7 +1003,7 @@ class Calling:
         elif len(outgoing.forks) < _MAX_FORKS:
             outgoing.forks[tag] = dialog = self._new_dialog(outgoing, flow)
             self._meet(dialog, outgoing, response, flow)
-            self.acknowledge(dialog)
+            self.acknowledge(dialog, outgoing)
             # Whoever rang reliably has had the PRACK, with a number of the application's dialog.
             dialog.seq = 1 + (dialog if outgoing.dialog is None else outgoing.dialog).seq
             bye = Outgoing(self, None, "BYE")

@@ -20,7 +20,7 @@ def lines(name: str, values: list[str]) -> str:
 
 class MissingTests(B2buaTestCase):
     def test_all_lines_or_none(self) -> None:
-        """Headers that are completed get all lines of what they lack, and none of what they have."""
+        """Headers that are completed get all lines of what they lack, none of what they have."""
         headers = Headers({"X-A": "mine"})
         headers.add_missing([("x-a", "1"), ("X-B", "1"), ("m", "<sip:a@b>"), ("x-b", "2")])
         expected = [("X-A", "mine"), ("X-B", "1"), ("m", "<sip:a@b>"), ("x-b", "2")]
@@ -33,7 +33,11 @@ class MissingTests(B2buaTestCase):
 class BridgedLinesTests(B2buaTestCase):
     def test_request(self) -> None:
         """B gets all lines of a header of A, in order."""
-        extra = lines("Diversion", DIVERSIONS) + "\n" + lines("History-Info", ["<sip:a@x>", "<sip:b@x>"])
+        extra = (
+            lines("Diversion", DIVERSIONS)
+            + "\n"
+            + lines("History-Info", ["<sip:a@x>", "<sip:b@x>"])
+        )
         self.bridge(extra, proxy_request_headers=["all"])
         invite = self.invite_b()
         self.assertEqual(invite.get_all("Diversion"), DIVERSIONS)
@@ -56,9 +60,7 @@ class BridgedLinesTests(B2buaTestCase):
         self.whole.respond(invite, 180, headers={"P-Asserted-Identity": identities})
         [ringing] = self.to_a()
         self.assertEqual(ringing.get_all("P-Asserted-Identity"), identities)
-        self.whole.respond(
-            invite, 200, headers={"P-Asserted-Identity": identities}, body=ANSWER
-        )
+        self.whole.respond(invite, 200, headers={"P-Asserted-Identity": identities}, body=ANSWER)
         [answer], _ = self.split()
         self.assertEqual(answer.get_all("P-Asserted-Identity"), identities)
         self.successResultOf(bridging)
