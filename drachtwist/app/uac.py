@@ -44,6 +44,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
+from drachtwist.sip.numbers import sip_uri
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -636,8 +637,9 @@ def calling_headers(
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
     named = {name.lower() for name, _ in joined}
-    if calling_number is not None or calling_name:
-        uri = "sip:localhost" if calling_number is None else f"sip:{calling_number}@localhost"
+    # Nobody's From and Contact are the server's own.
+    if calling_number or calling_name:
+        uri = sip_uri(calling_number, "localhost")
         if not named & _FROM:
             sender: Any = f"<{uri}>"
             if calling_name and '"' not in calling_name and "\\" not in calling_name:
@@ -645,10 +647,10 @@ def calling_headers(
             elif calling_name:
                 sender = sip.Address(calling_name, uri)
             joined.append(("From", sender))
-        if calling_number is not None and not named & _CONTACT:
+        if calling_number and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
     if called_number is not None and not named & _TO:
-        joined.append(("To", f"<sip:{called_number}@localhost>"))
+        joined.append(("To", f"<{sip_uri(called_number, 'localhost')}>"))
     return joined
 
 

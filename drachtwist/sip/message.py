@@ -25,6 +25,7 @@ from drachtwist.sip.headers import (
     checked_name,
     header_key,
 )
+from drachtwist.sip.numbers import number_of
 from drachtwist.sip.registry import LISTS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri, SipUri, Uri
@@ -71,12 +72,6 @@ _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
 _STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
 _URI_TO_SEND = re.compile(r"[^\s<>\"\0]+").fullmatch
-
-# What drachtio-srf finds numbers and names with.
-_SCHEME = re.compile("sips?:")
-_NAME = re.compile(r'"((?:[^"\\]|\\.)+)"\s*<sips?:.+@')
-_QUOTED_PAIR = re.compile(r"\\(.)")
-_NAME_SEPARATOR = re.compile(r',\s*(?=")')
 
 
 class Message:
@@ -299,21 +294,34 @@ class Message:
 
     @property
     def calling_number(self) -> str:
-        """The user part of P-Asserted-Identity, or else of From; empty when there is none."""
-        return _user(self._identity())
+        """The user part of P-Asserted-Identity, or else of From; empty when there is none.
+
+        Of several a SIP URI counts before a ``tel:`` number, which is given without separators.
+        """
+        found = [(one.uri, number_of(one.uri)) for one in self._identities()]
+        numbers = [number for uri, number in found if number and uri[:3].lower() == "sip"]
+        return next(iter([*numbers, *(number for _, number in found if number)]), "")
 
     @property
     def calling_name(self) -> str:
-        """The quoted display name of P-Asserted-Identity, or else of From; or empty."""
-        for part in _NAME_SEPARATOR.split(self._identity()):
-            found = _NAME.match(part)
-            if found is not None:
-                return _QUOTED_PAIR.sub(r"\1", found[1])
+        """The quoted display name of P-Asserted-Identity, or else of From; or empty.
+
+        One without a number does not count.
+        """
+        for one in self._identities():
+            if one.display and str(one).startswith('"') and number_of(one.uri):
+                return one.display
         return ""
 
-    def _identity(self) -> str:
-        asserted = self.get_all("P-Asserted-Identity")
-        return ",".join(asserted) if asserted else self.get("From") or ""
+    def _identities(self) -> list[Address]:
+        """Give who it is that calls, as the network says, or else as he does."""
+        found = []
+        for text in self.get_all("P-Asserted-Identity") or self.get_all("From")[:1]:
+            try:
+                found += Address.parse_list(text)
+            except MessageError:
+                continue  # it tells nobody
+        return found
 
     @property
     def called_number(self) -> str:
@@ -515,8 +523,11 @@ class Request(Message):
 
     @property
     def called_number(self) -> str:
-        """The user part of the Request-URI, without parameters; empty when there is none."""
-        return _user(self.uri)
+        """The user part of the Request-URI, without parameters; empty when there is none.
+
+        Of ``tel:`` the number, without separators.
+        """
+        return number_of(self.uri)
 
     def _start_line(self) -> str | None:
         if not self._changed_line:
@@ -730,15 +741,6 @@ def _learn_name(name: str) -> bool:
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
         _KNOWN_NAMES[name] = write
     return write
-
-
-def _user(text: str) -> str:
-    """Give what stands between the first ``sip:`` or ``sips:`` and the next ``@`` or ``;``."""
-    scheme = _SCHEME.search(text)
-    if scheme is None:
-        return ""
-    end = text.find("@", scheme.end())
-    return "" if end < 0 else text[scheme.end() : end].split(";")[0]
 
 
 def _encoded_body(body: bytes | str) -> bytes:
