@@ -26,6 +26,7 @@ from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.registry import is_legible
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -376,7 +377,10 @@ class _Bridge:
             headers = self._headers_for_a(error.response)
             if 300 <= error.status < 400 and error.response.has("Contact"):
                 joined = Headers(headers)
-                joined.add_missing({"Contact": error.response.get_all("Contact")})
+                contacts = error.response.get_all("Contact")
+                joined.add_missing(
+                    [("Contact", one) for one in contacts if is_legible("Contact", one)]
+                )
                 headers = joined.items()
         res.send(error.status, error.reason or None, headers)
 
@@ -427,7 +431,9 @@ def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str
     return [
         (wanted.get(key, name), value)
         for name, value in message.headers.items()
-        if (key := _key(name)) not in without and (key in wanted or (wants_all and key not in _OWN))
+        if (key := _key(name)) not in without
+        and (key in wanted or (wants_all and key not in _OWN))
+        and is_legible(key, value)  # a server would drop it, and what is behind it
     ]
 
 

@@ -613,7 +613,7 @@ class Response(sip.Response):
         more = self.req._more
         if self._headers is not None or (more is not None and more.shares_transaction):
             headers = self._all_headers(headers, bool(body))
-        return encode_response(status, reason, headers, body)
+        return encode_response(status, reason, headers, body, typed=True)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
         """Join the headers that were set with those given."""

@@ -54,7 +54,7 @@ def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> by
         plain = _PLAIN.get(method)
         if plain is not None:
             return plain
-    return encode_request(method, PLACEHOLDER, headers, body)
+    return encode_request(method, PLACEHOLDER, headers, body, typed=True)
 
 
 class DialogRequest(Pending[Any]):

@@ -48,11 +48,11 @@ from drachtwist.app.outgoing import Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
     PendingRequest,
-    complete_uri,
     find_state,
     prepare_uac,
 )
@@ -683,7 +683,7 @@ class Srf(Router, Ender):
             self,
             find_state(self, link),
             method.upper(),
-            complete_uri(uri),
+            complete_uri(uri, bool(proxy)),
             headers=headers,
             body=body,
             proxy=proxy,

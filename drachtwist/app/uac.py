@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -34,6 +33,7 @@ from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.running import settle
+from drachtwist.app.targets import can_be_called, check_request, complete_uri
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
@@ -45,6 +45,7 @@ from drachtwist.errors import (
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
+from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ __all__ = [
     "Calling",
     "OutgoingRequest",
     "PendingRequest",
-    "complete_uri",
     "find_state",
     "prepare_uac",
 ]
@@ -146,17 +146,21 @@ class Asking:
         "_cancel_sent",
         "_early_ids",
         "_follow",
+        "_given",
         "_hops",
         "_keep_uri",
         "_on_provisional",
         "_on_request",
         "_on_update",
         "_pracked",
+        "_proxy",
+        "_refusal",
         "_route",
         "_state_name",
         "_targets",
         "_timer",
         "_transaction_id",
+        "_tried",
         "_waiting",
         "body",
         "cancelled",
@@ -193,11 +197,14 @@ class Asking:
         self.srf = srf
         self.state = state
         self.method = method
-        self.uri = uri
         # The application's own, and once it was repeated what was added.
         self.headers: HeadersLike = headers
+        self._given: HeadersLike = headers
+        self.uri = uri
+        if "?" in uri or ";" in uri:
+            self._aim(uri)
         self.body = body
-        self._route = proxy
+        self._route = self._proxy = proxy
         self.challenged = None if auth is None else Challenged(Realms(auth))
         """What it takes to answer challenges, if there are credentials."""
         self._follow = follow_redirects
@@ -222,9 +229,19 @@ class Asking:
         self.sent = False
         """Whether the request was ever handed to the server."""
         self._hops = 0
+        self._refusal: ReceivedResponse | None = None
         self._targets: list[str] = []
+        self._tried: list[str] = []
         self._pracked: set[str] | None = None
         self._timer: IDelayedCall | None = None
+
+    def _aim(self, target: str) -> None:
+        """Go to a URI, with the headers that it wants (RFC 3261 section 19.1.5)."""
+        self.uri, added = split_target(target)
+        if added:
+            joined = Headers(self.headers)
+            joined.add_missing(added)
+            self.headers = joined.items()
 
     def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
         """Wait for the outcome.
@@ -253,8 +270,10 @@ class Asking:
             if not self.sent:
                 realms.adopt(self.srf._nonces.find(self._place, realms.auth))
             headers = realms.joined(headers, self.method, self.uri, self.body)
-        message = encode_request(self.method, self.uri, headers, self.body)
+        message = encode_request(self.method, self.uri, headers, self.body, typed=True)
         state = self.state
+        if self.method == "REGISTER" or self.uri[:3].lower() != "sip":
+            check_request(state, self.method, self.uri, headers)
         self._transaction_id = ""
         self._pracked = None
         state.use()
@@ -291,7 +310,7 @@ class Asking:
         self._cancel_sent = True
         request = self.request
         message = encode_request(
-            "CANCEL", self.uri if request is None else request.uri, self._cancel_headers
+            "CANCEL", self.uri if request is None else request.uri, self._cancel_headers, typed=True
         )
         try:
             self.state.link.send_message(self._transaction_id, "", message, _CancelSent())
@@ -311,7 +330,7 @@ class Asking:
         state = self.state
         if answer.tokens[3] != "OK":
             state.unconfirm()
-            self._end(CommandRefused(answer.text))
+            self._unsent(CommandRefused(answer.text))
             return
         self._transaction_id = answer.transaction_id
         request = OutgoingRequest.from_bytes(answer.raw)
@@ -330,6 +349,15 @@ class Asking:
         if self.cancelled:
             self._send_cancel()
         state.confirm(self._transaction_id, self)
+
+    def _unsent(self, error: CommandRefused | LocalProtocolError) -> None:
+        """The request cannot be sent; there may be another contact to try."""
+        if self._refusal is None or self.cancelled:
+            self._end(error)
+        elif self._targets:
+            self._next_target(self._refusal)
+        else:
+            self._end(self._refusal)
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away before the server said anything."""
@@ -356,7 +384,7 @@ class Asking:
             self._challenged(response)
         elif 300 <= status < 400 and self._follow and not self.cancelled:
             self._redirected(response)
-        elif 400 <= status <= 699 and self._targets and not self.cancelled:
+        elif 300 <= status < 600 and self._targets and not self.cancelled:
             self._next_target(response)
         else:
             self._end(response)
@@ -498,7 +526,7 @@ class Asking:
         try:
             self.send()
         except LocalProtocolError as error:
-            self._end(error)
+            self._unsent(error)
         else:
             self.state.release()
 
@@ -508,29 +536,39 @@ class Asking:
         """Try the contacts of a redirect, the best first (RFC 3261 section 8.1.3.4)."""
         self._hops += 1
         try:
-            contacts = response.contacts
+            contacts = by_preference(response.contacts)
         except MessageError:
             contacts = []
-        ranked = sorted(contacts, key=_rank, reverse=True)
-        tried = {self._route, self.uri}
-        targets = [one.uri for one in ranked if not one.is_wildcard and one.uri not in tried]
-        if self._hops > MAX_HOPS or not targets:
+        tried = {self._route, self.uri, *self._tried}
+        targets = [
+            one.uri
+            for one in contacts
+            if one.uri not in tried and can_be_called(one.uri, routed=bool(self._proxy))
+        ]
+        self._tried += targets
+        # Those that are left of a redirect before come behind.
+        self._targets = targets + self._targets
+        if self._hops > MAX_HOPS or not self._targets:
             self._end(response)
             return
-        self._targets = targets
         self._next_target(response)
 
     def _next_target(self, response: ReceivedResponse) -> None:
+        """Try the next contact.
+
+        :param response: what came last: the outcome if none of those that are left can be tried.
+        """
+        self._refusal = response
         target = self._targets.pop(0)
-        fresh = Headers(self.headers)
+        fresh = Headers(self._given)
         for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization"):
             fresh.remove(name)
         self.headers = fresh.items()
         if self._keep_uri:
             self._route = target
         else:
-            self.uri = target
-            self._route = ""
+            self._aim(target)
+            self._route = "" if self.uri[:3].lower() == "sip" else self._proxy
         if self.challenged is not None:
             self.challenged.move()
         self._again()
@@ -582,13 +620,6 @@ class _CancelSent:
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away, which the request knows otherwise."""
-
-
-def _rank(contact: sip.Address) -> float:
-    try:
-        return float(contact.params.get("q") or 1.0)
-    except ValueError:
-        return 0.0
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:
@@ -690,7 +721,7 @@ def prepare_uac(
         srf,
         find_state(srf, link),
         method,
-        complete_uri(uri),
+        complete_uri(uri, bool(proxy)),
         headers=calling_headers(headers, calling_number, calling_name, called_number),
         proxy=proxy,
         auth=auth,
@@ -703,29 +734,7 @@ def prepare_uac(
     return Calling(asking, no_ack, timeout, auth)
 
 
-@lru_cache(maxsize=1024)  # most applications call few places
-def complete_uri(uri: str) -> str:
-    """Give a URI its scheme, for ``bob@example.net``.
-
-    :raises LocalProtocolError: for what is no SIP URI. A real server dies of ``tel:`` and refuses
-        all others (protocol.md 4.2).
-    """
-    if not _SIP_SCHEME.match(uri):
-        if _SCHEME.match(uri.partition("@")[0]) and not _PORT.search(uri):
-            raise LocalProtocolError(f"no SIP URI: {uri!r} (sip:user@host or sips:user@host)")
-        uri = f"sip:{uri}"
-    try:
-        sip.Uri.parse(uri)
-    except MessageError:
-        raise LocalProtocolError(f"no SIP URI: {uri!r}") from None
-    return uri
-
-
 _RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE)
-_SIP_SCHEME = re.compile("sips?:", re.IGNORECASE)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
-# A host with a port looks like a scheme with something behind it.
-_PORT = re.compile(r"^[^@:]+:\d{1,5}(?:;|$)")
 
 
 class Calling:
@@ -779,10 +788,10 @@ class Calling:
             return
         asking = self.asking
         asking.body = sdp or b""
-        if self._timeout is not None:
+        asking.send()
+        if self._timeout is not None and not asking.over:
             clock = asking.srf.clock
             self._timer = clock.callLater(self._timeout, self._timeout_reached)
-        asking.send()
 
     def _timeout_reached(self) -> None:
         self._timed_out = True

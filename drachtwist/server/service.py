@@ -331,7 +331,7 @@ class DrachtioServer(Service):
                 self.reactor,
                 handler.uri,
                 post=handler.http_method == "POST",
-                agent=f"Drachtio/{self.config.version}",
+                agent=f"Drachtio/{self.config.version.partition('+')[0]}",
                 ca=self.config.application_ca,
             )
         request = incoming.request

@@ -51,6 +51,7 @@ from drachtwist.sip.fields import Address, CSeq
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
@@ -355,6 +356,9 @@ class Calling:
         default = f"<sip:{local}>"
         if draft.contact is not None and "localhost" in draft.contact:
             draft.replace_contact(with_host(draft.contact, local))
+        contact = draft.contact
+        if contact == "*":
+            contact = None  # of a REGISTER: nobody's From
         if draft.contact is not None:
             bracketed = in_brackets(draft.contact)
             if bracketed is not None and bracketed != draft.contact:
@@ -362,7 +366,7 @@ class Calling:
         elif method in ("INVITE", "SUBSCRIBE"):
             websocket = protocol in WEBSOCKETS
             draft.add("Contact", f"<{uri_of(protocol, local)}>" if websocket else default)
-        from_ = with_host(apart.get("from") or draft.contact or default, local)
+        from_ = with_host(apart.get("from") or contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
             return "Error creating leg"
@@ -370,7 +374,8 @@ class Calling:
         if not tag:
             tag = new_tag()
             sender = f"{sender};tag={tag}"
-        to = with_host(apart.get("to") or uri, local)
+        # Parameters of a SIP URI are those of the header here, as in the real server.
+        to = with_host(apart.get("to") or (uri if uri[:3].lower() == "sip" else f"<{uri}>"), local)
         receiver = in_brackets(to)
         if receiver is None:
             receiver = to
@@ -1072,7 +1077,7 @@ class Calling:
             dialog.peer_seq = 0
         contact = contact_of(response)
         dialog.routes = record_routes(response)[::-1]
-        dialog.target = outgoing.request.uri if contact is None else contact.uri
+        dialog.target = outgoing.request.uri if contact is None else request_uri_of(contact.uri)
         dialog.flow = None
         place_uac(dialog, flow, contact, self.core.config.nat_detection)
         if contact is None and not dialog.routes:

@@ -12,7 +12,7 @@ serialises as exactly what came in. Three readings of bytes differ in how much t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -665,8 +665,9 @@ class Response(Message):
 
 # Making bytes without making a message: what answers most requests.
 
-_KNOWN_NAMES: dict[str, bool] = {}
-"""Header names that were checked, and whether they are to be written; Content-Length is not."""
+_KNOWN_NAMES: dict[str, Callable[[str], Any] | bool] = {}
+"""Header names that were checked, and what reads their values, or whether they are to be written at
+all; Content-Length is not."""
 _KNOWN_NAMES_LIMIT = 1024
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
@@ -677,9 +678,12 @@ def encode_response(
     reason: str | None = None,
     headers: HeadersLike = None,
     body: bytes | str = b"",
+    *,
+    typed: bool = False,
 ) -> bytes:
     """Write a response; the same bytes as ``bytes(Response(...))``, without the message.
 
+    :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
     if reason is None:
@@ -688,7 +692,7 @@ def encode_response(
             start = f"SIP/2.0 {_checked_status(status)} {reason_phrase(status)}"
     else:
         start = f"SIP/2.0 {_checked_status(status)} {reason}"
-    return _encode(start, headers, body)
+    return _encode(start, headers, body, typed)
 
 
 def encode_request(
@@ -696,15 +700,19 @@ def encode_request(
     uri: str | AnyUri,
     headers: HeadersLike = None,
     body: bytes | str = b"",
+    *,
+    typed: bool = False,
 ) -> bytes:
     """Write a request; the same bytes as ``bytes(Request(...))``, without the message.
 
+    :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    return _encode(f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0", headers, body)
+    start = f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0"
+    return _encode(start, headers, body, typed)
 
 
-def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
         if type(headers) is not list and isinstance(headers, Mapping):
@@ -713,12 +721,17 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
             write = _KNOWN_NAMES.get(name)
             if write is None:
                 write = _learn_name(name)
-            if not write:
+            if write is False:
                 continue
             if type(value) is str:
                 lines.append(f"{name}: {value}")
+                if typed and write is not True:
+                    _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
                 lines += [f"{name}: {item}" for item in value]
+                if typed and write is not True:
+                    for item in value:
+                        _check_typed(name, str(item), write)
             else:
                 lines.append(f"{name}: {value}")
     if type(body) is not bytes:
@@ -736,8 +749,20 @@ def _culprit(lines: list[str]) -> str:
     return next(line for line in lines if grammar.has_line_break(line))
 
 
-def _learn_name(name: str) -> bool:
-    write = header_key(checked_name(name)) != "content-length"
+def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
+    """Refuse a value that servers cannot read: they would drop it, and all headers behind it."""
+    try:
+        parse(value.strip(" \t"))
+    except MessageError as error:
+        if not grammar.has_line_break(value):
+            raise LocalProtocolError(f"{name}: {value}: {error}") from None
+
+
+def _learn_name(name: str) -> Callable[[str], Any] | bool:
+    key = header_key(checked_name(name))
+    write = SINGLES.get(key) or LISTS.get(key) or True
+    if key == "content-length":
+        write = False
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
         _KNOWN_NAMES[name] = write
     return write

@@ -226,7 +226,7 @@ class DrachtioTests(SynchronousTestCase):
             self.assertEqual(Request("INVITE", uri).called_number, number, uri)
 
     def test_asserted_by_the_uri(self) -> None:
-        """So it is with an identity that a network asserts; one that cannot be read asserts none."""
+        """So it is with an identity that a network asserts; unless it cannot be read."""
         for asserted, number in (
             ('"<sip:evil@x>" <sip:+1@x>', "+1"),
             ("<tel:+12015550123>", "+12015550123"),
