@@ -48,6 +48,7 @@ from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
+from drachtwist.app.passing import reasons_of
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -109,6 +110,7 @@ class _More:
         "destroying",
         "end_text",
         "end_waiting",
+        "ending",
         "handlers",
         "incoming_invite",
         "invite",
@@ -131,6 +133,8 @@ class _More:
         self.handlers: dict[str, tuple[Callable[..., Any], ...]] = {}
         self.ack_waiting: list[Deferred[Request | None]] = []
         self.end_waiting: list[Deferred[DialogEnded]] = []
+        # Told once, with the Reason, when the dialog ends or begins to be ended.
+        self.ending: list[Callable[[HeadersLike], None]] = []
         self.destroying: list[Deferred[ReceivedResponse | None]] = []
         self.end_text = ""
         self.local_sdp: bytes | None = None
@@ -707,6 +711,7 @@ class Dialog:
         else:
             request.send(headers, body)
         self.connected = False
+        self._tell_ending(_reasons(headers))
         return request.deferred
 
     def _must_wait(self) -> bool:
@@ -1062,7 +1067,21 @@ class Dialog:
             sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
             more.local_sdp = more.own_sdp = sdp
 
-    # Inside: queueing, for those who couple dialogs
+    # Inside: for those who couple dialogs
+
+    def _on_ending(self, handler: Callable[[HeadersLike], None]) -> None:
+        """Call a handler, with the Reason headers, once the dialog ends or begins to be ended."""
+        if self.connected:
+            self._extended().ending.append(handler)
+        else:
+            handler(reasons_of(self._end_request))
+
+    def _tell_ending(self, why: HeadersLike) -> None:
+        more = self._more
+        if more is not None and more.ending:
+            handlers, more.ending = more.ending, []
+            for handler in handlers:
+                handler(why)
 
     def hold_requests(self) -> None:
         """Let requests of the peer wait, until :meth:`release_requests`; a BYE does not."""
@@ -1097,6 +1116,7 @@ class Dialog:
             self._give_up(self._more, end)
         if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
             self._report_end(end)
+        self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
             teller = self.req if req is None else req
             for handler in handlers:
@@ -1190,6 +1210,12 @@ def _event_key(event: str | None) -> str:
     package, *params = [part.strip() for part in (event or "").split(";")]
     ids = [param for param in params if param.lower().startswith("id=")]
     return ";".join([package, *ids[:1]])
+
+
+def _reasons(headers: HeadersLike) -> HeadersLike:
+    """Give the Reason headers of those that an application gave."""
+    given = [("Reason", value) for value in sip.Headers(headers).get_all("Reason")]
+    return given or None
 
 
 def _remove(waiting: list[Any], deferred: Any) -> None:

@@ -744,7 +744,6 @@ class Calling:
         "_auth",
         "_given_up",
         "_no_ack",
-        "_timed_out",
         "_timeout",
         "_timer",
         "asking",
@@ -759,7 +758,6 @@ class Calling:
         self._auth = auth
         self._timeout = timeout
         self._timer: IDelayedCall | None = None
-        self._timed_out = False
         self._given_up = False
         self.deferred: Deferred[Dialog] = Deferred(self._cancel)
 
@@ -794,8 +792,9 @@ class Calling:
             self._timer = clock.callLater(self._timeout, self._timeout_reached)
 
     def _timeout_reached(self) -> None:
-        self._timed_out = True
+        """Fail at once; the rest is done behind it, as when nobody waits any more."""
         self.asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self._fail(SipError(408, "Request Timeout"))
 
     def give_up(self, headers: HeadersLike = None) -> None:
         """Cancel the call; the Deferred fails when it is over.
@@ -856,9 +855,6 @@ class Calling:
         self.deferred.callback(dialog)
 
     def _fail(self, error: Exception) -> None:
-        if self._timed_out:
-            response = error.response if isinstance(error, SipError) else None
-            error = SipError(408, "Request Timeout", response)
         asking = self.asking
         if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
             status = error.status if isinstance(error, SipError) else 0
