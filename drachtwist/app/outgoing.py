@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.dialogs import Ends
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.links import LinkState, Pending
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["DialogRequest", "send_ack"]
+
+AskEnds = Callable[[], Ends]
+"""Gives the From and To of our requests in a dialog, for when its id does not say which it is."""
 
 _log = Logger(namespace="drachtwist.app.outgoing")
 
@@ -57,6 +61,15 @@ def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> by
     return encode_request(method, PLACEHOLDER, headers, body, typed=True)
 
 
+def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
+    """Add the From and To that say whose request it is, as they are in the dialog."""
+    joined = sip.Headers(headers)
+    for name, value in zip(("From", "To"), ends, strict=True):
+        if not joined.has(name):
+            joined.add(name, value)
+    return joined.items()
+
+
 class DialogRequest(Pending[Any]):
     """A request in a dialog.
 
@@ -64,10 +77,12 @@ class DialogRequest(Pending[Any]):
     :param dialog_id: the dialog.
     :param method: the method.
     :param is_last: it is to end the dialog: that there is none gives None, not a failure.
+    :param ends: From and To of our side, asked for when both sides are here.
     """
 
     __slots__ = (
         "_dialog_id",
+        "_ends",
         "_is_last",
         "_timer",
         "_transaction_id",
@@ -79,8 +94,15 @@ class DialogRequest(Pending[Any]):
     )
 
     def __init__(
-        self, state: LinkState, dialog_id: str, method: str, is_last: bool = False
+        self,
+        state: LinkState,
+        dialog_id: str,
+        method: str,
+        is_last: bool = False,
+        *,
+        ends: AskEnds | None = None,
     ) -> None:
+        self._ends = ends
         self.state = state
         self.method = method
         self._is_last = is_last
@@ -105,8 +127,10 @@ class DialogRequest(Pending[Any]):
             challenged.headers, challenged.body = headers, body
             realms = challenged.realms
             headers = realms.joined(headers, self.method, realms.uri, body)
-        message = encode_in_dialog(self.method, headers, body)
         state = self.state
+        if self._ends is not None and state.is_ambiguous(self._dialog_id):
+            headers = with_ends(headers, self._ends())
+        message = encode_in_dialog(self.method, headers, body)
         state.use()
         try:
             state.link.send_message("", self._dialog_id, message, self)
@@ -258,10 +282,12 @@ def send_ack(
     headers: HeadersLike = None,
     body: bytes | str = b"",
     *,
-    invite: bytes,
+    ends: AskEnds | None = None,
+    invite: bytes = b"",
 ) -> None:
     """Acknowledge the 200 to an INVITE.
 
+    :param ends: as of :class:`DialogRequest`.
     :param invite: the INVITE as it was sent: the ACK has its credentials.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
@@ -270,6 +296,8 @@ def send_ack(
         joined = sip.Headers(headers)
         joined.add_missing(credentials)
         headers = joined.items()
+    if ends is not None and state.is_ambiguous(dialog_id):
+        headers = with_ends(headers, ends())
     message = encode_in_dialog("ACK", headers, body)
     try:
         state.link.send_message("", dialog_id, message, _AckSent(dialog_id))
@@ -278,18 +306,24 @@ def send_ack(
 
 
 class Farewell:
-    """A BYE for a dialog that outlived its connection; nobody waits for it."""
+    """A BYE for a dialog that outlived its connection; nobody waits for it.
 
-    __slots__ = ("_dialog_id", "_state")
+    :param ends: From and To of our side, when the id alone does not say which side that is.
+    """
 
-    def __init__(self, state: LinkState, dialog_id: str) -> None:
+    __slots__ = ("_dialog_id", "_ends", "_state")
+
+    def __init__(self, state: LinkState, dialog_id: str, ends: Ends | None = None) -> None:
         self._state = state
         self._dialog_id = dialog_id
+        self._ends = ends
 
     def send(self) -> None:
         """Send the BYE."""
-        reason = {"Reason": 'SIP;cause=503;text="Connection to the application lost"'}
-        message = encode_request("BYE", PLACEHOLDER, reason)
+        headers: HeadersLike = {"Reason": 'SIP;cause=503;text="Connection to the application lost"'}
+        if self._ends is not None:
+            headers = with_ends(headers, self._ends)
+        message = encode_request("BYE", PLACEHOLDER, headers)
         try:
             self._state.link.send_message("", self._dialog_id, message, self)
         except ConnectionLost:
