@@ -24,6 +24,7 @@ ACK are facts that it still learns when it comes late.
 from __future__ import annotations
 
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ __all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]
 _log = Logger(namespace="drachtwist.app.dialog")
 
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+_CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).search
 _MAX_GLARES = 5
 _CONFIRMATION = 32.0
 """Seconds after which an INVITE that is not confirmed holds up no other one (64 times T1)."""
@@ -1189,11 +1191,19 @@ class Dialog:
         handlers = self._handlers(method)
         offer = _description(req)
         described = Sdp(offer)
+        if method == "UPDATE" and offer:
+            # One offer at a time (RFC 3311 section 5.2); real servers let them through.
+            if more.invite is not None:
+                res.send(491)
+                return
+            if self._is_asked() or self._owes_ack:
+                res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
+                return
         held = self.is_on_hold
         event = ""
         if offer:
             was_held, held = held, described.is_hold
-            if described.is_refresh_of(Sdp(self.remote.sdp)):
+            if _repeats(described, self.remote.sdp):
                 event = "refresh"
             elif held and not was_held:
                 event = "hold"
@@ -1398,6 +1408,14 @@ def _changed(sdp: bytes, direction: Direction) -> bytes:
     return bytes(made)
 
 
+def _repeats(described: Sdp, before: bytes) -> bool:
+    """Whether a description says by its origin that it is the one before."""
+    origin = described.value("o")
+    if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
+        return False
+    return described.is_refresh_of(Sdp(before))
+
+
 def _description(message: sip.Message) -> bytes:
     """Give the session description of a message; empty without one."""
     body = message.body
@@ -1409,6 +1427,9 @@ def _description(message: sip.Message) -> bytes:
 
 def _number_of(message: sip.Request) -> int:
     """Give the number in the CSeq, 0 when it cannot be read."""
+    found = _CSEQ(message.raw)
+    if found is not None:
+        return int(found[1])  # without the trouble to read all headers of an ACK
     try:
         return message.cseq.number
     except MessageError:

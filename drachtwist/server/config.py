@@ -83,8 +83,16 @@ class ServerConfig:
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
-    """Key and certificate of the TLS ports, for SIP and for applications, and whom to trust when
-    connecting to SIP peers."""
+    """Key and certificate of the TLS ports, for SIP and for applications; and, by ``verify`` and
+    ``ca``, whether the certificates of all SIP peers that are connected to over TLS are verified,
+    and by the word of whom."""
+    peer_ca: PemSource = None
+    """Whom to trust when connecting to SIP peers, instead of ``ca`` of ``tls`` or the system's
+    authorities."""
+    verify_sips: bool = True
+    """Whether the certificates of SIP peers that ``sips:`` URIs lead to are verified even if those
+    of others are not (RFC 3261 section 26.3.1): they have to be for the domain of the URI, as RFC
+    5922 says. The real server never does that."""
     verify_applications: bool = False
     """Whether the certificates of all applications that are connected to over TLS are verified:
     who signed them, and whether they are for the host that was asked for. The real server never
