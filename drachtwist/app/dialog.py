@@ -38,7 +38,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
-from drachtwist.app.challenges import Auth, Challenged
+from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -51,6 +51,7 @@ from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
+from drachtwist.app.passing import reasons_of
 from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.errors import (
@@ -119,9 +120,11 @@ class _More:
         "destroying",
         "end_text",
         "end_waiting",
+        "ending",
         "handlers",
         "incoming_invite",
         "invite",
+        "invited",
         "local_sdp",
         "modifications",
         "news",
@@ -129,6 +132,7 @@ class _More:
         "other",
         "own_sdp",
         "queue",
+        "realms",
         "referrals",
         "refers",
         "remote_sdp",
@@ -144,6 +148,8 @@ class _More:
         self.handlers: dict[str, tuple[Callable[..., Any], ...]] = {}
         self.ack_waiting: list[Deferred[Request | None]] = []
         self.end_waiting: list[Deferred[DialogEnded]] = []
+        # Told once, with the Reason, when the dialog ends or begins to be ended.
+        self.ending: list[Callable[[HeadersLike], None]] = []
         self.destroying: list[Deferred[ReceivedResponse | None]] = []
         self.end_text = ""
         self.local_sdp: bytes | None = None
@@ -154,6 +160,8 @@ class _More:
         # The offer in the 200 to a re-INVITE of ours whose ACK is due; None for the first INVITE.
         self.offered: bytes | None = None
         self.invite: DialogRequest | None = None
+        # Our last re-INVITE as it was sent.
+        self.invited: bytes | None = None
         self.back_off: IDelayedCall | None = None
         self.incoming_invite: Request | None = None
         # The peer's re-INVITE that was accepted, and whose ACK has not come; who waits for it.
@@ -168,6 +176,8 @@ class _More:
         self.requests: set[DialogRequest] = set()
         self.news: News | None = None
         self.queue: list[Request] | None = None
+        # What was answered to challenges, from the INVITE on.
+        self.realms: Realms | None = None
         # REFERs: ours that are under way, and how many came.
         self.referrals: list[_Referral] = []
         self.refers = 0
@@ -745,15 +755,19 @@ class Dialog:
         return sent.get("To") or "", sent.get("From") or ""
 
     def _send_ack(self, headers: HeadersLike = None, body: bytes | str = b"") -> None:
-        """Acknowledge the 200 to an INVITE of ours."""
-        send_ack(self._state, self.id, headers, body, ends=self._ends)
+        """Acknowledge the 200 to our last INVITE."""
+        invite = None if self._more is None else self._more.invited
+        if invite is None:
+            invite = self.req.raw if self.type == "uac" else b""
+        send_ack(self._state, self.id, headers, body, ends=self._ends, invite=invite)
 
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
-        request = DialogRequest(
-            self._state, self.id, method, is_last, role=self.type, ends=self._ends
-        )
+        request = DialogRequest(self._state, self.id, method, is_last, ends=self._ends)
         if self.auth is not None:
-            request.challenged = Challenged(self.auth)
+            more = self._extended()
+            if more.realms is None or more.realms.auth != self.auth:
+                more.realms = Realms(self.auth)
+            request.challenged = Challenged(more.realms)
         return request
 
     def _send_last(
@@ -775,6 +789,7 @@ class Dialog:
         else:
             request.send(headers, body)
         self.connected = False
+        self._tell_ending(_reasons(headers))
         return request.deferred
 
     def _must_wait(self) -> bool:
@@ -924,6 +939,8 @@ class Dialog:
     ) -> None:
         """The final response to our re-INVITE came, or never will."""
         more = self._extended()
+        if more.invite is not None:
+            more.invited = more.invite.sent
         more.invite = None
         if isinstance(result, Exception) or self._end is not None:
             self._finish_modification(modification, result)
@@ -1240,7 +1257,21 @@ class Dialog:
         else:
             self._turn_came()
 
-    # Inside: queueing, for those who couple dialogs
+    # Inside: for those who couple dialogs
+
+    def _on_ending(self, handler: Callable[[HeadersLike], None]) -> None:
+        """Call a handler, with the Reason headers, once the dialog ends or begins to be ended."""
+        if self.connected:
+            self._extended().ending.append(handler)
+        else:
+            handler(reasons_of(self._end_request))
+
+    def _tell_ending(self, why: HeadersLike) -> None:
+        more = self._more
+        if more is not None and more.ending:
+            handlers, more.ending = more.ending, []
+            for handler in handlers:
+                handler(why)
 
     def hold_requests(self) -> None:
         """Let requests of the peer wait, until :meth:`release_requests`; a BYE does not."""
@@ -1274,6 +1305,7 @@ class Dialog:
             self._give_up(self._more, end)
         if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
             self._report_end(end)
+        self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
             teller = self.req if req is None else req
             for handler in handlers:
@@ -1424,6 +1456,12 @@ def _event_key(event: str | None) -> str:
     package, *params = [part.strip() for part in (event or "").split(";")]
     ids = [param for param in params if param.lower().startswith("id=")]
     return ";".join([package, *ids[:1]])
+
+
+def _reasons(headers: HeadersLike) -> HeadersLike:
+    """Give the Reason headers of those that an application gave."""
+    given = [("Reason", value) for value in sip.Headers(headers).get_all("Reason")]
+    return given or None
 
 
 def _remove(waiting: list[Any], deferred: Any) -> None:

@@ -102,7 +102,7 @@ def proxy_request(
         raise LocalProtocolError(f"1 to {MAX_DESTINATIONS} destinations, not {len(targets)}")
     if forking not in ("sequential", "serial", "simultaneous"):
         raise LocalProtocolError(f"forking is 'sequential' or 'simultaneous', not {forking!r}")
-    message = encode_request(req.method, targets[0], headers)
+    message = encode_request(req.method, targets[0], headers, typed=True)
     command = Proxy(
         TransactionId(req.stack_txn_id),
         tuple(targets),

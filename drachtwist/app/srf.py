@@ -54,11 +54,11 @@ from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
     PendingRequest,
-    complete_uri,
     find_state,
     prepare_uac,
 )
@@ -735,7 +735,7 @@ class Srf(Router, Ender):
             self,
             find_state(self, link),
             method.upper(),
-            complete_uri(address),
+            complete_uri(address, bool(proxy)),
             headers=headers,
             body=body,
             proxy=proxy,

@@ -152,8 +152,9 @@ class ServerConfig:
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
-    version: str = "v0.9.10"
-    """What applications are told on authentication: the version whose behaviour this is."""
+    version: str = "v0.9.10+drachtwist"
+    """What applications are told on authentication: the version whose behaviour this is, and which
+    server it is."""
 
     def __post_init__(self) -> None:
         for name in ("contacts", "request_handlers", "name_servers", "extensions"):

@@ -374,7 +374,7 @@ class DrachtioServer(Service):
                 self.reactor,
                 handler.uri,
                 post=handler.http_method == "POST",
-                agent=f"Drachtio/{self.config.version}",
+                agent=f"Drachtio/{self.config.version.partition('+')[0]}",
                 credentials=self._application_tls,
             )
         request = incoming.request
