@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
 from drachtwist import Request, Response
 from drachtwist.app.routing import RoutingResource, reject
-from drachtwist.errors import RemoteProtocolError
+from drachtwist.errors import LocalProtocolError, RemoteProtocolError
 from drachtwist.net.vias import note_source
+from drachtwist.server.asking import WebAsker
+from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import query_of
+from drachtwist.server_tap import describe
 from drachtwist.sip.message import Request as SipRequest
 from drachtwist.sip.message import Response as SipResponse
 from drachtwist.sip.stream import Malformed, StreamParser
@@ -234,3 +238,24 @@ class IdTests(SynchronousTestCase):
         for one, other in ((first, second), (second, third)):
             same = sum(a == b for a, b in zip(one, other, strict=True))
             self.assertLess(same, len(one) // 2)
+
+
+class SecretTests(SynchronousTestCase):
+    """A password in the URL of a web handler is shown to nobody."""
+
+    URL = "http://joe:top%40secret@127.0.0.1:1/x?y=z"
+
+    def test_settings(self) -> None:
+        """Neither settings nor the one who asks show it, nor an error about it."""
+        handler = RequestHandler(self.URL)
+        config = ServerConfig(request_handlers=(handler,))
+        shown = [repr(handler), str(handler), repr(config), *describe(config, None, ())]
+        shown.append(repr(WebAsker(Clock(), self.URL)))
+        for url in (self.URL.replace("http", "ftp"), self.URL + " x", "http://key@h h"):
+            shown.append(str(self.assertRaises(LocalProtocolError, RequestHandler, url)))
+        for text in shown:
+            self.assertNotIn("secret", text)
+            self.assertNotIn("top", text)
+            self.assertNotIn("key", text.replace("'", ""))
+        self.assertIn("http://joe:(hidden)@127.0.0.1:1/x?y=z", repr(handler))
+        self.assertEqual(handler.uri, self.URL)

@@ -670,7 +670,7 @@ class Response(sip.Response):
             headers = self._all_headers(headers, bool(body))
         if more is not None and more.complete is not None and 200 <= status < 300:
             headers = more.complete(self.req, headers)
-        return encode_response(status, reason, headers, body)
+        return encode_response(status, reason, headers, body, typed=True)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
         """Join the headers that were set with those given."""

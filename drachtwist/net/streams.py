@@ -246,8 +246,10 @@ class Stream(protocol.Protocol):
         """Learn that the connection could not be made."""
         if self._error is not None:
             error = self._error
-        text = describe_tls_failure(error)
+        text = describe_tls_failure(error, "the peer's", "see peer_ca, or --peer-ca")
         if text is not None:
+            if not self.incoming:
+                self._transports.not_verified(self.target, text)
             error = ConnectError(string=text)
         waiting, self._waiting = self._waiting or [], []
         self._gone()

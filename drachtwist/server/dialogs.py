@@ -22,6 +22,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ def refresh_target(
     contact = contact_of(message)
     if contact is None:
         return
-    dialog.target = contact.uri
+    dialog.target = request_uri_of(contact.uri)
     dialog.flow = None
     place = place_uas if dialog.is_uas else place_uac
     place(dialog, flow, contact, nat)

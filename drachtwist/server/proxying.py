@@ -43,7 +43,7 @@ from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
-from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.status import rank, reason_phrase
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for
 from drachtwist.transactions.machine import (
@@ -70,13 +70,13 @@ if TYPE_CHECKING:
 __all__ = ["Proxied", "Proxying"]
 
 _TIME = re.compile(r"([0-9]+)(ms|s)")
-_FIRST_CLASS = (401, 407, 415, 420, 484)
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
     """
     subject expires user-agent content-type session-expires min-se organization referred-by
     """.split()
 )
+_CHALLENGING = (401, 407)
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 _TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
@@ -461,14 +461,31 @@ class Proxied:
         if self._too_narrow and self._targets:
             status, raw = 440, None
         elif self._best:
-            order = [one[0] for one in self._best]
-            _, status, raw = max(self._best, key=lambda one: (_rank(one[1]), -order.index(one[0])))
+            _, status, raw = max(self._best, key=lambda one: rank(one[1]))
+            if raw is not None and status in _CHALLENGING:
+                raw = self._with_challenges(raw)
         else:
             status, raw = 500, None
         if raw is None and status == 503:
             status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
         self._refuse(status, raw)
         self._finish()
+
+    def _with_challenges(self, chosen: bytes) -> bytes:
+        """Add the challenges of all other targets to a 401 or 407 (section 16.7, step 7)."""
+        added = [
+            (name, value)
+            for _, status, raw in self._best
+            if raw is not None and raw is not chosen and status in _CHALLENGING
+            for name in ("WWW-Authenticate", "Proxy-Authenticate")
+            for value in Response.from_bytes(raw).get_all(name)
+        ]
+        if not added:
+            return chosen
+        response = Response.from_bytes(chosen)
+        for name, value in added:
+            response.add(name, value)
+        return bytes(response)
 
     def late(self, branch: Branch, final: bool) -> None:
         """A target let its time pass."""
@@ -830,17 +847,6 @@ def _seconds(text: str) -> float | None:
         return None
     number = grammar.decimal(found[1])
     return number / (1000 if found[2] == "ms" else 1) if number else None
-
-
-def _rank(status: int) -> int:
-    """Say how good a failure is (RFC 3261 section 16.7, step 6); the highest is chosen."""
-    if status >= 600:
-        return 5
-    if status in _FIRST_CLASS:
-        return 4
-    if status == 408:
-        return 1
-    return 3 if status < 500 and status >= 400 else 2 if status >= 500 else 1
 
 
 def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:

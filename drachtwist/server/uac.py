@@ -52,6 +52,7 @@ from drachtwist.sip.fields import Address, CSeq
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
@@ -309,6 +310,8 @@ class Calling:
             return
         hop = hop_of(next_hop, core.default_protocol())
         local = self._local_toward(hop)
+        if not route:
+            draft.routes.clear()
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -335,6 +338,7 @@ class Calling:
         """Send a new request over the connection of a registered client."""
         link = outgoing.link
         assert link is not None, "an application asked"
+        draft.routes.clear()
         problem = self._write_new(outgoing, draft, uri, flow.local, flow.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -356,6 +360,9 @@ class Calling:
         default = f"<sip:{local}>"
         if draft.contact is not None and "localhost" in draft.contact:
             draft.replace_contact(with_host(draft.contact, local))
+        contact = draft.contact
+        if contact == "*":
+            contact = None  # of a REGISTER: nobody's From
         if draft.contact is not None:
             bracketed = in_brackets(draft.contact)
             if bracketed is not None and bracketed != draft.contact:
@@ -363,7 +370,7 @@ class Calling:
         elif method in ("INVITE", "SUBSCRIBE"):
             websocket = protocol in WEBSOCKETS
             draft.add("Contact", f"<{uri_of(protocol, local)}>" if websocket else default)
-        from_ = with_host(apart.get("from") or draft.contact or default, local)
+        from_ = with_host(apart.get("from") or contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
             return "Error creating leg"
@@ -371,7 +378,8 @@ class Calling:
         if not tag:
             tag = new_tag()
             sender = f"{sender};tag={tag}"
-        to = with_host(apart.get("to") or uri, local)
+        # Parameters of a SIP URI are those of the header here, as in the real server.
+        to = with_host(apart.get("to") or (uri if uri[:3].lower() == "sip" else f"<{uri}>"), local)
         receiver = in_brackets(to)
         if receiver is None:
             receiver = to
@@ -393,7 +401,7 @@ class Calling:
             protocol,
             local,
             f"{method} {uri} SIP/2.0",
-            [],
+            [f"Route: {one}" for one in draft.routes],
             [
                 f"Max-Forwards: {apart.get('max-forwards', '70')}",
                 f"From: {sender}",
@@ -721,11 +729,15 @@ class Calling:
         outgoing.dialog_id = dialog.id
         self._send_in_dialog(outgoing, dialog, draft, "")
 
-    def acknowledge(self, dialog: Dialog, invite: Outgoing | None = None) -> None:
-        """Send the ACK to the 200 of an INVITE by ourselves: of this one, or of the last one."""
-        number = dialog.invite_seq if invite is None else invite.request.cseq.number
-        if number is not None:
-            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""), number)
+    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
+        """Send the ACK to the 200 of an INVITE by ourselves."""
+        draft = Draft("", b"")
+        # Its proxies want the credentials of the INVITE (RFC 3261 section 13.2.2.4).
+        for name in ("Proxy-Authorization", "Authorization"):
+            for value in invite.request.get_all(name):
+                draft.add(name, value)
+        number = invite.request.cseq.number
+        self._send_ack(Outgoing(self, None, "ACK"), dialog, draft, number)
 
     # On the way
 
@@ -1005,7 +1017,7 @@ class Calling:
         elif len(outgoing.forks) < _MAX_FORKS:
             outgoing.forks[tag] = dialog = self._new_dialog(outgoing, flow)
             self._meet(dialog, outgoing, response, flow)
-            self.acknowledge(dialog)
+            self.acknowledge(dialog, outgoing)
             # Whoever rang reliably has had the PRACK, with a number of the application's dialog.
             dialog.seq = 1 + (dialog if outgoing.dialog is None else outgoing.dialog).seq
             bye = Outgoing(self, None, "BYE")
@@ -1074,7 +1086,7 @@ class Calling:
             dialog.peer_seq = 0
         contact = contact_of(response)
         dialog.routes = record_routes(response)[::-1]
-        dialog.target = outgoing.request.uri if contact is None else contact.uri
+        dialog.target = outgoing.request.uri if contact is None else request_uri_of(contact.uri)
         dialog.flow = None
         place_uac(dialog, flow, contact, self.core.config.nat_detection)
         if contact is None and not dialog.routes:

@@ -46,6 +46,7 @@ from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
 from drachtwist.transactions.matching import (
     MergeKey,
@@ -1158,7 +1159,7 @@ class Answering:
         if contact is None:
             dialog.target = uri_of(flow.protocol, flow.remote)
         else:
-            dialog.target = contact.uri
+            dialog.target = request_uri_of(contact.uri)
         dialog.routes = record_routes(request)
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)

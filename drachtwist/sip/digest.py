@@ -438,7 +438,9 @@ def verify(
     qop = credentials.qop
     if qop not in (None, "auth", "auth-int"):
         return False
-    if qop is not None and (credentials.cnonce is None or credentials.nonce_count is None):
+    if qop is not None and credentials.nonce_count is None:
+        return False
+    if (qop is not None or session) and not credentials.cnonce:
         return False
     if ha1 is None:
         assert password is not None

@@ -252,6 +252,25 @@ class Headers:
         new = [(key, name, text, None) for text in checked_lines(value)]
         self._for_change().extend(new)
 
+    def add_missing(self, headers: HeadersLike) -> None:
+        """Add the fields of the headers that are not there yet, with all lines that they have.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        there = {field[0] for field in self._read()}
+        new = Headers(headers)._read()
+        self._for_change().extend(field for field in new if field[0] not in there)
+
+    def replace(self, headers: HeadersLike) -> None:
+        """Put headers, with all lines that they have, in place of those with the same names.
+
+        :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
+        """
+        new = Headers(headers)._read()
+        names = {field[0] for field in new}
+        fields = self._for_change()
+        fields[:] = [field for field in fields if field[0] not in names] + new
+
     def prepend(self, name: str, value: HeaderValue) -> None:
         """Add fields in front of those with the same name; at the very top when it is new.
 

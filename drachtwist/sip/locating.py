@@ -89,7 +89,8 @@ class Hop(NamedTuple):
     secure: bool = False
     """Whether it is a ``sips:`` URI."""
     name: str | None = None
-    """The host of the URI if it is a name: what a certificate has to carry."""
+    """The host of the URI, if that is a name or not where it leads to: what a certificate has to be
+    for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def hop_of(uri: SipUri, protocol: str | None = None) -> Hop:
         chosen = _SECURE.get(asked or "", "tls")
     host = uri.address
     numeric = is_address(host)
-    name = None if numeric else host
+    name = None if numeric and not maddr else host
     if maddr:
         host = maddr.strip("[]")
         numeric = is_address(host)

@@ -21,7 +21,7 @@ wire.session.ServerSession.refuse
 """They write what the application or the server gives."""
 
 _COMPARES = """
-middleware.registrar.MemoryLocationStore.find middleware.registrar.MemoryLocationStore.purge
+middleware.bindings.MemoryLocationStore.find middleware.bindings.MemoryLocationStore.purge
 middleware.registrar.Registrar.find
 server.spammers.Spammers.rejects
 sip.sdp.values.Origin.is_same_session

@@ -29,7 +29,7 @@ from drachtwist.sip.headers import Headers
 from drachtwist.sip.locating import Naptr, Place, Question, Records, Srv, hop_of, is_address, search
 from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
 from drachtwist.sip.params import Params, UriHeaders, UriParams
-from drachtwist.sip.registry import LISTS, SINGLES
+from drachtwist.sip.registry import LISTS, SINGLES, is_legible
 from drachtwist.sip.sdp.answering import answer, answer_with, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
@@ -231,7 +231,8 @@ def _message(raw: bytes) -> object:
     request = Request.from_bytes(raw)
     found = [request]
     for name in _HEADERS:
-        request.get(name), request.get_all(name), request.has(name), request.get_header_name(name)
+        request.get_all(name), request.has(name), request.get_header_name(name)
+        is_legible(name, request.get(name) or "")
         found.append(_tried(request.get_parsed_header, name))
     found.append(_tried(request.get_parsed_uri))
     request.set("X", "y")
@@ -256,6 +257,9 @@ def _response(raw: bytes) -> object:
     return response, _tried(lambda: response_hop(response.vias[0])), lenient(raw)
 
 
+_TAKEN = {"Subject": "x", "X": ["y", "z"]}
+
+
 @reader(_REQUEST, binary=True, places=12)
 def _headers(raw: bytes) -> object:
     headers = Headers.from_bytes(raw)
@@ -269,6 +273,11 @@ def _headers(raw: bytes) -> object:
     changed.prepend("Via", "x")
     changed.remove("Subject")
     changed.set_length(1)
+    other = Headers.from_bytes(raw)
+    other.add_missing(_TAKEN.items())
+    other.replace(_TAKEN.items())
+    copied = Headers(_TAKEN)
+    copied.add_missing([pair for pair in headers.items() if not grammar.has_line_break(pair[1])])
     len(headers), headers == changed, changed["Via"]
     return found
 
@@ -696,11 +705,13 @@ def _posted(raw: bytes) -> object:
 )
 def _registrar(raw: bytes) -> object:
     whole = Whole(clock=Clock())
-    whole.srf.register(Registrar())
+    registrar = Registrar()
+    whole.srf.register(registrar)
     whole.pump()
     text = request("REGISTER", extra=raw.decode().replace("REGISTER", ""))
     whole.receive(text.replace("Contact: <sip:alice@127.0.0.1:32070>\n", ""))
-    return len(whole.sent())
+    whole.pump()
+    return registrar.store.find("sip:app@127.0.0.1")
 
 
 # All of it together
@@ -727,6 +738,7 @@ def _server_and_application(raw: bytes) -> object:
 
 MODULES = [
     "drachtwist.app.routing",
+    "drachtwist.middleware.bindings",
     "drachtwist.middleware.registrar",
     "drachtwist.middleware.sources",
     "drachtwist.net.names",
