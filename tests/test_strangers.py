@@ -243,7 +243,7 @@ class IdTests(SynchronousTestCase):
 class SecretTests(SynchronousTestCase):
     """A password in the URL of a web handler is shown to nobody."""
 
-    URL = "http://joe:top%40secret@127.0.0.1:1/x?y=z"
+    URL = "http://joe:sword%40fish@127.0.0.1:1/x?y=z"
 
     def test_settings(self) -> None:
         """Neither settings nor the one who asks show it, nor an error about it."""
@@ -251,11 +251,10 @@ class SecretTests(SynchronousTestCase):
         config = ServerConfig(request_handlers=(handler,))
         shown = [repr(handler), str(handler), repr(config), *describe(config, None, ())]
         shown.append(repr(WebAsker(Clock(), self.URL)))
-        for url in (self.URL.replace("http", "ftp"), self.URL + " x", "http://key@h h"):
+        for url in (self.URL.replace("http", "ftp"), self.URL + " x", "http://swordfish@h h"):
             shown.append(str(self.assertRaises(LocalProtocolError, RequestHandler, url)))
         for text in shown:
-            self.assertNotIn("secret", text)
-            self.assertNotIn("top", text)
-            self.assertNotIn("key", text.replace("'", ""))
+            self.assertNotIn("sword", text)
+            self.assertNotIn("fish", text)
         self.assertIn("http://joe:(hidden)@127.0.0.1:1/x?y=z", repr(handler))
         self.assertEqual(handler.uri, self.URL)
