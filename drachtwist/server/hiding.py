@@ -7,7 +7,7 @@ import re
 __all__ = ["without_password"]
 
 # In a URL all before the last "@" of the authority; in a SIP URI only what follows the colon.
-_WEB = re.compile(r"((?:https?|tcp|tls)://)([^/?#\s:]*)(:?)[^/?#\s]*@", re.IGNORECASE)
+_WEB = re.compile(r"(://)([^/?#\s:]*)(:?)[^/?#\s]*@", re.IGNORECASE)
 _SIP = re.compile(r"(sips?:)([^:@/\s]*):[^@/\s]*@", re.IGNORECASE)
 
 
