@@ -12,6 +12,7 @@ Every response is confirmed by the server, with the message as it was sent, or r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
-from drachtwist.app.links import LinkState, Pending, Server, fail_later
+from drachtwist.app.links import Handed, LinkState, Server, fail_later
 from drachtwist.app.running import settle
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
@@ -755,15 +756,15 @@ def _is_reliable(status: int, res: Response, headers: HeadersLike) -> bool:
     return any("100rel" in value for value in joined.get_all("Require"))
 
 
-class Sending(Pending[sip.Response]):
+class Sending:
     """A response that the server has not confirmed yet."""
 
-    __slots__ = ("res", "status")
+    __slots__ = ("deferred", "res", "status")
 
     def __init__(self, res: Response, status: int) -> None:
         self.res = res
         self.status = status
-        self.deferred = Deferred()
+        self.deferred: Handed[sip.Response] = Handed()
 
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
@@ -781,8 +782,7 @@ class Sending(Pending[sip.Response]):
             ):
                 req._more.early_id = answer.dialog_id
                 req._state.early[answer.dialog_id] = req
-            if self.heard():
-                self.deferred.callback(sip.Response.from_bytes(answer.raw))
+            self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
         if UNKNOWN_TRANSACTION in text:
@@ -792,21 +792,17 @@ class Sending(Pending[sip.Response]):
         else:
             req._flush_queue()  # no PRACK comes for what was not sent
         error = SipError(487, "Request Terminated") if req.canceled else CommandRefused(text)
-        if self.heard():
-            self.deferred.errback(Failure(error))
-        else:
-            self.unheard(CommandRefused(text))
+        refused = partial(_log_unsent, req, self.status, CommandRefused(text))
+        self.deferred.fail(error, lambda _: refused())
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away before the server said anything."""
-        if self.heard():
-            self.deferred.errback(Failure(reason))
-        else:
-            self.unheard(reason)
+        self.deferred.fail(reason, partial(_log_unsent, self.res.req, self.status))
 
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
-        fail_later(self.res.req._state, self, error, self.unheard)
+        req = self.res.req
+        fail_later(req._state, self.deferred, error, partial(_log_unsent, req, self.status))
 
     def _report(self, req: Request, answer: Answer) -> None:
         """Tell those who watch the states of calls."""
@@ -816,22 +812,22 @@ class Sending(Pending[sip.Response]):
         elif status >= 300:
             req._report("terminated", event="rejected", status=status)
 
-    def unheard(self, error: Exception) -> None:
-        """Log a failure that nobody listens to."""
-        # A caller that has gone, and a server that has, are routine; anything else is a fault.
-        routine = isinstance(error, (ConnectionLost, SipError)) or (
-            isinstance(error, CommandRefused)
-            and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
-        )
-        req = self.res.req
-        _log.emit(
-            LogLevel.info if routine else LogLevel.warn,
-            "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
-            status=self.status,
-            method=req.method,
-            error=error,
-            call_id=req.get("Call-ID"),
-        )
+
+def _log_unsent(req: Request, status: int, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    # A caller that has gone, and a server that has, are routine; anything else is a fault.
+    routine = isinstance(error, (ConnectionLost, SipError)) or (
+        isinstance(error, CommandRefused)
+        and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
+    )
+    _log.emit(
+        LogLevel.info if routine else LogLevel.warn,
+        "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
+        status=status,
+        method=req.method,
+        error=error,
+        call_id=req.get("Call-ID"),
+    )
 
 
 class Automatic:

@@ -8,9 +8,9 @@ delivered a provisional response other than 100, so that the final one has to be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,7 +19,7 @@ from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
 from drachtwist.app.dialogs import Ends
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
-from drachtwist.app.links import LinkState, Pending
+from drachtwist.app.links import Handed, LinkState
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
@@ -70,7 +70,7 @@ def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
     return joined.items()
 
 
-class DialogRequest(Pending[Any]):
+class DialogRequest:
     """A request in a dialog.
 
     :param state: the connection.
@@ -87,6 +87,7 @@ class DialogRequest(Pending[Any]):
         "_timer",
         "_transaction_id",
         "challenged",
+        "deferred",
         "method",
         "over",
         "sent",
@@ -109,7 +110,7 @@ class DialogRequest(Pending[Any]):
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
-        self.deferred = Deferred()
+        self.deferred: Handed[Any] = Handed()
         self.sent = b""
         """The request as the server sent it last."""
         self.challenged: Challenged | None = None
@@ -231,28 +232,30 @@ class DialogRequest(Pending[Any]):
         if over is not None:
             over(result)
         if isinstance(result, Exception):
-            if not self.heard():
-                self._unheard(result)
-            elif self._is_last and isinstance(result, SipError):
+            unheard = partial(_log_failure, self.method, self._dialog_id)
+            if self._is_last and isinstance(result, SipError):
+                unheard(result)  # nobody else learns of it
                 self.deferred.callback(None)
             else:
-                self.deferred.errback(Failure(result))
-        elif self.heard():
+                self.deferred.fail(result, unheard)
+        else:
             self.deferred.callback(result)
         self.state.release()
-
-    def _unheard(self, error: Exception) -> None:
-        _log.info(
-            "{method} in dialog {dialog_id} failed: {error}",
-            method=self.method,
-            dialog_id=self._dialog_id,
-            error=error,
-        )
 
     @property
     def dialog_id(self) -> str:
         """The dialog of the request."""
         return self._dialog_id
+
+
+def _log_failure(method: str, dialog_id: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info(
+        "{method} in dialog {dialog_id} failed: {error}",
+        method=method,
+        dialog_id=dialog_id,
+        error=error,
+    )
 
 
 class _AckSent:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -30,7 +31,7 @@ from drachtwist.app.exchange import (
     run_handler,
 )
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, LinkState, Pending
+from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
@@ -109,7 +110,7 @@ class OutgoingRequest(_Received, sip.Request):
         run_handler(self, handler, *args)
 
 
-class PendingRequest(Deferred[ReceivedResponse]):
+class PendingRequest(Handed[ReceivedResponse]):
     """A request that was sent: fires with its final response, whichever it is.
 
     Cancelling it, also by ``addTimeout``, cancels an INVITE; of another request only nobody waits
@@ -131,10 +132,9 @@ class PendingRequest(Deferred[ReceivedResponse]):
         self._cancel_request(headers)
 
 
-class _Waiting(Pending[ReceivedResponse]):
-    """Somebody who waits for the final response, or does not."""
-
-    __slots__ = ()
+def _log_failure(method: str, uri: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info("{method} to {uri} failed: {error}", method=method, uri=uri, error=error)
 
 
 class Asking:
@@ -225,7 +225,7 @@ class Asking:
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Handed[ReceivedResponse]] = []
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
@@ -251,15 +251,14 @@ class Asking:
 
         :param deferred: fire this one.
         """
-        waiting = _Waiting()
-        waiting.deferred = Deferred() if deferred is None else deferred
+        waiting: Handed[ReceivedResponse] = Handed() if deferred is None else deferred
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
-            waiting.deferred.errback(self.outcome)
+            waiting.errback(self.outcome)
         else:
-            waiting.deferred.callback(self.outcome)
-        return waiting.deferred
+            waiting.callback(self.outcome)
+        return waiting
 
     def send(self) -> None:
         """Send the request.
@@ -604,19 +603,12 @@ class Asking:
             on_final(outcome)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if each.deferred.called:
+            if each.called:
                 continue  # cancelled: nobody waits any more
             if not isinstance(outcome, Exception):
-                each.deferred.callback(outcome)
-            elif each.heard():
-                each.deferred.errback(Failure(outcome))
+                each.callback(outcome)
             else:
-                _log.info(
-                    "{method} to {uri} failed: {error}",
-                    method=self.method,
-                    uri=self.uri,
-                    error=outcome,
-                )
+                each.fail(outcome, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
         if self.challenged is not None:
