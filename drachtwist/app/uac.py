@@ -43,6 +43,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
@@ -411,7 +412,7 @@ class Asking:
             self._early[response.stack_dialog_id] = response
             self.state.calling[response.stack_dialog_id] = self
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = ";tag=" in (response.get("To") or "").lower()
+            has_tag = tag_of(response.get("To")) is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:

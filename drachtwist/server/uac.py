@@ -47,7 +47,7 @@ from drachtwist.server.dialogs import (
     uri_of,
 )
 from drachtwist.server.registered import METHODS
-from drachtwist.sip.fields import Address, CSeq
+from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -965,8 +965,7 @@ class Calling:
             if status not in (401, 407):
                 uas.end(dialog)
         elif outgoing.method == "NOTIFY" and dialog.method == "SUBSCRIBE" and dialog.is_uas:
-            state = outgoing.request.get("Subscription-State") or ""
-            if "terminated" in state.lower():
+            if is_terminated(outgoing.request.get("Subscription-State")):
                 uas.end(dialog)
         elif (
             outgoing.method == dialog.method == "SUBSCRIBE"
@@ -1126,7 +1125,7 @@ class Calling:
             return
         if not told:
             to = request.get("To") or ""
-            if "tag=" not in to:
+            if tag_of(to) is None:
                 to = f"{_bare(to)};tag={new_tag()}"
             lines = [
                 f"Via: {request.get('Via')}",

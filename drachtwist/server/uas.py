@@ -43,7 +43,7 @@ from drachtwist.server.dialogs import (
 )
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
-from drachtwist.sip.fields import Address, RAck
+from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
@@ -52,6 +52,7 @@ from drachtwist.transactions.matching import (
     MergeKey,
     ServerKey,
     cancelled_key,
+    cancelled_keys,
     merge_key,
     server_key,
 )
@@ -640,12 +641,14 @@ class Answering:
             self._set_alarm(incoming, core.timing.lifetime)
             core.record("stop", "network", request.raw, "normal-release")
             return
-        if method == "NOTIFY" and dialog.method == "SUBSCRIBE":
-            state = request.get("Subscription-State")
-            if state is not None and "terminated" in state.lower():
-                self._hand_over(incoming)
-                self.end(dialog)
-                return
+        if (
+            method == "NOTIFY"
+            and dialog.method == "SUBSCRIBE"
+            and is_terminated(request.get("Subscription-State"))
+        ):
+            self._hand_over(incoming)
+            self.end(dialog)
+            return
         dialog.open.append(incoming)
         self._hand_over(incoming)
 
@@ -801,16 +804,23 @@ class Answering:
     def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at a CANCEL (RFC 3261 section 9.2)."""
         invite = self.transactions.get(cancelled_key(request))
+        if invite is None:
+            found = map(self.transactions.get, cancelled_keys(request))
+            invite = next((one for one in found if one is not None), None)
         if invite is None and self.core.proxying.passes(request, flow):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
         cancel.key = key
         self._register(cancel)
         status = 0 if invite is None else invite.transaction.status
-        if invite is None or invite.method != "INVITE" or 200 <= status < 300:
+        if invite is None or (invite.method == "INVITE" and 200 <= status < 300):
             if invite is not None:
                 cancel.to_tag = invite.to_tag
             self.refuse(cancel, 481)
+            return
+        if invite.method != "INVITE":
+            # It has no effect, but is answered (section 9.2).
+            self.refuse(cancel, 200)
             return
         if not invite.to_tag and not invite.refreshes:
             invite.to_tag = new_tag()
@@ -1023,19 +1033,10 @@ class Answering:
         if incoming.to_tag or status <= 100:
             return
         request = incoming.request
-        if "tag" in (request.get("To") or "").lower():
-            try:
-                if request.to.tag is not None:
-                    return
-            except MessageError:
-                return
+        if request._has_to_tag():
+            return
         if draft is not None:
-            given = draft.apart.get("to")
-            if given is not None and ";tag=" in given:
-                try:
-                    incoming.to_tag = Address.parse(given).tag or ""
-                except MessageError:
-                    pass
+            incoming.to_tag = tag_of(draft.apart.get("to")) or ""
         if not incoming.to_tag:
             incoming.to_tag = new_tag()
 
