@@ -31,7 +31,7 @@ WILDCARD_CONTACT = "wildcard-contact-since"
 _EMBEDDED = "+drachtwist"
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _SIP = re.compile("sips?:", re.IGNORECASE)
-_OTHER = re.compile("(?:tel|urn):", re.IGNORECASE)
+_OTHER = re.compile("(?:tel|urn|im|pres):", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 # A host with a port looks like a scheme with something behind it.
 _PORT = re.compile(r"[^@:;]+:\d{1,5}(?:;|$)")
@@ -42,12 +42,12 @@ _NUMBER = re.compile(r"[+\d][\d\-.()#*]*")
 def complete_uri(uri: str, others: bool = False) -> str:
     """Give a URI its scheme, for ``bob@example.net``.
 
-    :param others: whether URIs of other schemes will do, such as ``tel:`` and ``urn:``.
+    :param others: whether URIs of the other schemes of SIP will do, such as ``tel:`` and ``urn:``.
     :raises LocalProtocolError: for what is no URI to send a request to.
     """
     if not _SIP.match(uri):
-        if _OTHER.match(uri) or (_SCHEME.match(uri.partition("@")[0]) and not _PORT.match(uri)):
-            if others:
+        if _has_scheme(uri):
+            if others and _OTHER.match(uri):
                 return _checked(uri)
             raise LocalProtocolError(
                 f"nobody knows where to send {uri!r} without a proxy= (sip:user@host is clear)"
@@ -56,6 +56,12 @@ def complete_uri(uri: str, others: bool = False) -> str:
             raise LocalProtocolError(f"a number without a domain: {uri!r} (sip:{uri}@host)")
         uri = f"sip:{uri}"
     return _checked(uri)
+
+
+def _has_scheme(uri: str) -> bool:
+    if _OTHER.match(uri):
+        return True
+    return _SCHEME.match(uri.partition("@")[0]) is not None and not _PORT.match(uri)
 
 
 def _checked(uri: str) -> str:
@@ -77,7 +83,7 @@ def referred_to(target: str) -> str:
             target = sip.Address.parse(target).uri
         except MessageError as error:
             raise LocalProtocolError(f"no target of a transfer: {error}") from None
-    return complete_uri(target, True)
+    return _checked(target) if _has_scheme(target) else complete_uri(target)
 
 
 def can_be_called(uri: str, *, routed: bool) -> bool:
@@ -105,13 +111,19 @@ def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike)
         _check(state, WILDCARD_CONTACT, "a REGISTER with Contact: *")
 
 
-def _check(state: LinkState, setting: str, what: str) -> None:
+def survives(state: LinkState, setting: str) -> bool:
+    """Whether a server is known to survive what a setting is about."""
     version = state.server.version
     since = state.srf.get(setting)
-    if version.endswith(_EMBEDDED) or (
-        since is not None and _numbers(version) >= _numbers(str(since))
-    ):
+    if version.endswith(_EMBEDDED):
+        return True
+    return since is not None and _numbers(version) >= _numbers(str(since))
+
+
+def _check(state: LinkState, setting: str, what: str) -> None:
+    if survives(state, setting):
         return
+    version = state.server.version
     raise LocalProtocolError(
         f"drachtio server {version} may die of {what}: set {setting!r} to the first version "
         "that survives it"

@@ -834,7 +834,7 @@ class Answering:
         core = self.core
         if invite.proxied is not None:
             core.record("stop", "application", invite.request.raw, "call-rejected")
-            invite.proxied.caller_cancelled()
+            invite.proxied.caller_cancelled(request)
             return
         if invite.refreshes or not was_open:
             return
