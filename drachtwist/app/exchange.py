@@ -739,6 +739,8 @@ class Response(sip.Response):
 def _with_expires(req: Request, headers: HeadersLike) -> HeadersLike:
     """Say how long a subscription lasts: as long as it was asked for (RFC 6665 section 3.1.1)."""
     asked = (req.get("Expires") or "").strip()
+    if asked == "0":
+        return headers  # it is over, as everybody knows who sent that
     joined = sip.Headers(headers)
     joined.add_missing({"Expires": asked if is_legible("Expires", asked) else str(SUBSCRIPTION)})
     return joined.items()

@@ -15,6 +15,7 @@ from drachtwist import sip
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.locating import is_address
+from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.targets import request_uri_of
 
 if TYPE_CHECKING:
@@ -96,6 +97,28 @@ def can_be_called(uri: str, *, routed: bool) -> bool:
     except MessageError:
         return False
     return isinstance(parsed, sip.SipUri) or (routed and _OTHER.match(uri) is not None)
+
+
+def with_contact(headers: HeadersLike, where: str) -> HeadersLike:
+    """Let the Contact that we wrote say how we are reached.
+
+    Servers do that where they choose the transport, and where there is no Contact; one that the
+    application has written says what it wants.
+
+    :param where: the URI that a request is sent to.
+    """
+    if "transport=" not in where.lower() and where[:5].lower() != "sips:":
+        return headers
+    given = Headers(headers)
+    try:
+        uri = sip.Uri.parse(where)
+    except MessageError:
+        return headers
+    if isinstance(uri, sip.SipUri):
+        contact = given.get("Contact") or ""
+        over = reached_over(contact, uri.transport or "udp", secure=uri.secure)
+        given.set("Contact", over)
+    return given.items()
 
 
 def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike) -> None:

@@ -34,7 +34,7 @@ from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
-from drachtwist.app.targets import can_be_called, check_request, complete_uri
+from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
@@ -174,6 +174,7 @@ class Asking:
         "over",
         "request",
         "sent",
+        "shows_number",
         "srf",
         "state",
         "uri",
@@ -228,6 +229,8 @@ class Asking:
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
+        self.shows_number = False
+        """Whether its Contact is one that we wrote, with the number of who calls."""
         self.sent = False
         """Whether the request was ever handed to the server."""
         self._hops = 0
@@ -272,6 +275,8 @@ class Asking:
             if not self.sent:
                 realms.adopt(self.srf._nonces.find(self._place, realms.auth))
             headers = realms.joined(headers, self.method, self.uri, self.body)
+        if self.shows_number:
+            headers = with_contact(headers, self._route or self.uri)
         message = encode_request(self.method, self.uri, headers, self.body, typed=True)
         state = self.state
         if self.method == "REGISTER" or self.uri[:3].lower() != "sip":
@@ -726,12 +731,13 @@ def prepare_uac(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
+    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
         complete_uri(address, bool(proxy)),
-        headers=calling_headers(headers, calling_number, calling_name, called_number),
+        headers=joined,
         proxy=proxy,
         auth=auth,
         follow_redirects=follow_redirects,
@@ -740,6 +746,8 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
+    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
+    asking.shows_number = bool(calling_number) and ours in joined
     return Calling(asking, no_ack, timeout, auth)
 
 

@@ -41,6 +41,7 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
@@ -970,11 +971,14 @@ class Answering:
                 self.refuse(incoming, 480)
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
+        secure = request.uri[:5].lower() == "sips:"
         if draft.contact is not None and "localhost" in draft.contact:
-            draft.replace_contact(with_host(draft.contact, flow.local))
+            ours = own_contact(draft.contact, flow.protocol, flow.local, secure=secure)
+            draft.replace_contact(ours)
         if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
-            draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
+            ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
+            draft.add("Contact", ours)
         session = None
         if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)

@@ -176,10 +176,10 @@ class SubscriptionTests(SubscriptionTestCase):
         self.assertEqual(self.refreshed(f"{self.EVENT}\nExpires: 300").get("Expires"), "300")
 
     def test_ended(self) -> None:
-        """The end of a subscription is accepted with 0."""
+        """The end of a subscription is accepted, and lasts for nothing."""
         self.subscribed()
         answer = self.refreshed(f"{self.EVENT}\nExpires: 0")
-        self.assertEqual((answer.status // 100, answer.get("Expires")), (2, "0"))
+        self.assertEqual((answer.status // 100, answer.get("Expires")), (2, None))
 
     def test_another_event(self) -> None:
         """Another event in the dialog is the application's to accept."""
