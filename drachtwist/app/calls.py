@@ -20,7 +20,14 @@ from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not
 from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.links import Pending, fail_later
 from drachtwist.app.outgoing import Farewell
-from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.app.strangers import names
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SipError,
+)
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
 
@@ -134,6 +141,11 @@ class _Accepting(Pending[Dialog]):
         deferred = self.deferred
         if answer.tokens[3] == "OK":
             dialog_id = answer.dialog_id
+            if dialog_id and not names(dialog_id, req):
+                # It may be somebody else's, so it is not ended either.
+                self._fail(RemoteProtocolError(f"not the name of this dialog: {dialog_id!r}"))
+                req._answered_finally()
+                return
             if dialog_id and not deferred.called:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs.add(dialog)

@@ -64,7 +64,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Direction, Sdp, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp import Sdp, answer_with, refuse, sdp_of
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -142,6 +142,7 @@ class _More:
         "subscriptions",
         "timer",
         "turn",
+        "unheld",
     )
 
     def __init__(self) -> None:
@@ -168,6 +169,8 @@ class _More:
         # The peer's re-INVITE that was accepted, and whose ACK has not come; who waits for it.
         self.confirming: Request | None = None
         self.confirming_waiting: list[Deferred[Request]] = []
+        # What we described before modify("hold").
+        self.unheld: bytes | None = None
         # When a re-INVITE of ours waits no longer for the INVITE before it.
         self.turn: IDelayedCall | None = None
         # The session timer; False until somebody looks.
@@ -1386,26 +1389,38 @@ class _Modification:
         :raises LocalProtocolError: when there is nothing to be resumed.
         """
         sdp = self.sdp
+        local = dialog.local.sdp
         if sdp == "hold":
-            return _changed(dialog.local.sdp, "inactive")
+            return _changed(local)
         if sdp == "unhold":
             if not dialog.is_on_hold:
                 raise LocalProtocolError("the session is not on hold")
-            return _changed(dialog.local.sdp, "sendrecv")
+            return _changed(local, dialog._extended().unheld or b"")
         return sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
 
     def succeeded(self, dialog: Dialog, offered: bytes) -> None:
         """Note what was agreed on."""
         more = dialog._extended()
+        if self.sdp == "hold" and more.unheld is None:
+            more.unheld = dialog.local.sdp
         more.local_sdp = more.own_sdp = offered
         if self.sdp in ("hold", "unhold"):
             dialog.is_on_hold = self.sdp == "hold"
+        if self.sdp != "hold":
+            more.unheld = None
 
 
-def _changed(sdp: bytes, direction: Direction) -> bytes:
-    """Offer other directions: every stream gets this one, and the version goes up by one."""
+def _changed(sdp: bytes, unheld: bytes | None = None) -> bytes:
+    """Offer other directions, and a version that is higher by one.
+
+    :param unheld: what was described before the hold, whose directions come back; None to hold.
+    """
     made = Sdp(sdp)
-    made.set_direction(direction)
+    made.set_direction("inactive" if unheld is None else "sendrecv")
+    if unheld is not None:
+        for stream, before in zip(made.media, Sdp(unheld).media, strict=False):
+            if before.direction != "sendrecv":
+                stream.direction = before.direction
     try:
         made.bump_version()
     except MessageError:

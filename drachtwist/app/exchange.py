@@ -24,7 +24,9 @@ from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Pending, Server, fail_later
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import METHODS, encode_response
 from drachtwist.sip.registry import is_legible
@@ -155,8 +157,8 @@ class _Received:
     @property
     def source_port(self) -> int:
         """The port of the sender; 5060 when the server did not say."""
-        text = self._token(6)
-        return int(text) if text.isascii() and text.isdigit() else 5060
+        port = grammar.decimal(self._token(6))
+        return 5060 if port is None else port
 
     @property
     def stack_time(self) -> str:
@@ -787,7 +789,12 @@ class Sending(Pending[sip.Response]):
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()
-            elif req._more is not None and req._more.unpracked and not req._more.early_id:
+            elif (
+                req._more is not None
+                and req._more.unpracked
+                and not req._more.early_id
+                and names(answer.dialog_id, req)
+            ):
                 req._more.early_id = answer.dialog_id
                 req._state.early[answer.dialog_id] = req
             if self.heard():

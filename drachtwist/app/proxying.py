@@ -22,6 +22,7 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
+from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.status import reason_phrase
@@ -200,7 +201,7 @@ class _Proxying:
             return
         tokens = answer.tokens
         message = sip.Response.from_bytes(answer.raw)
-        port = int(tokens[8]) if tokens[8].isascii() and tokens[8].isdigit() else 0
+        port = grammar.decimal(tokens[8]) or 0
         result = self._result
         for target in result.responses:
             if (target.address, target.port) == (tokens[7], port):

@@ -54,6 +54,7 @@ from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
@@ -912,12 +913,17 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
+        suspect = is_suspect(raw)
         if raw.startswith(b"SIP/2.0 "):
+            if suspect:
+                raw = without_nuls(raw)
             request = state.requests.get(tokens[8])
             if request is not None:
                 request.responded(tokens, raw)
             else:
                 state.stray(tokens, raw)
+            return
+        if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         role = None
@@ -966,6 +972,23 @@ class Srf(Router, Ender):
             chain.run(req, res)
         finally:
             CURRENT.reset(token)
+
+    def _refused(self, state: LinkState, tokens: Any, raw: bytes) -> bool:
+        """Answer a request that nobody is asked about; say whether it is one."""
+        req = make_request(state, tokens, raw)
+        problem = problem_of(req)
+        if problem is None:
+            return False
+        _log.warn(
+            "{method} from {address} is refused: {problem}",
+            method=req.method,
+            address=req.source_address,
+            problem=problem,
+        )
+        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+            state.use()
+            req.res.send(400, problem)
+        return True
 
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""

@@ -34,6 +34,7 @@ from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
@@ -41,6 +42,7 @@ from drachtwist.errors import (
     ConnectionLost,
     LocalProtocolError,
     MessageError,
+    RemoteProtocolError,
     SipError,
 )
 from drachtwist.sip.fields import tag_of
@@ -402,7 +404,11 @@ class Asking:
         raw = response.raw
         # What is reliable requires 100rel (RFC 3262 section 3).
         rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
-        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        reliable = (
+            rseq is not None
+            and self.method == "INVITE"
+            and names(response.stack_dialog_id, response)
+        )
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
@@ -843,6 +849,10 @@ class Calling:
         request = asking.request
         assert request is not None, "a response comes behind the answer"
         state = asking.state
+        if not names(outcome.stack_dialog_id, outcome):
+            text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
+            self._fail(RemoteProtocolError(text))
+            return
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
         state.dialogs.add(dialog)

@@ -6,8 +6,8 @@ lets an application overwrite it, which only ever breaks calls. Headers come out
 those that SIP knows first, in their usual spelling, then Content-Length, then all others as they
 were written.
 
-Text is split at CRLF; a lone CR, LF or NUL that an application smuggles into a line becomes a
-blank, so that no header can be injected behind the server's back.
+Text is split at CRLF; a lone CR or LF that an application smuggles into a line becomes a blank, and
+so does a NUL that is no quoted pair, so that no header can be injected behind the server's back.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import uuid4
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_expires, parse_integer
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "in_brackets",
     "new_branch",
+    "new_call_id",
     "new_tag",
     "read_draft",
     "readdressed",
@@ -91,7 +93,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
 
 _TOP_VIA = re.compile(rb"\r\nVia: [^\r]*")
 _CONTACT = re.compile(rb"\r\nContact: [^\r]*")
-_BREAKERS = re.compile("[\r\n\0]+")
+_BREAKERS = re.compile(r"[\r\n]+|(?<!\\)\0+")
 _LOCALHOST = re.compile(r"(?<=[@:])localhost(?::\d+)?(?![\w.\-])")
 _QUOTED_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?$))|,[ \t]*')
 _LEARNT_LIMIT = 1024
@@ -109,6 +111,11 @@ class Field(NamedTuple):
 def new_tag() -> str:
     """Make a tag that nobody can guess."""
     return os.urandom(8).hex()
+
+
+def new_call_id() -> str:
+    """Make a Call-ID that nobody can guess, of the length that a real server's have."""
+    return str(uuid4())
 
 
 def new_branch() -> str:
@@ -243,15 +250,13 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
         start = _BREAKERS.sub(" ", start)
         lines = [_BREAKERS.sub(" ", line) for line in lines]
     draft = Draft(start, body)
+    if "\r\n " in text or "\r\n\t" in text:
+        lines = _unfolded(lines)
     fields = draft.fields
     keys = draft.keys
-    for at, line in enumerate(lines):
+    for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or line[0] in " \t":
-            if line[:1] in (" ", "\t") and line.strip() and at and fields:
-                # A folded line belongs to the one before it.
-                last = fields[-1]
-                fields[-1] = last._replace(value=f"{last.value} {line.strip()}")
+        if not colon:
             continue
         name = name.rstrip(" \t")
         value = value.strip(" \t")
@@ -280,6 +285,17 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
             value = _spaced(value)
         fields.append(Field(order, spelling, value))
     return draft
+
+
+def _unfolded(lines: list[str]) -> list[str]:
+    """Put folded lines behind those that they belong to."""
+    whole: list[list[str]] = []
+    for line in lines:
+        if line[:1] not in (" ", "\t"):
+            whole.append([line])
+        elif whole and (more := line.strip()):
+            whole[-1].append(more)
+    return [" ".join(parts) for parts in whole]
 
 
 def _spaced(value: str) -> str:

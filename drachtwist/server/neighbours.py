@@ -19,12 +19,16 @@ __all__ = ["is_adjacent", "is_behind_nat", "is_loose", "routes_left"]
 
 
 def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address]:
-    """Give the Route of a request without what is ours at its top (section 16.4)."""
+    """Give the Route of a request without what led here (section 16.4).
+
+    That is its top, whatever it says, as in the real server: a name of ours may not be known here.
+    Two are ours where the two sides reach us at different addresses.
+    """
     try:
         routes: list[Address] = request.get_parsed_header("Route") or []
     except MessageError:
         return []
-    own = 0
+    own = 1
     while own < len(routes) and is_own(routes[own].uri):
         own += 1
     return routes[own:]

@@ -40,6 +40,7 @@ from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, r
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Proxied", "Proxying"]
 
-_TIME = re.compile(r"(\d+)(ms|s)")
+_TIME = re.compile(r"([0-9]+)(ms|s)")
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
     """
@@ -884,8 +885,8 @@ def _seconds(text: str) -> float | None:
     found = _TIME.fullmatch(text)
     if found is None:
         return None
-    number = int(found[1]) / (1000 if found[2] == "ms" else 1)
-    return number or None
+    number = grammar.decimal(found[1])
+    return number / (1000 if found[2] == "ms" else 1) if number else None
 
 
 def _because(status: int) -> str:

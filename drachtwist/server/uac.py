@@ -30,6 +30,7 @@ from drachtwist.server.compose import (
     encode,
     in_brackets,
     new_branch,
+    new_call_id,
     new_tag,
     read_draft,
     readdressed,
@@ -415,7 +416,9 @@ class Calling:
                 number = 0
         if not number:
             number = 1 + int.from_bytes(os.urandom(3), "big")
-        outgoing.call_id = apart.get("call-id") or new_id()
+        outgoing.call_id = apart.get("call-id") or new_call_id()
+        if "|" in outgoing.call_id or "|" in tag:
+            return "a Call-ID or tag with a bar"
         outgoing.from_tag = tag
         outgoing.request = self._write(
             outgoing.branch,

@@ -318,6 +318,9 @@ class Answering:
             call_id = request.call_id
             from_tag = request.from_.tag or ""
             to_tag = request.to.tag
+            if "|" in call_id or "|" in from_tag:
+                self._refuse_name(request, "From" if "|" in from_tag else "Call-ID", flow)
+                return
             arrival = merge_key(request, from_tag) if to_tag is None else None
         except MessageError as error:
             self.core.complain(flow, error)
@@ -373,6 +376,15 @@ class Answering:
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
+
+    def _refuse_name(self, request: Request, header: str, flow: Flow) -> None:
+        """Refuse a Call-ID or tag that would shift the tokens of frames, and name another's dialog.
+
+        Nothing is remembered of it: a repeat gets the same answer again.
+        """
+        phrase, tag = f"Bad {header} Header", stateless_tag(request)
+        self.core.complain(flow, MessageError(f"a bar in the {header} of {request.method}"))
+        self.core.carriers.send(flow, self.core.stateless(request, 400, phrase, tag))
 
     def _merged(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Refuse a request that came here before, by another way (RFC 3261 section 8.2.2.2)."""

@@ -733,7 +733,11 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
     text = "\r\n".join(lines)
     # One look at the whole: more line ends than we wrote mean that a value brought its own.
     ends = len(lines) - 1
-    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+    if (
+        text.count("\n") != ends
+        or text.count("\r") != ends
+        or ("\0" in text and any(map(grammar.has_line_break, lines)))
+    ):
         raise LocalProtocolError(f"line break or NUL in {_culprit(lines)!r}")
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
 
@@ -870,6 +874,8 @@ def check_head(message: Request | Response, head: bytes) -> None:
     ends = head.count(b"\r\n")
     if head.count(b"\n") != ends or head.count(b"\r") != ends:
         raise MessageError("a line ends with CR or LF only")
+    if grammar.has_bare_nul(head):
+        raise MessageError("a NUL outside of a quoted pair")
     headers = message.headers
     bad = headers.malformed_lines()
     if bad:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Address
+from drachtwist.sip.params import UriParams
 from drachtwist.sip.uri import SipUri
 
 __all__ = ["reached_over"]
@@ -34,7 +35,9 @@ def reached_over(contact: str, protocol: str, *, secure: bool) -> str:
         changed = replace(changed, scheme="sips")
     transport = {"wss": "ws", "tls": "" if changed.secure else "tls"}.get(protocol, protocol)
     if transport not in ("", "udp") and uri.transport is None:
-        changed = replace(changed, params=changed.params.with_("transport", transport))
+        changed = replace(
+            changed, params=UriParams._trusted(f"{changed.params};transport={transport}")
+        )
     if changed is uri:
         return contact
     return str(replace(address, uri=str(changed)))

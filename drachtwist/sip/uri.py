@@ -116,7 +116,9 @@ class SipUri(Uri):
         if self.host[:1] == "[":
             return "ipv6"
         parts = self.host.split(".")
-        if len(parts) == 4 and all(p.isdecimal() and len(p) < 4 and int(p) < 256 for p in parts):
+        if len(parts) == 4 and all(
+            len(p) < 4 and grammar.decimal(p, 255) is not None for p in parts
+        ):
             return "ipv4"
         return "name"
 

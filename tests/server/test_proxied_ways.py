@@ -70,7 +70,7 @@ class RouteTests(ProxyTestCase):
         for extra in (
             f"Route: {HERE}\nRoute: <sip:127.0.0.9;lr>",
             f"Route: {HERE}, <sip:127.0.0.9;lr>",
-            "Route: <sip:127.0.0.9;lr>",
+            "Route: <sip:us.example.test;lr>, <sip:127.0.0.9;lr>",
             f"Route: {HERE}, {HERE}, <sip:127.0.0.9;lr>",
         ):
             self.arrive(extra)
@@ -87,9 +87,11 @@ class RouteTests(ProxyTestCase):
 
     def test_only_ours(self) -> None:
         """Ours are taken off; without others the target says where."""
-        self.arrive(f"Route: {HERE}")
-        _, [(where, sent)] = self.proxy()
-        self.assertEqual((where, sent.get_all("Route")), ("udp:127.0.0.1:32071", []))
+        for route in (HERE, f"{HERE}, {HERE}", "<sip:us.example.test;lr>"):
+            self.arrive(f"Route: {route}")
+            _, [(where, sent)] = self.proxy()
+            self.assertEqual((where, sent.get_all("Route")), ("udp:127.0.0.1:32071", []))
+            self.setUp()
 
     def test_strict(self) -> None:
         """A strict router gets the request in its own name, the target at the end of the Route."""

@@ -362,6 +362,13 @@ class GrowthTests(SynchronousTestCase):
             twice = self.work(start + line * 800) - base
             self.assertLess(twice, 2.2 * once + 2000, (start[-8:], line))
 
+    def test_many_lines_of_both_kinds(self) -> None:
+        """Nor does each stream look at all lines of the session."""
+        head, line = "v=0\r\no=- 1 1 IN IP4 h\r\n", "m=audio 5 RTP/AVP 0\r\n"
+        once = self.work(head + "a=x\r\n" * 200 + line * 200)
+        twice = self.work(head + "a=x\r\n" * 400 + line * 400)
+        self.assertLess(twice, 2.2 * once)
+
 
 class AnswerTests(SynchronousTestCase):
     def test_answer(self) -> None:

@@ -20,9 +20,10 @@ _OF_TRANSPORT = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", 
 class _Facts:
     """What the session's part says of its streams, found out once."""
 
-    __slots__ = ("direction", "has_ice", "nowhere", "starts")
+    __slots__ = ("address", "direction", "has_ice", "nowhere", "starts")
 
     def __init__(self, sdp: Sdp) -> None:
+        self.address = sdp._find("c")
         self.direction = sdp._stated()
         self.nowhere = bool(sdp._is_nowhere())
         self.has_ice = sdp.has("ice-ufrag")
@@ -91,6 +92,9 @@ class Sdp(Section):
 
     def _changed(self) -> None:
         self._known = None
+
+    def _place_of_address(self) -> int | None:
+        return self._facts().address
 
     def _first_line(self, media: Media) -> int:
         facts = self._facts()
