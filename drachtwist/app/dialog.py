@@ -12,7 +12,8 @@ re-INVITE, UPDATE                      200 with our last session description, di
                                        500 while one of the peer's is (RFC 3261 section 14.2)
 INFO, MESSAGE, NOTIFY, OPTIONS,        200
 PRACK, PUBLISH, REFER
-SUBSCRIBE                              202 when it ends the subscription, otherwise 489
+SUBSCRIBE                              202 when it ends the subscription, 200 when it keeps it
+                                       alive, 489 for another event
 anything else                          501
 BYE of the server itself               nothing, it must not be answered; the dialog is over
 =====================================  ============================================================
@@ -61,6 +62,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, refuse, sdp_of
 
@@ -621,8 +623,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            state = given.get("Subscription-State") or ""
-            if state.lstrip().lower().startswith("terminated"):
+            if is_terminated((given.get("Subscription-State") or "").strip()):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -1079,10 +1080,12 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
-                state = req.get("Subscription-State") or ""
-                if state.lower().startswith("terminated"):
-                    self._over(DialogEnd.REMOTE, req)
+            if (
+                method == "NOTIFY"
+                and self.dialog_type == "SUBSCRIBE"
+                and is_terminated(req.get("Subscription-State"))
+            ):
+                self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:
         """Take a NOTIFY that tells what became of a REFER of ours."""
@@ -1160,6 +1163,8 @@ class Dialog:
             event = req.get("Event")
             req._extended().on_final = lambda _, status, body: self._accepted_event(status, event)
             self._run(handlers, req)
+        elif _event_key(req.get("Event")) in self._subscribed():
+            req.res.send(200)
         else:
             req.res.send(489)
 

@@ -30,6 +30,7 @@ from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError
 from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import METHODS, encode_response
+from drachtwist.sip.registry import is_legible
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _log = Logger(namespace="drachtwist.app.exchange")
 
 UNKNOWN_TRANSACTION = "unknown transaction"
 """Part of the refusal that means: the caller has gone."""
+
+SUBSCRIPTION = 3600
+"""Seconds of a subscription that does not say how long it is to last."""
 
 _TRANSPORT_CLOSED = "transport for response has been shutdown"
 
@@ -671,6 +675,8 @@ class Response(sip.Response):
             headers = self._all_headers(headers, bool(body))
         if more is not None and more.complete is not None and 200 <= status < 300:
             headers = more.complete(self.req, headers)
+        if 200 <= status < 300 and self.req.method == "SUBSCRIBE":
+            headers = _with_expires(self.req, headers)
         return encode_response(status, reason, headers, body, typed=True)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
@@ -731,6 +737,16 @@ class Response(sip.Response):
                 more.on_final(self.req, sending.status, body)
             if reliable and sent:
                 self.req._await_prack(on_prack)
+
+
+def _with_expires(req: Request, headers: HeadersLike) -> HeadersLike:
+    """Say how long a subscription lasts: as long as it was asked for (RFC 6665 section 3.1.1)."""
+    asked = (req.get("Expires") or "").strip()
+    if asked == "0":
+        return headers  # it is over, as everybody knows who sent that
+    joined = sip.Headers(headers)
+    joined.add_missing({"Expires": asked if is_legible("Expires", asked) else str(SUBSCRIPTION)})
+    return joined.items()
 
 
 def _make_response(req: Request) -> Response:

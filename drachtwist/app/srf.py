@@ -731,11 +731,14 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        method = method.upper()
+        if method in ("ACK", "CANCEL"):
+            raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
             find_state(self, link),
-            method.upper(),
+            method,
             complete_uri(address, bool(proxy)),
             headers=headers,
             body=body,

@@ -36,7 +36,7 @@ from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
 from drachtwist.app.strangers import names
-from drachtwist.app.targets import can_be_called, check_request, complete_uri
+from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
@@ -46,6 +46,7 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
@@ -175,6 +176,7 @@ class Asking:
         "over",
         "request",
         "sent",
+        "shows_number",
         "srf",
         "state",
         "uri",
@@ -229,6 +231,8 @@ class Asking:
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
+        self.shows_number = False
+        """Whether its Contact is one that we wrote, with the number of who calls."""
         self.sent = False
         """Whether the request was ever handed to the server."""
         self._hops = 0
@@ -272,6 +276,8 @@ class Asking:
             if not self.sent:
                 realms.adopt(self.srf._nonces.find(self._place, realms.auth))
             headers = realms.joined(headers, self.method, self.uri, self.body)
+        if self.shows_number:
+            headers = with_contact(headers, self._route or self.uri)
         message = encode_request(self.method, self.uri, headers, self.body, typed=True)
         state = self.state
         if self.method == "REGISTER" or self.uri[:3].lower() != "sip":
@@ -416,7 +422,7 @@ class Asking:
             self._early[response.stack_dialog_id] = response
             self.state.calling[response.stack_dialog_id] = self
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = ";tag=" in (response.get("To") or "").lower()
+            has_tag = tag_of(response.get("To")) is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -723,12 +729,13 @@ def prepare_uac(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
+    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
         complete_uri(address, bool(proxy)),
-        headers=calling_headers(headers, calling_number, calling_name, called_number),
+        headers=joined,
         proxy=proxy,
         auth=auth,
         follow_redirects=follow_redirects,
@@ -737,6 +744,8 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
+    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
+    asking.shows_number = bool(calling_number) and ours in joined
     return Calling(asking, no_ack, timeout, auth)
 
 

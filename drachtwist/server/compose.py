@@ -132,17 +132,16 @@ def via_of(protocol: str, local: str, branch: str) -> str:
     return f"SIP/2.0/{protocol.upper()} {local}{rport};branch={branch}"
 
 
-def readdressed(raw: bytes, via: str, old: str, new: str) -> bytes:
-    """Give a request of ours another Via, and the address that we are reached at in its Contact.
+def readdressed(raw: bytes, via: str, contact: str | None = None) -> bytes:
+    """Give a request of ours another Via, and another Contact if there is one to be given.
 
-    :param old: our address and port as they were written.
-    :param new: as they turned out to be.
+    :param contact: says where we are reached.
     """
     head, gap, body = raw.partition(b"\r\n\r\n")
     head = _TOP_VIA.sub(f"\r\nVia: {via}".encode(), head, count=1)
-    if old != new:
-        before, after = old.encode(), new.encode()
-        head = _CONTACT.sub(lambda found: found[0].replace(before, after), head, count=1)
+    if contact is not None:
+        line = f"\r\nContact: {contact}".encode("utf-8", "surrogateescape")
+        head = _CONTACT.sub(lambda found: line, head, count=1)
     return head + gap + body
 
 

@@ -32,6 +32,8 @@ __all__ = [
     "SubscriptionState",
     "Valued",
     "Via",
+    "is_terminated",
+    "tag_of",
 ]
 
 _V = TypeVar("_V", bound="Valued")
@@ -173,6 +175,17 @@ class Address:
         if self.display is None:
             return f"<{self.uri}>{self.params}"
         return f"{grammar.quote(self.display)} <{self.uri}>{self.params}"
+
+
+def tag_of(text: str | None) -> str | None:
+    """Give the tag of a From or To; None when it has none, or cannot be read."""
+    # Hardly any value without a tag has the letters of the word, so the rest is rare.
+    if text is None or "tag" not in text.lower():
+        return None
+    try:
+        return Address.parse(text).tag
+    except MessageError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +436,16 @@ class SubscriptionState(Valued):
     def retry_after(self) -> int | None:
         """Seconds to wait before subscribing again."""
         return _seconds(self.params.get("retry-after"))
+
+
+def is_terminated(text: str | None) -> bool:
+    """Whether a Subscription-State says that the subscription is over."""
+    if text is None:
+        return False
+    try:
+        return SubscriptionState.parse(text).state == "terminated"
+    except MessageError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

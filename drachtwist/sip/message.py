@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar, multipart
-from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer, tag_of
 from drachtwist.sip.headers import (
     Headers,
     HeadersLike,
@@ -512,14 +512,7 @@ class Request(Message):
         return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
 
     def _has_to_tag(self) -> bool:
-        text = self.get("To")
-        # Hardly any To without a tag has the letters of the word, so the rest is rare.
-        if text is None or "tag" not in text.lower():
-            return False
-        try:
-            return Address.parse(text).tag is not None
-        except MessageError:
-            return False
+        return tag_of(self.get("To")) is not None
 
     @property
     def called_number(self) -> str:

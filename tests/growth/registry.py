@@ -19,20 +19,31 @@ from drachtwist.net.names import _KINDS, _read_answer
 from drachtwist.net.sipwebsocket import SipWebSocket
 from drachtwist.net.streams import lenient
 from drachtwist.net.vias import note_source, response_hop
-from drachtwist.server import checks, compose, dialogs
+from drachtwist.server import checks, compose, dialogs, neighbours, owncontact
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.registered import Registered, has_no_address, place_of
 from drachtwist.server.spammers import Spammers, stateless_tag
 from drachtwist.sip import digest, grammar, multipart, sdp
-from drachtwist.sip.fields import Address, MediaType, Valued, Via, parse_integer
+from drachtwist.sip.fields import (
+    Address,
+    MediaType,
+    Valued,
+    Via,
+    is_terminated,
+    parse_integer,
+    tag_of,
+)
 from drachtwist.sip.headers import Headers
 from drachtwist.sip.locating import Naptr, Place, Question, Records, Srv, hop_of, is_address, search
 from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
+from drachtwist.sip.numbers import number_of, sip_uri
 from drachtwist.sip.params import Params, UriHeaders, UriParams
+from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
 from drachtwist.sip.sdp.answering import answer, answer_with, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
+from drachtwist.sip.targets import by_preference, request_uri_of, split_target
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions import matching
 from drachtwist.wire.commands import parse_command, parse_event
@@ -289,6 +300,7 @@ def _keys(raw: bytes) -> object:
     return [
         _tried(matching.server_key, request),
         _tried(matching.cancelled_key, request),
+        _tried(lambda one: list(matching.cancelled_keys(one)), request),
         _tried(matching.request_client_key, request),
         _tried(matching.merge_key, request),
         _tried(matching.client_key, response),
@@ -511,8 +523,41 @@ def _draft(raw: bytes) -> object:
     return [
         compose.encode(draft.start, [], draft.fields, draft.body),
         compose.encode(checked.start, [], checked.fields, checked.body),
-        compose.readdressed(raw, "SIP/2.0/UDP h", "1.2.3.4:5060", "1.2.3.5:5060"),
+        compose.readdressed(raw, "SIP/2.0/UDP h", "<sip:1.2.3.5:5060>"),
     ]
+
+
+@reader(
+    "sip:a;b=c:d@h:5060;method=BYE;x?Subject=a%20b&Replaces=1%3Bto-tag%3D2&x",
+    "tel:+1-2(3);phone-context=x",
+    "<sip:a@localhost:5060;transport=udp>;q=0.5",
+    "terminated;reason=x",
+    '"tag" <sip:a@b>;x;tag=1',
+)
+def _wanted(text: str) -> object:
+    for protocol in ("tcp", "wss"):
+        reached_over(text, protocol, secure=True)
+        owncontact.own_contact(text, protocol, "1.2.3.4:5060", secure=False)
+    owncontact.like_contact("<sip:localhost>", text)
+    is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text)
+    return request_uri_of(text), split_target(text)
+
+
+@reader("<sip:a@b>;q=0.5, <sip:c>, *", "<sip:a>;q=1.000")
+def _preferred(text: str) -> object:
+    return by_preference(Address.parse_list(text))
+
+
+@reader(_REQUEST + "Route: <sip:a;lr>, <sip:b>\r\nRecord-Route: <sip:c;lr>\r\n\r\n", binary=True)
+def _neighbours(raw: bytes) -> object:
+    request = Request.from_bytes(raw)
+    contact = dialogs.contact_of(request)
+    flow = Wire().flow("127.0.0.1", 5060)
+    return (
+        [neighbours.is_loose(one) for one in neighbours.routes_left(request, lambda uri: False)],
+        neighbours.is_adjacent(request, lambda uri: False),
+        neighbours.is_behind_nat(contact, flow, "usual"),
+    )
 
 
 @reader(f"{_ADDRESS}", "<sip:localhost:5060>;x", "sip:a@localhost")
@@ -747,6 +792,8 @@ MODULES = [
     "drachtwist.server.checks",
     "drachtwist.server.compose",
     "drachtwist.server.configfile",
+    "drachtwist.server.neighbours",
+    "drachtwist.server.owncontact",
     "drachtwist.server.registered",
     "drachtwist.server.spammers",
     *(
@@ -759,7 +806,9 @@ MODULES = [
             "locating",
             "message",
             "multipart",
+            "numbers",
             "params",
+            "reachability",
             "registry",
             "sdp.answering",
             "sdp.description",
@@ -767,6 +816,7 @@ MODULES = [
             "sdp.streams",
             "sdp.values",
             "stream",
+            "targets",
             "uri",
         )
     ),
