@@ -45,12 +45,12 @@ class HandedTests(SynchronousTestCase):
 
     def test_returned_from_a_callback(self) -> None:
         """Somebody who hands it on to another Deferred listens too, though never by a method."""
-        handed: Handed[None] = Handed()
+        one: list[Handed[None]] = [Handed()]
         outer: Deferred[None] = Deferred()
-        outer.addCallback(lambda _: handed)
+        outer.addCallback(lambda _: one[0])
         outer.callback(None)
-        handed.fail(self.error, self.unheard.append)
-        del handed
+        one[0].fail(self.error, self.unheard.append)
+        one.clear()
         self.assertIs(self.failureResultOf(outer).value, self.error)
         self.assertEqual(self.unheard, [])
 
