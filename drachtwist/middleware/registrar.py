@@ -29,6 +29,7 @@ from drachtwist.middleware.bindings import (
 from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.digest import authenticated_user
 from drachtwist.middleware.keepalive import KeepAlive
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import parse_expires
 from drachtwist.sip.uri import is_sip_uri, normal_user
 
@@ -159,7 +160,7 @@ def parse_registration(
                 min(expires, max_expires),
                 q if q is None or 0 <= q <= 1 else None,
                 params.text("+sip.instance"),
-                int(reg_id) if reg_id.isascii() and reg_id.isdigit() else None,
+                grammar.decimal(reg_id),
             )
         )
     return Registration(aor, tuple(found), False, call_id, cseq, path)
@@ -274,6 +275,9 @@ class Registrar:
         return time_of_day(self._clock)
 
     async def _check(self, req: Request, registration: Registration) -> None:
+        # As many to be removed as to be added; each is compared with each binding.
+        if len(registration.contacts) > 2 * self._max_contacts:
+            raise RegistrationError(403, "Too Many Contacts")
         host = registration.aor.partition(":")[2].rpartition("@")[2]
         if self._domains is not None and host not in self._domains:
             raise RegistrationError(404)
