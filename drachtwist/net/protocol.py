@@ -17,7 +17,13 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -268,9 +274,7 @@ class DrachtioProtocol(_Clocked):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Everything that waits for an answer fails."""
         self._arm(None)
-        error = self._error or ConnectionLost(
-            describe_tls_failure(reason.value) or reason.getErrorMessage()
-        )
+        error = self._error or ConnectionLost(self._described(reason))
         self._error = error
         self._lost = lost = (
             error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
@@ -288,6 +292,15 @@ class DrachtioProtocol(_Clocked):
             self.on_closed(self, error)
 
     # Inside
+
+    def _described(self, reason: Failure) -> str:
+        """Say why the connection is gone, and what may be wrong when it never came up."""
+        text = describe_tls_failure(reason.value) or reason.getErrorMessage()
+        if self.session.state is not SessionState.AUTHENTICATING:
+            return text
+        encrypted = ISSLTransport.providedBy(self.transport)
+        hint = "speak plain TCP (tcp:)" if encrypted else "want TLS (tls:)"
+        return f"{text.rstrip('.')}, before the server accepted the secret; may that port {hint}?"
 
     def _work(self, events: Sequence[object]) -> None:
         handler = self.handler

@@ -31,11 +31,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from drachtwist.errors import AuthenticationError, ConnectionFailed
+from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure
+from drachtwist.wire.commands import Answer, Ping
 
 __all__ = ["BackOff", "InboundConnection", "OutboundListener"]
 
@@ -74,6 +75,7 @@ class InboundConnection(Service):
         servers whose secret is about to be changed.
     :param on_error: told of each failed attempt, except when it is the same as the one before.
     :param on_reconnecting: told, with the wait in seconds, that another attempt follows.
+    :param on_ready: told of the connection each time that the server took the routes.
     """
 
     _log = Logger()
@@ -88,7 +90,9 @@ class InboundConnection(Service):
         retry_refused: bool = False,
         on_error: Callable[[Exception], None] | None = None,
         on_reconnecting: Callable[[float], None] | None = None,
+        on_ready: Callable[[DrachtioProtocol], None] | None = None,
     ) -> None:
+        self._on_ready = on_ready
         self._connect = connect
         self._back_off = BackOff() if back_off is None else back_off
         self._retry_refused = retry_refused
@@ -99,6 +103,8 @@ class InboundConnection(Service):
         self._clock = clock
         self._ended: Exception | None = None
         self._waiting: list[Deferred[DrachtioProtocol]] = []
+        self._until_ready: list[Deferred[DrachtioProtocol]] = []
+        self._ready = False
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
         # The service's own prepareConnection is not used: a connection that closes while it is
@@ -159,7 +165,9 @@ class InboundConnection(Service):
         return succeed(None)
 
     def when_connected(self) -> Deferred[DrachtioProtocol]:
-        """Wait for the connection to be up.
+        """Wait for the connection to be up: the server accepted the secret.
+
+        It may not have heard yet which requests are wanted; see :meth:`when_ready`.
 
         :returns: the link, at once when it is up. Fails with :exc:`AuthenticationError` when the
             server refuses the secret, with :exc:`ConnectionFailed` when the connection is stopped.
@@ -172,23 +180,53 @@ class InboundConnection(Service):
         self._waiting.append(waiting)
         return waiting
 
+    def when_ready(self) -> Deferred[DrachtioProtocol]:
+        """Wait until the server hands over requests: it took the routes of the application.
+
+        :returns: as :meth:`when_connected`.
+        """
+        if self.link is not None and self._ready:
+            return succeed(self.link)
+        if self._ended is not None:
+            return fail(self._ended)
+        waiting: Deferred[DrachtioProtocol] = Deferred(self._forget)
+        self._until_ready.append(waiting)
+        return waiting
+
     # Inside
 
     def _forget(self, waiting: Deferred[DrachtioProtocol]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        for all_waiting in (self._waiting, self._until_ready):
+            if waiting in all_waiting:
+                all_waiting.remove(waiting)
 
     def _up(self, link: DrachtioProtocol) -> None:
         self.link = link
         self._failures = 0
         self._last_error = ""
+        if link.session.can_ping:
+            # Frames are read in order, so the pong proves that the routes were.
+            link.command(bytes(Ping()), _Pong(self._routed, link))
         waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(link)
+        if not link.session.can_ping:
+            self._routed(link)
+
+    def _routed(self, link: DrachtioProtocol) -> None:
+        if self.link is not link:
+            return
+        self._ready = True
+        if self._on_ready is not None:
+            self._on_ready(link)
+        waiting, self._until_ready = self._until_ready, []
         for waiter in waiting:
             waiter.callback(link)
 
     def _closed(self, link: DrachtioProtocol, error: Exception) -> None:
         if self.link is link:
             self.link = None
+            self._ready = False
         elif self.running:
             self._report(error)
             if isinstance(error, AuthenticationError):
@@ -225,9 +263,25 @@ class InboundConnection(Service):
 
     def _end(self, error: Exception) -> None:
         self._ended = error
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting + self._until_ready
+        self._waiting, self._until_ready = [], []
         for waiter in waiting:
             waiter.errback(error)
+
+
+class _Pong:
+    """Waits for the answer to the ping behind the routes."""
+
+    def __init__(self, told: Callable[[DrachtioProtocol], None], link: DrachtioProtocol) -> None:
+        self._told = told
+        self._link = link
+
+    def answered(self, answer: Answer) -> None:
+        """The server has read all that was sent before."""
+        self._told(self._link)
+
+    def link_lost(self, reason: ConnectionLost) -> None:
+        """The connection went away, which is told otherwise."""
 
 
 @implementer(IStreamClientEndpoint)
