@@ -179,7 +179,7 @@ class OrderTests(ChainTestCase):
         """What cannot be a handler is refused when it is added."""
         for arguments in (
             (),
-            ("options", []),
+            ("options", ["no handler"]),
             ("bad method",),
             (1,),
             ("bad method", self.note("1")),
