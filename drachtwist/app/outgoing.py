@@ -45,16 +45,19 @@ _PLAIN = {
 }
 
 
-def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def encode_in_dialog(
+    method: str, headers: HeadersLike, body: bytes | str, uri: str = PLACEHOLDER
+) -> bytes:
     """Write a request in a dialog.
 
+    :param uri: the Request-URI, for a server that knows no remote target.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
-    if headers is None and not body:
+    if headers is None and not body and uri is PLACEHOLDER:
         plain = _PLAIN.get(method)
         if plain is not None:
             return plain
-    return encode_request(method, PLACEHOLDER, headers, body)
+    return encode_request(method, uri, headers, body)
 
 
 class DialogRequest(Pending[Any]):
@@ -72,6 +75,7 @@ class DialogRequest(Pending[Any]):
         "_timer",
         "_transaction_id",
         "challenged",
+        "early_target",
         "method",
         "over",
         "state",
@@ -86,6 +90,8 @@ class DialogRequest(Pending[Any]):
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
+        self.early_target = ""
+        """The Request-URI in an early dialog, whose target a server may not know."""
         self.deferred = Deferred()
         self.challenged: Challenged | None = None
         """What it takes to answer challenges, if there are credentials."""
@@ -102,7 +108,8 @@ class DialogRequest(Pending[Any]):
             challenged.headers, challenged.body = headers, body
             if not challenged.count:
                 headers = self._with_credentials(challenged, headers, body)
-        message = encode_in_dialog(self.method, headers, body)
+        uri = self.early_target or PLACEHOLDER
+        message = encode_in_dialog(self.method, headers, body, uri)
         state = self.state
         state.use()
         try:
@@ -145,7 +152,9 @@ class DialogRequest(Pending[Any]):
             return
         state.unconfirm()
         error: Exception = CommandRefused(answer.text)
-        if _NO_DIALOG in answer.text:
+        if _NO_DIALOG in answer.text and self.early_target:
+            error = CommandRefused(f"the server sends nothing in this early dialog: {answer.text}")
+        elif _NO_DIALOG in answer.text:
             error = SipError(481, "Call/Transaction Does Not Exist")
         self._end(error)
 

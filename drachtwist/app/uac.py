@@ -24,7 +24,10 @@ from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.challenges import Auth, answer_challenges, place_of
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog, target_of
+from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import (
+    UNKNOWN_TRANSACTION,
     ReceivedResponse,
     _Received,
     make_received_response,
@@ -32,7 +35,7 @@ from drachtwist.app.exchange import (
 )
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
-from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.outgoing import send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -44,6 +47,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
+from drachtwist.sip.options import reliable_number
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -64,8 +68,17 @@ _log = Logger(namespace="drachtwist.app.uac")
 MAX_HOPS = 4
 """How many redirects are followed."""
 _MAX_CHALLENGES = 4
+RING_CEILING = 240.0
+"""Seconds without a response after which a call that rang is given up.
+
+That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
+rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
+callee ends it with a BYE.
+"""
 _CANCEL_TIMEOUT = 40.0
 """Seconds after which a cancelled request counts as ended although no server said so."""
+_CANCEL_GRACE = 2.0
+"""The same when the server does not know the request."""
 
 
 class OutgoingRequest(_Received, sip.Request):
@@ -146,7 +159,9 @@ class Asking:
         "_auth",
         "_cancel_headers",
         "_cancel_sent",
+        "_ceiling",
         "_challenges",
+        "_early",
         "_early_ids",
         "_follow",
         "_hops",
@@ -156,6 +171,7 @@ class Asking:
         "_on_update",
         "_pracked",
         "_route",
+        "_rung",
         "_state_name",
         "_targets",
         "_timer",
@@ -165,6 +181,7 @@ class Asking:
         "cancelled",
         "headers",
         "method",
+        "on_bye",
         "on_final",
         "outcome",
         "over",
@@ -206,13 +223,18 @@ class Asking:
         self._on_request = on_request
         self._on_provisional = on_provisional
         self._on_update = on_update
-        # The early dialogs that reliable provisional responses made, the newest last.
+        # The early dialogs: their names, the last To of each that rings, and handles by To tag.
         self._early_ids: list[str] | None = None
+        self._rung: dict[str, ReceivedResponse] | None = None
+        self._early: dict[str, EarlyDialog] | None = None
+        self._ceiling: IDelayedCall | None = None
         self._state_name = ""
         self.request: OutgoingRequest | None = None
         """The request as it was sent last."""
         self.on_final: Callable[[ReceivedResponse | Exception], None] | None = None
         """Called with the outcome."""
+        self.on_bye: Callable[[], None] | None = None
+        """Called when the callee ends the call before it has answered."""
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
@@ -300,10 +322,15 @@ class Asking:
             "CANCEL", self.uri if request is None else request.uri, self._cancel_headers
         )
         try:
-            self.state.link.send_message(self._transaction_id, "", message, _CancelSent())
+            self.state.link.send_message(self._transaction_id, "", message, _CancelSent(self))
         except ConnectionLost:
             return
         self._timer = self.srf.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
+
+    def cancel_refused(self) -> None:
+        """The server knows no such INVITE: what it has not said by now, it will never say."""
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(_CANCEL_GRACE)
 
     def _forgotten(self) -> None:
         """Nobody ends what was cancelled."""
@@ -368,10 +395,12 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        raw = response.raw
-        # What is reliable requires 100rel (RFC 3262 section 3).
-        rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
-        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        dialog_id = response.stack_dialog_id
+        reliable = False
+        if self.method == "INVITE" and dialog_id and response.status > 100:
+            rseq = reliable_number(response)
+            reliable = rseq is not None
+            self._rings(response, dialog_id)
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
@@ -380,11 +409,7 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
-            if self._early_ids is None:
-                self._early_ids = []
-            if response.stack_dialog_id not in self._early_ids:
-                self._early_ids.append(response.stack_dialog_id)
-                self.state.calling[response.stack_dialog_id] = self
+            self.early_dialog(_tag_of(response)).session.received(response.body, in_response=True)
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
             has_tag = ";tag=" in (response.get("To") or "").lower()
             self.report("early" if has_tag else "proceeding", response)
@@ -411,10 +436,83 @@ class Asking:
         else:
             self._prack(response, None)
 
+    def _rings(self, response: ReceivedResponse, dialog_id: str) -> None:
+        """Know the early dialog that a provisional response makes, and wait no longer than that."""
+        if self._early_ids is None:
+            self._early_ids = []
+            self._rung = {}
+        if dialog_id not in self._early_ids:
+            self._early_ids.append(dialog_id)
+            self.state.calling[dialog_id] = self
+        assert self._rung is not None
+        to = response.get("To") or ""
+        self._rung.pop(to, None)
+        self._rung[to] = response  # the last one is last
+        if response.body:
+            self.early_dialog(_tag_of(response))
+        if self._ceiling is None:
+            self._ceiling = self.srf.clock.callLater(RING_CEILING, self._rang_too_long)
+        else:
+            self._ceiling.reset(RING_CEILING)
+
+    def _rang_too_long(self) -> None:
+        """Nothing was heard for longer than any server waits: it has forgotten the INVITE."""
+        self._ceiling = None
+        self.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self._end(SipError(408, "Request Timeout"))
+
+    def early_dialog(self, tag: str = "") -> EarlyDialog:
+        """Return the early dialog with whom rings.
+
+        :param tag: the To tag of one that rang; otherwise the last one that did.
+        """
+        rung = list((self._rung or {}).values())
+        response = next((one for one in reversed(rung) if _tag_of(one) == tag), None)
+        if response is None:
+            response = rung[-1]
+            tag = _tag_of(response)
+        if self._early is None:
+            self._early = {}
+        early = self._early.get(tag)
+        if early is None:
+            assert self.request is not None, "a response comes behind the answer"
+            body = self.body if isinstance(self.body, bytes) else _encoded(self.body)
+            session = EarlySession(local=body)
+            early = EarlyDialog(self.state, "uac", self.request, session, self._auth)
+            early.id = response.stack_dialog_id
+            self._early[tag] = early
+        early.target = target_of(response) or early.req.uri
+        if not early.session.settled:
+            early.session.hint = response.body or early.session.hint
+        return early
+
     @property
-    def early_id(self) -> str:
-        """The server's name of the early dialog; empty without a reliable provisional response."""
-        return self._early_ids[-1] if self._early_ids else ""
+    def rings(self) -> bool:
+        """Whether there is an early dialog."""
+        return bool(self._rung)
+
+    def early_of(self, response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a response is from, if it said anything there."""
+        return self._early.get(_tag_of(response)) if self._early else None
+
+    def hung_up(self, tag: str) -> None:
+        """The callee ended an early dialog with a BYE, which is answered.
+
+        :param tag: whose; when others ring too, only that one is over.
+        """
+        rung = self._rung or {}
+        if len(rung) > 1 and any(_tag_of(one) == tag for one in rung.values()):
+            for to in [to for to, one in rung.items() if _tag_of(one) == tag]:
+                del rung[to]
+            early = (self._early or {}).pop(tag, None)
+            if early is not None:
+                early.end(answered=False)
+            return
+        if self.on_bye is not None:
+            self.on_bye()
+        else:
+            self.cancel()
+            self._end(SipError(487, "Request Terminated"))
 
     def report(
         self,
@@ -453,7 +551,21 @@ class Asking:
         headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
-        DialogRequest(self.state, response.stack_dialog_id, "PRACK").send(headers, sdp or b"")
+        early = self.early_dialog(_tag_of(response))
+        request = early.prepare("PRACK")
+        if sdp:
+            session = early.session
+            session.sent(sdp if isinstance(sdp, bytes) else _encoded(sdp), in_response=False)
+            over = request.over
+
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(result.body, in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
 
     # Challenges
 
@@ -564,13 +676,17 @@ class Asking:
         self.outcome = outcome
         for dialog_id in self._early_ids or ():
             self.state.calling.pop(dialog_id, None)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._ceiling):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None
         if on_final is not None:
             on_final(outcome)
+        early, self._early, self._rung = self._early, None, None
+        for dialog in (early or {}).values():
+            dialog.end(answered=not isinstance(outcome, Exception) and outcome.status == 200)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.deferred.called:
@@ -592,11 +708,29 @@ class Asking:
         self.state.release()
 
 
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _tag_of(response: ReceivedResponse) -> str:
+    try:
+        return response.to.tag or ""
+    except MessageError:
+        return ""
+
+
 class _CancelSent:
-    """Listens to the answer to a CANCEL, which makes no difference."""
+    """Listens to the answer to a CANCEL."""
+
+    __slots__ = ("_asking",)
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def answered(self, answer: Answer) -> None:
-        """The server sent it, or knows no such transaction: then the final response comes."""
+        """The server sent it, or knows no such transaction: the final response was on its way."""
+        if answer.tokens[3] != "OK" and UNKNOWN_TRANSACTION in answer.text:
+            self._asking.cancel_refused()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away, which the request knows otherwise."""
@@ -738,7 +872,6 @@ def complete_uri(uri: str) -> str:
     return uri
 
 
-_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE)
 _SIP_SCHEME = re.compile("sips?:", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 # A host with a port looks like a scheme with something behind it.
@@ -775,6 +908,7 @@ class Calling:
         """Send the request as soon as there is a session description."""
         asking = self.asking
         asking.on_final = self._final
+        asking.on_bye = self._hung_up
         if local_sdp is None or type(local_sdp) in (bytes, str):
             self._send(local_sdp)  # type: ignore[arg-type]
             return self.deferred
@@ -820,6 +954,12 @@ class Calling:
         self._given_up = True
         self.asking.cancel()
 
+    def _hung_up(self) -> None:
+        """The callee ended the call before it has answered; what may still come is done behind."""
+        self._given_up = True
+        self.asking.cancel()
+        self._fail(SipError(487, "Request Terminated"))
+
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -844,6 +984,10 @@ class Calling:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
+        early = asking.early_of(outcome)
+        if early is not None:
+            early.session.hand_over(dialog, outcome.body)
+            late = late and not early.session.settled
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if invite:
