@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail
 
 from drachtwist import sip
-from drachtwist.app import media
 from drachtwist.app.chain import Chain
 from drachtwist.app.challenges import Challenged
+from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_ok
 from drachtwist.app.interfaces import AnyHandler
@@ -39,6 +39,7 @@ from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
 from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -64,6 +65,7 @@ class EarlyDialog:
         "_requests",
         "_state",
         "_update",
+        "ends",
         "id",
         "over",
         "req",
@@ -75,7 +77,7 @@ class EarlyDialog:
     id: str
     """The server's name of the dialog."""
 
-    type: str
+    type: Role
     """``uas`` when the peer calls, ``uac`` when the application does."""
 
     req: Request | OutgoingRequest
@@ -87,13 +89,14 @@ class EarlyDialog:
     def __init__(
         self,
         state: LinkState,
-        type: str,
+        type: Role,
         req: Request | OutgoingRequest,
         session: EarlySession,
         auth: Any = None,
     ) -> None:
         self._state = state
         self.id = ""
+        self.ends: Ends = ("", "")
         self.type = type
         self.req = req
         self.over = False
@@ -173,7 +176,7 @@ class EarlyDialog:
                 self._requests.discard(request)
                 self.session.offering = False
                 if isinstance(result, ReceivedResponse) and result.status < 300:
-                    self.session.updated(sdp, result.body)
+                    self.session.updated(sdp, description_of(result))
                 else:
                     self.session.local = before
 
@@ -214,7 +217,9 @@ class EarlyDialog:
 
     def prepare(self, method: str) -> DialogRequest:
         """Make a request that is forgotten when it is over."""
-        request = DialogRequest(self._state, self.id, method)
+        request = DialogRequest(
+            self._state, self.id, method, role=self.type, ends=lambda: self.ends
+        )
         request.early_target = self.target
         if self._auth is not None:
             request.challenged = Challenged(self._auth)
@@ -235,9 +240,17 @@ class EarlyDialog:
                 _refuse_for_now(req)
                 return True
             self._update = req
-            offer = _session_of(req)
-            if offer:
-                req._extended().on_final = lambda status, body: self._answered(status, body, offer)
+            offer = description_of(req)
+            more = req._extended()
+            told = more.on_final
+
+            def answered(it: Request, status: int, body: bytes | str | None) -> None:
+                if offer:
+                    self._answered(status, body, offer)
+                if told is not None:
+                    told(it, status, body)
+
+            more.on_final = answered
         handler = self._handlers.get(method, handler if method == "UPDATE" else None)
         if handler is None:
             return False
@@ -262,7 +275,7 @@ class EarlyDialog:
         if method != "UPDATE":
             res.send(501)
             return
-        offer = _session_of(req)
+        offer = description_of(req)
         session = self.session
         if not offer:
             res.send(200)
@@ -275,18 +288,21 @@ class EarlyDialog:
 
     def _accept(self, res: Response, offer: bytes) -> None:
         """Accept an offer with what we described before, the directions turned round."""
-        answer = media.answer_offer(self.session.local, offer)
-        res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
+        made = answer_with(Sdp(self.session.local), Sdp(offer))
+        if made.carries_media:
+            res.send(200, headers={"Content-Type": "application/sdp"}, body=bytes(made))
+        else:
+            res.send(488)
 
     def prack_came(self, prack: Request) -> None:
         """Note what a PRACK describes."""
-        self.session.received(_session_of(prack), in_response=False)
+        self.session.received(description_of(prack), in_response=False)
 
     def answer_prack(self, res: Response) -> None:
         """Answer a PRACK that no handler took."""
-        offer = _session_of(res.req)
+        offer = description_of(res.req)
         if offer and self.session.offered and self.session.local:
-            answer = media.answer_offer(self.session.local, offer)
+            answer = bytes(answer_with(Sdp(self.session.local), Sdp(offer)))
             self.session.sent(answer, in_response=False)
             res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
         else:
@@ -316,15 +332,6 @@ def target_of(message: sip.Message) -> str:
     return ""
 
 
-def _session_of(message: Request) -> bytes:
-    """Return the session description of a message, empty when it has none."""
-    body = message.body
-    if not body:
-        return b""
-    kind = (message.get("Content-Type") or "application/sdp").lower()
-    return body if kind.lstrip().startswith(("application/sdp", "multipart/")) else b""
-
-
 def _refuse_for_now(req: Request) -> None:
     """Let the peer come again within ten seconds."""
     req.res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
@@ -333,17 +340,15 @@ def _refuse_for_now(req: Request) -> None:
 # What the connection delivers
 
 
-def find(state: LinkState, req: Request, dialog_id: str) -> Request | Asking | None:
-    """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
-    caller: Request | None = state.early.get(dialog_id)
-    ours: Asking | None = state.calling.get(dialog_id)
-    if caller is not None and ours is not None:
-        # A call to ourselves: whose dialog it is tells the tag, which is that of the caller.
-        tag = dialog_id.rpartition(";from-tag=")[2]
-        try:
-            return caller if req.from_.tag == tag else ours
-        except MessageError:
-            return caller
+def find(
+    state: LinkState, req: Request, dialog_id: str, role: Role | None
+) -> Request | Asking | None:
+    """Find the INVITE, of a caller or ours, in whose early dialog a request is.
+
+    :param role: which side of it we are.
+    """
+    caller: Request | None = state.early.get(dialog_id) if role != "uac" else None
+    ours: Asking | None = state.calling.get(dialog_id) if role != "uas" else None
     if caller is None and ours is None:
         # The server has not confirmed the provisional response yet.
         pending = state.invites.get(req.stack_txn_id)
@@ -365,12 +370,15 @@ def _tag_of(req: Request) -> str:
         return ""
 
 
-def take(srf: Srf, state: LinkState, req: Request, method: str, dialog_id: str) -> bool:
+def take(
+    srf: Srf, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
+) -> bool:
     """Look at a request in a dialog whose INVITE is not answered yet.
 
+    :param role: which side of it we are.
     :returns: whether that was everything there is to do.
     """
-    invite = find(state, req, dialog_id)
+    invite = find(state, req, dialog_id, role)
     if invite is None:
         return False
     if method == "PRACK":
@@ -393,6 +401,8 @@ def take(srf: Srf, state: LinkState, req: Request, method: str, dialog_id: str) 
     dialog = dialog_of(srf, invite, req)
     handler = None
     if isinstance(invite, Request):
+        if method == "UPDATE" and not invite._final:
+            invite._update_came(req)
         handler = invite._more.on_update if invite._more is not None else None
     else:
         handler = invite._on_update

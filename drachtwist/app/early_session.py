@@ -91,3 +91,5 @@ class EarlySession:
             more.local_sdp = more.own_sdp = self.local
         if self.changed or not is_caller or not body:
             more.remote_sdp = self.remote
+        if is_caller:
+            more.offered = b""  # whatever the 200 describes, the ACK owes no answer

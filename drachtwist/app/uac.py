@@ -35,7 +35,6 @@ from drachtwist.app.exchange import (
 )
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
-from drachtwist.app.outgoing import send_ack
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -48,6 +47,7 @@ from drachtwist.errors import (
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.options import reliable_number
+from drachtwist.sip.sdp import description_of
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -409,7 +409,9 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
-            self.early_dialog(_tag_of(response)).session.received(response.body, in_response=True)
+            self.early_dialog(_tag_of(response)).session.received(
+                description_of(response), in_response=True
+            )
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
             has_tag = ";tag=" in (response.get("To") or "").lower()
             self.report("early" if has_tag else "proceeding", response)
@@ -481,9 +483,10 @@ class Asking:
             early = EarlyDialog(self.state, "uac", self.request, session, self._auth)
             early.id = response.stack_dialog_id
             self._early[tag] = early
+        early.ends = (early.req.get("From") or "", response.get("To") or "")
         early.target = target_of(response) or early.req.uri
         if not early.session.settled:
-            early.session.hint = response.body or early.session.hint
+            early.session.hint = description_of(response) or early.session.hint
         return early
 
     @property
@@ -560,7 +563,7 @@ class Asking:
 
             def answered(result: ReceivedResponse | Exception) -> None:
                 if isinstance(result, ReceivedResponse) and session.offering:
-                    session.received(result.body, in_response=False)
+                    session.received(description_of(result), in_response=False)
                 if over is not None:
                     over(result)
 
@@ -977,7 +980,7 @@ class Calling:
         state = asking.state
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
-        state.dialogs[dialog.id] = dialog
+        state.dialogs.add(dialog)
         state.link.uses += 1
         dialog.auth = self._auth
         if asking.srf._event_handlers.get("dialog state"):
@@ -986,12 +989,12 @@ class Calling:
         late = invite and not asking.body and bool(outcome.body)
         early = asking.early_of(outcome)
         if early is not None:
-            early.session.hand_over(dialog, outcome.body)
+            early.session.hand_over(dialog, description_of(outcome))
             late = late and not early.session.settled
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if invite:
-                send_ack(state, dialog.id)
+                dialog._send_ack()
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
@@ -1000,7 +1003,7 @@ class Calling:
             if late or self._no_ack:
                 dialog._owes_ack = True
             else:
-                send_ack(state, dialog.id)
+                dialog._send_ack()
         self.deferred.callback(dialog)
 
     def _fail(self, error: Exception) -> None:
