@@ -30,7 +30,7 @@ from twisted.internet.defer import Deferred, fail
 
 from drachtwist import sip
 from drachtwist.app.chain import Chain
-from drachtwist.app.challenges import Challenged
+from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_ok
@@ -60,8 +60,8 @@ class EarlyDialog:
     """
 
     __slots__ = (
-        "_auth",
         "_handlers",
+        "_realms",
         "_requests",
         "_state",
         "_update",
@@ -92,7 +92,7 @@ class EarlyDialog:
         type: Role,
         req: Request | OutgoingRequest,
         session: EarlySession,
-        auth: Any = None,
+        realms: Realms | None = None,
     ) -> None:
         self._state = state
         self.id = ""
@@ -102,7 +102,7 @@ class EarlyDialog:
         self.over = False
         self.session = session
         self.target = ""
-        self._auth = auth
+        self._realms = realms
         self._handlers: dict[str, Callable[..., Any]] = {}
         self._requests: set[DialogRequest] = set()
         self._update: Request | None = None
@@ -217,12 +217,10 @@ class EarlyDialog:
 
     def prepare(self, method: str) -> DialogRequest:
         """Make a request that is forgotten when it is over."""
-        request = DialogRequest(
-            self._state, self.id, method, role=self.type, ends=lambda: self.ends
-        )
+        request = DialogRequest(self._state, self.id, method, ends=lambda: self.ends)
         request.early_target = self.target
-        if self._auth is not None:
-            request.challenged = Challenged(self._auth)
+        if self._realms is not None:
+            request.challenged = Challenged(self._realms)
         self._requests.add(request)
         request.over = lambda _: self._requests.discard(request)
         return request
