@@ -146,6 +146,8 @@ class DrachtioProtocol(_Clocked):
         self._lost: ConnectionLost | None = None
         self._error: Exception | None = None
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
+        self.on_routed: Callable[[DrachtioProtocol], None] | None = None
+        """Called once, when the server has taken the routes."""
         self.on_closed: Callable[[DrachtioProtocol, Exception], None] | None = None
 
     def __repr__(self) -> str:
@@ -264,6 +266,10 @@ class DrachtioProtocol(_Clocked):
         self._corked = True
         try:
             self._work(self.session.receive(data, self._clock.seconds()))
+            on_routed = self.on_routed
+            if on_routed is not None and self.session.routed:
+                self.on_routed = None
+                on_routed(self)
         finally:
             self._corked = False
             self._flush()

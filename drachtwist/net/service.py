@@ -31,12 +31,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
+from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure
-from drachtwist.wire.commands import Answer, Ping
 
 __all__ = ["BackOff", "InboundConnection", "OutboundListener"]
 
@@ -112,7 +111,7 @@ class InboundConnection(Service):
         # connection as success, and what to wait is counted here.
         self._client = ClientService(
             _Reporting(connect.endpoint, self._attempt_failed),
-            _Watched(factory, self._up, self._closed),
+            _Watched(factory, self._up, self._routed, self._closed),
             retryPolicy=self._wait,
             clock=clock,
         )
@@ -204,14 +203,9 @@ class InboundConnection(Service):
         self.link = link
         self._failures = 0
         self._last_error = ""
-        if link.session.can_ping:
-            # Frames are read in order, so the pong proves that the routes were.
-            link.command(bytes(Ping()), _Pong(self._routed, link))
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(link)
-        if not link.session.can_ping:
-            self._routed(link)
 
     def _routed(self, link: DrachtioProtocol) -> None:
         if self.link is not link:
@@ -269,21 +263,6 @@ class InboundConnection(Service):
             waiter.errback(error)
 
 
-class _Pong:
-    """Waits for the answer to the ping behind the routes."""
-
-    def __init__(self, told: Callable[[DrachtioProtocol], None], link: DrachtioProtocol) -> None:
-        self._told = told
-        self._link = link
-
-    def answered(self, answer: Answer) -> None:
-        """The server has read all that was sent before."""
-        self._told(self._link)
-
-    def link_lost(self, reason: ConnectionLost) -> None:
-        """The connection went away, which is told otherwise."""
-
-
 @implementer(IStreamClientEndpoint)
 class _Reporting:
     """An endpoint that tells why it could not connect."""
@@ -312,16 +291,19 @@ class _Watched(ClientFactory):
         self,
         factory: DrachtioClientFactory,
         up: Callable[[DrachtioProtocol], None],
+        routed: Callable[[DrachtioProtocol], None],
         closed: Callable[[DrachtioProtocol, Exception], None],
     ) -> None:
         self._factory = factory
         self._up = up
+        self._routed = routed
         self._closed = closed
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
         """Make the protocol of one attempt."""
         link = self._factory.buildProtocol(addr)
         link.on_up = self._up
+        link.on_routed = self._routed
         link.on_closed = self._closed
         return link
 
