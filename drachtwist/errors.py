@@ -88,11 +88,18 @@ class MessageError(RemoteProtocolError, ValueError):
 
     :param text: what is wrong.
     :param status: the response that RFC 3261 wants for it (400 unless something fits better).
+    :param header: the header that is bad, if it is one.
     """
 
-    def __init__(self, text: str, status: int = 400) -> None:
+    def __init__(self, text: str, status: int = 400, header: str | None = None) -> None:
         super().__init__(text)
         self.status = status
+        self.header = header
+
+    @property
+    def phrase(self) -> str | None:
+        """The phrase of a 400 that names the header; None for the usual one."""
+        return None if self.header is None else f"Bad {self.header} Header"
 
 
 class SdpError(MessageError):

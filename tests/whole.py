@@ -1,4 +1,8 @@
-"""An application on a server, and phones, all in memory: only sockets and time are made up."""
+"""An application on a server, and phones, all in memory: only sockets and time are made up.
+
+Several applications may share a server, and what the server sends to itself may come back to it
+(:class:`Hairpin`).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from twisted.internet.task import Clock
 
 from drachtwist import Srf
 from drachtwist.net.endpoints import Connect
-from drachtwist.sip.message import Request, Response
+from drachtwist.sip.message import Request, Response, parse_message
 from tests.app.doubles import Transport
+from tests.server.doubles import HOST, PORT, Link, head
 from tests.server.doubles import Bench as ServerBench
-from tests.server.doubles import Link, head
 
 TARGET = "sip:bob@127.0.0.1:32071"
 
@@ -23,6 +27,7 @@ class Whole:
 
     :param settings: of the server, and its host.
     :param clock: shared with others.
+    :param server: one that has applications already.
     :param options: of the :class:`Srf`.
     """
 
@@ -30,10 +35,13 @@ class Whole:
         self,
         settings: dict[str, Any] | None = None,
         clock: Clock | None = None,
+        server: ServerBench | None = None,
         **options: Any,
     ) -> None:
-        self.clock = Clock() if clock is None else clock
-        self.server = ServerBench(self.clock, **(settings or {}))
+        if server is None:
+            server = ServerBench(Clock() if clock is None else clock, **(settings or {}))
+        self.server = server
+        self.clock = server.clock
         self.srf = Srf(reactor=self.clock, **options)
         self.link: Link
         endpoint: Any = self
@@ -140,3 +148,56 @@ class Whole:
         lines += [f"{name}: {value}" for name, value in given.items()]
         lines.append(f"Content-Length: {len(body)}")
         self.receive("\n".join(lines) + "\n\n" + body, port)
+
+
+class Hairpin:
+    """Applications on one server that call each other, or themselves, through it.
+
+    :param applications: how many.
+    :param settings: of the server.
+    """
+
+    def __init__(self, applications: int = 1, settings: dict[str, Any] | None = None) -> None:
+        first = Whole(settings)
+        self.server = first.server
+        self.clock = first.clock
+        self.sites = [
+            first,
+            *[Whole(server=first.server) for _ in range(applications - 1)],
+        ]
+
+    def turn(self) -> list[Request | Response]:
+        """Carry everything that is under way; give what went to phones."""
+        out: list[Request | Response] = []
+        wire = self.server.wire
+        busy = True
+        while busy:
+            for site in self.sites:
+                site.pump()
+            sent, wire.sent = wire.sent, []
+            busy = bool(sent)
+            for flow, data in sent:
+                message = parse_message(data)
+                if (flow.remote_host, flow.remote_port) == (HOST, PORT):
+                    self.server.core.sip_received(message, flow, len(data))
+                else:
+                    out.append(message)
+        return out
+
+    def heads(self) -> list[str]:
+        """Carry everything; give what went to phones in short."""
+        return [head(message) for message in self.turn()]
+
+    def receive(self, text: str, port: int = 32070) -> list[str]:
+        """Let a message come from a phone, and give what went to phones in short."""
+        self.server.receive(text, port)
+        return self.heads()
+
+    def pass_time(self, seconds: float, step: float = 0.5) -> list[str]:
+        """Let time pass, and give what went to phones in short."""
+        found = []
+        until = self.clock.seconds() + seconds
+        while self.clock.seconds() < until:
+            self.clock.advance(step)
+            found += self.heads()
+        return found

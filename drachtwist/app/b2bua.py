@@ -11,21 +11,21 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import calls, media
+from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
-from drachtwist.app.links import LinkState
-from drachtwist.app.outgoing import DialogRequest
-from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.app.handing import hand_out
+from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
 from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -69,6 +69,9 @@ HIDE_IDENTITY = (
     ),
 )
 """The same, and nothing about who is calling (RFC 3323)."""
+
+_ACK_TIMEOUT = 20.0
+"""Seconds that the ACK of a re-INVITE without an offer has: the other side waits for it, too."""
 
 SdpHook = Any
 """A session description, something awaitable that becomes one, or a function that gives either
@@ -153,7 +156,7 @@ def create_b2bua(
         on_provisional,
         on_uac,
     )
-    return Deferred.fromCoroutine(bridge.build())
+    return hand_out(bridge.build())
 
 
 class _Bridge:
@@ -241,30 +244,27 @@ class _Bridge:
             uas = await calls.create_uas(req, self._res, local_sdp=answer, headers=headers)
         except BaseException:
             # A has gone, or there is no answer for A: nobody is left to talk to B.
-            if uac._owes_ack:
-                uac.ack()
             uac.destroy()
             raise
+        # What A says has to wait as well, until somebody has both.
+        uas.hold_requests()
         if settled:
             # A has its answer since the reliable response, and takes no other one in the 200.
             changing = uas.when_acked().addCallback(lambda _: uas.modify(answer))
             changing.addErrback(self._not_changed)
-        try:
-            if uac._owes_ack:
-                # B has made the offer, so A's ACK has the answer.
+        if uac._owes_ack:
+            # B has made the offer, so A's ACK has the answer.
+            try:
                 await self._late_answer(uas, uac)
-        finally:
-            uac.release_requests()
+            except BaseException:
+                uac.destroy()
+                uas.destroy()
+                raise
         pair(uas, uac)
         return B2bua(uas, uac)
 
     async def _late_answer(self, uas: Dialog, uac: Dialog) -> None:
-        try:
-            await uas.when_acked()
-        except (SipError, ConnectionLost):
-            uac.ack()
-            uac.destroy()
-            raise
+        await uas.when_acked()
         answer: Any = uas.remote.sdp
         if callable(self._local_sdp_b):
             answer = await resolve(self._local_sdp_b, answer, uas.req)
@@ -334,10 +334,7 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        asking = self._calling.asking
-        await _pass_update(
-            update, res, asking.state, asking.early_id, self._local_sdp_b, self._local_sdp_a
-        )
+        await _pass_update(update, res, self._calling.asking, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -352,7 +349,7 @@ class _Bridge:
         own = self._calling.asking.body
         own = own if isinstance(own, bytes) else own.encode("utf-8", "surrogateescape")
         self._updated = offer
-        answer = media.answer_offer(own, offer)
+        answer = bytes(answer_with(Sdp(own), Sdp(offer)))
         res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
 
     def _not_changed(self, failure: Failure) -> None:
@@ -387,10 +384,11 @@ class _Bridge:
 
 
 async def _pass_update(
-    update: Request, res: Response, state: LinkState, dialog_id: str, there: SdpHook, back: SdpHook
+    update: Request, res: Response, asking: Asking, there: SdpHook, back: SdpHook
 ) -> None:
     """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    if not dialog_id:
+    early = asking.early
+    if early is None:
         res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
         return
     body: Any = update.body
@@ -398,7 +396,7 @@ async def _pass_update(
         body = await resolve(there, body, update)
     given = Headers()
     _keep_type(given, update, body)
-    request = DialogRequest(state, dialog_id, "UPDATE")
+    request = asking.in_early_dialog("UPDATE", early)
     response: ReceivedResponse = await request.send(given.items(), body).deferred
     answer: Any = response.body
     if answer and callable(back):
@@ -505,11 +503,16 @@ def _forward(
     hooks: Mapping[Dialog, Callable[[bytes], Any]],
 ) -> None:
     async def forward(req: Request, res: Response) -> None:
+        if method == "INVITE" and target._is_asked():
+            # Each would wait for the other (RFC 3261 section 14.2).
+            res.send(491)
+            return
         body = await _translated(req, hooks.get(target))
         given = Headers(chosen_headers(req, names))
         _keep_type(given, req, body)
+        late = method == "INVITE" and not body
         try:
-            response = await target.request(method, headers=given.items(), body=body)
+            response = await target.request(method, headers=given.items(), body=body, no_ack=late)
         except SipError as error:
             res.send(error.status)
             return
@@ -517,12 +520,40 @@ def _forward(
             if not res.finished:
                 res.send(503)
             return
-        answer = await _translated(response, hooks.get(source))
-        back = Headers(chosen_headers(response, names))
-        _keep_type(back, response, answer)
-        res.send(response.status, response.reason, back.items(), answer)
+        try:
+            answer = await _translated(response, hooks.get(source))
+            back = Headers(chosen_headers(response, names))
+            _keep_type(back, response, answer)
+            sending = res.send(response.status, response.reason, back.items(), answer)
+            if late and response.status < 300:
+                sending.addErrback(_not_answered, req)
+                body = await _late_answer(source, hooks.get(target))
+        finally:
+            # Whatever becomes of the answer, the peer must not be left without the ACK.
+            if late and response.status < 300 and target.ended is None and target._owes_ack:
+                target.ack(body or target._answer_to(response.body))
 
     source.on_request(method, forward)
+
+
+async def _late_answer(source: Dialog, hook: Callable[[bytes], Any] | None) -> bytes | str:
+    """Wait for the ACK of a re-INVITE without an offer; give the answer in it, if there is one."""
+    acked = source._when_confirmed()
+    acked.addTimeout(_ACK_TIMEOUT, source.srf.clock)
+    try:
+        return await _translated(await acked, hook)
+    except (SipError, ConnectionLost, TimeoutError):
+        return b""
+
+
+def _not_answered(failure: Failure, req: Request) -> None:
+    failure.trap(DrachtwistError)
+    _log.info(
+        "the answer to {method} could not be passed on: {error}, Call-ID {call_id}",
+        method=req.method,
+        error=failure.value,
+        call_id=req.get("Call-ID"),
+    )
 
 
 async def _translated(

@@ -14,6 +14,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from drachtwist import sip
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not_sent
 from drachtwist.app.interfaces import Sdp, SdpSource
@@ -107,8 +108,9 @@ class _Accepting(Pending[Dialog]):
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
         more = req._more
-        if more is not None and more.unpracked:
+        if more is not None and req._has_to_wait():
             more.queue.append(lambda: self._transmit(message))
+            req._await_update()
         else:
             res._transmit(message, self)
 
@@ -134,7 +136,7 @@ class _Accepting(Pending[Dialog]):
             dialog_id = answer.dialog_id
             if dialog_id and not deferred.called:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
-                state.dialogs[dialog_id] = dialog
+                state.dialogs.add(dialog)
                 state.link.uses += 1
                 if state.srf._event_handlers.get("dialog state"):
                     req._report("confirmed", dialog._local_response(), status=self.status)
@@ -145,7 +147,11 @@ class _Accepting(Pending[Dialog]):
                     dialog.destroy()
                 return
             if dialog_id:
-                Farewell(state, dialog_id).send()  # nobody wants the dialog any more
+                # Nobody wants the dialog any more; but its other side may be one of ours.
+                sent = sip.Response.from_bytes(answer.raw)
+                ends = (sent.get("To") or "", sent.get("From") or "")
+                twin = state.dialogs.get(dialog_id, "uac")
+                Farewell(state, dialog_id, None if twin is None else ends).send()
             else:
                 self._fail(CommandRefused("the server has made no dialog of the response"))
             req._answered_finally()

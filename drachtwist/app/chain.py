@@ -93,6 +93,10 @@ class Router:
     def use(self, *args: Any) -> Any:
         """Add handlers: ``use(handler, ...)`` for all methods, ``use(method, handler, ...)``.
 
+        A handler for all methods makes no server send any: it sees what other handlers are there
+        for. An object that ends the chain for some methods names them in an attribute ``handles``,
+        and is there for these, as :class:`~drachtwist.middleware.Registrar` is.
+
         :param args: functions, other routers, or lists of these; before them, perhaps, a method in
             any case.
         :returns: the first handler.
@@ -113,7 +117,8 @@ class Router:
                 handler._mounted_in.append(self)
             else:
                 _arity(handler)
-            self._layers.append((method, handler))
+            wanted = getattr(handler, "handles", None) if method == "*" else None
+            self._layers += [(name.upper(), handler) for name in wanted or (method,)]
         self._changed()
         return handlers[0]
 

@@ -7,8 +7,9 @@ drachtio applications are used to:
 BYE                                    200; the dialog is over
 ACK                                    kept, with the answer it may carry
 re-INVITE, UPDATE                      200 with our last session description, directions turned
-                                       round; 491 while a re-INVITE of ours is open, 500 while one
-                                       of the peer's is (RFC 3261 section 14.2)
+                                       round, and what holds of the session timer; 488 when there
+                                       is no common codec; 491 while a re-INVITE of ours is open,
+                                       500 while one of the peer's is (RFC 3261 section 14.2)
 INFO, MESSAGE, NOTIFY, OPTIONS,        200
 PRACK, PUBLISH, REFER
 SUBSCRIBE                              202 when it ends the subscription, otherwise 489
@@ -27,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -35,8 +36,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import media, states
+from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged
+from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
@@ -49,6 +51,7 @@ from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.running import settle
+from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -57,6 +60,7 @@ from drachtwist.errors import (
     SipError,
 )
 from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.sdp import Direction, Sdp, answer_with, refuse, sdp_of
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -69,6 +73,8 @@ _log = Logger(namespace="drachtwist.app.dialog")
 
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 _MAX_GLARES = 5
+_CONFIRMATION = 32.0
+"""Seconds after which an INVITE that is not confirmed holds up no other one (64 times T1)."""
 
 
 class DialogEnd(Enum):
@@ -106,6 +112,8 @@ class _More:
     __slots__ = (
         "ack_waiting",
         "back_off",
+        "confirming",
+        "confirming_waiting",
         "destroying",
         "end_text",
         "end_waiting",
@@ -115,6 +123,7 @@ class _More:
         "local_sdp",
         "modifications",
         "news",
+        "offered",
         "other",
         "own_sdp",
         "queue",
@@ -123,6 +132,8 @@ class _More:
         "remote_sdp",
         "requests",
         "subscriptions",
+        "timer",
+        "turn",
     )
 
     def __init__(self) -> None:
@@ -137,9 +148,18 @@ class _More:
         # What the application described last; what was sent may differ in direction.
         self.own_sdp: bytes | None = None
         self.modifications: deque[_Modification] = deque()
+        # The offer in the 200 to a re-INVITE of ours whose ACK is due; None for the first INVITE.
+        self.offered: bytes | None = None
         self.invite: DialogRequest | None = None
         self.back_off: IDelayedCall | None = None
         self.incoming_invite: Request | None = None
+        # The peer's re-INVITE that was accepted, and whose ACK has not come; who waits for it.
+        self.confirming: Request | None = None
+        self.confirming_waiting: list[Deferred[Request]] = []
+        # When a re-INVITE of ours waits no longer for the INVITE before it.
+        self.turn: IDelayedCall | None = None
+        # The session timer; False until somebody looks.
+        self.timer: SessionTimer | Literal[False] | None = False
         self.requests: set[DialogRequest] = set()
         self.news: News | None = None
         self.queue: list[Request] | None = None
@@ -150,6 +170,11 @@ class _More:
         self.other: Dialog | None = None
         # What is subscribed to, by package and id; None until somebody looks.
         self.subscriptions: list[str] | None = None
+
+    def due(self) -> Request | None:
+        """Give the re-INVITE of the peer that is not confirmed; None when there is none."""
+        pending = self.incoming_invite
+        return self.confirming if pending is None or pending._final else pending
 
 
 class Party:
@@ -207,7 +232,7 @@ class Party:
             sdp = more.local_sdp if self._is_local else more.remote_sdp
             if sdp is not None:
                 return sdp
-        return self._message().body
+        return _description(self._message())
 
 
 class Dialog:
@@ -234,9 +259,10 @@ class Dialog:
     )
 
     id: str
-    """The server's name of the dialog."""
+    """The server's name of the dialog. Both sides of a call to oneself have the same; together with
+    :attr:`type` it is unique."""
 
-    type: str
+    type: Role
     """``uas`` when the peer began the dialog, ``uac`` when the application did."""
 
     req: Request | OutgoingRequest
@@ -255,7 +281,7 @@ class Dialog:
         self,
         state: LinkState,
         dialog_id: str,
-        type: str,
+        type: Role,
         req: Request | OutgoingRequest,
         sent: bytes,
     ) -> None:
@@ -379,7 +405,19 @@ class Dialog:
         return waiting
 
     def on_ack(self, handler: AnyHandler) -> AnyHandler:
-        """Call a handler with each ACK; with None, at once, when the first came already."""
+        """Call a handler with each ACK; with None, at once, when the first came already.
+
+        While a re-INVITE of the peer is being answered, the ACK of that answer is waited for.
+        """
+        due = None if self._more is None else self._more.due()
+        if due is not None:
+            number = _number_of(due)
+
+            def told(ack: Request) -> Any:
+                return handler(ack) if _number_of(ack) >= number else None
+
+            self._add("ACK", told)
+            return handler
         if self._acked:
             self.req._call(handler, None)
         return self._add("ACK", handler)
@@ -469,10 +507,10 @@ class Dialog:
     # What the application does
 
     def ack(self, sdp: bytes | str = b"", *, headers: HeadersLike = None) -> None:
-        """Send the ACK that ``create_uac`` left to the application.
+        """Send the ACK that ``create_uac`` or :meth:`invite` left to the application.
 
-        That is so when the INVITE went out without a session description, so that the 200 has the
-        offer and the ACK the answer, and when it was asked to (``no_ack``).
+        That is so when the INVITE of ``create_uac`` went out without a session description, so that
+        the 200 has the offer and the ACK the answer, and when it was asked to (``no_ack``).
 
         :param sdp: the answer to the offer.
         :raises LocalProtocolError: when there is nothing to acknowledge, or it was done.
@@ -487,7 +525,8 @@ class Dialog:
             body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
             more = self._extended()
             more.local_sdp = more.own_sdp = body
-        send_ack(self._state, self.id, given.items(), sdp)
+        self._send_ack(given.items(), sdp)
+        self._turn_came()
 
     def destroy(
         self, headers: HeadersLike = None, *, body: bytes | str = b""
@@ -495,7 +534,8 @@ class Dialog:
         """End the dialog: with a BYE, a subscription with a last NOTIFY (or SUBSCRIBE).
 
         The dialog is over with the response, whichever it is, unless the peer wants credentials for
-        the BYE (401, 407). A call that was not acknowledged yet gets its BYE behind the ACK.
+        the BYE (401, 407). A call that was not acknowledged yet gets its BYE behind the ACK; an ACK
+        that is left to the application (:meth:`ack`) is sent first, and refuses what was offered.
 
         :param headers: further headers of that request.
         :returns: the response; None when the dialog was over, or being ended, before. Fails with
@@ -528,13 +568,20 @@ class Dialog:
         return self._send_last(method, extra, body, True)
 
     def request(
-        self, method: str, *, headers: HeadersLike = None, body: bytes | str = b""
+        self,
+        method: str,
+        *,
+        headers: HeadersLike = None,
+        body: bytes | str = b"",
+        no_ack: bool = False,
     ) -> Deferred[ReceivedResponse]:
         """Send a request in the dialog.
 
         A BYE ends the dialog, as :meth:`destroy` does; an INVITE waits for its turn, and its 200
-        is acknowledged.
+        is acknowledged. To one without a session description the 200 has the offer, which is
+        answered in the ACK with our last description.
 
+        :param no_ack: leave the ACK of an INVITE's 200 to :meth:`ack`.
         :returns: the final response; a refusal is a result too. Fails with :exc:`SipError` 481 when
             the dialog is over, with :exc:`CommandRefused` when the server does not send the
             request, with :exc:`ConnectionLost`.
@@ -546,10 +593,13 @@ class Dialog:
         if not self.connected:
             return fail(self._why_over())
         if method == "INVITE":
-            return self._modify(_Modification(body, headers))
+            return self._modify(_Modification(body, headers, no_ack))
         if method == "BYE":
             return self._send_last(method, headers, body, False)
         request = self._new_request(method)
+        if method == "UPDATE":
+            headers = sessiontimers.complete_request(self, headers)
+            request.over = self._updated
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
             given = sip.Headers(headers)
             contact = self.local.contact
@@ -568,10 +618,10 @@ class Dialog:
         return self.request("INFO", headers=headers, body=body)
 
     def invite(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
+        self, *, headers: HeadersLike = None, body: bytes | str = b"", no_ack: bool = False
     ) -> Deferred[ReceivedResponse]:
         """Send a re-INVITE and acknowledge its 200; see :meth:`request` and :meth:`modify`."""
-        return self.request("INVITE", headers=headers, body=body)
+        return self.request("INVITE", headers=headers, body=body, no_ack=no_ack)
 
     def message(
         self, *, headers: HeadersLike = None, body: bytes | str = b""
@@ -636,9 +686,10 @@ class Dialog:
     def modify(self, sdp: bytes | str, *, headers: HeadersLike = None) -> Deferred[bytes]:
         """Change the session with a re-INVITE, and acknowledge its 200.
 
-        Only one re-INVITE is on its way at a time; others wait. When the peer answers 491, because
-        it sent one at the same time, it is repeated after the time that RFC 3261 section 14.1
-        names. A refusal changes nothing: the dialog goes on as it was.
+        Only one re-INVITE is on its way at a time; others wait, also for an INVITE of the peer, or
+        that which began the call, to be acknowledged, for 32 s at most. When the peer answers 491,
+        because it sent one at the same time, it is repeated after the time that RFC 3261 section
+        14.1 names. A refusal changes nothing: the dialog goes on as it was.
 
         :param sdp: a session description, or ``hold`` or ``unhold``: our last one, all media
             inactive, and back.
@@ -681,8 +732,21 @@ class Dialog:
     def _handlers(self, event: str) -> tuple[Callable[..., Any], ...]:
         return () if self._more is None else self._more.handlers.get(event, ())
 
+    def _ends(self) -> Ends:
+        """Give the From and To of our requests."""
+        if self.type == "uac":
+            return self.req.get("From") or "", self.res.get("To") or ""
+        sent = self._local_response()
+        return sent.get("To") or "", sent.get("From") or ""
+
+    def _send_ack(self, headers: HeadersLike = None, body: bytes | str = b"") -> None:
+        """Acknowledge the 200 to an INVITE of ours."""
+        send_ack(self._state, self.id, headers, body, ends=self._ends)
+
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
-        request = DialogRequest(self._state, self.id, method, is_last)
+        request = DialogRequest(
+            self._state, self.id, method, is_last, role=self.type, ends=self._ends
+        )
         if self.auth is not None:
             request.challenged = Challenged(self.auth)
         return request
@@ -693,6 +757,11 @@ class Dialog:
         """Send the request that ends the dialog."""
         request = self._new_request(method, or_none)
         request.over = self._destroyed
+        if method == "BYE" and self._owes_ack:
+            # The peer must not be left without it (RFC 3261 section 13.2.2.4).
+            encode_in_dialog(method, headers, body)
+            offer = self._last_offer()
+            self.ack(bytes(refuse(Sdp(offer))) if offer else b"")
         if method == "BYE" and self._must_wait():
             encode_in_dialog(method, headers, body)  # what cannot be sent is refused now
             self._may_end().addCallbacks(
@@ -783,14 +852,20 @@ class Dialog:
             self._reinvite()
         return modification.deferred
 
-    def _reinvite(self) -> None:
-        """Send the re-INVITE whose turn it is."""
+    def _reinvite(self, forced: bool = False) -> None:
+        """Send the re-INVITE whose turn it is.
+
+        :param forced: also while another INVITE is not confirmed.
+        """
         more = self._extended()
         more.back_off = None
         modifications = more.modifications
         while modifications and modifications[0].deferred.called:
             modifications.popleft()  # cancelled while it waited
-        if not modifications:
+        if not modifications or more.turn is not None:
+            return
+        if not forced and self._is_inviting():
+            more.turn = self._state.srf.clock.callLater(_CONFIRMATION, self._turn_due)
             return
         modification = modifications[0]
         try:
@@ -801,10 +876,43 @@ class Dialog:
                 headers.add("Contact", contact)
             request = self._new_request("INVITE")
             request.over = lambda result: self._reinvited(modification, sdp, result)
-            self._send(request, headers.items(), sdp)
+            self._send(request, sessiontimers.complete_request(self, headers.items()), sdp)
             more.invite = request
         except LocalProtocolError as error:
             self._finish_modification(modification, error)
+
+    def _is_inviting(self) -> bool:
+        """Whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
+        return (
+            self._owes_ack
+            or self._is_unacked()
+            or (self._more is not None and self._more.due() is not None)
+        )
+
+    def _is_asked(self) -> bool:
+        """Whether a re-INVITE of the peer is not answered."""
+        more = self._more
+        return (
+            more is not None
+            and more.incoming_invite is not None
+            and (not more.incoming_invite._final)
+        )
+
+    def _turn_came(self) -> None:
+        """Send a re-INVITE that waits, if nothing is in its way any more."""
+        more = self._more
+        if more is not None and more.turn is not None and not self._is_inviting():
+            more.turn.cancel()
+            more.turn = None
+            if self.connected:
+                self._reinvite()
+
+    def _turn_due(self) -> None:
+        """Take it that what is in the way of a re-INVITE is never confirmed."""
+        more = self._extended()
+        more.turn = more.confirming = None
+        if self.connected:
+            self._reinvite(forced=not self._owes_ack)
 
     def _reinvited(
         self, modification: _Modification, sdp: bytes, result: ReceivedResponse | Exception
@@ -818,18 +926,57 @@ class Dialog:
         status = result.status
         if status == 408 and result.source == "application":
             # The server may have dropped a 200 behind a provisional response (see outgoing).
-            send_ack(self._state, self.id)
+            self._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
             more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
             return
         if status < 300:
-            send_ack(self._state, self.id)
+            sessiontimers.note_answer(self, result)
+            described = _description(result)
+            if described:
+                more.remote_sdp = described
             if sdp:
                 modification.succeeded(self, sdp)
-            if result.body:
-                more.remote_sdp = result.body
+            self._owes_ack = True
+            more.offered = b"" if sdp else described
+            if not modification.no_ack:
+                own = more.own_sdp
+                self.ack(self._answer_to(more.offered))
+                more.own_sdp = own if not sdp else more.own_sdp
         self._finish_modification(modification, result)
+
+    def _updated(self, result: ReceivedResponse | Exception) -> None:
+        """The final response to an UPDATE of ours came, or never will."""
+        if not isinstance(result, Exception) and result.status < 300:
+            sessiontimers.note_answer(self, result)
+
+    def _answer_to(self, offer: bytes) -> bytes:
+        """Answer an offer that came in a 200 with what we described last."""
+        if not offer:
+            return b""
+        more = self._extended()
+        own = self.local.sdp if more.own_sdp is None else more.own_sdp
+        return bytes(answer_with(Sdp(own), Sdp(offer)) if own else refuse(Sdp(offer)))
+
+    def _last_offer(self) -> bytes:
+        """Give what the peer offered in the 200 whose ACK we owe; empty when it was the answer."""
+        more = self._more
+        if more is not None and more.offered is not None:
+            return more.offered
+        return b"" if self.req.body else _description(self.res)
+
+    @property
+    def _timer(self) -> SessionTimer | None:
+        """What was agreed on about the session timer; None for no timer."""
+        more = self._extended()
+        if more.timer is False:
+            more.timer = sessiontimers.agreed_at_first(self)
+        return more.timer
+
+    @_timer.setter
+    def _timer(self, timer: SessionTimer | None) -> None:
+        self._extended().timer = timer
 
     def _glare_delay(self) -> float:
         """Choose the pause after a 491, in steps of 10 ms (RFC 3261 section 14.1)."""
@@ -949,18 +1096,36 @@ class Dialog:
         """Note the ACK, and the answer in it if the offer was ours."""
         first = not self._acked
         self._acked = True
-        body = ack.body
         ack._final = 200  # it must not be answered
-        if body:
-            self._extended().remote_sdp = body
-        more = self._more
-        if more is None:
-            return
+        more = self._extended()
+        confirmed = more.confirming
+        if confirmed is not None and _number_of(ack) != _number_of(confirmed):
+            confirmed = None  # that of an INVITE before it, once more
+        if (first or confirmed is not None) and ack.body:
+            more.remote_sdp = _description(ack)
         if first:
             waiting, more.ack_waiting = more.ack_waiting, []
             for waiter in waiting:
                 waiter.callback(ack)
+        if confirmed is not None:
+            more.confirming = None
+            confirming, more.confirming_waiting = more.confirming_waiting, []
+            for each in confirming:
+                each.callback(ack)
         self._tell("ACK", ack)
+        self._turn_came()
+
+    def _when_confirmed(self) -> Deferred[Request]:
+        """Wait for the ACK of the peer's re-INVITE that was accepted last.
+
+        :returns: the ACK. Fails as :meth:`when_acked` does.
+        """
+        if self._end is not None:
+            return fail(self._why_over())
+        more = self._extended()
+        waiting: Deferred[Request] = Deferred(lambda it: _remove(more.confirming_waiting, it))
+        more.confirming_waiting.append(waiting)
+        return waiting
 
     def _subscribe_came(self, req: Request) -> None:
         """Keep a subscription alive, or end it."""
@@ -971,7 +1136,7 @@ class Dialog:
         handlers = self._handlers("SUBSCRIBE")
         if handlers:
             event = req.get("Event")
-            req._extended().on_final = lambda status, body: self._accepted_event(status, event)
+            req._extended().on_final = lambda _, status, body: self._accepted_event(status, event)
             self._run(handlers, req)
         else:
             req.res.send(489)
@@ -993,7 +1158,7 @@ class Dialog:
         more = self._extended()
         res = req.res
         if method == "INVITE":
-            if more.invite is not None:
+            if more.invite is not None or more.turn is not None or self._owes_ack:
                 res.send(491)
                 return
             pending = more.incoming_invite
@@ -1001,59 +1166,66 @@ class Dialog:
                 res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
                 return
             more.incoming_invite = req
+        req._extended().complete = lambda it, headers: sessiontimers.complete_answer(
+            self, it, headers
+        )
         handlers = self._handlers(method)
-        offer = req.body
+        offer = _description(req)
+        described = Sdp(offer)
         held = self.is_on_hold
         event = ""
         if offer:
-            was_held, held = held, media.is_hold(offer)
-            if media.is_refresh(self.remote.sdp, offer):
+            was_held, held = held, described.is_hold
+            if described.is_refresh_of(Sdp(self.remote.sdp)):
                 event = "refresh"
             elif held and not was_held:
                 event = "hold"
             elif was_held and not held:
                 event = "unhold"
+        # What it says holds once it is accepted.
+        req._extended().on_final = lambda it, status, body: self._session_answered(
+            it, status, body, offer, held
+        )
         if handlers and (method == "UPDATE" or not self._handlers(event)):
-            # What it says holds once the application has accepted it.
-            req._extended().on_final = lambda status, body: self._session_answered(
-                status, body, offer, held
-            )
             self._run(handlers, req)
             return
-        if offer:
-            more.remote_sdp = offer
-            self.is_on_hold = held
         own = more.own_sdp
         if own is None:
             more.own_sdp = own = self.local.sdp
         headers = {}
+        body = own if method == "INVITE" else b""
         if offer and own:
-            body = media.answer_offer(own, offer)
-            more.local_sdp = body
-        else:
-            body = own if method == "INVITE" else b""
+            made = answer_with(Sdp(own), described)
+            if described.carries_media and not made.carries_media:
+                res.send(488)  # the session stays as it is (RFC 3261 section 14.2)
+                return
+            body = bytes(made)
         if body:
             headers["Content-Type"] = "application/sdp"
         contact = self.local.contact
         if contact:
             headers["Contact"] = contact
         res.send(200, headers=headers, body=body)
+        more.own_sdp = own  # what the application described, not what was made of it
         if event:
             self._tell(event, req)
 
     def _session_answered(
-        self, status: int, body: bytes | str | None, offer: bytes, held: bool
+        self, req: Request, status: int, body: bytes | str | None, offer: bytes, held: bool
     ) -> None:
-        """The application answered a re-INVITE or UPDATE by itself."""
-        if status >= 300:
-            return
+        """A re-INVITE or UPDATE got its final response."""
         more = self._extended()
-        if offer:
-            more.remote_sdp = offer
-            self.is_on_hold = held
-        if body:
-            sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
-            more.local_sdp = more.own_sdp = sdp
+        if status < 300:
+            if req.method == "INVITE":
+                more.confirming = req
+            if offer:
+                more.remote_sdp = offer
+                self.is_on_hold = held
+            if body:
+                sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+                more.local_sdp = more.own_sdp = sdp
+        else:
+            self._turn_came()
 
     # Inside: queueing, for those who couple dialogs
 
@@ -1081,8 +1253,7 @@ class Dialog:
         self._end_request = req
         self.connected = False
         state = self._state
-        if state.dialogs.get(self.id) is self:
-            del state.dialogs[self.id]
+        state.dialogs.remove(self)
         handlers, self._on_destroy = self._on_destroy, ()
         if text:
             self._extended().end_text = text
@@ -1122,6 +1293,10 @@ class Dialog:
         if more.back_off is not None and more.back_off.active():
             more.back_off.cancel()
         more.back_off = None
+        if more.turn is not None:
+            more.turn.cancel()
+            more.turn = None
+        more.confirming = more.incoming_invite = None
         for referral in tuple(more.referrals):
             referral.dialog_over(end)
         queue, more.queue = more.queue, None
@@ -1132,7 +1307,8 @@ class Dialog:
             more.invite.terminate()
         for request in list(more.requests):
             request.give_up_later()
-        waiting, more.ack_waiting = more.ack_waiting, []
+        waiting: list[Deferred[Any]] = [*more.ack_waiting, *more.confirming_waiting]
+        more.ack_waiting, more.confirming_waiting = [], []
         for waiter in waiting:
             waiter.errback(self._why_over())
         if more.news is not None:
@@ -1148,10 +1324,11 @@ class Dialog:
 class _Modification:
     """A re-INVITE of ours that was not sent, or not answered, yet."""
 
-    __slots__ = ("deferred", "glares", "headers", "sdp")
+    __slots__ = ("deferred", "glares", "headers", "no_ack", "sdp")
 
-    def __init__(self, sdp: bytes | str, headers: HeadersLike) -> None:
+    def __init__(self, sdp: bytes | str, headers: HeadersLike, no_ack: bool = False) -> None:
         self.sdp = sdp
+        self.no_ack = no_ack
         self.headers = sip.Headers(headers).items()
         self.deferred: Deferred[ReceivedResponse] = Deferred()
         self.glares = 0
@@ -1163,11 +1340,11 @@ class _Modification:
         """
         sdp = self.sdp
         if sdp == "hold":
-            return media.change_direction(dialog.local.sdp, "inactive")
+            return _changed(dialog.local.sdp, "inactive")
         if sdp == "unhold":
             if not dialog.is_on_hold:
                 raise LocalProtocolError("the session is not on hold")
-            return media.change_direction(dialog.local.sdp, "sendrecv")
+            return _changed(dialog.local.sdp, "sendrecv")
         return sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
 
     def succeeded(self, dialog: Dialog, offered: bytes) -> None:
@@ -1176,6 +1353,34 @@ class _Modification:
         more.local_sdp = more.own_sdp = offered
         if self.sdp in ("hold", "unhold"):
             dialog.is_on_hold = self.sdp == "hold"
+
+
+def _changed(sdp: bytes, direction: Direction) -> bytes:
+    """Offer other directions: every stream gets this one, and the version goes up by one."""
+    made = Sdp(sdp)
+    made.set_direction(direction)
+    try:
+        made.bump_version()
+    except MessageError:
+        pass  # there is none that could be read
+    return bytes(made)
+
+
+def _description(message: sip.Message) -> bytes:
+    """Give the session description of a message; empty without one."""
+    body = message.body
+    if not body or body.startswith(b"v="):
+        return body
+    found = sdp_of(message)
+    return b"" if found is None else bytes(found)
+
+
+def _number_of(message: sip.Request) -> int:
+    """Give the number in the CSeq, 0 when it cannot be read."""
+    try:
+        return message.cseq.number
+    except MessageError:
+        return 0
 
 
 def _event_key(event: str | None) -> str:

@@ -46,6 +46,9 @@ _PRACK_TIMEOUT = 33.0
 """Seconds after which a PRACK will not come any more: 64 times T1, after which the server says so,
 and one more."""
 
+_UPDATE_TIMEOUT = 32.0
+"""Seconds after which nobody waits for the answer to an UPDATE any more: 64 times T1."""
+
 _STATUSES = {b"%d " % status: status for status in range(100, 700)}
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
@@ -55,6 +58,7 @@ class _More:
 
     __slots__ = (
         "cancel",
+        "complete",
         "early_id",
         "locals",
         "on_cancel",
@@ -67,6 +71,8 @@ class _More:
         "shares_transaction",
         "state",
         "unpracked",
+        "update",
+        "update_timer",
         "waiting",
     )
 
@@ -81,13 +87,18 @@ class _More:
         self.send_lock: DeferredLock | None = None
         # The state that was told of last (see states).
         self.state = ""
-        # Told of the final response: status and body.
-        self.on_final: Callable[[int, bytes | str | None], None] | None = None
+        # Told of the final response: the request, status and body.
+        self.on_final: Callable[[Request, int, bytes | str | None], None] | None = None
+        # Completes the headers of a 2xx, called with the request and them.
+        self.complete: Callable[[Request, HeadersLike], HeadersLike] | None = None
         # Reliable provisional responses.
         self.early_id = ""
         self.unpracked: Callable[[Request], Any] | bool = False
         self.prack_timer: IDelayedCall | None = None
         self.queue: list[Callable[[], None]] = []
+        # The UPDATE in the early dialog that is not answered yet.
+        self.update: Request | None = None
+        self.update_timer: IDelayedCall | None = None
         # An UPDATE in an early dialog comes with the transaction id of the INVITE.
         self.shares_transaction = False
 
@@ -330,6 +341,7 @@ class Request(_Received, sip.Request):
                 self._state.early.pop(more.early_id, None)
                 more.early_id = ""
             self._flush_queue()
+            self._update_late()
 
     def _await_prack(self, on_prack: Callable[[Request], Any] | None) -> None:
         """Send nothing more before the PRACK came, or had its time."""
@@ -345,8 +357,45 @@ class Request(_Received, sip.Request):
             timer, more.prack_timer = more.prack_timer, None
             if timer is not None and timer.active():
                 timer.cancel()
-            while more.queue and not more.unpracked:
-                more.queue.pop(0)()
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Send what waited, as far as nothing is in the way any more."""
+        more = self._extended()
+        while more.queue:
+            if not self._final and not self._state.link.closed and self._has_to_wait():
+                return
+            more.queue.pop(0)()
+
+    def _has_to_wait(self) -> bool:
+        """Whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
+        more = self._more
+        if more is None:
+            return False
+        return bool(more.unpracked) or (more.update is not None and not more.update._final)
+
+    def _update_came(self, update: Request) -> None:
+        """Note an UPDATE in the early dialog: no 2xx may overtake its answer.
+
+        The real server would take the answer for one to the INVITE (protocol.md 5.6).
+        """
+        self._extended().update = update
+        update._extended().on_final = lambda *_: self._update_late()
+
+    def _await_update(self) -> None:
+        """See to it that what waits for the answer to an UPDATE does not wait for ever."""
+        more = self._extended()
+        if more.update is not None and more.update_timer is None:
+            more.update_timer = self._state.srf.clock.callLater(_UPDATE_TIMEOUT, self._update_late)
+
+    def _update_late(self) -> None:
+        """Wait no longer for the answer to an UPDATE."""
+        more = self._extended()
+        more.update = None
+        timer, more.update_timer = more.update_timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+        self._send_waiting()
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and with it every way to answer."""
@@ -359,6 +408,7 @@ class Request(_Received, sip.Request):
             for waiter in waiting:
                 waiter.errback(Failure(reason))
             self._flush_queue()
+            self._update_late()
 
     def _compact(self) -> None:
         """Keep less while nobody looks; for requests that are kept as long as a dialog lasts."""
@@ -590,12 +640,15 @@ class Response(sip.Response):
         more = req._more
         if req._final:
             sending.fail_later(_not_sent(req))
-        elif more is not None and more.unpracked and status > 100:
-            more.queue.append(lambda: self._send_queued(message, sending, reliable, on_prack))
+        elif more is not None and (
+            (more.unpracked and status > 100) or (200 <= status < 300 and req._has_to_wait())
+        ):
+            more.queue.append(lambda: self._send_queued(message, sending, reliable, on_prack, body))
+            req._await_update()
         else:
             sent = self._transmit(message, sending)
             if more is not None and more.on_final is not None and status >= 200 and sent:
-                more.on_final(status, body)
+                more.on_final(req, status, body)
             if reliable and sent:
                 req._await_prack(on_prack)
 
@@ -613,6 +666,8 @@ class Response(sip.Response):
         more = self.req._more
         if self._headers is not None or (more is not None and more.shares_transaction):
             headers = self._all_headers(headers, bool(body))
+        if more is not None and more.complete is not None and 200 <= status < 300:
+            headers = more.complete(self.req, headers)
         return encode_response(status, reason, headers, body)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
@@ -657,8 +712,9 @@ class Response(sip.Response):
         sending: Sending,
         reliable: bool,
         on_prack: Callable[[Request], Any] | None,
+        body: bytes | str | None,
     ) -> None:
-        """Send what waited for a PRACK."""
+        """Send what waited for a PRACK, or for the answer to an UPDATE."""
         if self.req._final:
             sending.fail_later(_not_sent(self.req))
             return
@@ -667,6 +723,9 @@ class Response(sip.Response):
         except LocalProtocolError as error:
             sending.fail_later(error)
         else:
+            more = self.req._more
+            if more is not None and more.on_final is not None and sending.status >= 200 and sent:
+                more.on_final(self.req, sending.status, body)
             if reliable and sent:
                 self.req._await_prack(on_prack)
 

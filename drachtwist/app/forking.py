@@ -18,6 +18,7 @@ from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, create_b2bua, pair, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
+from drachtwist.app.handing import hand_out
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 
@@ -109,7 +110,7 @@ class Simring:
         :returns: both dialogs. Fails with :exc:`SipError` when nobody answers or the caller gives
             up (487), and as ``create_b2bua`` does.
         """
-        return Deferred.fromCoroutine(self._run())
+        return hand_out(self._run())
 
     def add(self, uri: str) -> None:
         """Call one more target, as long as nobody has answered.
@@ -159,7 +160,7 @@ class Simring:
         except BaseException:
             uac.destroy()
             raise
-        uac.release_requests()
+        uas.hold_requests()
         pair(uas, uac)
         return B2bua(uas, uac)
 

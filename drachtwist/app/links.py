@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from drachtwist.app.dialogs import DialogTable
 from drachtwist.errors import ConnectionLost
 
 if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
     from drachtwist.app.exchange import Request
     from drachtwist.app.srf import Srf
     from drachtwist.app.uac import Asking
@@ -134,8 +134,7 @@ class LinkState:
             link.local_host_ports,
             link.server_version,
         )
-        self.dialogs: dict[str, Dialog] = {}
-        """By dialog id."""
+        self.dialogs = DialogTable()
         self.invites: dict[str, PendingInvite] = {}
         """INVITEs from the network without a confirmed final response, by transaction id; other
         requests when somebody has to learn that the connection was lost."""
@@ -179,8 +178,17 @@ class LinkState:
                 req.res.send(503)
         for request in list(self.requests.values()):
             request.hang_up()
-        for dialog in list(self.dialogs.values()):
+        for dialog in list(self.dialogs):
             dialog.destroy()
+
+    def is_ambiguous(self, dialog_id: str) -> bool:
+        """Whether both sides of a call have this dialog id here, which is a call to oneself."""
+        dialogs = self.dialogs
+        return dialog_id in dialogs.shared or (
+            (dialog_id in self.early or dialog_id in self.calling)
+            and (dialog_id in self.early or dialogs.get(dialog_id, "uas") is not None)
+            and (dialog_id in self.calling or dialogs.get(dialog_id, "uac") is not None)
+        )
 
     def confirm(self, transaction_id: str, request: PendingRequest) -> None:
         """The server named the transaction of a request of ours."""
@@ -214,6 +222,8 @@ def fail_later(
     """
 
     def fail() -> None:
+        if pending.deferred.called:
+            return  # the connection was lost meanwhile, or the caller has gone
         if pending.heard():
             pending.deferred.errback(Failure(error))
         elif unheard is not None:

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged
+from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.links import LinkState, Pending
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["DialogRequest", "send_ack"]
+
+AskEnds = Callable[[], Ends]
+"""Gives the From and To of our requests in a dialog, for when its id does not say which it is."""
 
 _log = Logger(namespace="drachtwist.app.outgoing")
 
@@ -57,6 +61,15 @@ def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> by
     return encode_request(method, PLACEHOLDER, headers, body)
 
 
+def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
+    """Add the From and To that say whose request it is, as they are in the dialog."""
+    joined = sip.Headers(headers)
+    for name, value in zip(("From", "To"), ends, strict=True):
+        if not joined.has(name):
+            joined.add(name, value)
+    return joined.items()
+
+
 class DialogRequest(Pending[Any]):
     """A request in a dialog.
 
@@ -64,11 +77,15 @@ class DialogRequest(Pending[Any]):
     :param dialog_id: the dialog.
     :param method: the method.
     :param is_last: it is to end the dialog: that there is none gives None, not a failure.
+    :param role: which side of the dialog we are.
+    :param ends: From and To of our side, asked for when both sides are here.
     """
 
     __slots__ = (
         "_dialog_id",
+        "_ends",
         "_is_last",
+        "_role",
         "_timer",
         "_transaction_id",
         "challenged",
@@ -78,8 +95,17 @@ class DialogRequest(Pending[Any]):
     )
 
     def __init__(
-        self, state: LinkState, dialog_id: str, method: str, is_last: bool = False
+        self,
+        state: LinkState,
+        dialog_id: str,
+        method: str,
+        is_last: bool = False,
+        *,
+        role: Role = "uac",
+        ends: AskEnds | None = None,
     ) -> None:
+        self._role = role
+        self._ends = ends
         self.state = state
         self.method = method
         self._is_last = is_last
@@ -102,8 +128,10 @@ class DialogRequest(Pending[Any]):
             challenged.headers, challenged.body = headers, body
             if not challenged.count:
                 headers = self._with_credentials(challenged, headers, body)
-        message = encode_in_dialog(self.method, headers, body)
         state = self.state
+        if self._ends is not None and state.is_ambiguous(self._dialog_id):
+            headers = with_ends(headers, self._ends())
+        message = encode_in_dialog(self.method, headers, body)
         state.use()
         try:
             state.link.send_message("", self._dialog_id, message, self)
@@ -119,13 +147,18 @@ class DialogRequest(Pending[Any]):
     ) -> HeadersLike:
         """Add the credentials that the peer wanted before, if it did."""
         nonces = self.state.srf._nonces
-        known = nonces.headers(self._dialog_id, challenged.auth, self.method, None, body)
+        known = nonces.headers(self._place, challenged.auth, self.method, None, body)
         if not known:
             return headers
         joined = sip.Headers(headers)
         for name, value in known:
             joined.add(name, value)
         return joined.items()
+
+    @property
+    def _place(self) -> str:
+        """Who asks for credentials: the other side of the dialog."""
+        return f"{self._role} {self._dialog_id}"
 
     def skip(self, error: Exception) -> None:
         """Do not send it any more: the dialog is over."""
@@ -163,7 +196,7 @@ class DialogRequest(Pending[Any]):
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
         if challenged is not None and raw[8:11] in (b"401", b"407") and challenged.may_answer():
-            challenged.answer(response, self.state.srf._nonces, self._dialog_id).addCallbacks(
+            challenged.answer(response, self.state.srf._nonces, self._place).addCallbacks(
                 lambda headers: self._repeat(response, headers), self._unanswered
             )
             return
@@ -265,12 +298,20 @@ class _AckSent:
 
 
 def send_ack(
-    state: LinkState, dialog_id: str, headers: HeadersLike = None, body: bytes | str = b""
+    state: LinkState,
+    dialog_id: str,
+    headers: HeadersLike = None,
+    body: bytes | str = b"",
+    *,
+    ends: AskEnds | None = None,
 ) -> None:
     """Acknowledge the 200 to an INVITE.
 
+    :param ends: as of :class:`DialogRequest`.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
+    if ends is not None and state.is_ambiguous(dialog_id):
+        headers = with_ends(headers, ends())
     message = encode_in_dialog("ACK", headers, body)
     try:
         state.link.send_message("", dialog_id, message, _AckSent(dialog_id))
@@ -279,18 +320,24 @@ def send_ack(
 
 
 class Farewell:
-    """A BYE for a dialog that outlived its connection; nobody waits for it."""
+    """A BYE for a dialog that outlived its connection; nobody waits for it.
 
-    __slots__ = ("_dialog_id", "_state")
+    :param ends: From and To of our side, when the id alone does not say which side that is.
+    """
 
-    def __init__(self, state: LinkState, dialog_id: str) -> None:
+    __slots__ = ("_dialog_id", "_ends", "_state")
+
+    def __init__(self, state: LinkState, dialog_id: str, ends: Ends | None = None) -> None:
         self._state = state
         self._dialog_id = dialog_id
+        self._ends = ends
 
     def send(self) -> None:
         """Send the BYE."""
-        reason = {"Reason": 'SIP;cause=503;text="Connection to the application lost"'}
-        message = encode_request("BYE", PLACEHOLDER, reason)
+        headers: HeadersLike = {"Reason": 'SIP;cause=503;text="Connection to the application lost"'}
+        if self._ends is not None:
+            headers = with_ends(headers, self._ends)
+        message = encode_request("BYE", PLACEHOLDER, headers)
         try:
             self._state.link.send_message("", self._dialog_id, message, self)
         except ConnectionLost:

@@ -7,15 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.exchange import Request, _not_sent
-from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, MessageError
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    LocalProtocolError,
+    MessageError,
+    SipError,
+)
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
+from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.uri import is_sip_uri
 from drachtwist.wire.commands import Answer, Proxy, TransactionId
 
 if TYPE_CHECKING:
@@ -82,6 +90,9 @@ def proxy_request(
 ) -> Deferred[ProxyResult]:
     """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
     if destinations is None:
+        if not is_sip_uri(req.uri):
+            # The caller's choice, not the application's mistake.
+            return fail(SipError(416, reason_phrase(416)))
         destinations = [req.uri]
     elif isinstance(destinations, str):
         destinations = [destinations]

@@ -35,6 +35,7 @@ from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
@@ -64,6 +65,7 @@ from drachtwist.net.protocol import (
     DrachtioProtocol,
 )
 from drachtwist.net.service import InboundConnection, OutboundListener
+from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Cdr, Delivery, check_tags
@@ -150,6 +152,7 @@ class Srf(Router, Ender):
         self.locals = {}
         self._settings: dict[str, Any] = {}
         self._reactor = reactor
+        self._clock: IReactorTime | None = None
         self._states: dict[DrachtioProtocol, LinkState] = {}
         self._chains: dict[str, Chain] = {}
         self._verbs: tuple[str, ...] = ()
@@ -161,7 +164,7 @@ class Srf(Router, Ender):
         self._correlator = Correlator()
         self._nonces = Nonces()
         # Dialogs that outlived their connection, by server.
-        self._orphans: dict[tuple[str, ...], list[str]] = {}
+        self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
         self._stopping = False  # nothing new is taken
         self._closing = False  # what there was is ended
         self._when_idle: list[Deferred[None]] = []
@@ -173,12 +176,19 @@ class Srf(Router, Ender):
 
     @property
     def clock(self) -> IReactorTime:
-        """The reactor, or what stands in for it."""
+        """What deadlines hang on: the reactor's calls on a time that nobody can set, or the Clock
+        that stands in for the reactor.
+        """
+        if self._clock is None:
+            self._clock = steady(self._get_reactor())
+        return self._clock
+
+    def _get_reactor(self) -> Any:
         if self._reactor is None:
             from twisted.internet import reactor
 
             self._reactor = reactor
-        return self._reactor  # type: ignore[no-any-return]
+        return self._reactor
 
     # Connections
 
@@ -211,7 +221,7 @@ class Srf(Router, Ender):
         :returns: the connection: ``when_connected()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        reactor: Any = self.clock
+        reactor = self._get_reactor()
         options = _tls_options(tls)
         if endpoint is None:
             endpoint = connect_to(reactor, host, port, options)
@@ -233,8 +243,8 @@ class Srf(Router, Ender):
 
         connection = InboundConnection(
             endpoint,
-            DrachtioClientFactory(session, self, reactor),
-            clock=reactor,
+            DrachtioClientFactory(session, self, self.clock),
+            clock=self.clock,
             back_off=back_off,
             retry_refused=retry_refused,
             on_error=lambda error: self._emit("error", error),
@@ -272,7 +282,7 @@ class Srf(Router, Ender):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        reactor: Any = self.clock
+        reactor = self._get_reactor()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
         elif isinstance(endpoint, str):
@@ -288,7 +298,7 @@ class Srf(Router, Ender):
                 secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
             )
 
-        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, reactor))
+        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, self.clock))
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
@@ -639,8 +649,9 @@ class Srf(Router, Ender):
         :param full_response: wait for what the targets answer; otherwise the result is there, and
             empty, as soon as the request was sent.
         :returns: what the targets answered. Fails with :exc:`CommandRefused` when the server cannot
-            forward the request, with :exc:`ConnectionLost`, and with :exc:`LocalProtocolError` or
-            :exc:`SipError` 487 when it was answered or cancelled before.
+            forward the request, with :exc:`ConnectionLost`, with :exc:`LocalProtocolError` or
+            :exc:`SipError` 487 when it was answered or cancelled before, and with
+            :exc:`SipError` 416 when the Request-URI, which nobody replaces, is no SIP URI.
         :raises LocalProtocolError: for destinations and times that are none.
         """
         return proxy_request(
@@ -706,17 +717,26 @@ class Srf(Router, Ender):
         asking.send()
         return pending
 
-    def find_dialog_by_id(self, dialog_id: str) -> Dialog | None:
-        """Give the dialog that the servers know by an id; None when there is none."""
+    def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
+        """Give the dialog that the servers know by an id; None when there is none.
+
+        :param type: ``uas`` or ``uac``: which of the two that an application has when it calls
+            itself through a server; either if None.
+        """
         for state in self._states.values():
-            dialog = state.dialogs.get(dialog_id)
+            dialog = state.dialogs.get(dialog_id, type)
             if dialog is not None:
                 return dialog
         return None
 
-    def find_dialog_by_call_id_and_from_tag(self, call_id: str, tag: str) -> Dialog | None:
-        """Give the dialog with this Call-ID whose first request had this tag in its From."""
-        return self.find_dialog_by_id(f"{call_id};from-tag={tag}")
+    def find_dialog_by_call_id_and_from_tag(
+        self, call_id: str, tag: str, *, type: Role | None = None
+    ) -> Dialog | None:
+        """Give the dialog with this Call-ID whose first request had this tag in its From.
+
+        :param type: as for :meth:`find_dialog_by_id`.
+        """
+        return self.find_dialog_by_id(f"{call_id};from-tag={tag}", type=type)
 
     # Events
 
@@ -805,8 +825,8 @@ class Srf(Router, Ender):
         else:
             link.set_routes(self._verbs)  # they may have changed meanwhile
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
-        for dialog_id in self._orphans.pop(link.host_ports, ()):
-            Farewell(state, dialog_id).send()
+        for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
+            Farewell(state, dialog_id, ends).send()
         self._emit("connect", link)
 
     def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
@@ -817,7 +837,11 @@ class Srf(Router, Ender):
         if state.idle_call is not None and state.idle_call.active():
             state.idle_call.cancel()
         lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
-        orphans = [d.id for d in state.dialogs.values() if d.dialog_type == "INVITE"]
+        orphans = [
+            (dialog.id, dialog._ends() if state.is_ambiguous(dialog.id) else None)
+            for dialog in state.dialogs
+            if dialog.dialog_type == "INVITE"
+        ]
         if orphans and not state.leaving:
             kept = self._orphans.setdefault(link.host_ports, [])
             kept += orphans
@@ -828,7 +852,7 @@ class Srf(Router, Ender):
         invites, state.invites = state.invites, {}
         for invite in invites.values():
             invite._link_lost(lost)
-        for dialog in list(state.dialogs.values()):
+        for dialog in list(state.dialogs):
             dialog._link_lost(lost)
         for summary in self._correlator.lose(link):
             self._emit("call summary", summary)
@@ -852,8 +876,10 @@ class Srf(Router, Ender):
                 state.stray(tokens, raw)
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
+        role = None
         if dialog_id:
-            dialog = state.dialogs.get(dialog_id)
+            role = role_of(dialog_id, raw, tokens[2] == "application")
+            dialog = state.dialogs.get(dialog_id, role)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
@@ -877,7 +903,7 @@ class Srf(Router, Ender):
             req._final = 200  # there is no answer to an ACK
             self._chain(method).run(req, req.res)
             return
-        elif dialog_id and self._early(state, req, method, dialog_id):
+        elif dialog_id and self._early(state, req, method, dialog_id, role):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -911,12 +937,15 @@ class Srf(Router, Ender):
             if summary is not None:
                 self._emit("call summary", summary)
 
-    def _early(self, state: LinkState, req: Request, method: str, dialog_id: str) -> bool:
+    def _early(
+        self, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
+    ) -> bool:
         """Handle what comes in a dialog whose INVITE is not answered yet.
 
+        :param role: which side of it we are.
         :returns: whether that was everything there is to do.
         """
-        invite: Request | None = state.early.get(dialog_id)
+        invite: Request | None = state.early.get(dialog_id) if role != "uac" else None
         if method == "PRACK" and invite is not None:
             waiting = invite._more.unpracked if invite._more is not None else False
             state.link.uses += 1
@@ -933,7 +962,7 @@ class Srf(Router, Ender):
             if pending is not None:
                 pending._cancelled(req)
             return True
-        if method == "UPDATE" and dialog_id in state.calling:
+        if method == "UPDATE" and role != "uas" and dialog_id in state.calling:
             answer = state.calling[dialog_id]._on_update
             if answer is not None:
                 state.link.uses += 1
@@ -944,6 +973,8 @@ class Srf(Router, Ender):
             if pending is not None:
                 req._extended().shares_transaction = True
                 invite = pending._invite()
+            if invite is not None and not invite._final:
+                invite._update_came(req)
             if invite is not None and invite._more is not None and invite._more.on_update:
                 handler = invite._more.on_update
                 state.link.uses += 1

@@ -52,9 +52,9 @@ class DialogState:
 
     @property
     def id(self) -> str:
-        """A name of the call that is the same in all its states."""
+        """A name of this side of a call, the same in all its states; a call to oneself has two."""
         tag = self.local_tag if self.direction == INITIATOR else self.remote_tag
-        return f"{self.call_id};from-tag={tag}"
+        return f"{self.call_id};from-tag={tag};{self.direction}"
 
 
 def _side(message: sip.Message | None, name: str) -> tuple[str, str]:

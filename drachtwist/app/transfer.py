@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
+from drachtwist.app.dialogs import Role
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.errors import (
+    CommandRefused,
     ConnectionLost,
     DrachtwistError,
     LocalProtocolError,
@@ -32,6 +34,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.uri import is_sip_uri
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -82,9 +85,15 @@ def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
     if len(values) > 1:
         raise MessageError("two Replaces headers")
     wanted = _replaced(values[0])
-    # The server names a dialog by the From tag of the request that began it: whoever that was.
-    for tag in filter(None, (wanted.from_tag, wanted.to_tag)):
-        dialog = srf.find_dialog_by_call_id_and_from_tag(wanted.call_id, tag)
+    # The server names a dialog by the From tag of the request that began it: the peer's, or ours.
+    named: tuple[tuple[Role, str | None], ...] = (
+        ("uas", wanted.from_tag),
+        ("uac", wanted.to_tag),
+    )
+    for role, tag in named:
+        if not tag:
+            continue
+        dialog = srf.find_dialog_by_call_id_and_from_tag(wanted.call_id, tag, type=role)
         if (
             dialog is not None
             and dialog.local.tag == wanted.to_tag
@@ -254,15 +263,16 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         values = req.get_all("Refer-To")
         if len(values) != 1:
             raise MessageError("a REFER has one Refer-To header")
-        address = sip.Address.parse(values[0])
+        address = sip.Address.parse_with_headers(values[0])
         uri, _, escaped = address.uri.partition("?")
+        sip.Uri.parse(uri)
         replaces = None
         for header in escaped.split("&"):
             name, _, value = header.partition("=")
             if name.lower() == "replaces":
                 replaces = _replaced(unquote(value))
     except MessageError:
-        res.send(400)
+        res.send(400, "Bad Refer-To Header")
         raise
     res.send(202)
     more = dialog._extended()
@@ -330,7 +340,9 @@ class Referral:
         :param local_sdp: the offer.
         :param headers: further headers of the INVITE.
         :param options: of :meth:`drachtwist.Srf.create_uac`.
-        :returns: the dialog with the target. Fails as ``create_uac`` does, which the peer is told.
+        :returns: the dialog with the target. Fails as ``create_uac`` does, which the peer is told;
+            with :exc:`SipError` 416 for a target that is no SIP URI, and 503 for one that the
+            server cannot send to: the peer chose it.
         """
         joined = sip.Headers(headers)
         for name, value in self.headers:
@@ -353,6 +365,8 @@ class Referral:
                 self.notify(error.status, error.reason or None)
             else:
                 self.notify(503)
+            if isinstance(error, CommandRefused):
+                raise SipError(503, reason_phrase(503)) from error
             return failure
 
         options.setdefault("link", self._dialog)
@@ -364,6 +378,14 @@ class Referral:
                 on_provisional=provisional,
                 **options,
             )
+        except LocalProtocolError as error:
+            if is_sip_uri(self.target):
+                self.notify(503)
+                raise
+            self.notify(416)
+            refusal = SipError(416, reason_phrase(416))
+            refusal.__cause__ = error
+            return fail(refusal)
         except DrachtwistError:
             self.notify(503)
             raise

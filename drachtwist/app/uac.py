@@ -32,7 +32,7 @@ from drachtwist.app.exchange import (
 )
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
-from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -147,7 +147,7 @@ class Asking:
         "_cancel_headers",
         "_cancel_sent",
         "_challenges",
-        "_early_ids",
+        "_early",
         "_follow",
         "_hops",
         "_keep_uri",
@@ -206,8 +206,8 @@ class Asking:
         self._on_request = on_request
         self._on_provisional = on_provisional
         self._on_update = on_update
-        # The early dialogs that reliable provisional responses made, the newest last.
-        self._early_ids: list[str] | None = None
+        # The reliable provisional responses of early dialogs, by their ids, the newest last.
+        self._early: dict[str, ReceivedResponse] | None = None
         self._state_name = ""
         self.request: OutgoingRequest | None = None
         """The request as it was sent last."""
@@ -380,11 +380,11 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
-            if self._early_ids is None:
-                self._early_ids = []
-            if response.stack_dialog_id not in self._early_ids:
-                self._early_ids.append(response.stack_dialog_id)
-                self.state.calling[response.stack_dialog_id] = self
+            if self._early is None:
+                self._early = {}
+            self._early.pop(response.stack_dialog_id, None)
+            self._early[response.stack_dialog_id] = response
+            self.state.calling[response.stack_dialog_id] = self
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
             has_tag = ";tag=" in (response.get("To") or "").lower()
             self.report("early" if has_tag else "proceeding", response)
@@ -412,9 +412,9 @@ class Asking:
             self._prack(response, None)
 
     @property
-    def early_id(self) -> str:
-        """The server's name of the early dialog; empty without a reliable provisional response."""
-        return self._early_ids[-1] if self._early_ids else ""
+    def early(self) -> ReceivedResponse | None:
+        """The reliable provisional response that made the early dialog; None without one."""
+        return next(reversed(self._early.values())) if self._early else None
 
     def report(
         self,
@@ -453,7 +453,13 @@ class Asking:
         headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
-        DialogRequest(self.state, response.stack_dialog_id, "PRACK").send(headers, sdp or b"")
+        self.in_early_dialog("PRACK", response).send(headers, sdp or b"")
+
+    def in_early_dialog(self, method: str, response: ReceivedResponse) -> DialogRequest:
+        """Begin a request in the early dialog that a reliable provisional response made."""
+        request = self.request
+        ends = (request.get("From") if request else None) or "", response.get("To") or ""
+        return DialogRequest(self.state, response.stack_dialog_id, method, ends=lambda: ends)
 
     # Challenges
 
@@ -562,7 +568,7 @@ class Asking:
             return
         self.over = True
         self.outcome = outcome
-        for dialog_id in self._early_ids or ():
+        for dialog_id in self._early or ():
             self.state.calling.pop(dialog_id, None)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -837,7 +843,7 @@ class Calling:
         state = asking.state
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
-        state.dialogs[dialog.id] = dialog
+        state.dialogs.add(dialog)
         state.link.uses += 1
         dialog.auth = self._auth
         if asking.srf._event_handlers.get("dialog state"):
@@ -847,7 +853,7 @@ class Calling:
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if invite:
-                send_ack(state, dialog.id)
+                dialog._send_ack()
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
@@ -856,7 +862,7 @@ class Calling:
             if late or self._no_ack:
                 dialog._owes_ack = True
             else:
-                send_ack(state, dialog.id)
+                dialog._send_ack()
         self.deferred.callback(dialog)
 
     def _fail(self, error: Exception) -> None:

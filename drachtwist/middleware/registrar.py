@@ -22,6 +22,8 @@ from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import MessageError
 from drachtwist.middleware.digest import authenticated_user
+from drachtwist.sip.fields import parse_expires
+from drachtwist.sip.uri import is_sip_uri
 
 __all__ = [
     "Binding",
@@ -109,12 +111,18 @@ def parse_registration(
     :param max_expires: seconds; a longer time is cut.
     :raises RegistrationError: 400 for what cannot be read, 423 for a time that is too short.
     """
+    name = "To"
     try:
         aor = address_of_record(req.to.uri)
-        contacts = req.contacts
+        name = "CSeq"
         cseq = req.cseq.number
+        name = "Contact"
+        contacts = req.contacts
+        for contact in contacts:
+            if not contact.is_wildcard:
+                sip.Uri.parse(contact.uri)
     except MessageError as error:
-        raise RegistrationError(400, "Bad Registration") from error
+        raise RegistrationError(400, f"Bad {name} Header") from error
     call_id = req.get("Call-ID") or ""
     path = tuple(req.get_all("Path"))
     overall = _seconds(req.get("Expires"), default_expires)
@@ -147,10 +155,10 @@ def parse_registration(
 
 def _seconds(text: str | None, default: int) -> int:
     """Read a number of seconds; what cannot be read counts as the default (section 10.3)."""
-    text = (text or "").strip()
-    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+    try:
+        return default if text is None else parse_expires(text)
+    except MessageError:
         return default
-    return min(int(text), 2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +256,9 @@ class Registrar:
     :param on_change: called with the address of record and its bindings after each change.
     """
 
+    handles = ("REGISTER",)
+    """The methods that it answers, so that ``srf.use(registrar)`` is enough to get them."""
+
     def __init__(
         self,
         store: Any = None,
@@ -343,7 +354,7 @@ class Registrar:
             bindings = []
         for contact in registration.contacts:
             bindings = [one for one in bindings if not one.is_for(contact)]
-            if contact.expires:
+            if contact.expires and is_sip_uri(contact.uri):  # nobody can be called elsewhere
                 bindings.append(
                     Binding(
                         contact.uri,

@@ -28,13 +28,16 @@ from typing import Any, Protocol, Union, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError, ConnectionAborted
+from twisted.internet.error import CannotListenError, ConnectError, ConnectionAborted
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.alerts import Alerts
+from drachtwist.net.census import Census
 from drachtwist.net.contacts import Contact
+from drachtwist.net.steady import steady
 from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
 from drachtwist.net.tls import TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
@@ -202,9 +205,16 @@ class Limits:
     message: int = 2 << 20
     """The longest message on a stream."""
     connections: int = 4096
-    """How many connections there may be; a further incoming one is closed at once."""
+    """How many incoming connections there may be; a further one is closed at once."""
+    connections_per_source: int = 1024
+    """How many of them may come from one address (IPv6: from the first 64 bits of one)."""
     unsent: int = 4 << 20
     """How much may wait for one connection before it is cut."""
+    message_timeout: float = 16.0
+    """How long a message on a stream may take, from its first octet to its last."""
+    buffers: int = 64 << 20
+    """How much there may be of messages that are not complete, on all streams together; whoever
+    began first is cut off when it is more."""
     idle: float = 1800.0
     """How long a connection may stay without a message or keep-alive in any direction."""
     first_message: float = 60.0
@@ -255,6 +265,7 @@ class SipTransports:
     :param tls: key and certificate to listen on TLS with, and what to trust.
     :param backlog: how many incoming connections may wait for each listener.
     :param udp_buffer: bytes that the system is to keep for each UDP socket and direction.
+    :param alerts: where it is noted that a limit was reached.
     """
 
     _log = Logger()
@@ -268,8 +279,12 @@ class SipTransports:
         limits: Limits | None = None,
         backlog: int = 512,
         udp_buffer: int | None = None,
+        alerts: Alerts | None = None,
     ) -> None:
         self.reactor = reactor
+        self.clock = steady(reactor)
+        self.alerts = Alerts(self._log, self.clock.seconds) if alerts is None else alerts
+        """Where it is noted that a limit was reached."""
         self.handler = handler
         self.limits = Limits() if limits is None else limits
         self.listeners: list[Listener] = []
@@ -282,6 +297,8 @@ class SipTransports:
         self._ports: list[Any] = []
         self._streams: dict[Target, Stream] = {}
         self._stream_count = 0
+        self._incoming = Census(self.limits.connections, self.limits.connections_per_source)
+        self._buffered = 0
         self._sweep: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
         self._stopping = False
@@ -380,7 +397,7 @@ class SipTransports:
             for stream in streams:
                 stream.cut(ConnectionAborted())
 
-        timer = self.reactor.callLater(_GRACE, cut)
+        timer = self.clock.callLater(_GRACE, cut)
 
         def one_less(_: object) -> None:
             nonlocal left
@@ -512,12 +529,14 @@ class SipTransports:
             kind = WebSocketStream
         stream = kind(self, flow, target, incoming=incoming)
         self._stream_count += 1
+        if incoming:
+            self._incoming.enter(target.host)
         self._channels[stream.flow.channel] = stream
         # A connection that we made is preferred: its peer listens on that port.
         if not stream.incoming or stream.target not in self._streams:
             self._streams[stream.target] = stream
         if self._sweep is None and not self._stopping:
-            self._sweep = self.reactor.callLater(self._sweep_interval(), self._close_idle)
+            self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
         return stream
 
     def remove_stream(self, stream: Stream) -> None:
@@ -525,6 +544,9 @@ class SipTransports:
         if self._channels.pop(stream.flow.channel, None) is None:
             return
         self._stream_count -= 1
+        self.buffered(stream, 0)
+        if stream.incoming:
+            self._incoming.leave(stream.target.host)
         if self._streams.get(stream.target) is stream:
             del self._streams[stream.target]
         if not self._stream_count and self._sweep is not None:
@@ -532,16 +554,64 @@ class SipTransports:
             self._sweep = None
 
     def _sweep_interval(self) -> float:
-        return min(self.limits.idle, self.limits.first_message) / 4
+        limits = self.limits
+        return min(limits.idle, limits.first_message, limits.message_timeout) / 4
 
     def _close_idle(self) -> None:
         self._sweep = None
-        now = self.reactor.seconds()
+        now = self.clock.seconds()
         for channel in list(self._channels.values()):
             if isinstance(channel, Stream):
                 channel.close_if_idle(now)
         if self._stream_count:
-            self._sweep = self.reactor.callLater(self._sweep_interval(), self._close_idle)
+            self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
+
+    def refuses(self, host: str) -> bool:
+        """Whether another connection from an address would be one too many; that is noted."""
+        problem = self._incoming.problem(host)
+        if problem is None:
+            return False
+        limits = self.limits
+        if problem == "total":
+            self.alerts.note(
+                "connections",
+                "{peer} is refused: there are {most} connections of phones",
+                peer=host,
+                most=limits.connections,
+            )
+        else:
+            self.alerts.note(
+                "connections_per_source",
+                "{peer} is refused: it has {most} connections",
+                peer=host,
+                most=limits.connections_per_source,
+            )
+        return True
+
+    def buffered(self, stream: Stream, octets: int) -> None:
+        """Take note of how much a stream has of a message that is not complete.
+
+        When that is too much on all of them together, those that began first are cut off.
+        """
+        self._buffered += octets - stream.held
+        stream.held = octets
+        most = self.limits.buffers
+        if self._buffered <= most:
+            return
+        found = [one for one in self._channels.values() if isinstance(one, Stream) and one.held]
+        found.sort(key=lambda one: one.begun or 0.0)
+        for one in found:
+            if self._buffered <= most:
+                break
+            self.alerts.note(
+                "buffers",
+                "{peer} is cut off: more than {most} bytes of messages that are not complete",
+                peer=one.flow.remote,
+                most=most,
+            )
+            self._buffered -= one.held
+            one.held = 0
+            one.cut(ConnectError(string="too much is kept of messages that are not complete"))
 
     # What came in
 
@@ -638,7 +708,6 @@ class _StreamFactory(protocol.ServerFactory):
     """Takes in connections."""
 
     noisy = False
-    _log = Logger()
 
     def __init__(self, transports: SipTransports, listener: Listener) -> None:
         self._transports = transports
@@ -646,10 +715,9 @@ class _StreamFactory(protocol.ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
         transports = self._transports
-        if transports.connections >= transports.limits.connections:
-            self._log.warn("too many connections, {peer} is refused", peer=addr)
-            return Refused()
         peer = cast(Any, addr)
+        if transports.refuses(peer.host):
+            return Refused()
         target = Target(self._listener.protocol, peer.host, peer.port)
         return transports.new_stream(self._listener, target, incoming=True)
 

@@ -113,6 +113,11 @@ class SipWebSocket:
         """Why no message comes out any more; :meth:`close` should be sent."""
         return self._error
 
+    @property
+    def pending(self) -> int:
+        """Octets of a handshake or a message that is not complete yet."""
+        return len(self._head if self._connection is None else self._message)
+
     def begin(self) -> bytes:
         """Give what a client's end has to write first."""
         if self._host is None:

@@ -52,7 +52,11 @@ class Stream(protocol.Protocol):
         self._unsent = 0
         self._paused = False
         self._spoken = False
-        self._last_use: float = transports.reactor.seconds()
+        self._last_use: float = transports.clock.seconds()
+        self.held = 0
+        """How many octets there are of a message that is not complete."""
+        self.begun: float | None = None
+        """When that message began; None when there is none."""
         self._error: Exception | None = None
 
     # Sending
@@ -73,7 +77,7 @@ class Stream(protocol.Protocol):
             if self._waiting is not None:
                 self._waiting.append(data)
                 return True
-        self._last_use = self._transports.reactor.seconds()
+        self._last_use = self._transports.clock.seconds()
         self._write(data)
         return True
 
@@ -110,6 +114,15 @@ class Stream(protocol.Protocol):
             allowed = limits.first_message
         else:
             allowed = limits.idle if self._waiting is None else limits.connect
+        if self.begun is not None and now - self.begun >= limits.message_timeout:
+            self._transports.alerts.note(
+                "message_timeout",
+                "{peer} is cut off: a message that it began {seconds:g} s ago is not complete",
+                peer=self.flow.remote,
+                seconds=now - self.begun,
+            )
+            self.cut(TimeoutError(string="a message did not come to its end"))
+            return
         if now - self._last_use < allowed:
             return
         if self._waiting is None:
@@ -168,11 +181,23 @@ class Stream(protocol.Protocol):
             self.take(event)
         if parser.error is not None:
             self.close()
+        elif self.usable:
+            self.keep(parser.pending)
+
+    def keep(self, octets: int) -> None:
+        """Take note of how much there is of a message that is not complete."""
+        if not octets:
+            self.begun = None
+        elif self.begun is None:
+            self.begun = self._transports.clock.seconds()
+        if octets != self.held:
+            self._transports.buffered(self, octets)
 
     def take(self, event: StreamEvent) -> None:
         """Hand up what came."""
         transports, flow = self._transports, self.flow
-        self._last_use = transports.reactor.seconds()
+        self._last_use = transports.clock.seconds()
+        self.begun = None
         self._spoken = True
         if isinstance(event, KeepAlive):
             self.send(flow, b"\r\n")

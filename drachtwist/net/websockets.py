@@ -63,7 +63,7 @@ class WebSocketStream(Stream):
             self.usable = False
             self._answer(farewell)
             late = TimeoutError(string="the peer does not close the WebSocket")
-            self._closing = self._transports.reactor.callLater(_CLOSING, self.cut, late)
+            self._closing = self._transports.clock.callLater(_CLOSING, self.cut, late)
         elif self._closing is None:
             super().close()
 
@@ -83,13 +83,15 @@ class WebSocketStream(Stream):
                 self._answer(event.answer)
                 self._up()
             elif isinstance(event, Heard):
-                self._last_use = self._transports.reactor.seconds()
+                self._last_use = self._transports.clock.seconds()
                 self._spoken = True
                 self._answer(event.answer)
             else:
                 self.take(event)
         if websocket.error is not None:
             self.close()
+        elif self.usable:
+            self.keep(websocket.pending)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Learn that the connection is gone."""

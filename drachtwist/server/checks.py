@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Set
 
 from drachtwist.errors import MessageError
-from drachtwist.sip.fields import parse_integer
+from drachtwist.sip.fields import parse_expires, parse_integer
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import OPTION_TAGS, URI_SCHEMES
 
@@ -90,7 +90,7 @@ def bad_header(request: Request) -> str | None:
     expires = None
     if text is not None:
         try:
-            expires = parse_integer(text)
+            expires = parse_expires(text)
         except MessageError:
             return "Bad Expires Header"
     if request.method == "REGISTER" and "*" in (request.get("Contact") or ""):

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drachtwist.errors import MessageError
-from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_integer
+from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_expires, parse_integer
 from drachtwist.sip.grammar import COMPACT_FORMS, is_token
 
 __all__ = [
@@ -78,26 +78,15 @@ _SINGLE = frozenset(
         "replaces",
     )
 )
-_URI_HEADERS = re.compile(r"\?[^\s>]*")
-
-
-def _check_refer_to(value: str) -> None:
-    """Check an address; whatever its URI has behind a question mark, as the real server."""
-    try:
-        Address.parse(value)
-    except MessageError:
-        Address.parse(_URI_HEADERS.sub("", value, count=1))
-
-
 _CHECKS: dict[str, Callable[[str], object]] = {
     "max-forwards": parse_integer,
-    "expires": parse_integer,
+    "expires": parse_expires,
     "min-expires": parse_integer,
     "contact": Address.parse_list,
     "rack": RAck.parse,
     "session-expires": SessionExpires.parse,
     "min-se": SessionExpires.parse,
-    "refer-to": _check_refer_to,
+    "refer-to": Address.parse_with_headers,
 }
 
 _TOP_VIA = re.compile(rb"\r\nVia: [^\r]*")

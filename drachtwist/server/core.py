@@ -11,7 +11,6 @@ Nothing that a peer or an application sends may raise out of here.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -48,8 +47,6 @@ __all__ = ["Carriers", "Connector", "ServerCore"]
 
 COMPLAIN_EVERY = 10.0
 """Seconds between two lines about bad messages in the log."""
-
-_BAD_HEADER = re.compile(r"bad ([A-Za-z][A-Za-z\-]*)(?:: | out of range)")
 
 
 class Carriers(Protocol):
@@ -205,9 +202,7 @@ class ServerCore:
         status = bad.error.status
         reason = reason_phrase(status)
         if status == 400:
-            found = _BAD_HEADER.match(str(bad.error))
-            if found is not None:
-                reason = f"Bad {found[1]} Header"
+            reason = bad.error.phrase or reason
         elif status == 505:
             reason = "Version Not Supported"
         self.carriers.send(flow, self.stateless(message, status, reason))

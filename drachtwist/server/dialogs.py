@@ -3,7 +3,9 @@
 A dialog has the name that applications know it by: the Call-ID and the tag in the From of the
 request that made it, whichever side the server was on. The server as the called party (``uas``)
 finds it by the From tag of what the peer sends, as the calling party (``uac``) by the To tag. The
-two are kept apart, so that a call which the server places to itself is two dialogs of one name.
+two are kept apart, so that a call which the server places to itself is two dialogs of one name. A
+request of an application that names both is for the one whose tag it has in its From, or else for
+that of the application (:meth:`Dialogs.meant`).
 
 What the first exchange settled stays: the route set and the Contact of this side. The remote
 target, and with it where packets go, follows the Contact of the requests that refresh it, once they
@@ -24,6 +26,7 @@ from drachtwist.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
+    from drachtwist.server.compose import Draft
     from drachtwist.server.sessions import SessionTimer
     from drachtwist.server.uac import Outgoing
     from drachtwist.server.uas import Incoming
@@ -172,16 +175,32 @@ class Dialogs:
         if self.knows(dialog):
             del (self._uas if dialog.is_uas else self._uac)[dialog.id]
 
-    def named(self, name: str, link: AppLink | None = None) -> Dialog | None:
-        """Find a dialog by its name.
+    def named(self, name: str) -> list[Dialog]:
+        """Find the dialogs of a name: none, one, or both sides of a call to ourselves."""
+        found = (self._uas.get(name), self._uac.get(name))
+        return [dialog for dialog in found if dialog is not None]
 
-        :param link: whose dialog it should be, when there are two of the name.
+    def meant(self, dialogs: list[Dialog], link: AppLink, draft: Draft) -> Dialog:
+        """Say which of two dialogs of a name a request of an application is for.
+
+        That is the one whose tag it has in its From, if it says so much. Otherwise it is one of the
+        application's own, or else one that nobody else has; an ACK is for what waits for one.
         """
-        uas = self._uas.get(name)
-        uac = self._uac.get(name)
-        if uas is None or uac is None:
-            return uas or uac
-        return uas if uas.link is link else uac
+        try:
+            tag = Address.parse(draft.apart.get("from", "")).tag
+        except MessageError:
+            tag = None
+        ack = draft.start.startswith("ACK ")
+
+        def rank(dialog: Dialog) -> tuple[bool, bool, bool, bool]:
+            return (
+                tag is not None and dialog.local_tag == tag,
+                dialog.link is link,
+                dialog.link is None,
+                ack and dialog.unacked is not None,
+            )
+
+        return max(dialogs, key=rank)
 
     def uas(self, name: str) -> Dialog | None:
         """Find a dialog that a peer asked for."""

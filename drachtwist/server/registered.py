@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import Flow
-from drachtwist.sip.fields import parse_integer
+from drachtwist.sip.fields import parse_expires
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri
 
@@ -129,6 +129,6 @@ def _expires(response: Response) -> int:
         text = contacts[0].params.get("expires") if contacts else None
         if text is None:
             text = response.get("Expires")
-        return 0 if text is None else parse_integer(text)
+        return 0 if text is None else parse_expires(text)
     except MessageError:
         return 0

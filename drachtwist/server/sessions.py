@@ -156,6 +156,8 @@ class Sessions:
             ours = refresher != "uac"
         if given is None:
             draft.add("Session-Expires", f"{interval};refresher={'uas' if ours else 'uac'}")
+            if not ours and "timer" not in (draft.value("require") or "").lower():
+                draft.add("Require", "timer")  # RFC 4028 section 9
         self.begin(dialog, interval, ours)
 
     # What they do
@@ -167,7 +169,7 @@ class Sessions:
             return
         if not timer.ours:
             self._over(dialog, timer)
-        elif "INVITE" in {one.method for one in dialog.asked} | {one.method for one in dialog.open}:
+        elif _is_inviting(dialog):
             self._later(dialog, timer, _LATER)
         else:
             self._refresh(dialog, timer)
@@ -236,6 +238,16 @@ class Sessions:
         self.end(dialog)
         self.core.uac.bye(dialog, _EXPIRED)
         self.core.uas.end(dialog)
+
+
+def _is_inviting(dialog: Dialog) -> bool:
+    """Whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
+    return (
+        dialog.answers is not None
+        or dialog.unacked is not None
+        or any(one.method == "INVITE" for one in dialog.asked)
+        or any(one.method == "INVITE" for one in dialog.open)
+    )
 
 
 def _of(

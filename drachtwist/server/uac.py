@@ -418,12 +418,15 @@ class Calling:
     def ask_in_dialog(self, link: AppLink, message_id: str, name: str, message: bytes) -> None:
         """Send a request in a dialog."""
         core = self.core
-        dialog = core.dialogs.named(name, link)
+        dialogs = [one for one in core.dialogs.named(name) if not (one.early and one.is_uas)]
         method = message.partition(b" ")[0].decode("ascii", "replace")
-        if dialog is None or (dialog.early and dialog.is_uas):
+        if not dialogs:
             link.answer(message_id, "NOK", _NO_ACK if method == "ACK" else _NO_DIALOG)
             return
         draft = read_draft(message, checked=True)
+        dialog = dialogs[0]
+        if len(dialogs) > 1:
+            dialog = core.dialogs.meant(dialogs, link, draft)
         found = _REQUEST_LINE.fullmatch(draft.start)
         if found is None:
             link.answer(message_id, "NOK", f"invalid request-uri: {draft.start}".replace("|", " "))

@@ -218,9 +218,20 @@ class Incoming:
         """Whether it is a new request that nobody has answered with anything."""
         return not self.refreshes and self.transaction.status == 0 and self.is_open
 
+    def has_to_wait(self, status: int) -> bool:
+        """Whether a response to an INVITE has to wait for a PRACK, or for the answer to an UPDATE.
+
+        A 2xx that overtakes the latter would make the offer in the UPDATE one in the dialog.
+        """
+        update = self.update
+        return status < 300 and (
+            type(self.repeater) is ProvisionalRepeater
+            or (status >= 200 and update is not None and update.transaction.status < 200)
+        )
+
     @property
     def accepted(self) -> bool:
-        """Whether a 2xx waits for a PRACK, which for the application was sent."""
+        """Whether a 2xx waits, for a PRACK or an UPDATE, which for the application was sent."""
         return any(200 <= reply.status < 300 for reply in self.queue or ())
 
     def lines(self, status: int) -> list[str]:
@@ -697,6 +708,7 @@ class Answering:
                 if self._has_to_wait_early(incoming, invite):
                     return
                 invite.update = incoming
+                self._set_alarm(incoming, self.core.timing.lifetime)
             incoming.link = invite.link
             incoming.dialog_id = invite.dialog_id
             self._hand_over(incoming)
@@ -745,12 +757,13 @@ class Answering:
             incoming.link = invite.link
             incoming.dialog_id = invite.dialog_id
             self._hand_over(incoming)
+        self._send_waiting(invite)
+
+    def _send_waiting(self, invite: Incoming) -> None:
+        """Send the responses to an INVITE that waited, up to the next reliable one."""
         queue = invite.queue
-        while queue:
-            reply = queue.popleft()
-            self._reply(invite, reply)
-            if reply.rseq:
-                break
+        while queue and not invite.has_to_wait(queue[0].status):
+            self._reply(invite, queue.popleft())
 
     def _ack(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at an ACK: it ends the repeats of a response, and belongs to a dialog if 2xx."""
@@ -967,8 +980,8 @@ class Answering:
         raw = encode(f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body)
         reply = _Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
         name = incoming.dialog_id
-        if type(incoming.repeater) is ProvisionalRepeater and status < 300:
-            # It has to wait for the PRACK, but counts as sent.
+        if incoming.has_to_wait(status):
+            # It counts as sent.
             if incoming.queue is None:
                 incoming.queue = deque()
             incoming.queue.append(reply)
@@ -1072,6 +1085,15 @@ class Answering:
             if dialog is not None and incoming in dialog.open:
                 dialog.open.remove(incoming)
         self._run(incoming, transaction.respond_bytes(status, raw, now))
+        if status >= 200 and incoming.method == "UPDATE" and incoming.dialog is None:
+            self._update_over(incoming)
+
+    def _update_over(self, update: Incoming) -> None:
+        """An UPDATE in an early dialog is answered, or nobody waits for that any more."""
+        invite = self.early.get(update.dialog_id)
+        if invite is not None and invite.update is update:
+            invite.update = None
+            self._send_waiting(invite)
 
     def _refresh_target(self, incoming: Incoming) -> None:
         """Go where the Contact of an accepted request says from now on (section 12.2.2)."""
@@ -1210,6 +1232,8 @@ class Answering:
             return
         # Whoever sent anything else gave up long ago, and wants no answer now (RFC 4320).
         self.forget(incoming)
+        if incoming.method == "UPDATE":
+            self._update_over(incoming)
 
     def unconfirmed(self, incoming: Incoming) -> None:
         """The ACK of a 2xx, or the PRACK of a provisional response, did not come."""

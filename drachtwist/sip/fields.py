@@ -9,9 +9,11 @@ what they hand out) and raise :class:`~drachtwist.errors.MessageError`.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from email.utils import parsedate_to_datetime
+from typing import ClassVar, TypeVar
 
 from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
@@ -49,6 +51,15 @@ _VIA = re.compile(
 _CSEQ = re.compile(rf"{_WS}([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
 _RACK = re.compile(rf"{_WS}([0-9]+)[ \t]+([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
 _VALUED = re.compile(rf'{_WS}([^\s;,"<>]+)({grammar.PARAMS}){_WS}', re.DOTALL)
+_MEDIA_TYPE = re.compile(
+    rf'{_WS}([^\s;,"<>/]+{_WS}/{_WS}[^\s;,"<>]+)({grammar.PARAMS}){_WS}', re.DOTALL
+)
+# A Call-ID may hold quotes and brackets (RFC 3261 section 25.1, "word").
+_CALL_ID = re.compile(rf"{_WS}([^\s;,]+)({grammar.PARAMS}){_WS}", re.DOTALL)
+_WITH_HEADERS = re.compile(rf"{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>?]+\?[^\s<>]*){_WS}")
+_COMMAS = re.compile(r"[ \t,]*")
+_LONGEST_DATE = 64
+"""Characters; ``Sunday, 06-Nov-94 08:49:37 GMT`` has half of that."""
 _MAX_NUMBER = 2**31 - 1
 
 _set = object.__setattr__
@@ -79,18 +90,35 @@ class Address:
 
     @classmethod
     def parse_list(cls, text: str) -> list[Address]:
-        """Read a comma-separated list of addresses.
+        """Read a comma-separated list of addresses; empty items vanish.
 
-        :raises MessageError: when anything in it is no address.
+        :raises MessageError: when anything in it is no address, or there is none.
         """
-        address, end = cls._scan(text, 0)
-        addresses = [address]
-        while end < len(text):
-            if text[end] != ",":
+        addresses: list[Address] = []
+        at = _skip_commas(text, 0)
+        while at < len(text) or not addresses:
+            address, end = cls._scan(text, at)
+            if end < len(text) and text[end] != ",":
                 raise MessageError(f"bad address: {text!r}")
-            address, end = cls._scan(text, end + 1)
             addresses.append(address)
+            at = _skip_commas(text, end)
         return addresses
+
+    @classmethod
+    def parse_with_headers(cls, text: str) -> Address:
+        """Read one address, whose URI may have headers without standing in brackets.
+
+        So Refer-To comes from some phones (RFC 3515 section 2.1 asks for the brackets). All that
+        stands behind the question mark belongs to the URI then.
+
+        :raises MessageError: when the text is none, or more than one.
+        """
+        found = None if "<" in text else _WITH_HEADERS.fullmatch(text)
+        if found is None:
+            return cls.parse(text)
+        address = cls(None, found[1])
+        _set(address, "_written", text.strip(" \t"))
+        return address
 
     @classmethod
     def _scan(cls, text: str, at: int) -> tuple[Address, int]:
@@ -172,17 +200,18 @@ class Via:
 
     @classmethod
     def parse_list(cls, text: str) -> list[Via]:
-        """Read a comma-separated list of hops, the latest first.
+        """Read a comma-separated list of hops, the latest first; empty items vanish.
 
-        :raises MessageError: when anything in it is no hop.
+        :raises MessageError: when anything in it is no hop, or there is none.
         """
-        via, end = cls._scan(text, 0)
-        vias = [via]
-        while end < len(text):
-            if text[end] != ",":
+        vias: list[Via] = []
+        at = _skip_commas(text, 0)
+        while at < len(text) or not vias:
+            via, end = cls._scan(text, at)
+            if end < len(text) and text[end] != ",":
                 raise MessageError(f"bad Via: {text!r}")
-            via, end = cls._scan(text, end + 1)
             vias.append(via)
+            at = _skip_commas(text, end)
         return vias
 
     @classmethod
@@ -286,6 +315,7 @@ class Valued:
     value: str
     params: Params = NO_PARAMS
     _written: str | None = field(init=False, default=None, repr=False, compare=False)
+    _pattern: ClassVar[re.Pattern[str]] = _VALUED
 
     @classmethod
     def parse(cls: type[_V], text: str) -> _V:
@@ -308,7 +338,7 @@ class Valued:
 
     @classmethod
     def _scan(cls: type[_V], text: str, at: int) -> tuple[_V, int]:
-        found = _VALUED.match(text, at)
+        found = cls._pattern.match(text, at)
         if found is None:
             raise MessageError(f"bad {cls.__name__}: {text!r}")
         value = cls(found[1], Params._trusted(found[2]) if found[2] else NO_PARAMS)
@@ -327,9 +357,11 @@ class Valued:
 class MediaType(Valued):
     """A Content-Type, or an item of Accept (RFC 3261 section 20.15)."""
 
+    _pattern: ClassVar[re.Pattern[str]] = _MEDIA_TYPE
+
     def _check(self) -> None:
-        if "/" not in self.value:
-            raise MessageError(f"bad media type: {self.value!r}")
+        if " " in self.value or "\t" in self.value:  # around the slash
+            _set(self, "value", "".join(self.value.split()))
 
     @property
     def type(self) -> str:
@@ -416,6 +448,8 @@ class Reason(Valued):
 class Replaces(Valued):
     """The dialog that a new one takes the place of (RFC 3891); Join and Target-Dialog alike."""
 
+    _pattern: ClassVar[re.Pattern[str]] = _CALL_ID
+
     @property
     def call_id(self) -> str:
         """The Call-ID of that dialog."""
@@ -452,8 +486,9 @@ class SessionExpires(Valued):
 
     @property
     def refresher(self) -> str | None:
-        """Who refreshes the session: ``uac`` or ``uas``."""
-        return self.params.get("refresher")
+        """Who refreshes the session: ``uac`` or ``uas``, in lower case."""
+        refresher = self.params.get("refresher")
+        return None if refresher is None else refresher.lower()
 
 
 def parse_integer(text: str) -> int:
@@ -462,6 +497,24 @@ def parse_integer(text: str) -> int:
     :raises MessageError: when the text is anything else, or the number is 2**32 or more.
     """
     return _number(text.strip(" \t"), "number", 2**32 - 1)
+
+
+def parse_expires(text: str) -> int:
+    """Read an Expires header: seconds, also where a date says when, as in RFC 2543.
+
+    :returns: the seconds from now on; 0 for a date that is past.
+    :raises MessageError: when the text is neither.
+    """
+    try:
+        return parse_integer(text)
+    except MessageError:
+        if len(text) > _LONGEST_DATE:
+            raise
+        try:
+            then = parsedate_to_datetime(text).timestamp()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            raise MessageError(f"bad number or date: {text!r}") from None
+        return min(max(round(then - time.time()), 0), 2**32 - 1)
 
 
 def parse_tokens(text: str) -> list[str]:
@@ -474,6 +527,12 @@ def _tokens(text: str) -> Iterator[str]:
         item = item.strip(" \t")
         if item:
             yield item
+
+
+def _skip_commas(text: str, at: int) -> int:
+    """Give where the next item of a list begins."""
+    found = _COMMAS.match(text, at)
+    return at if found is None else found.end()
 
 
 def _number(digits: str, what: str, limit: int = _MAX_NUMBER) -> int:

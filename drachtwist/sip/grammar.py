@@ -2,7 +2,8 @@
 
 Values are unfolded before any of these see them, so linear white space is blanks and tabs. The
 fragments are somewhat wider than the grammar where real phones are (a parameter value may hold
-any character that cannot be mistaken for a separator); they are never narrower.
+any character that cannot be mistaken for a separator, and a semicolon may stand without one behind
+it); they are never narrower.
 
 Hostile text must not cost more than time in proportion to its length. So ``PARAMS`` only ever
 stands at the end of a pattern that is used with ``match``: a blank behind ``=`` fits in two places,
@@ -36,7 +37,7 @@ WS = r"[ \t]*"
 QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 # A repeated group may not contain a choice that could match the same text in two ways.
 PARAM = rf';{WS}({TOKEN}){WS}(?:={WS}({QUOTED}|[^\s;,"<>]*))?'
-PARAMS = rf'(?:{WS};{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>]*))?)*'
+PARAMS = rf'(?:{WS};(?:{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>]*))?)?)*'
 
 COMPACT_FORMS = {
     "a": "accept-contact",

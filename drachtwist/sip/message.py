@@ -69,8 +69,8 @@ _RESPONSE_START = b"SIP/"
 
 _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
-_STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>\"]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
-_URI_TO_SEND = re.compile(r"[^\s<>\"\0]+").fullmatch
+_STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
+_URI_TO_SEND = re.compile(r"[^\s<>\0]+").fullmatch
 
 # What drachtio-srf finds numbers and names with.
 _SCHEME = re.compile("sips?:")
@@ -807,6 +807,10 @@ _ONCE = (
 )
 
 
+# Headers that have to be legible, in the order in which they are looked at.
+_CHECKED = ("CSeq", "From", "To", "Via", "Contact", "Max-Forwards", "Content-Length")
+
+
 def parse_datagram(raw: bytes) -> Request | Response:
     """Read a message from the network, checking what every element has to check.
 
@@ -855,14 +859,19 @@ def check_head(message: Request | Response, head: bytes) -> None:
             raise MessageError(f"more than one {name}")
     if not message.call_id:
         raise MessageError("empty Call-ID")
+    for name in _CHECKED:
+        try:
+            message.get_parsed_header(name)
+        except MessageError as error:
+            raise MessageError(str(error), error.status, name) from error
     cseq = message.cseq
-    _ = message.from_, message.to, message.vias, message.contacts
+    _ = message.from_, message.to, message.vias
     if isinstance(message, Request) and cseq.method != message.method:
         status = 400 if message.method in METHODS else 501
         raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
     hops = message.get_parsed_header("Max-Forwards")
     if hops is not None and hops > 255:
-        raise MessageError(f"Max-Forwards of {hops}")
+        raise MessageError(f"Max-Forwards of {hops}", header="Max-Forwards")
 
 
 def _check_request_line(message: Request) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.fields import MediaType, Valued
 from drachtwist.sip.headers import Headers, HeadersLike
 
-__all__ = ["Part", "decode", "encode"]
+__all__ = ["Part", "decode", "encode", "inner_parts"]
 
+_DEPTH = 4
+"""How deep parts in parts are looked into."""
+
+_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 _BOUNDARY = re.compile(r"[A-Za-z0-9'()+_,\-./:=? ]{0,69}[A-Za-z0-9'()+_,\-./:=?]").fullmatch
 
 
@@ -22,6 +26,8 @@ class Part:
 
     headers: Headers
     body: bytes
+    # Whether a blank line stands between the two, or in front of the body.
+    _apart: bool = field(init=False, default=True, repr=False, compare=False)
 
     @classmethod
     def make(
@@ -73,10 +79,11 @@ class Part:
 def decode(body: bytes, boundary: str) -> list[Part]:
     """Take a multipart body apart.
 
-    Preamble and epilogue are dropped, as they mean nothing.
+    Preamble and epilogue are dropped, as they mean nothing. The last boundary may lack its dashes,
+    or be missing: what is there is there.
 
     :param boundary: the ``boundary`` parameter of the Content-Type.
-    :raises MessageError: when the boundary is not found, or the closing one is missing.
+    :raises MessageError: when the boundary is not found.
     """
     delimiter = re.compile(
         rb"(?:\A|\r?\n)--%b(--)?[ \t]*(?:\r?\n|\Z)"
@@ -91,14 +98,34 @@ def decode(body: bytes, boundary: str) -> list[Part]:
         # Step back to the line end, which also starts the next delimiter if the part is empty.
         following = delimiter.search(body, start - 1 if body[start - 1 : start] == b"\n" else start)
         if following is None:
-            raise MessageError("the multipart body has no end")
+            if body[start:].strip():
+                parts.append(_part(body[start:]))
+            break
         parts.append(_part(body[start : max(start, following.start())]))
         found = following
     return parts
 
 
+def inner_parts(parts: Iterable[Part], depth: int = _DEPTH) -> Iterator[Part]:
+    """Give parts one after the other, those of multipart ones in their places.
+
+    A multipart one that cannot be taken apart, or that lies too deep, is given as it is.
+
+    :param depth: how deep to look.
+    """
+    for part in parts:
+        try:
+            kind = part.content_type
+            if kind.type == "multipart" and kind.boundary is not None and depth:
+                yield from inner_parts(decode(part.body, kind.boundary), depth - 1)
+                continue
+        except MessageError:
+            pass
+        yield part
+
+
 def _part(data: bytes) -> Part:
-    """Split a part into headers and body; it may lack the former, or both."""
+    """Split a part into headers and body; it may lack either, or both, and the line between."""
     if data[:2] == b"\r\n":
         return Part(Headers(), data[2:])
     if data[:1] == b"\n":
@@ -109,6 +136,12 @@ def _part(data: bytes) -> Part:
             break
     else:
         at, blank = len(data), b""
+    if not blank:
+        part = Part(Headers(), data)
+        if _FIELD.match(data) is not None:
+            part = Part(Headers.from_bytes(b"\r\n" + data), b"")
+        object.__setattr__(part, "_apart", False)
+        return part
     # Headers skips a start line, so give it one.
     return Part(Headers.from_bytes(b"\r\n%b%b" % (data[:at], blank)), data[at + len(blank) :])
 
@@ -134,7 +167,9 @@ def encode(parts: Iterable[Part], boundary: str | None = None) -> tuple[str, byt
             raise LocalProtocolError(f"the boundary {boundary!r} occurs in a part")
         head = "\r\n".join(part.headers.lines()).encode("utf-8", "surrogateescape")
         chunks.append(b"%b\r\n%b\r\n\r\n%b\r\n" % (mark, head, part.body))
-        if not head:
+        if not part._apart and not (head and part.body):
+            chunks[-1] = b"%b\r\n%b%b\r\n" % (mark, head, part.body)
+        elif not head:
             chunks[-1] = b"%b\r\n\r\n%b\r\n" % (mark, part.body)
     chunks.append(mark + b"--\r\n")
     return boundary, b"".join(chunks)

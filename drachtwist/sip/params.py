@@ -173,15 +173,17 @@ class UriParams(Params):
 
     @staticmethod
     def _check(name: str, value: str | None) -> None:
-        if not name or _NOT_IN_URI_PARAM(name) or (value and _NOT_IN_URI_PARAM(value)):
+        if not name or _NOT_IN_URI_PARAM(name) or (value and not _URI_VALUE(value)):
             raise LocalProtocolError(f"not a URI parameter, escape it: {name!r}={value!r}")
 
     @staticmethod
     def _split(text: str) -> tuple[tuple[str, str | None], ...]:
         pairs: list[tuple[str, str | None]] = []
-        for item in text.split(";")[1:]:
-            name, equals, value = item.partition("=")
-            pairs.append((name, value if equals else None))
+        items = text.split(";") if '"' not in text else _URI_PARAM.findall(text)
+        for item in items:
+            if item:
+                name, equals, value = item.partition("=")
+                pairs.append((name, value if equals else None))
         return tuple(pairs)
 
     def text(self, name: str) -> str | None:
@@ -210,6 +212,9 @@ class UriHeaders(UriParams):
 
 
 _NOT_IN_URI_PARAM = re.compile(r'[\s;?&=<>"\0]').search
+# In quotes, as some phones have them, more may stand.
+_URI_VALUE = re.compile(r'[^\s;?&=<>"\0]*|"[^\s<>"\0]*"').fullmatch
+_URI_PARAM = re.compile(r'(?:[^;"]|"[^"]*")+')
 
 NO_PARAMS = Params()
 """What a value without parameters has."""

@@ -19,6 +19,7 @@ from drachtwist.sip.fields import (
     SubscriptionState,
     Valued,
     Via,
+    parse_expires,
     parse_integer,
     parse_tokens,
 )
@@ -34,12 +35,11 @@ def _retry_after(text: str) -> SessionExpires:
 
 
 SINGLES: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("from", "to", "reply-to", "remote-party-id"), Address.parse),
+    **dict.fromkeys(("refer-to", "referred-by"), Address.parse_with_headers),
+    "expires": parse_expires,
     **dict.fromkeys(
-        ("from", "to", "refer-to", "referred-by", "reply-to", "remote-party-id"), Address.parse
-    ),
-    **dict.fromkeys(
-        ("content-length", "max-forwards", "expires", "min-expires", "rseq", "max-breadth"),
-        parse_integer,
+        ("content-length", "max-forwards", "min-expires", "rseq", "max-breadth"), parse_integer
     ),
     **dict.fromkeys(("session-expires", "min-se"), SessionExpires.parse),
     **dict.fromkeys(("replaces", "join", "target-dialog"), Replaces.parse),

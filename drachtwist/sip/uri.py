@@ -4,29 +4,34 @@ All parts are kept as they were written, escapes included, so ``str()`` gives ba
 parsed; ``user_text`` and ``Params.text`` resolve the escapes. ``==`` compares the parts as
 written, :meth:`SipUri.equivalent` follows the rules of RFC 3261 section 19.1.4 (which are not
 transitive, hence no ``==``).
+
+Phones register Contacts that the grammar does not know: with a semicolon that no parameter follows,
+a colon that no port follows, or a parameter in quotes. What they mean is clear, so they are read.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, field, replace
 from typing import Union
 
 from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.params import NO_URI_HEADERS, NO_URI_PARAMS, UriHeaders, UriParams
 
-__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri"]
+__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri", "is_sip_uri"]
 
 _SIP = re.compile(
     r'([sS][iI][pP][sS]?):(?:([^@:\s<>"\0]*)(?::([^@\s<>"\0]*))?@)?'
-    r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-_]+)(?::([0-9]{1,5}))?"
-    r'((?:;[^\s;?<>"\0]+)*)(\?[^\s<>"\0]*)?'
+    r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.\-_]+)(?::([0-9]*))?"
+    r'((?:;[^\s;?<>"\0]*(?:"[^\s<>"\0]*"[^\s;?<>"\0]*)*)*)(\?[^\s<>"\0]*)?'
 )
-_TEL = re.compile(r'([tT][eE][lL]):([+0-9A-Fa-f*#\-.()]+)((?:;[^\s;?<>"\0]+)*)')
+_TEL = re.compile(r'([tT][eE][lL]):([+0-9A-Fa-f*#\-.()]+)((?:;[^\s;?<>"\0]*)*)')
 _OTHER = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>"\0]+)')
 _SEPARATORS = str.maketrans("", "", "-.()")
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
+_ENDS_ADDRESS = frozenset("]0123456789")
 _KEPT_ESCAPED = frozenset(b";/?:@&=+$,%")
 _ALONE_MATTERS = frozenset(("user", "ttl", "method", "maddr", "transport"))
 
@@ -43,25 +48,25 @@ class Uri:
         """Read a URI.
 
         :raises MessageError: when the text is no URI, or a ``sip:`` or ``sips:`` URI that breaks
-            its grammar, such as an IPv6 address without brackets.
+            its grammar, such as an IPv6 address without brackets, or one that is no address.
         """
         found = _SIP.fullmatch(text)
         if found is not None:
             scheme, user, password, host, port, params, headers = found.groups()
-            number = None
-            if port is not None:
-                number = int(port)
-                if number > 65535:
-                    raise MessageError(f"port out of range: {text!r}")
-            return SipUri(
+            if host[-1] in _ENDS_ADDRESS and _is_impossible(host):
+                raise MessageError(f"no such address: {text!r}")
+            uri = SipUri(
                 scheme,
                 user,
                 password,
                 host,
-                number,
+                int(port) if port and len(port) < 6 else None,
                 UriParams._trusted(params) if params else NO_URI_PARAMS,
                 UriHeaders._trusted(headers) if headers else NO_URI_HEADERS,
             )
+            if port is not None and (port[:1] in "0" or len(port) > 4):
+                uri = uri._with_port_as_written(port, text)
+            return uri
         found = _TEL.fullmatch(text)
         if found is not None:
             return TelUri(found[1], found[2], UriParams._trusted(found[3]))
@@ -83,6 +88,17 @@ class SipUri(Uri):
     port: int | None = None
     params: UriParams = NO_URI_PARAMS
     headers: UriHeaders = NO_URI_HEADERS
+    # The whole as it was written, where the port has another spelling than its number.
+    _written: str | None = field(init=False, default=None, repr=False, compare=False)
+
+    def _with_port_as_written(self, port: str, text: str) -> SipUri:
+        number = port.lstrip("0")
+        if len(number) > 5 or int(number or "0") > 65535:
+            raise MessageError(f"port out of range: {text!r}")
+        uri = replace(self, port=int(number or "0") if port else None)
+        if number != port or not port:
+            object.__setattr__(uri, "_written", text)
+        return uri
 
     @property
     def secure(self) -> bool:
@@ -140,6 +156,8 @@ class SipUri(Uri):
         return sorted(_header_pairs(self.headers)) == sorted(_header_pairs(other.headers))
 
     def __str__(self) -> str:
+        if self._written is not None:
+            return self._written
         port = "" if self.port is None else f":{self.port}"
         if self.user is None:
             return f"{self.scheme}:{self.host}{port}{self.params}{self.headers}"
@@ -199,6 +217,29 @@ class OtherUri(Uri):
 
 AnyUri = Union[SipUri, TelUri, OtherUri]  # noqa: UP007 - evaluated on Python 3.10
 """What :meth:`Uri.parse` returns."""
+
+
+def is_sip_uri(text: str) -> bool:
+    """Whether a text is a ``sip:`` or ``sips:`` URI, as a request can be sent to."""
+    try:
+        return isinstance(Uri.parse(text), SipUri)
+    except MessageError:
+        return False
+
+
+def _is_impossible(host: str) -> bool:
+    """Whether a host has the looks of an address, and is none."""
+    if host[0] == "[":
+        try:
+            # Three colons came out of the grammar of RFC 3261 (RFC 5118 section 4.10).
+            socket.inet_pton(socket.AF_INET6, host[1:-1].replace(":::", "::", 1))
+        except OSError:
+            return True
+        return False
+    parts = host.split(".")
+    if len(parts) < 2 or not all(map(str.isdecimal, parts)):
+        return False  # a name, which may end with a digit
+    return len(parts) != 4 or any(len(part) > 3 or int(part) > 255 for part in parts)
 
 
 def _normal(text: str | None) -> str | None:

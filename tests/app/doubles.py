@@ -268,8 +268,11 @@ class Server:
         tag = ";tag=app" if dialog_id else ""
         message = sip.Request(method, uri)
         message.set("Via", f"SIP/2.0/UDP 127.0.0.1:32070;branch=z9hG4bK-{transaction_id}")
-        message.set("From", '"Alice" <sip:alice@127.0.0.1:32070>;tag=a')
-        message.set("To", f"<sip:app@127.0.0.1:32060>{tag}")
+        ends = ['"Alice" <sip:alice@127.0.0.1:32070>;tag=a', f"<sip:app@127.0.0.1:32060>{tag}"]
+        if source == "application":
+            ends.reverse()  # a request of the server's own goes the other way
+        message.set("From", ends[0])
+        message.set("To", ends[1])
         message.set("Call-ID", call)
         message.set("CSeq", f"{number} {method}")
         message.set("Contact", "<sip:alice@127.0.0.1:32070>")

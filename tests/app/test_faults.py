@@ -258,6 +258,7 @@ class DialogFaultTests(FaultTestCase):
         self.assertEqual(len(held), 1)
         self.assertTrue(dialog.is_on_hold)
         self.server.take()
+        self.server.ask("ACK", dialog_id="d1", number=2)  # a re-INVITE of ours waits for it
         dialog.modify("hold").addErrback(lambda failure: failure.trap(ConnectionLost))
         self.assertIn(b"a=inactive", self.server.one().request.body)
 

@@ -78,14 +78,13 @@ class AddressTests(SynchronousTestCase):
             "<sip:a@b",
             "Bell, Alexander <sip:a@b>",
             '"open <sip:a@b>',
-            "<sip:a@b>;;",
+            "<sip:a@b>;=x",
             "<sip:a@b> x",
             "sip:a@b?Route=x",
-            "<sip:a@b>,",
-            ",<sip:a@b>",
         ):
             self.assertRaises(MessageError, Address.parse, text)
             self.assertRaises(MessageError, Address.parse_list, text)
+        self.assertRaises(MessageError, Address.parse, ",<sip:a@b>")
 
     def test_change(self) -> None:
         """A changed address is written anew, with what was not changed."""
@@ -142,7 +141,7 @@ class ParamsTests(SynchronousTestCase):
         for value in ("a;b", "a,b", 'a"b', "a\r\nb", "a b", "<x>", '"a\0"'):
             self.assertRaises(LocalProtocolError, Params, {"n": value})
         self.assertRaises(LocalProtocolError, Params, {"n=1;m": "2"})
-        self.assertRaises(MessageError, Params.parse, ";;a")
+        self.assertRaises(MessageError, Params.parse, ";=a")
 
     @given(param_pairs)
     def test_round_trip(self, pairs: list[tuple[str, str | None]]) -> None:
@@ -182,7 +181,7 @@ class ViaTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """What is no hop is a MessageError."""
-        for text in ("", "SIP/2.0/UDP", "SIP/2.0/UDP a;;", "SIP/2.0/UDP a:99999", "UDP a", "a, b"):
+        for text in ("", "SIP/2.0/UDP", "SIP/2.0/UDP a;=x", "SIP/2.0/UDP a:99999", "UDP a", "a, b"):
             self.assertRaises(MessageError, Via.parse, text)
 
 

@@ -40,8 +40,8 @@ class MultipartTests(SynchronousTestCase):
         self.assertEqual([(p.headers.get("X"), p.body) for p in parts], [("y", b""), (None, b"")])
 
     def test_refused(self) -> None:
-        """A body that does not begin or does not end is none."""
-        for body in (b"", b"no boundary", b"--b\r\nX: y\r\n\r\nbody", b"x--b--", b"--bb--\r\n"):
+        """A body that does not begin is none."""
+        for body in (b"", b"no boundary", b"x--b--", b"--bb--\r\n"):
             self.assertRaises(MessageError, decode, body, "b")
         self.assertRaises(MessageError, decode, b"--\r\n\r\n----", "")
         self.assertEqual(decode(b"--b--", "b"), [])

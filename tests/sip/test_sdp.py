@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError, SdpError
 from drachtwist.sip import Request
-from drachtwist.sip.sdp import Connection, Origin, Sdp, answer, mirrored, sdp_of
+from drachtwist.sip.sdp import (
+    Connection,
+    Origin,
+    Sdp,
+    answer,
+    answer_with,
+    mirrored,
+    refuse,
+    sdp_of,
+)
 
 PHONE = (
     "v=0\r\no=alice 2890844526 2890844526 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\n"
@@ -34,19 +46,27 @@ class RoundTripTests(SynchronousTestCase):
     @given(st.text(alphabet="vomacst=:\r\n 019AP/-\udc80", max_size=200))
     def test_anything(self, text: str) -> None:
         """What is read is written, to the octet, whatever it is."""
-        self.assertEqual(str(Sdp.parse(text)), text)
+        self.assertEqual(str(Sdp(text)), text)
         octets = text.encode("utf-8", "surrogateescape")
-        self.assertEqual(bytes(Sdp.parse(octets)), octets)
+        self.assertEqual(bytes(Sdp(octets)), octets)
 
     def test_real_ones(self) -> None:
         """Descriptions of phones, browsers and fax machines survive, with their views."""
-        for text in (PHONE, BROWSER, FAX, FAX.replace("\n", "\r\n"), ""):
+        for text in (PHONE, BROWSER, FAX, FAX.replace("\n", "\r\n")):
             self.assertEqual(str(Sdp.parse(text)), text)
+
+    def test_no_description(self) -> None:
+        """What does not begin with a version is no session description."""
+        for text in ("garbage", "", "v0\r\n", "o=- 1 1 IN IP4 h\r\nv=0\r\n", "\r\nv=0\r\n"):
+            for form in (text, text.encode()):
+                with self.assertRaises(SdpError) as caught:
+                    Sdp.parse(form)
+                self.assertEqual(caught.exception.line, 1)
 
     @given(st.text(alphabet="vomacst=:\r\n 019AP/-", max_size=120))
     def test_views_never_surprise(self, text: str) -> None:
         """A view gives a value or the one error there is."""
-        sdp = Sdp.parse(text)
+        sdp = Sdp(text)
         views = [lambda: sdp.origin, lambda: sdp.connection, lambda: sdp.is_hold]
         views += [lambda one=one: (one.kind, one.codecs, one.connection) for one in sdp.media]  # type: ignore[misc]
         for view in views:
@@ -87,6 +107,8 @@ class ViewTests(SynchronousTestCase):
         self.assertEqual(sdp.streams("audio"), [])
         video = Sdp.parse(BROWSER).media[1]
         self.assertEqual((video.direction, video.wanted), ("recvonly", "inactive"))
+        with self.assertRaises(SdpError):
+            _ = Sdp.parse("v=0\r\nm=audio 65536 RTP/AVP 0\r\n").media[0].port
 
     def test_errors_name_the_line(self) -> None:
         """What cannot be read is said with its line, and only when it is asked for."""
@@ -111,8 +133,36 @@ class HoldTests(SynchronousTestCase):
             (PHONE.replace("c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0"), True),
             (FAX, False),
             ("v=0\r\n", False),
+            (PHONE.replace("c=IN IP4 192.0.2.1", "c=IN IP6 ::"), True),
+            (PHONE.replace("c=IN IP4 192.0.2.1", "c=IN IP6 0:0:0:0:0:0:0:0"), True),
+            (PHONE.replace("c=IN IP4 192.0.2.1", "c=IN IP6 host.invalid"), True),
+            (PHONE.replace("c=IN IP4 192.0.2.1", "c=IN IP6 ::1"), False),
+            (PHONE.replace("m=audio", "m=video 0 RTP/AVP 97\r\nm=audio") + "a=inactive\r\n", True),
+            (PHONE.replace("49170", "0"), False),
         ):
             self.assertEqual(Sdp.parse(text).is_hold, expected, text)
+
+    def test_placeholders(self) -> None:
+        """The address of streams that ICE connects, or that are no RTP, says nothing (RFC 8829)."""
+        session = BROWSER.replace("a=ice-ufrag:F7gI\r\n", "")
+        session = session.replace("t=0 0\r\n", "t=0 0\r\na=ice-ufrag:F7gI\r\n")
+        audio, _ = BROWSER.split("m=video")
+        data = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\n"
+        fax = FAX.replace("2001:db8::1\nt", "::\nt")
+        bundled = "m=video 0 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=bundle-only\r\n"
+        for text, expected in (
+            (session, False),
+            (audio, False),
+            (audio + data, False),
+            (audio.replace("sendrecv", "sendonly") + data, True),
+            (audio.replace("sendrecv", "inactive") + bundled, False),
+            (audio.replace("sendrecv", "inactive") + bundled + "a=sendonly\r\n", True),
+            (fax, False),
+            (data.join(["v=0\r\n", ""]), False),
+            (BROWSER.replace("a=ice-ufrag:F7gI\r\n", ""), True),
+        ):
+            self.assertEqual(Sdp.parse(text).is_hold, expected, text)
+        self.assertEqual(Sdp.parse(BROWSER).media[0].wanted, "sendrecv")
 
     def test_held_and_resumed(self) -> None:
         """Hold and unhold change the directions and the version, and no other line."""
@@ -134,6 +184,9 @@ class HoldTests(SynchronousTestCase):
         self.assertTrue(after.is_refresh_of(before))
         after.bump_version()
         self.assertFalse(after.is_refresh_of(before))
+        moved = Sdp.parse(PHONE.replace("IP4 192.0.2.1", "IP4 192.0.2.2"))
+        self.assertFalse(moved.is_refresh_of(before))
+        self.assertFalse(Sdp("no sdp").is_refresh_of(Sdp("no sdp")))
 
 
 class EditTests(SynchronousTestCase):
@@ -213,10 +266,95 @@ class EditTests(SynchronousTestCase):
         for line in ("nonsense", "audio 1 RTP/AVP 0\r\na=x"):
             with self.assertRaises(LocalProtocolError):
                 sdp.add_media(line)
+        for line in ("audio 65536 RTP/AVP 0",):
+            with self.assertRaises(LocalProtocolError):
+                sdp.add_media(line)
         with self.assertRaises(LocalProtocolError):
             sdp.set("name with blanks", "x")
         with self.assertRaises(LocalProtocolError):
             sdp.media[1].port = 70000
+
+    def test_stream_of_another_description(self) -> None:
+        """A stream that comes from elsewhere brings what its session said of it."""
+        phone = Sdp.parse(PHONE.replace("t=0 0", "t=0 0\r\na=sendonly\r\na=ice-ufrag:x"))
+        sdp = Sdp.parse(FAX)
+        added = sdp.add_media(phone.media[0])
+        self.assertIsNot(added, phone.media[0])
+        self.assertEqual(added.connection, Connection("192.0.2.1"))
+        self.assertEqual((added.direction, added.get("ice-ufrag")), ("sendonly", "x"))
+        self.assertEqual(str(sdp).count("\r"), 0)
+        added.port = 7
+        self.assertEqual(phone.media[0].port, 49170)
+        own = Sdp.parse(PHONE.replace("a=ptime:20", "a=inactive") + "c=IN IP4 192.0.2.7\r\n")
+        again = sdp.add_media(own.media[0], ["x:1"])
+        self.assertEqual(again.connection, Connection("192.0.2.7"))
+        self.assertEqual((again.direction, again.get("x")), ("inactive", "1"))
+        self.assertEqual(len(sdp.media), 4)
+        plain = Sdp.parse(PHONE)
+        same = plain.add_media(plain.media[0])
+        self.assertEqual(same.lines, plain.media[0].lines)
+        with self.assertRaises(LocalProtocolError):
+            sdp.add_media(Sdp("m=audio x\r\n").media[0])
+
+
+class GrowthTests(SynchronousTestCase):
+    """Work grows as the text does; counted in what is read, not in seconds."""
+
+    def work(self, text: str) -> int:
+        """Count the lines of Python that reading and editing a description takes."""
+        count = 0
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            sdp = Sdp(text)
+            _ = sdp.is_hold
+            for media in sdp.media:
+                for view in ("port", "wanted", "connection", "codecs", "direction"):
+                    try:
+                        getattr(media, view)
+                    except SdpError:
+                        pass
+            for edit in (sdp.hold, sdp.unhold, sdp.black_hole):
+                try:
+                    edit()
+                except SdpError:
+                    pass
+            sdp.keep_codecs("PCMU")
+            answer_with(Sdp(PHONE), sdp)
+            answer_with(sdp, Sdp(text))
+            refuse(sdp)
+            try:
+                answer(sdp, "::1", ports=[1])
+            except SdpError:
+                pass
+        finally:
+            sys.settrace(before)
+        return count
+
+    def test_linear(self) -> None:
+        """Twice the lines take twice the work, of whatever kind the lines are."""
+        head = "v=0\r\no=- 1 1 IN IP4 h\r\n"
+        for start, line in (
+            (head, "m=audio 5 RTP/AVP 0\r\n"),
+            (head + "a=x\r\n" * 400, "m=audio 5 RTP/AVP 0\r\n"),
+            (head, "m=audio\r\n"),
+            (head + "a=x\r\n" * 400, "m=\r\n"),
+            (head, "m=audio 5 RTP/AVP 0 9\r\nc=IN IP4 0.0.0.0\r\n"),
+            (head + "m=audio 5 RTP/AVP 0 9\r\n", "a=rtpmap:9 G722/8000\r\n"),
+            (head + "m=audio 5 RTP/AVP 0\r\n", "a=sendonly\r\n"),
+            (head + "m=audio 5 RTP/AVP 0\r\n", "c=x\r\n"),
+            (head + "m=audio 5 RTP/AVP 0\r\n", "\r\n"),
+        ):
+            base = self.work(start)
+            once = self.work(start + line * 400) - base
+            twice = self.work(start + line * 800) - base
+            self.assertLess(twice, 2.2 * once + 2000, (start[-8:], line))
 
 
 class AnswerTests(SynchronousTestCase):
@@ -230,7 +368,14 @@ class AnswerTests(SynchronousTestCase):
 
     def test_refused_streams(self) -> None:
         """What is not known, or has no port, is rejected in its place."""
-        made = answer(Sdp.parse(BROWSER), "192.0.2.200", ports=[5000], codecs=["opus"])
+        keys = ["fingerprint:sha-256 A", "ice-ufrag:u", "ice-pwd:p"]
+        made = answer(
+            Sdp.parse(BROWSER),
+            "192.0.2.200",
+            ports=[5000],
+            codecs=["opus"],
+            secure=lambda _: keys,
+        )
         self.assertEqual([one.port for one in made.media], [5000, 0])
         self.assertEqual([one.kind for one in made.media], ["audio", "video"])
         none = answer(Sdp.parse(PHONE), "192.0.2.200", ports=[])

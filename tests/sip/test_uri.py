@@ -58,7 +58,7 @@ class ParsingTests(SynchronousTestCase):
         """The kind of host decides how it is resolved."""
         for text, family in (
             ("sip:a@192.0.2.1", "ipv4"),
-            ("sip:a@192.0.2.256", "name"),
+            ("sip:a@192.0.2.example", "name"),
             ("sip:a@example.com", "name"),
             ("sip:a@[::1]", "ipv6"),
         ):
@@ -98,7 +98,9 @@ class ParsingTests(SynchronousTestCase):
             "sip:2001:db8::10",
             "sip:a@host:99999",
             "sip:a b@host",
-            "sip:a@host;;lr",
+            "sip:a@host; lr",
+            "sip:a@192.0.2.256",
+            "sip:a@[1::2::3]",
             "<sip:a@host>",
             "sip:a@ho\r\nst",
             "tel:bob",

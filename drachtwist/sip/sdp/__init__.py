@@ -8,7 +8,7 @@ read does, with :class:`~drachtwist.errors.SdpError`, which says where the line 
 
 from __future__ import annotations
 
-from drachtwist.sip.sdp.answering import answer, sdp_of
+from drachtwist.sip.sdp.answering import answer, answer_with, refuse, sdp_of
 from drachtwist.sip.sdp.description import Sdp
 from drachtwist.sip.sdp.streams import Media
 from drachtwist.sip.sdp.values import Codec, Connection, Direction, Origin, mirrored
@@ -21,6 +21,8 @@ __all__ = [
     "Origin",
     "Sdp",
     "answer",
+    "answer_with",
     "mirrored",
+    "refuse",
     "sdp_of",
 ]

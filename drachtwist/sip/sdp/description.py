@@ -6,13 +6,28 @@ import re
 from collections.abc import Iterable
 
 from drachtwist.errors import LocalProtocolError, SdpError
-from drachtwist.sip.sdp.sections import Section, checked_text
+from drachtwist.sip.sdp.sections import Section, checked_text, text_of
 from drachtwist.sip.sdp.streams import Media, _written
 from drachtwist.sip.sdp.values import Connection, Direction, Origin, receives
 
 __all__ = ["Sdp"]
 
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
+_OF_TRANSPORT = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", "tls-id", "crypto")
+"""What a session may say for all its streams, and a stream cannot do without."""
+
+
+class _Facts:
+    """What the session's part says of its streams, found out once."""
+
+    __slots__ = ("direction", "has_ice", "nowhere", "starts")
+
+    def __init__(self, sdp: Sdp) -> None:
+        self.direction = sdp._stated()
+        self.nowhere = bool(sdp._is_nowhere())
+        self.has_ice = sdp.has("ice-ufrag")
+        self.starts: dict[int, int] | None = None
+        """The first line of each stream; only errors need them."""
 
 
 class Sdp(Section):
@@ -22,7 +37,7 @@ class Sdp(Section):
     same ones.
     """
 
-    __slots__ = ("_ending", "_media")
+    __slots__ = ("_ending", "_known", "_media")
 
     _order = "vosiuepcbtrzka"
 
@@ -33,6 +48,7 @@ class Sdp(Section):
         self._ending = "\n" if lines and re.search(r"[^\r]\n\Z", lines[0]) else "\r\n"
         starts = [at for at, line in enumerate(lines) if line.startswith("m=")]
         ends = [*starts, len(lines)]
+        self._known: _Facts | None = None
         super().__init__(lines[: ends[0]])
         self._media = [
             Media(self, lines[start:end]) for start, end in zip(starts, ends[1:], strict=True)
@@ -40,8 +56,15 @@ class Sdp(Section):
 
     @classmethod
     def parse(cls, text: str | bytes) -> Sdp:
-        """Read a description. Any text will do: what is odd is kept as it is."""
-        return cls(text)
+        """Read a description; what is odd behind its first line is kept as it is.
+
+        :raises SdpError: when it does not begin with the version, so that it is none (RFC 8866
+            section 5); ``Sdp(text)`` takes any text.
+        """
+        made = cls(text)
+        if not made._lines or not made._lines[0].startswith("v="):
+            raise SdpError("no session description: there is no v= line at its beginning", 1)
+        return made
 
     def __str__(self) -> str:
         parts = ["".join(self._lines)]
@@ -57,13 +80,24 @@ class Sdp(Section):
     def _number(self, at: int) -> int:
         return at + 1
 
+    def _facts(self) -> _Facts:
+        facts = self._known
+        if facts is None:
+            self._known = facts = _Facts(self)
+        return facts
+
+    def _changed(self) -> None:
+        self._known = None
+
     def _first_line(self, media: Media) -> int:
-        at = len(self._lines) + 1
-        for one in self._media:
-            if one is media:
-                break
-            at += len(one._lines)
-        return at
+        facts = self._facts()
+        if facts.starts is None:
+            facts.starts = {}
+            at = len(self._lines) + 1
+            for one in self._media:
+                facts.starts[id(one)] = at
+                at += len(one._lines)
+        return facts.starts.get(id(media), 1)
 
     def _end(self) -> str:
         return self._ending
@@ -100,8 +134,11 @@ class Sdp(Section):
 
     def is_refresh_of(self, before: Sdp) -> bool:
         """Whether origin and version say that nothing has changed since."""
+        now, then = self.value("o"), before.value("o")
+        if now is None or then is None or now.split() != then.split():
+            return False
         try:
-            return self.origin == before.origin
+            return bool(self.origin)
         except SdpError:
             return False
 
@@ -120,7 +157,7 @@ class Sdp(Section):
     @property
     def direction(self) -> Direction | None:
         """The direction of streams that do not say it themselves; None when it is not said."""
-        return self._stated()
+        return self._facts().direction
 
     # The streams
 
@@ -133,23 +170,44 @@ class Sdp(Section):
         """Give the streams of a kind that are not rejected."""
         return [one for one in self._media if one.kind == kind and not one.is_rejected]
 
-    def add_media(self, line: str, attributes: Iterable[str] = ()) -> Media:
+    def add_media(self, line: str | Media, attributes: Iterable[str] = ()) -> Media:
         """Add a stream at the end.
 
-        :param line: ``audio 49170 RTP/AVP 0``.
-        :param attributes: its attributes, ``rtpmap:0 PCMU/8000``.
-        :raises LocalProtocolError: for text with CR, LF or NUL.
+        :param line: ``audio 49170 RTP/AVP 0``; or a stream, also of another description, which is
+            copied with what its session says of it: address, direction, ICE and keys.
+        :param attributes: further attributes, ``rtpmap:0 PCMU/8000``.
+        :returns: the new stream.
+        :raises LocalProtocolError: for text with CR, LF or NUL, and for what is no media line.
         """
+        if isinstance(line, Media):
+            media = self._copy(line)
+        else:
+            media = Media(self, [f"m={checked_text(line)}{self._ending}"])
+        if media._legible() is None:
+            raise LocalProtocolError(f"not a media line: {media._text(0)!r}")
+        media._lines += [f"a={checked_text(one)}{self._ending}" for one in attributes]
         last = self._media[-1] if self._media else self
         last._close(len(last._lines))
-        lines = [f"m={checked_text(line)}{self._ending}"]
-        lines += [f"a={checked_text(one)}{self._ending}" for one in attributes]
-        media = Media(self, lines)
-        try:
-            media._parts()
-        except SdpError as error:
-            raise LocalProtocolError(error.text) from None
         self._media.append(media)
+        self._changed()
+        return media
+
+    def _copy(self, stream: Media) -> Media:
+        """Copy a stream, perhaps of another description."""
+        media = Media(self, [text_of(line) + self._ending for line in stream._lines])
+        there = stream._sdp
+        if there is self:
+            return media
+        address = there.value("c")
+        if address is not None and media._find("c") is None:
+            media._put("c", address)
+        direction = there.direction
+        if media._stated() is None and direction is not None:
+            media._state(direction)
+        said = {name for name, _ in stream.attributes}
+        for name, value in there.attributes:
+            if name in _OF_TRANSPORT and name not in said:
+                media.add(name, value)
         return media
 
     def remove_media(self, media: Media) -> None:
@@ -160,19 +218,29 @@ class Sdp(Section):
         if media not in self._media:
             raise LocalProtocolError("the stream is not part of this description")
         self._media.remove(media)
+        self._changed()
 
     # All streams at once
 
     @property
     def is_hold(self) -> bool:
-        """Whether whoever wrote this wants no media: no stream is to be sent to him."""
-        wanted = [one.wanted for one in self._media if not _rejected(one)]
-        return bool(wanted) and not any(map(receives, wanted))
+        """Whether whoever wrote this wants no media: no stream is to be sent to him.
+
+        Beside streams of RTP others do not count: a channel for data goes on while a call is held.
+        """
+        live = [one for one in self._media if one._is_live()]
+        counted = [one for one in live if one.is_rtp] or live
+        return bool(counted) and not any(receives(one.wanted) for one in counted)
+
+    @property
+    def carries_media(self) -> bool:
+        """Whether there is a stream that is not rejected."""
+        return any(one._is_live() for one in self._media)
 
     def set_direction(self, direction: Direction) -> None:
         """Give all streams that are not rejected a direction."""
         for one in self._media:
-            if not _rejected(one):
+            if one._is_live():
                 one.direction = direction
 
     def hold(self) -> None:
@@ -226,13 +294,6 @@ class Sdp(Section):
         """Let all media go nowhere: 0.0.0.0, port 9, inactive (RFC 3725, RFC 3264 section 8.4)."""
         self.rewrite_address("0.0.0.0")
         for one in self._media:
-            if not _rejected(one):
+            if one._is_live():
                 one.port = 9
                 one.direction = "inactive"
-
-
-def _rejected(media: Media) -> bool:
-    try:
-        return media.is_rejected
-    except SdpError:
-        return True

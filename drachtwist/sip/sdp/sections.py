@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from drachtwist.errors import LocalProtocolError, SdpError
 from drachtwist.sip.grammar import TOKEN
@@ -68,6 +68,10 @@ class Section:
         """Give the end that a new line gets."""
         raise NotImplementedError
 
+    def _changed(self) -> None:
+        """Forget what was found out about the lines."""
+        raise NotImplementedError
+
     def _all(self, letter: str) -> list[int]:
         start = letter + "="
         return [at for at, line in enumerate(self._lines) if line.startswith(start)]
@@ -88,6 +92,14 @@ class Section:
         line = self._lines[at]
         end = line[len(line.rstrip(_ENDS)) :]
         self._lines[at] = f"{letter}={checked_text(text)}{end}"
+        self._changed()
+
+    def _delete(self, places: Iterable[int]) -> None:
+        """Take lines out."""
+        gone = set(places)
+        if gone:
+            self._lines = [line for at, line in enumerate(self._lines) if at not in gone]
+            self._changed()
 
     def _insert(self, letter: str, text: str) -> None:
         """Add a line behind those that precede it (RFC 8866 section 5)."""
@@ -98,18 +110,20 @@ class Section:
             at -= 1
         self._close(at)
         lines.insert(at, f"{letter}={checked_text(text)}{self._end()}")
+        self._changed()
 
     def _close(self, at: int) -> None:
         """See to it that the line before a place has an end."""
         if at > 0 and self._lines[at - 1][-1] not in _ENDS:
             self._lines[at - 1] += self._end()
+            self._changed()
 
     def _put(self, letter: str, text: str | None) -> None:
         """Set, exchange or remove the first line of a kind."""
         at = self._find(letter)
         if text is None:
             if at is not None:
-                del self._lines[at]
+                self._delete([at])
         elif at is None:
             self._insert(letter, text)
         else:
@@ -151,8 +165,7 @@ class Section:
             self._insert("a", text)
             return
         self._replace(places[0], "a", text)
-        for at in reversed(places[1:]):
-            del self._lines[at]
+        self._delete(places[1:])
 
     def add(self, name: str, value: str = "") -> None:
         """Add an attribute behind the others.
@@ -163,8 +176,7 @@ class Section:
 
     def remove(self, *names: str) -> None:
         """Remove all attributes of these names."""
-        for at in reversed([at for at, name, _ in self._attributes() if name in names]):
-            del self._lines[at]
+        self._delete(at for at, name, _ in self._attributes() if name in names)
 
     # Bandwidth
 
@@ -192,8 +204,7 @@ class Section:
             raise LocalProtocolError(f"not a type of bandwidth: {kind!r}")
         places = [at for at in self._all("b") if self._text(at).split(":")[0].strip() == kind]
         if value is None:
-            for at in reversed(places):
-                del self._lines[at]
+            self._delete(places)
         elif places:
             self._replace(places[0], "b", f"{kind}:{value:d}")
         else:

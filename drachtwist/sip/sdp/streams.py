@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from drachtwist.errors import LocalProtocolError, SdpError
 from drachtwist.sip.sdp.sections import Section
 from drachtwist.sip.sdp.values import (
+    RTPMAP,
     STATIC_CODECS,
+    STATIC_ENCODINGS,
     Codec,
     Connection,
     Direction,
     direction_of,
+    encoding_of,
     receives,
     sends,
 )
@@ -27,6 +30,7 @@ _MEDIA = re.compile(
     r"([^\s]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s]+)((?:[ \t]+[^\s]+)*)[ \t]*"
 ).fullmatch
 _OF_FORMAT = ("rtpmap", "fmtp", "rtcp-fb")
+_REPAIRED = re.compile(r"\bapt=([0-9]+)").search
 
 
 class Media(Section):
@@ -49,14 +53,29 @@ class Media(Section):
     def _end(self) -> str:
         return self._sdp._end()
 
+    def _changed(self) -> None:
+        self._sdp._changed()
+
     # The m= line
 
-    def _parts(self) -> tuple[str, str, str | None, str, list[str]]:
+    def _legible(self) -> tuple[str, str, str | None, str, list[str]] | None:
+        """Give the parts of the m= line, None when it cannot be read."""
         found = _MEDIA(self._text(0))
-        if found is None:
-            raise SdpError(f"not a media line: {self._lines[0].rstrip()!r}", self._number(0))
+        if found is None or int(found[2]) > 65535:
+            return None
         kind, port, count, protocol, formats = found.groups()
         return kind, port, count, protocol, formats.split()
+
+    def _parts(self) -> tuple[str, str, str | None, str, list[str]]:
+        parts = self._legible()
+        if parts is None:
+            raise SdpError(f"not a media line: {self._lines[0].rstrip()!r}", self._number(0))
+        return parts
+
+    def _is_live(self) -> bool:
+        """Whether the stream is wanted, and its m= line can be read."""
+        parts = self._legible()
+        return parts is not None and (int(parts[1]) != 0 or self.has("bundle-only"))
 
     def _write(self, port: int | None = None, formats: Iterable[str] | None = None) -> None:
         kind, old, count, protocol, present = self._parts()
@@ -101,8 +120,8 @@ class Media(Section):
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the stream is not wanted."""
-        return self.port == 0
+        """Whether the stream is not wanted; one that is ``bundle-only`` is (RFC 9143 section 6)."""
+        return self.port == 0 and not self.has("bundle-only")
 
     @property
     def is_rtp(self) -> bool:
@@ -111,6 +130,7 @@ class Media(Section):
 
     def reject(self) -> None:
         """Want the stream no more; the line stays, since streams are told apart by their place."""
+        self.remove("bundle-only")
         self._write(0)
 
     # Connection and direction
@@ -130,7 +150,7 @@ class Media(Section):
     @property
     def direction(self) -> Direction:
         """The direction: its own, or that of the session, or ``sendrecv``."""
-        return self._stated() or self._sdp._stated() or "sendrecv"
+        return self._stated() or self._sdp.direction or "sendrecv"
 
     @direction.setter
     def direction(self, direction: Direction) -> None:
@@ -138,12 +158,23 @@ class Media(Section):
 
     @property
     def wanted(self) -> Direction:
-        """The direction, with the address 0.0.0.0 taken as "send me nothing" (RFC 3264 8.4)."""
+        """The direction, with the address 0.0.0.0 taken as "send me nothing" (RFC 3264 8.4).
+
+        Where ICE finds the addresses, that one is a placeholder (RFC 8829 section 5.2.1); of a
+        stream that is no RTP it says nothing either.
+        """
+        direction = self.direction
+        if not receives(direction) or not self._goes_nowhere():
+            return direction
+        return direction_of(sends(direction), False)
+
+    def _goes_nowhere(self) -> bool:
         nowhere = self._is_nowhere()
         if nowhere is None:
-            nowhere = bool(self._sdp._is_nowhere())
-        direction = self.direction
-        return direction_of(sends(direction), receives(direction) and not nowhere)
+            nowhere = self._sdp._facts().nowhere
+        if not nowhere or self._sdp._facts().has_ice or not _names_rtp(self._text(0)):
+            return False
+        return not any(name in ("ice-ufrag", "bundle-only") for _, name, _ in self._attributes())
 
     # Codecs
 
@@ -170,6 +201,19 @@ class Media(Section):
             found.append(Codec(payload, known.name, known.rate, known.channels, fmtp))
         return found
 
+    def _encodings(self) -> dict[str, tuple[str, int, int]]:
+        """Give what tells encodings apart, by payload type; as :attr:`codecs`, but faster."""
+        named: dict[str, tuple[str, int, int]] = {}
+        for line in self._lines:
+            if line.startswith("a=rtpmap:"):
+                found = RTPMAP(line[9:].strip())
+                if found is not None:
+                    named.setdefault(found[1], encoding_of(found[2], found[3], found[4]))
+        return {
+            payload: named.get(payload) or STATIC_ENCODINGS.get(payload) or (payload, 8000, 1)
+            for payload in self.formats
+        }
+
     def keep_codecs(self, *names: str) -> None:
         """Drop all codecs but these; a stream without any that carries media is rejected.
 
@@ -193,17 +237,19 @@ class Media(Section):
         self._write(formats=[codec.payload for codec in sorted(codecs, key=rank)])
 
     def _filter(self, wanted: Callable[[Codec], bool]) -> None:
-        codecs = self.codecs
-        if not codecs or self.is_rejected:
+        codecs = self.codecs if self._is_live() else []
+        if not codecs:
             return
-        kept = [codec for codec in codecs if wanted(codec)]
-        payloads = {codec.payload for codec in kept}
-        # What repairs or protects a format that is gone has nothing left to do.
-        for codec in tuple(kept):
-            found = re.search(r"\bapt=([0-9]+)", codec.fmtp)
-            if found is not None and found[1] not in payloads:
-                kept.remove(codec)
-                payloads.discard(codec.payload)
+        payloads = {codec.payload for codec in codecs if wanted(codec)}
+        kept = []
+        for codec in codecs:
+            if codec.payload in payloads:
+                # What repairs or protects a format that is gone has nothing left to do.
+                found = _REPAIRED(codec.fmtp)
+                if found is not None and found[1] not in payloads:
+                    payloads.discard(codec.payload)
+                else:
+                    kept.append(codec)
         if all(codec.is_auxiliary for codec in kept):
             self.reject()
             return
@@ -211,9 +257,21 @@ class Media(Section):
             return
         self._write(formats=[codec.payload for codec in kept])
         gone = {codec.payload for codec in codecs} - payloads
-        for at, name, value in reversed(list(self._attributes())):
-            if name in _OF_FORMAT and value.split(None, 1)[:1] and value.split()[0] in gone:
-                del self._lines[at]
+        self._delete(
+            at
+            for at, name, value in self._attributes()
+            if name in _OF_FORMAT and payload_of(value) in gone
+        )
+
+
+def payload_of(value: str) -> str:
+    """Give the payload type that an rtpmap, fmtp or rtcp-fb attribute is about."""
+    return value.split(None, 1)[0] if value else ""
+
+
+def _names_rtp(line: str) -> bool:
+    words = line.split(None, 3)
+    return len(words) > 2 and "RTP" in words[2].upper().split("/")
 
 
 def _written(connection: Connection | str) -> str:

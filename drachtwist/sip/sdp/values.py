@@ -10,13 +10,17 @@ from typing import Literal, cast
 from drachtwist.errors import LocalProtocolError, SdpError
 
 __all__ = [
+    "AUXILIARY",
+    "RTPMAP",
     "STATIC_CODECS",
+    "STATIC_ENCODINGS",
     "Codec",
     "Connection",
     "Direction",
     "Origin",
     "as_direction",
     "direction_of",
+    "encoding_of",
     "family_of",
     "mirrored",
     "receives",
@@ -29,7 +33,7 @@ Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 _NUMBER = re.compile(r"[0-9]{1,20}").fullmatch
-_RTPMAP = re.compile(r"([0-9]{1,3})[ \t]+([^\s/]+)/([0-9]{1,9})(?:/([^\s/]+))?").fullmatch
+RTPMAP = re.compile(r"([0-9]{1,3})[ \t]+([^\s/]+)/([0-9]{1,9})(?:/([^\s/]+))?").fullmatch
 
 
 def as_direction(text: str) -> Direction | None:
@@ -144,12 +148,25 @@ class Connection:
 
     @property
     def is_nowhere(self) -> bool:
-        """Whether this is the address that asks for no media (RFC 3264 section 8.4)."""
-        return self.address in ("0.0.0.0", "::")
+        """Whether this is an address that asks for no media (RFC 3264 section 8.4).
+
+        That is 0.0.0.0 or ::, however they are written, or a name that cannot exist, as RFC 6157
+        section 5.1 has it for IPv6.
+        """
+        return not self.address.strip("0.:") or self.address.lower().endswith(".invalid")
 
     def __str__(self) -> str:
         scope = f"/{self.scope}" if self.scope else ""
         return f"{self.nettype} {self.addrtype} {self.address}{scope}"
+
+
+def encoding_of(name: str, rate: str, channels: str | None) -> tuple[str, int, int]:
+    """Give what tells encodings apart: the name in lower case, clock rate and channels.
+
+    What follows the rate is a number of channels for audio only.
+    """
+    count = int(channels) if channels is not None and _NUMBER(channels) else 1
+    return name.lower(), int(rate), count
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +189,11 @@ class Codec:
 
         :raises SdpError: when it is none.
         """
-        found = _RTPMAP(text)
+        found = RTPMAP(text)
         if found is None:
             raise SdpError(f"not an rtpmap: {text!r}")
-        channels = found[4] or "1"
-        # What follows the rate is a number of channels for audio only.
-        return cls(found[1], found[2], int(found[3]), int(channels) if _NUMBER(channels) else 1)
+        _, rate, channels = encoding_of(found[2], found[3], found[4])
+        return cls(found[1], found[2], rate, channels)
 
     def matches(self, wanted: str) -> bool:
         """Whether a name means this codec.
@@ -190,16 +206,15 @@ class Codec:
     @property
     def is_auxiliary(self) -> bool:
         """Whether this carries no media of its own: keys, silence, repairs."""
-        return self.name.lower() in _AUXILIARY
+        return self.name.lower() in AUXILIARY
 
     def __str__(self) -> str:
         channels = f"/{self.channels}" if self.channels != 1 else ""
         return f"{self.payload} {self.name}/{self.rate}{channels}"
 
 
-_AUXILIARY = frozenset(
-    "telephone-event tone cn rtx red ulpfec flexfec flexfec-03 parityfec".split()
-)
+AUXILIARY = frozenset("telephone-event tone cn rtx red ulpfec flexfec flexfec-03 parityfec".split())
+"""Encodings that carry no media of their own."""
 
 STATIC_CODECS = {
     codec.payload: codec
@@ -216,3 +231,8 @@ STATIC_CODECS = {
     )
 }
 """The payload types that need no rtpmap (RFC 3551 section 6)."""
+
+STATIC_ENCODINGS = {
+    codec.payload: (codec.name.lower(), codec.rate, codec.channels)
+    for codec in STATIC_CODECS.values()
+}

@@ -1,0 +1,40 @@
+"""Handing out both dialogs of a call, so that nothing is missed of what came meanwhile.
+
+While a call with two sides is made, the side that is up first may already ask for something. What
+it asks waits (:meth:`Dialog.hold_requests`) until the application has both dialogs, and whatever it
+does with them at once is done: handlers that are added up to its first ``await`` see everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from drachtwist.app.b2bua import B2bua
+
+__all__ = ["hand_out"]
+
+
+def hand_out(making: Coroutine[Any, Any, B2bua]) -> Deferred[B2bua]:
+    """Hand out what is being made, and then let requests in.
+
+    :param making: makes both dialogs, whose requests wait.
+    """
+    made: Deferred[B2bua] = Deferred.fromCoroutine(making)
+    handed: Deferred[B2bua] = Deferred(lambda _: made.cancel())
+
+    def done(both: B2bua) -> None:
+        handed.callback(both)
+        for dialog in both:
+            dialog.release_requests()
+
+    def failed(failure: Failure) -> None:
+        if not handed.called:
+            handed.errback(failure)
+
+    made.addCallbacks(done, failed)
+    return handed

@@ -1,0 +1,66 @@
+"""How many connections there are: in total, and from each source.
+
+A source is an address; of IPv6 it is the first 64 bits, since whoever has one address of those has
+all of them (RFC 6177).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+__all__ = ["Census", "source_of"]
+
+
+def source_of(host: str) -> str:
+    """Return whom a connection from an address counts for."""
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    mapped = address.ipv4_mapped
+    if mapped is not None:
+        return str(mapped)
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+
+
+class Census:
+    """Counts connections against two limits.
+
+    :param total: how many there may be.
+    :param per_source: how many of one source.
+    """
+
+    __slots__ = ("_sources", "per_source", "present", "total")
+
+    def __init__(self, total: int, per_source: int) -> None:
+        self.total = total
+        self.per_source = per_source
+        self.present = 0
+        """How many there are."""
+        self._sources: dict[str, int] = {}
+
+    def problem(self, host: str) -> str | None:
+        """Say which limit keeps a connection out: ``total``, ``source``, or None for neither."""
+        if self.present >= self.total:
+            return "total"
+        if self._sources.get(source_of(host), 0) >= self.per_source:
+            return "source"
+        return None
+
+    def enter(self, host: str) -> None:
+        """Count a connection."""
+        source = source_of(host)
+        self.present += 1
+        self._sources[source] = self._sources.get(source, 0) + 1
+
+    def leave(self, host: str) -> None:
+        """Count a connection no longer."""
+        source = source_of(host)
+        self.present -= 1
+        left = self._sources[source] - 1
+        if left:
+            self._sources[source] = left
+        else:
+            del self._sources[source]

@@ -1,0 +1,134 @@
+"""What peers may cost the server: every limit, its name, its default and what it is for.
+
+One table for all places that have to know the limits: :class:`ServerLimits` holds them,
+``twistd drachtio-server`` makes a flag of each (``--limit-transactions``), the configuration file
+an element (``limits/transactions``), and the documentation a row.
+
+How many connections there may be follows from how many files the process may have open
+(``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not
+fail: ports, connections that the server makes, the log. Of the others phones get three quarters and
+applications one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from drachtwist.errors import LocalProtocolError
+from drachtwist.net.siptransports import Limits
+
+__all__ = ["ABOUT", "ServerLimits", "open_files"]
+
+FEWEST_FILES = 64
+"""Fewer open files than this count as this: with less nobody can be served."""
+
+_T = TypeVar("_T", int, float)
+
+
+def open_files() -> int:
+    """Return how many files this process may have open at a time."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - not on Windows
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else int(soft)
+
+
+def _limit(default: _T, about: str) -> _T:
+    """Declare a limit."""
+    declared: _T = field(default=default, metadata={"about": about})
+    return declared
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What peers may cost. Times are seconds, sizes bytes; :data:`ABOUT` says what each one is.
+
+    The numbers of connections are 0 for what follows from the open files; see :meth:`settled`.
+
+    :raises LocalProtocolError: for a negative one, or a 0 where that makes no sense.
+    """
+
+    # Applications
+    secret_timeout: float = _limit(
+        10.0, "seconds that a connection to an admin port has to show the secret, TLS included"
+    )
+    secret_frame: int = _limit(4096, "bytes of the longest frame before that")
+    secret_delay: float = _limit(1.0, "seconds that a wrong secret waits for its answer")
+    strangers: int = _limit(0, "connections to the admin ports that have not shown the secret")
+    strangers_per_source: int = _limit(0, "of these, from one address")
+    applications: int = _limit(0, "connections to the admin ports, all together")
+    unread: int = _limit(
+        16 << 20, "bytes that an application may leave unread before its connection is cut"
+    )
+    # Streams that carry SIP
+    connections: int = _limit(0, "connections of phones, all together")
+    connections_per_source: int = _limit(0, "of these, from one address")
+    first_message: float = _limit(
+        60.0, "seconds to the first message of a connection, TLS and WebSockets included"
+    )
+    message: int = _limit(2 << 20, "bytes of the longest message on a connection")
+    message_timeout: float = _limit(16.0, "seconds from the first octet of a message to its last")
+    buffers: int = _limit(64 << 20, "bytes of messages that are not complete, all together")
+    unsent: int = _limit(4 << 20, "bytes that a phone may leave unread before it is cut off")
+    idle: float = _limit(1800.0, "seconds without a message or keep-alive until it is closed")
+    connect: float = _limit(30.0, "seconds that connecting to a phone may take")
+    # Requests
+    transactions: int = _limit(40_000, "server transactions; beyond them new requests get 503")
+    retry_after: int = _limit(10, "seconds in the Retry-After of that 503")
+    amplification: float = _limit(
+        5.0,
+        "octets sent for each one received over UDP, until the source has shown that it hears us",
+    )
+    proxied_calls: int = _limit(50_000, "calls that are proxied at a time, with Record-Route")
+    # The process
+    stop: float = _limit(5.0, "seconds that connections get to close when the server stops")
+
+    def __post_init__(self) -> None:
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                raise LocalProtocolError(f"the limit {one.name} is a number, not {value!r}")
+            if not value and one.name not in _MAY_BE_0:
+                raise LocalProtocolError(f"the limit {one.name} has to be more than 0")
+
+    def settled(self, files: int | None = None) -> ServerLimits:
+        """Work out the numbers of connections that are left open.
+
+        :param files: how many files may be open at a time; asked of the system unless given.
+        """
+        files = max(FEWEST_FILES, open_files() if files is None else files)
+        usable = files - min(256, files // 4)
+        connections = self.connections or min(4096, usable * 3 // 4)
+        applications = self.applications or min(1024, usable // 4)
+        strangers = self.strangers or min(64, applications // 2)
+        return dataclasses.replace(
+            self,
+            connections=connections,
+            connections_per_source=self.connections_per_source or max(8, connections // 4),
+            applications=applications,
+            strangers=strangers,
+            strangers_per_source=self.strangers_per_source or max(2, strangers // 4),
+        )
+
+    def of_transports(self) -> Limits:
+        """Return those that the SIP transports keep."""
+        return Limits(
+            **{one.name: getattr(self, one.name) for one in dataclasses.fields(Limits)},
+        )
+
+
+_MAY_BE_0 = frozenset(
+    """
+    strangers strangers_per_source applications connections connections_per_source
+    secret_delay retry_after stop
+    """.split()
+)
+
+ABOUT: dict[str, str] = {
+    one.name: one.metadata["about"] for one in dataclasses.fields(ServerLimits)
+}
+"""What each limit is, by its name."""
