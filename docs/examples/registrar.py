@@ -14,7 +14,7 @@ import os
 
 from twisted.logger import Logger
 
-from drachtwist import Request, Response, SipError, Srf, couple
+from drachtwist import Request, Response, SipError, Srf, couple, forward_in_dialog
 from drachtwist.middleware import Binding, DigestAuth, Registrar
 
 log = Logger(namespace="registrar")
@@ -43,9 +43,10 @@ async def connect(req: Request, res: Response) -> None:
         res.send(480)
         return
     try:
-        caller, called = await srf.create_b2bua(req, res, places[0].uri)
+        caller, called = await srf.create_b2bua(req, res, places[0])
     except SipError as refusal:
         log.info("{uri} does not answer: {status}", uri=req.uri, status=refusal.status)
         return
     couple(caller, called)
+    forward_in_dialog(caller, called)  # what one does (hold, transfer) the other hears of
     log.info("{uri} has answered", uri=req.uri)

@@ -21,6 +21,7 @@ from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.reaching import Target
 from drachtwist.app.refer_ids import ReferIds
 from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
 from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
@@ -96,7 +97,7 @@ def create_b2bua(
     srf: Srf,
     req: Request,
     res: Response,
-    uri: str,
+    uri: Target,
     *,
     local_sdp_a: SdpHook = None,
     local_sdp_b: SdpHook = None,
@@ -254,22 +255,9 @@ class _Bridge:
             changing = uas.when_acked().addCallback(lambda _: uas.modify(answer))
             changing.addErrback(self._not_changed)
         if uac._owes_ack:
-            # B has made the offer, so A's ACK has the answer.
-            try:
-                await self._late_answer(uas, uac)
-            except BaseException:
-                uac.destroy()
-                uas.destroy()
-                raise
+            await pass_late_answer(uas, uac, self._local_sdp_b)
         pair(uas, uac)
         return B2bua(uas, uac)
-
-    async def _late_answer(self, uas: Dialog, uac: Dialog) -> None:
-        await uas.when_acked()
-        answer: Any = uas.remote.sdp
-        if callable(self._local_sdp_b):
-            answer = await resolve(self._local_sdp_b, answer, uas.req)
-        uac.ack(answer)
 
     async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
         """Give what A gets in place of B's description."""
@@ -405,6 +393,24 @@ async def _pass_update(
     returned = Headers()
     _keep_type(returned, response, answer)
     res.send(response.status, response.reason, returned.items(), answer)
+
+
+async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook) -> None:
+    """Acknowledge a 200 that had the offer with the answer that is in the caller's ACK.
+
+    :param hook: ``local_sdp_b``: if it is a function, it makes of the answer what the called party
+        gets. When it fails, or the caller does not acknowledge, both dialogs are ended.
+    """
+    try:
+        await uas.when_acked()
+        answer: Any = uas.remote.sdp
+        if callable(hook):
+            answer = await resolve(hook, answer, uas.req)
+        uac.ack(answer)
+    except BaseException:
+        uac.destroy()
+        uas.destroy()
+        raise
 
 
 async def resolve(value: Any, *args: Any) -> Any:

@@ -1172,6 +1172,14 @@ class Dialog:
         handlers = self._handlers(method)
         offer = _description(req)
         described = Sdp(offer)
+        if method == "UPDATE" and offer:
+            # One offer at a time (RFC 3311 section 5.2); real servers let them through.
+            if more.invite is not None:
+                res.send(491)
+                return
+            if self._is_asked() or self._owes_ack:
+                res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
+                return
         held = self.is_on_hold
         event = ""
         if offer:

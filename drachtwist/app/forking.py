@@ -15,10 +15,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua, pair, resolve
+from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.reaching import Target
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 
@@ -73,7 +74,7 @@ class Simring:
         srf: Srf,
         req: Request,
         res: Response,
-        uris: Sequence[str] = (),
+        uris: Sequence[Target] = (),
         *,
         timeout: float | None = None,
         local_sdp_a: Any = None,
@@ -94,14 +95,14 @@ class Simring:
         self._options.setdefault("calling_number", req.calling_number)
         self._options.setdefault("calling_name", req.calling_name)
         self._options.setdefault("link", req)
-        self._calling: dict[Calling, str] = {}
+        self._calling: dict[Calling, Target] = {}
         self._errors: list[SipError] = []
         self._failure: Failure | None = None
         self._offer: Any = None
         self._ready = False
         self._over = False
         self._held = 0
-        self._waiting: list[str] = list(uris)
+        self._waiting: list[Target] = list(uris)
         self._won: Deferred[Dialog] = Deferred(lambda _: self._cancel_all(None))
 
     def start(self) -> Deferred[B2bua]:
@@ -112,7 +113,7 @@ class Simring:
         """
         return hand_out(self._run())
 
-    def add(self, uri: str) -> None:
+    def add(self, uri: Target) -> None:
         """Call one more target, as long as nobody has answered.
 
         :raises LocalProtocolError: when it is decided already.
@@ -161,10 +162,12 @@ class Simring:
             uac.destroy()
             raise
         uas.hold_requests()
+        if uac._owes_ack:
+            await pass_late_answer(uas, uac, self._local_sdp_b)
         pair(uas, uac)
         return B2bua(uas, uac)
 
-    def _call(self, uri: str) -> None:
+    def _call(self, uri: Target) -> None:
         try:
             calling = prepare_uac(
                 self._srf,
@@ -236,7 +239,7 @@ class Simring:
 
 
 def simring(
-    srf: Srf, req: Request, res: Response, uris: Sequence[str], **options: Any
+    srf: Srf, req: Request, res: Response, uris: Sequence[Target], **options: Any
 ) -> Deferred[B2bua]:
     """Call several targets at once, and connect the caller with who answers first.
 
@@ -250,7 +253,7 @@ def hunt(
     srf: Srf,
     req: Request,
     res: Response,
-    uris: Sequence[str],
+    uris: Sequence[Target],
     *,
     timeout: float | None = 20.0,
     retry_statuses: Collection[int] = RETRY_STATUSES,

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.exchange import Request, _not_sent
+from drachtwist.app.reaching import Target, place_of
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -78,7 +79,7 @@ class ProxyResult:
 def proxy_request(
     srf: Srf,
     req: Request,
-    destinations: str | Sequence[str] | None = None,
+    destinations: Target | Sequence[Target] | None = None,
     *,
     forking: str = "sequential",
     record_route: bool = False,
@@ -94,9 +95,9 @@ def proxy_request(
             # The caller's choice, not the application's mistake.
             return fail(SipError(416, reason_phrase(416)))
         destinations = [req.uri]
-    elif isinstance(destinations, str):
+    elif isinstance(destinations, str) or not isinstance(destinations, Sequence):
         destinations = [destinations]
-    targets = [complete(one) for one in destinations]
+    targets = [complete(place_of(one)) for one in destinations]
     if not targets or len(targets) > MAX_DESTINATIONS:
         raise LocalProtocolError(f"1 to {MAX_DESTINATIONS} destinations, not {len(targets)}")
     if forking not in ("sequential", "serial", "simultaneous"):

@@ -47,6 +47,7 @@ from drachtwist.app.interfaces import AnyHandler, SdpSource
 from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
+from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
 from drachtwist.app.uac import (
@@ -467,7 +468,7 @@ class Srf(Router, Ender):
 
     def create_uac(
         self,
-        uri: str,
+        uri: Target,
         *,
         method: str = "INVITE",
         headers: HeadersLike = None,
@@ -491,7 +492,8 @@ class Srf(Router, Ender):
         Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. A 200
         that crosses it is acknowledged and ended with a BYE.
 
-        :param uri: whom; ``sip:`` may be left out.
+        :param uri: whom; ``sip:`` may be left out. Or a :class:`~drachtwist.middleware.Binding`,
+            which knows the way to a phone that registered.
         :param method: ``INVITE`` or ``SUBSCRIBE``.
         :param headers: further headers. The server supplies what is missing.
         :param local_sdp: the offer, or a source of it as for :meth:`create_uas`. Without one the
@@ -544,7 +546,7 @@ class Srf(Router, Ender):
         self,
         req: Request,
         res: Response,
-        uri: str,
+        uri: Target,
         *,
         local_sdp_a: SdpHook = None,
         local_sdp_b: SdpHook = None,
@@ -573,7 +575,7 @@ class Srf(Router, Ender):
         caller gives up, the other call is cancelled, with his Reason. Use
         :func:`~drachtwist.couple` so that the end of one dialog is the end of the other.
 
-        :param uri: whom to call.
+        :param uri: whom to call, as for :meth:`create_uac`.
         :param local_sdp_a: what the caller gets instead of the called party's session description:
             a value, something awaitable, or a function of that description and its message, which
             may return a Deferred or be ``async``.
@@ -625,7 +627,7 @@ class Srf(Router, Ender):
     def proxy_request(
         self,
         req: Request,
-        destinations: str | Sequence[str] | None = None,
+        destinations: Target | Sequence[Target] | None = None,
         *,
         forking: str = "sequential",
         record_route: bool = False,
@@ -637,8 +639,8 @@ class Srf(Router, Ender):
     ) -> Deferred[ProxyResult]:
         """Let the server forward a request that was not answered yet; it answers the caller too.
 
-        :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. The Request-URI if
-            None.
+        :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. Or a
+            :class:`~drachtwist.middleware.Binding`, or several. The Request-URI if None.
         :param forking: ``sequential`` (one after the other) or ``simultaneous``.
         :param record_route: stay in the way of the further requests of the dialog.
         :param follow_redirects: try the contacts of a 3xx.
@@ -669,7 +671,7 @@ class Srf(Router, Ender):
 
     def request(
         self,
-        uri: str,
+        uri: Target,
         *,
         method: str,
         headers: HeadersLike = None,
@@ -690,11 +692,12 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
             find_state(self, link),
             method.upper(),
-            complete_uri(uri),
+            complete_uri(address),
             headers=headers,
             body=body,
             proxy=proxy,

@@ -33,6 +33,7 @@ from drachtwist.app.exchange import (
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState, Pending
 from drachtwist.app.outgoing import DialogRequest
+from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
 from drachtwist.errors import (
     CommandRefused,
@@ -550,7 +551,7 @@ class Asking:
     def _next_target(self, response: ReceivedResponse) -> None:
         target = self._targets.pop(0)
         fresh = Headers(self.headers)
-        for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization"):
+        for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization", "Route"):
             fresh.remove(name)
         self.headers = fresh.items()
         if self._keep_uri:
@@ -684,7 +685,7 @@ _CONTACT = frozenset(("contact", "m"))
 
 def prepare_uac(
     srf: Srf,
-    uri: str,
+    uri: Target,
     *,
     method: str = "INVITE",
     headers: HeadersLike = None,
@@ -709,11 +710,12 @@ def prepare_uac(
     method = method.upper()
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
+    address, proxy, headers = way_to(uri, proxy, headers)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
-        complete_uri(uri),
+        complete_uri(address),
         headers=calling_headers(headers, calling_number, calling_name, called_number),
         proxy=proxy,
         auth=auth,
@@ -852,7 +854,9 @@ class Calling:
         late = invite and not asking.body and bool(outcome.body)
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
-            if invite:
+            if late:
+                dialog._owes_ack = True  # which refuses the offer, and is sent first
+            elif invite:
                 dialog._send_ack()
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))

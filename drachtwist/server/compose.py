@@ -179,7 +179,7 @@ def _learn(name: str) -> tuple[int, str, str] | None:
 class Draft:
     """A message as an application wrote it."""
 
-    __slots__ = ("apart", "body", "contact", "fields", "keys", "start")
+    __slots__ = ("apart", "body", "contact", "fields", "keys", "routes", "start")
 
     def __init__(self, start: str, body: bytes) -> None:
         self.start = start
@@ -193,6 +193,8 @@ class Draft:
         """From, To, Call-ID, CSeq and Max-Forwards, by name in lower case."""
         self.contact: str | None = None
         """The value of Contact; it is among the fields too."""
+        self.routes: list[str] = []
+        """The values of Route, which count only where the application says where to send."""
 
     def value(self, key: str) -> str | None:
         """Give the value of a header that is passed on, by its known name in lower case."""
@@ -259,6 +261,8 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
             continue
         order, key, spelling = found
         if order == -1:
+            if key == "route":
+                draft.routes.append(value)
             continue
         if checked and key in _CHECKS:
             try:

@@ -308,6 +308,8 @@ class Calling:
             return
         hop = hop_of(next_hop, core.default_protocol())
         local = self._local_toward(hop)
+        if not route:
+            draft.routes.clear()
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -334,6 +336,7 @@ class Calling:
         """Send a new request over the connection of a registered client."""
         link = outgoing.link
         assert link is not None, "an application asked"
+        draft.routes.clear()
         problem = self._write_new(outgoing, draft, uri, flow.local, flow.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -390,7 +393,7 @@ class Calling:
             protocol,
             local,
             f"{method} {uri} SIP/2.0",
-            [],
+            [f"Route: {one}" for one in draft.routes],
             [
                 f"Max-Forwards: {apart.get('max-forwards', '70')}",
                 f"From: {sender}",

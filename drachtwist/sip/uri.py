@@ -20,7 +20,7 @@ from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.params import NO_URI_HEADERS, NO_URI_PARAMS, UriHeaders, UriParams
 
-__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri", "is_sip_uri"]
+__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri", "is_sip_uri", "normal_user"]
 
 _SIP = re.compile(
     r'([sS][iI][pP][sS]?):(?:([^@:\s<>"\0]*)(?::([^@\s<>"\0]*))?@)?'
@@ -240,6 +240,11 @@ def _is_impossible(host: str) -> bool:
     if len(parts) < 2 or not all(map(str.isdecimal, parts)):
         return False  # a name, which may end with a digit
     return len(parts) != 4 or any(len(part) > 3 or int(part) > 255 for part in parts)
+
+
+def normal_user(user: str) -> str:
+    """Give a user part without the escapes that make no difference."""
+    return _normal(user) or ""
 
 
 def _normal(text: str | None) -> str | None:

@@ -917,3 +917,32 @@ class SubscriptionTests(SynchronousTestCase):
         self.assertEqual([one.method for one in seen], ["NOTIFY"])
         self.assertEqual(self.flushLoggedErrors(), [])
         self.assertTrue(self.bench.srf.idle)
+
+
+class CrossingOffersTests(DialogTestCase):
+    """Servers that let everything through: one offer at a time (RFC 3311 section 5.2)."""
+
+    def test_ours_under_way(self) -> None:
+        """An UPDATE with an offer gets 491 while a re-INVITE of ours is under way."""
+        changing = self.dialog.modify(ANSWER)
+        changing.addErrback(lambda failure: failure.trap(SipError))
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.ask("UPDATE", body=HELD)
+        self.assertEqual(self.answer()[0], 491)
+        self.assertFalse(self.dialog.is_on_hold)
+        self.ask("UPDATE", number=3)
+        self.assertEqual(self.answer()[0], 200)
+        self.server.respond(txn, 488, method="INVITE", dialog_id=DIALOG)
+        self.ask("UPDATE", body=HELD, number=4)
+        self.assertEqual(self.answer()[0], 200)
+
+    def test_theirs_under_way(self) -> None:
+        """It gets 500 while one of the peer's is not answered."""
+        kept: list[Response] = []
+        self.dialog.on_modify(lambda req, res: kept.append(res))
+        self.ask("INVITE", body=RESUMED)
+        self.ask("UPDATE", body=HELD, number=3)
+        status, response = self.answer()
+        self.assertEqual((status, response.has("Retry-After")), (500, True))
+        kept[0].send(200, body=ANSWER)
+        self.assertEqual(self.server.heads(), ["200"])

@@ -181,3 +181,73 @@ class Baresip:
 
         what = f"{self.name} to receive {'sound' if sound else 'silence'}"
         await self._test.until(right, what, self.process)
+
+
+class Linphone:
+    """A linphone that is driven by its commands.
+
+    :param test: what runs it.
+    :param name: of the user.
+    :param registrar: host and port of where it registers; nowhere if None.
+    """
+
+    def __init__(self, test: InteropTestCase, name: str, registrar: str | None = None) -> None:
+        need_program("linphonec", "linphone-cli")
+        self._test = test
+        self.directory = test.directory / name
+        for where in (".local/share/linphone", ".config/linphone"):
+            (self.directory / where).mkdir(parents=True)
+        self._log = self.directory / "linphone.log"
+        port = free_ports(4)
+        sections: dict[str, dict[str, object]] = {
+            "sip": {
+                "sip_port": port,
+                "sip_tcp_port": port,
+                "sip_tls_port": -1,
+                "bind_address": "127.0.0.1",
+                "use_ipv6": 0,
+                "guess_hostname": 0,
+                "contact": f"sip:{name}@127.0.0.1",
+            },
+            "rtp": {"audio_rtp_port": port + 2},
+            "sound": {"echocancellation": 0},
+            "video": {"enabled": 0},
+        }
+        if registrar is not None:
+            sections["sip"]["default_proxy"] = 0
+            sections["proxy_0"] = {
+                "reg_proxy": f"sip:{registrar}",
+                "reg_identity": f"sip:{name}@{registrar}",
+                "reg_expires": 600,
+                "reg_sendregister": 1,
+                "publish": 0,
+            }
+            sections["auth_info_0"] = {"username": name, "passwd": f"secret-{name}"}
+        lines = []
+        for section, settings in sections.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key}={value}" for key, value in settings.items()]
+        (self.directory / "rc").write_text("\n".join(lines) + "\n", "utf-8")
+        self.process: Peer
+
+    async def start(self) -> None:
+        """Start it, with files in place of a sound card, and wait until it listens."""
+        arguments = ("-c", str(self.directory / "rc"), "-l", str(self._log), "-d", "6")
+        self.process = self._test.spawn(
+            "linphonec", "linphonec", *arguments, HOME=str(self.directory), TERM="dumb"
+        )
+        self.command("soundcard use files")
+        await self.logs("Creating listening point")
+
+    def command(self, line: str) -> None:
+        """Type a command."""
+        transport = cast(Any, self.process.transport)
+        transport.write(f"{line}\n".encode())
+
+    def log(self) -> str:
+        """Return what it logged."""
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    async def logs(self, text: str) -> None:
+        """Wait until it has logged a text."""
+        await self._test.until(lambda: text in self.log(), f"linphone to log {text}", self.process)

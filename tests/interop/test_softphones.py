@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.interop.peers import ROOT, InteropTestCase, free_port
-from tests.interop.softphones import TONES, Baresip
+from tests.interop.softphones import TONES, Baresip, Linphone
 
 
 def together(*awaited: Any) -> Deferred[Any]:
@@ -87,3 +87,39 @@ class BaresipTests(InteropTestCase):
         await self.over(carol)
         text = bob.process.output.decode()
         self.assertIn("SIP/2.0 200 OK", text.rpartition("Event: refer")[2], text)
+
+
+class LinphoneTests(InteropTestCase):
+    async def test_registers_at_once(self) -> None:
+        """Its first REGISTER with a password is accepted: nothing is refused."""
+        domain = f"127.0.0.1:{free_port()}"
+        app = self.twistd(
+            "drachtio",
+            *("--app", str(ROOT / "docs" / "examples" / "registrar.py")),
+            *("--contact", f"sip:{domain};transport=udp,tcp"),
+            PASSWORDS="linda:secret-linda",
+        )
+        await app.when_prints("connected")
+        phone = Linphone(self, "linda", domain)
+        await phone.start()
+        await app.when_prints("sip:linda@127.0.0.1 is at")
+        await phone.logs("SIP/2.0 200 OK")
+        self.assertEqual(phone.log().count("SIP/2.0 401 "), 1, phone.log())
+        self.assertNotIn("wrong credentials", app.output.decode())
+
+    async def test_calls_the_demo(self) -> None:
+        """It calls the application of the demo, is answered, sound comes, and it hangs up."""
+        domain = f"127.0.0.1:{free_port()}"
+        app = self.twistd(
+            "drachtio",
+            *("--app", str(ROOT / "docs" / "examples" / "answer.py")),
+            *("--contact", f"sip:{domain};transport=udp,tcp"),
+        )
+        await app.when_prints("connected")
+        phone = Linphone(self, "linda")
+        await phone.start()
+        phone.command(f"call sip:demo@{domain}")
+        await phone.process.when_prints("connected.")
+        phone.command("terminate")
+        await phone.process.when_prints("ended")
+        await app.when_prints("is over")
