@@ -12,6 +12,7 @@ Every response is confirmed by the server, with the message as it was sent, or r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
@@ -22,11 +23,14 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
-from drachtwist.app.links import LinkState, Pending, Server, fail_later
+from drachtwist.app.links import Handed, LinkState, Server, fail_later
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import METHODS, encode_response
+from drachtwist.sip.registry import is_legible
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ _log = Logger(namespace="drachtwist.app.exchange")
 
 UNKNOWN_TRANSACTION = "unknown transaction"
 """Part of the refusal that means: the caller has gone."""
+
+SUBSCRIPTION = 3600
+"""Seconds of a subscription that does not say how long it is to last."""
 
 _TRANSPORT_CLOSED = "transport for response has been shutdown"
 
@@ -151,8 +158,8 @@ class _Received:
     @property
     def source_port(self) -> int:
         """The port of the sender; 5060 when the server did not say."""
-        text = self._token(6)
-        return int(text) if text.isascii() and text.isdigit() else 5060
+        port = grammar.decimal(self._token(6))
+        return 5060 if port is None else port
 
     @property
     def stack_time(self) -> str:
@@ -668,7 +675,9 @@ class Response(sip.Response):
             headers = self._all_headers(headers, bool(body))
         if more is not None and more.complete is not None and 200 <= status < 300:
             headers = more.complete(self.req, headers)
-        return encode_response(status, reason, headers, body)
+        if 200 <= status < 300 and self.req.method == "SUBSCRIBE":
+            headers = _with_expires(self.req, headers)
+        return encode_response(status, reason, headers, body, typed=True)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
         """Join the headers that were set with those given."""
@@ -730,6 +739,16 @@ class Response(sip.Response):
                 self.req._await_prack(on_prack)
 
 
+def _with_expires(req: Request, headers: HeadersLike) -> HeadersLike:
+    """Say how long a subscription lasts: as long as it was asked for (RFC 6665 section 3.1.1)."""
+    asked = (req.get("Expires") or "").strip()
+    if asked == "0":
+        return headers  # it is over, as everybody knows who sent that
+    joined = sip.Headers(headers)
+    joined.add_missing({"Expires": asked if is_legible("Expires", asked) else str(SUBSCRIPTION)})
+    return joined.items()
+
+
 def _make_response(req: Request) -> Response:
     self = Response.__new__(Response)
     self._raw = b""
@@ -753,15 +772,15 @@ def _is_reliable(status: int, res: Response, headers: HeadersLike) -> bool:
     return any("100rel" in value for value in joined.get_all("Require"))
 
 
-class Sending(Pending[sip.Response]):
+class Sending:
     """A response that the server has not confirmed yet."""
 
-    __slots__ = ("res", "status")
+    __slots__ = ("deferred", "res", "status")
 
     def __init__(self, res: Response, status: int) -> None:
         self.res = res
         self.status = status
-        self.deferred = Deferred()
+        self.deferred: Handed[sip.Response] = Handed()
 
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
@@ -771,11 +790,15 @@ class Sending(Pending[sip.Response]):
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()
-            elif req._more is not None and req._more.unpracked and not req._more.early_id:
+            elif (
+                req._more is not None
+                and req._more.unpracked
+                and not req._more.early_id
+                and names(answer.dialog_id, req)
+            ):
                 req._more.early_id = answer.dialog_id
                 req._state.early[answer.dialog_id] = req
-            if self.heard():
-                self.deferred.callback(sip.Response.from_bytes(answer.raw))
+            self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
         if UNKNOWN_TRANSACTION in text:
@@ -785,21 +808,17 @@ class Sending(Pending[sip.Response]):
         else:
             req._flush_queue()  # no PRACK comes for what was not sent
         error = SipError(487, "Request Terminated") if req.canceled else CommandRefused(text)
-        if self.heard():
-            self.deferred.errback(Failure(error))
-        else:
-            self.unheard(CommandRefused(text))
+        refused = partial(_log_unsent, req, self.status, CommandRefused(text))
+        self.deferred.fail(error, lambda _: refused())
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away before the server said anything."""
-        if self.heard():
-            self.deferred.errback(Failure(reason))
-        else:
-            self.unheard(reason)
+        self.deferred.fail(reason, partial(_log_unsent, self.res.req, self.status))
 
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
-        fail_later(self.res.req._state, self, error, self.unheard)
+        req = self.res.req
+        fail_later(req._state, self.deferred, error, partial(_log_unsent, req, self.status))
 
     def _report(self, req: Request, answer: Answer) -> None:
         """Tell those who watch the states of calls."""
@@ -809,22 +828,22 @@ class Sending(Pending[sip.Response]):
         elif status >= 300:
             req._report("terminated", event="rejected", status=status)
 
-    def unheard(self, error: Exception) -> None:
-        """Log a failure that nobody listens to."""
-        # A caller that has gone, and a server that has, are routine; anything else is a fault.
-        routine = isinstance(error, (ConnectionLost, SipError)) or (
-            isinstance(error, CommandRefused)
-            and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
-        )
-        req = self.res.req
-        _log.emit(
-            LogLevel.info if routine else LogLevel.warn,
-            "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
-            status=self.status,
-            method=req.method,
-            error=error,
-            call_id=req.get("Call-ID"),
-        )
+
+def _log_unsent(req: Request, status: int, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    # A caller that has gone, and a server that has, are routine; anything else is a fault.
+    routine = isinstance(error, (ConnectionLost, SipError)) or (
+        isinstance(error, CommandRefused)
+        and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
+    )
+    _log.emit(
+        LogLevel.info if routine else LogLevel.warn,
+        "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
+        status=status,
+        method=req.method,
+        error=error,
+        call_id=req.get("Call-ID"),
+    )
 
 
 class Automatic:

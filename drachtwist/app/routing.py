@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Union
-from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -161,9 +160,7 @@ class RoutingResource(Resource):
     def _answer(self, request: Request, message: SipRequest | None) -> int:
         # Only the URL: a real server may label the body of a POST as a form, which it is not.
         _, _, text = request.uri.partition(b"?")
-        query = RoutingQuery.decode(
-            dict(parse_qsl(text.decode("ascii", "surrogateescape"), keep_blank_values=True))
-        )
+        query = RoutingQuery.parse(text.decode("utf-8", "surrogateescape"))
         arguments = (query, message) if self._with_message else (query,)
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)

@@ -21,11 +21,15 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import (
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -50,16 +54,24 @@ from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
     PendingRequest,
-    complete_uri,
     find_state,
     prepare_uac,
 )
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
-from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
+from drachtwist.net.endpoints import (
+    Connect,
+    Listen,
+    connect_to,
+    listen_on,
+    to_connect,
+    to_listen,
+)
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -195,7 +207,7 @@ class Srf(Router, Ender):
 
     def connect(
         self,
-        endpoint: str | Connect | None = None,
+        endpoint: str | Connect | IStreamClientEndpoint | None = None,
         *,
         secret: str,
         host: str = "127.0.0.1",
@@ -209,8 +221,8 @@ class Srf(Router, Ender):
     ) -> InboundConnection:
         """Connect to a server, and again whenever the connection is lost.
 
-        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint; otherwise
-            ``host`` and ``port`` count.
+        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint, as text or
+            any ``IStreamClientEndpoint``; otherwise ``host`` and ``port`` count.
         :param secret: the server's secret.
         :param tls: use TLS; for ``tls:`` endpoints, what the string does not say.
         :param tags: instead of those of the application.
@@ -225,12 +237,9 @@ class Srf(Router, Ender):
         reactor = self._get_reactor()
         options = _tls_options(tls)
         if endpoint is None:
-            endpoint = connect_to(reactor, host, port, options)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, options)
-            if not isinstance(parsed, Connect):
-                raise LocalProtocolError(f"an endpoint to listen on: {endpoint!r}")
-            endpoint = parsed
+            where = connect_to(reactor, host, port, options)
+        else:
+            where = to_connect(reactor, endpoint, options)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -243,7 +252,7 @@ class Srf(Router, Ender):
             )
 
         connection = InboundConnection(
-            endpoint,
+            where,
             DrachtioClientFactory(session, self, self.clock),
             clock=self.clock,
             back_off=back_off,
@@ -257,12 +266,13 @@ class Srf(Router, Ender):
 
     def listen(
         self,
-        endpoint: str | Listen | None = None,
+        endpoint: str | Listen | IStreamServerEndpoint | None = None,
         *,
         secret: str,
         host: str = "",
         port: int = 9023,
         tls: TlsOptions | None = None,
+        allow: Iterable[str] = (),
         tags: Sequence[str] | None = None,
         ping_interval: float | None = 15.0,
         pong_timeout: float = 10.0,
@@ -273,9 +283,13 @@ class Srf(Router, Ender):
         :meth:`hold_session` forbids it, and by :meth:`end_session`.
 
         :param endpoint: ``tcp:9022``, ``tls:9023:privateKey=...:certKey=...`` or another server
-            endpoint; otherwise ``host`` (an address; all when empty) and ``port`` count.
+            endpoint, as text or any ``IStreamServerEndpoint``; otherwise ``host`` (an address; all
+            when empty) and ``port`` count.
         :param secret: the secret of the servers that connect.
         :param tls: key and certificate; for ``tls:`` endpoints, what the string does not say.
+        :param allow: networks and addresses that servers may connect from, ``10.0.0.0/8``, unless
+            the endpoint names some; all others are closed before a byte is sent to them. Whoever
+            gets in is shown the secret.
         :param tags: instead of those of the application.
         :param ping_interval: as for :meth:`connect`.
         :param pong_timeout: as for :meth:`connect`.
@@ -286,11 +300,7 @@ class Srf(Router, Ender):
         reactor = self._get_reactor()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, tls)
-            if not isinstance(parsed, Listen):
-                raise LocalProtocolError(f"an endpoint to connect to: {endpoint!r}")
-            endpoint = parsed
+        where = to_listen(reactor, endpoint, tls, allow)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -299,7 +309,9 @@ class Srf(Router, Ender):
                 secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
             )
 
-        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, self.clock))
+        listener = OutboundListener(
+            where, DrachtioListenerFactory(session, self, self.clock), self.clock
+        )
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
@@ -307,6 +319,33 @@ class Srf(Router, Ender):
             lambda failure: self._emit("error", failure.value),
         )
         return listener
+
+    def reload_tls(self) -> list[LocalProtocolError]:
+        """Read the TLS files of all connections and listeners again, for later connections.
+
+        Connections that are up, and the calls on them, stay as they are. A file that cannot be used
+        is reported in the log, and what was read before is kept.
+
+        :returns: what could not be used.
+        """
+        problems = []
+        services: list[InboundConnection | OutboundListener] = [
+            *self._connections,
+            *self._listeners,
+        ]
+        for one in services:
+            if one.credentials is None:
+                continue
+            try:
+                one.credentials.reload()
+            except LocalProtocolError as error:
+                problems.append(error)
+                _log.error(
+                    "{endpoint}: what was read before is kept: {error}",
+                    endpoint=one.endpoint,
+                    error=error,
+                )
+        return problems
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -692,12 +731,15 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        method = method.upper()
+        if method in ("ACK", "CANCEL"):
+            raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
             find_state(self, link),
-            method.upper(),
-            complete_uri(address),
+            method,
+            complete_uri(address, bool(proxy)),
             headers=headers,
             body=body,
             proxy=proxy,
@@ -871,12 +913,17 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
+        suspect = is_suspect(raw)
         if raw.startswith(b"SIP/2.0 "):
+            if suspect:
+                raw = without_nuls(raw)
             request = state.requests.get(tokens[8])
             if request is not None:
                 request.responded(tokens, raw)
             else:
                 state.stray(tokens, raw)
+            return
+        if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         role = None
@@ -925,6 +972,23 @@ class Srf(Router, Ender):
             chain.run(req, res)
         finally:
             CURRENT.reset(token)
+
+    def _refused(self, state: LinkState, tokens: Any, raw: bytes) -> bool:
+        """Answer a request that nobody is asked about; say whether it is one."""
+        req = make_request(state, tokens, raw)
+        problem = problem_of(req)
+        if problem is None:
+            return False
+        _log.warn(
+            "{method} from {address} is refused: {problem}",
+            method=req.method,
+            address=req.source_address,
+            problem=problem,
+        )
+        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+            state.use()
+            req.res.send(400, problem)
+        return True
 
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""

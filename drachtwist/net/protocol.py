@@ -133,7 +133,8 @@ class DrachtioProtocol(_Clocked):
         self.session = session
         self.outbound = outbound
         self.uses = 0
-        self._handler = handler
+        self.handler = handler
+        """Told of everything that happens."""
         self._clock = clock
         self._corked = False
         self._lost: ConnectionLost | None = None
@@ -280,7 +281,7 @@ class DrachtioProtocol(_Clocked):
             except Exception:
                 self._log.failure("failed to tell of the loss of {peer}", peer=self.peer)
         try:
-            self._handler.link_down(self, error)
+            self.handler.link_down(self, error)
         except Exception:
             self._log.failure("failed to handle the loss of {peer}", peer=self.peer)
         if self.on_closed is not None:
@@ -289,7 +290,7 @@ class DrachtioProtocol(_Clocked):
     # Inside
 
     def _work(self, events: Sequence[object]) -> None:
-        handler = self._handler
+        handler = self.handler
         for event in events:
             # One handler that fails must not take the other messages of this read along.
             try:

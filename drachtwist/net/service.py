@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
+    ISSLTransport,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ClientFactory
@@ -31,9 +32,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed
+from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
-from drachtwist.net.tls import describe_tls_failure
+from drachtwist.net.tls import Credentials, describe_tls_failure
 
 __all__ = ["BackOff", "InboundConnection", "OutboundListener"]
 
@@ -119,8 +121,17 @@ class InboundConnection(Service):
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Whether the connection is encrypted; with an endpoint that was made elsewhere that is not
+        seen before it is up.
+        """
+        if self.link is not None:
+            return ISSLTransport.providedBy(self.link.transport)
         return self._connect.tls
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What TLS uses, if it is ours."""
+        return self._connect.credentials
 
     def startService(self) -> None:
         """Begin to connect."""
@@ -264,15 +275,18 @@ class _Watched(ClientFactory):
 class OutboundListener(Service):
     """Waits for servers to connect.
 
-    :param listen: where.
+    :param listen: where, and who may connect.
     :param factory: makes the protocol of each connection.
+    :param clock: the reactor, or a Clock.
     """
 
     _log = Logger()
 
-    def __init__(self, listen: Listen, factory: DrachtioListenerFactory) -> None:
+    def __init__(self, listen: Listen, factory: DrachtioListenerFactory, clock: Any = None) -> None:
+        if clock is None:
+            from twisted.internet import reactor as clock
         self._listen = listen
-        self._factory = factory
+        self._admission = Admission(factory, listen.allow, clock, max_waiting=listen.max_waiting)
         self._pending: Deferred[IListeningPort] | None = None
         self._port: IListeningPort | None = None
         self._error: Exception | None = None
@@ -292,6 +306,21 @@ class OutboundListener(Service):
         return self._listen.tls
 
     @property
+    def credentials(self) -> Credentials | None:
+        """What TLS uses, if it is ours."""
+        return self._listen.credentials
+
+    @property
+    def refused(self) -> int:
+        """How many connections were closed because of where they came from."""
+        return self._admission.refused
+
+    @property
+    def crowded_out(self) -> int:
+        """How many connections were closed because too many brought no request."""
+        return self._admission.crowded_out
+
+    @property
     def address(self) -> IAddress | None:
         """The address that is bound, None while nothing is."""
         return None if self._port is None else self._port.getHost()
@@ -302,7 +331,7 @@ class OutboundListener(Service):
             return
         super().startService()
         self._error = None
-        self._pending = self._listen.endpoint.listen(self._factory)
+        self._pending = self._listen.endpoint.listen(self._admission)
         self._pending.addCallbacks(self._bound, self._failed)
 
     def stopService(self) -> Deferred[Any]:
@@ -352,9 +381,17 @@ class OutboundListener(Service):
             port.stopListening()
             return
         self._port = port
+        address = port.getHost()
+        if not self._listen.is_guarded and not is_local(address):
+            self._log.warn(
+                "whoever connects to {endpoint} from outside of this machine is shown the secret:"
+                " name those who may with allow= (--allow), or ask for certificates with"
+                " verifyClients=",
+                endpoint=self._listen.text,
+            )
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.callback(port.getHost())
+            waiter.callback(address)
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:

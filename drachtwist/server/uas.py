@@ -41,16 +41,19 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
-from drachtwist.sip.fields import Address, RAck
+from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
 from drachtwist.transactions.matching import (
     MergeKey,
     ServerKey,
     cancelled_key,
+    cancelled_keys,
     merge_key,
     server_key,
 )
@@ -315,6 +318,9 @@ class Answering:
             call_id = request.call_id
             from_tag = request.from_.tag or ""
             to_tag = request.to.tag
+            if "|" in call_id or "|" in from_tag:
+                self._refuse_name(request, "From" if "|" in from_tag else "Call-ID", flow)
+                return
             arrival = merge_key(request, from_tag) if to_tag is None else None
         except MessageError as error:
             self.core.complain(flow, error)
@@ -370,6 +376,15 @@ class Answering:
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
+
+    def _refuse_name(self, request: Request, header: str, flow: Flow) -> None:
+        """Refuse a Call-ID or tag that would shift the tokens of frames, and name another's dialog.
+
+        Nothing is remembered of it: a repeat gets the same answer again.
+        """
+        phrase, tag = f"Bad {header} Header", stateless_tag(request)
+        self.core.complain(flow, MessageError(f"a bar in the {header} of {request.method}"))
+        self.core.carriers.send(flow, self.core.stateless(request, 400, phrase, tag))
 
     def _merged(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Refuse a request that came here before, by another way (RFC 3261 section 8.2.2.2)."""
@@ -639,12 +654,14 @@ class Answering:
             self._set_alarm(incoming, core.timing.lifetime)
             core.record("stop", "network", request.raw, "normal-release")
             return
-        if method == "NOTIFY" and dialog.method == "SUBSCRIBE":
-            state = request.get("Subscription-State")
-            if state is not None and "terminated" in state.lower():
-                self._hand_over(incoming)
-                self.end(dialog)
-                return
+        if (
+            method == "NOTIFY"
+            and dialog.method == "SUBSCRIBE"
+            and is_terminated(request.get("Subscription-State"))
+        ):
+            self._hand_over(incoming)
+            self.end(dialog)
+            return
         dialog.open.append(incoming)
         self._hand_over(incoming)
 
@@ -800,16 +817,23 @@ class Answering:
     def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at a CANCEL (RFC 3261 section 9.2)."""
         invite = self.transactions.get(cancelled_key(request))
+        if invite is None:
+            found = map(self.transactions.get, cancelled_keys(request))
+            invite = next((one for one in found if one is not None), None)
         if invite is None and self.core.proxying.passes(request, flow):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
         cancel.key = key
         self._register(cancel)
         status = 0 if invite is None else invite.transaction.status
-        if invite is None or invite.method != "INVITE" or 200 <= status < 300:
+        if invite is None or (invite.method == "INVITE" and 200 <= status < 300):
             if invite is not None:
                 cancel.to_tag = invite.to_tag
             self.refuse(cancel, 481)
+            return
+        if invite.method != "INVITE":
+            # It has no effect, but is answered (section 9.2).
+            self.refuse(cancel, 200)
             return
         if not invite.to_tag and not invite.refreshes:
             invite.to_tag = new_tag()
@@ -823,7 +847,7 @@ class Answering:
         core = self.core
         if invite.proxied is not None:
             core.record("stop", "application", invite.request.raw, "call-rejected")
-            invite.proxied.caller_cancelled()
+            invite.proxied.caller_cancelled(request)
             return
         if invite.refreshes or not was_open:
             return
@@ -959,11 +983,14 @@ class Answering:
                 self.refuse(incoming, 480)
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
+        secure = request.uri[:5].lower() == "sips:"
         if draft.contact is not None and "localhost" in draft.contact:
-            draft.replace_contact(with_host(draft.contact, flow.local))
+            ours = own_contact(draft.contact, flow.protocol, flow.local, secure=secure)
+            draft.replace_contact(ours)
         if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
-            draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
+            ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
+            draft.add("Contact", ours)
         session = None
         if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)
@@ -1022,19 +1049,10 @@ class Answering:
         if incoming.to_tag or status <= 100:
             return
         request = incoming.request
-        if "tag" in (request.get("To") or "").lower():
-            try:
-                if request.to.tag is not None:
-                    return
-            except MessageError:
-                return
+        if request._has_to_tag():
+            return
         if draft is not None:
-            given = draft.apart.get("to")
-            if given is not None and ";tag=" in given:
-                try:
-                    incoming.to_tag = Address.parse(given).tag or ""
-                except MessageError:
-                    pass
+            incoming.to_tag = tag_of(draft.apart.get("to")) or ""
         if not incoming.to_tag:
             incoming.to_tag = new_tag()
 
@@ -1146,7 +1164,7 @@ class Answering:
         if contact is None:
             dialog.target = uri_of(flow.protocol, flow.remote)
         else:
-            dialog.target = contact.uri
+            dialog.target = request_uri_of(contact.uri)
         dialog.routes = record_routes(request)
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)

@@ -140,7 +140,7 @@ Answered = tuple[Any, Answer]
 
 SessionEvent = Union[Delivery, Cdr, Malformed, Authenticated, Broken, Answered]  # noqa: UP007
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 _FIRST_WITH_PING = (0, 8, 2)
 
 
@@ -527,6 +527,10 @@ class Commanded:
 ServerSessionEvent = Union[Signed, Commanded, Broken]  # noqa: UP007 - evaluated on Python 3.10
 
 
+_MOST_TAGS = 1024
+"""How many tags of a connection count; those of drachtio-srf are 20 at most."""
+
+
 class ServerSession:
     """The server's end of one connection: framing, authentication, pings and refusals.
 
@@ -586,7 +590,8 @@ class ServerSession:
             message_id, command = parse_command(payload)
             if isinstance(command, Authenticate):
                 # Tags count even before the secret was looked at, and add up.
-                self.tags += tuple(tag for tag in command.tags if tag not in self.tags)
+                if command.tags:
+                    self.tags = tuple(dict.fromkeys(self.tags + command.tags))[:_MOST_TAGS]
                 if not _same(command.secret, self._secret):
                     self.refuse(message_id, "incorrect secret")
                     return events

@@ -488,7 +488,7 @@ class CrasherTests(SynchronousTestCase):
         """What ends the real server, or its connection, is refused here, and others go on."""
         bench = Bench()
         other = bench.link("options")
-        for command in (
+        commands = (
             "sip||\r\nOPTIONS tel:+15551212 SIP/2.0\r\n\r\n",
             "sip|||sip:127.0.0.1:32078\r\nOPTIONS tel:+15551212 SIP/2.0\r\n\r\n",
             "sip|no-such-id|\r\nBYE sip:bob@127.0.0.1 SIP/2.0\r\n\r\n",
@@ -503,7 +503,8 @@ class CrasherTests(SynchronousTestCase):
             "sip||\r\nSIP/2.0 200 OK\r\n\r\n",
             "sip||\r\n\r\n\r\n",
             "sip|x|y|z|\r\nINVITE",
-        ):
+        )
+        for at, command in enumerate(commands):
             link = bench.link()
             answers = link.command(command)
             if link.transport.disconnecting:
@@ -511,7 +512,7 @@ class CrasherTests(SynchronousTestCase):
             else:
                 self.assertEqual(len(link.command("ping")), 1, command)
                 self.assertEqual(len(answers), 1, command)
-            bench.receive(request("OPTIONS", call=repr(command)))
+            bench.receive(request("OPTIONS", call=f"c{at}"))
             self.assertEqual(len(other.take()), 1)
         # The one that is no mistake: a number, and the way to somebody who knows it.
         [sent] = [one for one in bench.take() if isinstance(one, Request)]
