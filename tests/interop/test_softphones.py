@@ -35,7 +35,7 @@ class BaresipTests(InteropTestCase):
             await phone.start()
             phones.append(phone)
             self.addCleanup(phone.stop)
-            await self.app.when_prints(f"sip:{name}@127.0.0.1 is at")
+            await self.app.when_prints(f"sip:{name}@{self.domain} is at")
         return phones
 
     async def talk(self, caller: Baresip, callee: Baresip) -> None:
