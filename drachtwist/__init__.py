@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.early import EarlyDialog
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
@@ -75,6 +76,7 @@ __all__ = [
     "DialogEnded",
     "DialogState",
     "DrachtwistError",
+    "EarlyDialog",
     "LocalProtocolError",
     "MessageError",
     "OutgoingRequest",
@@ -130,6 +132,7 @@ _HOMES = {
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",
     "DialogEnded": "app.dialog",
+    "EarlyDialog": "app.early",
     "ReceivedResponse": "app.exchange",
     "Request": "app.exchange",
     "Response": "app.exchange",

@@ -19,6 +19,7 @@ from drachtwist import sip
 from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
 from drachtwist.app.passing import (
@@ -30,9 +31,16 @@ from drachtwist.app.passing import (
 )
 from drachtwist.app.reaching import Target
 from drachtwist.app.refer_ids import ReferIds
-from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
-from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
+from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    DrachtwistError,
+    LocalProtocolError,
+    SipError,
+)
 from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
@@ -196,8 +204,9 @@ class _Bridge:
             if self._on_uac is not None:
                 req._call(self._on_uac, uac)
             response = uac.res
-            answer: Any = response.body
-            settled = bool(self._updated) and bool(req._extended().early_id)
+            answer: Any = uac.remote.sdp
+            early = req._extended().early
+            settled = bool(self._updated) and early is not None and early.session.settled
             if self._updated:
                 uac._extended().remote_sdp = answer = self._updated
             if self._local_sdp_a is not None:
@@ -270,7 +279,9 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        await _pass_update(update, res, self._calling.asking, self._local_sdp_b, self._local_sdp_a)
+        asking = self._calling.asking
+        early = asking.early_dialog() if asking.rings else None
+        await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -312,11 +323,10 @@ class _Bridge:
 
 
 async def _pass_update(
-    update: Request, res: Response, asking: Asking, there: SdpHook, back: SdpHook
+    update: Request, res: Response, early: EarlyDialog | None, there: SdpHook, back: SdpHook
 ) -> None:
     """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    early = asking.early
-    if early is None:
+    if early is None or (update.body and not early.session.settled):
         res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
         return
     body: Any = update.body
@@ -324,8 +334,12 @@ async def _pass_update(
         body = await resolve(there, body, update)
     given = Headers()
     _keep_type(given, update, body)
-    request = asking.in_early_dialog("UPDATE", early)
-    response: ReceivedResponse = await request.send(given.items(), body).deferred
+    try:
+        response = await early.update(headers=given.items(), body=body)
+    except (CommandRefused, LocalProtocolError, SipError):
+        if not res.finished:  # it crosses something, or the server sends nothing there yet
+            res.send(500, headers={"Retry-After": "5"})
+        return
     answer: Any = response.body
     if answer and callable(back):
         answer = await resolve(back, answer, response)
@@ -362,11 +376,7 @@ async def resolve(value: Any, *args: Any) -> Any:
 
 
 def _knows_100rel(req: Request) -> bool:
-    return any(
-        "100rel" in value.lower()
-        for name in ("Supported", "Require")
-        for value in req.get_all(name)
-    )
+    return any(lists_option(req.get_all(name), RELIABLE) for name in ("Supported", "Require"))
 
 
 # Calls that are up

@@ -152,6 +152,8 @@ class _Accepting:
                 state.link.uses += 1
                 if state.srf._event_handlers.get("dialog state"):
                     req._report("confirmed", dialog._local_response(), status=self.status)
+                if req._more is not None and req._more.early is not None:
+                    req._more.early.session.hand_over(dialog, dialog._local_response().body)
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)

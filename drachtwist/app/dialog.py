@@ -64,7 +64,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Sdp, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -249,7 +249,7 @@ class Party:
             sdp = more.local_sdp if self._is_local else more.remote_sdp
             if sdp is not None:
                 return sdp
-        return _description(self._message())
+        return description_of(self._message())
 
 
 class Dialog:
@@ -956,7 +956,7 @@ class Dialog:
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
-            described = _description(result)
+            described = description_of(result)
             if described:
                 more.remote_sdp = described
             if sdp:
@@ -987,7 +987,7 @@ class Dialog:
         more = self._more
         if more is not None and more.offered is not None:
             return more.offered
-        return b"" if self.req.body else _description(self.res)
+        return b"" if self.req.body else description_of(self.res)
 
     @property
     def _timer(self) -> SessionTimer | None:
@@ -1127,7 +1127,7 @@ class Dialog:
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
             confirmed = None  # that of an INVITE before it, once more
         if (first or confirmed is not None) and ack.body:
-            more.remote_sdp = _description(ack)
+            more.remote_sdp = description_of(ack)
         if first:
             waiting, more.ack_waiting = more.ack_waiting, []
             for waiter in waiting:
@@ -1197,7 +1197,7 @@ class Dialog:
             self, it, headers
         )
         handlers = self._handlers(method)
-        offer = _description(req)
+        offer = description_of(req)
         described = Sdp(offer)
         if method == "UPDATE" and offer:
             # One offer at a time (RFC 3311 section 5.2); real servers let them through.
@@ -1434,15 +1434,6 @@ def _repeats(described: Sdp, before: bytes) -> bool:
     if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
         return False
     return described.is_refresh_of(Sdp(before))
-
-
-def _description(message: sip.Message) -> bytes:
-    """Give the session description of a message; empty without one."""
-    body = message.body
-    if not body or body.startswith(b"v="):
-        return body
-    found = sdp_of(message)
-    return b"" if found is None else bytes(found)
 
 
 def _number_of(message: sip.Request) -> int:

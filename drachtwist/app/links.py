@@ -134,9 +134,9 @@ class LinkState:
         """INVITEs from the network without a confirmed final response, by transaction id; other
         requests when somebody has to learn that the connection was lost."""
         self.early: dict[str, Request] = {}
-        """INVITEs from the network with a reliable provisional response, by dialog id."""
+        """INVITEs from the network that were answered provisionally, by dialog id."""
         self.calling: dict[str, Asking] = {}
-        """INVITEs of ours with a reliable provisional response, by dialog id."""
+        """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
         self.unconfirmed = 0

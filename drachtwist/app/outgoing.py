@@ -49,16 +49,19 @@ _PLAIN = {
 }
 
 
-def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def encode_in_dialog(
+    method: str, headers: HeadersLike, body: bytes | str, uri: str = PLACEHOLDER
+) -> bytes:
     """Write a request in a dialog.
 
+    :param uri: the Request-URI, for a server that knows no remote target.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
-    if headers is None and not body:
+    if headers is None and not body and uri is PLACEHOLDER:
         plain = _PLAIN.get(method)
         if plain is not None:
             return plain
-    return encode_request(method, PLACEHOLDER, headers, body, typed=True)
+    return encode_request(method, uri, headers, body, typed=True)
 
 
 def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
@@ -88,6 +91,7 @@ class DialogRequest:
         "_transaction_id",
         "challenged",
         "deferred",
+        "early_target",
         "method",
         "over",
         "sent",
@@ -111,6 +115,8 @@ class DialogRequest:
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
         self.deferred: Handed[Any] = Handed()
+        self.early_target = ""
+        """The Request-URI in an early dialog, whose target a server may not know."""
         self.sent = b""
         """The request as the server sent it last."""
         self.challenged: Challenged | None = None
@@ -131,7 +137,8 @@ class DialogRequest:
         state = self.state
         if self._ends is not None and state.is_ambiguous(self._dialog_id):
             headers = with_ends(headers, self._ends())
-        message = encode_in_dialog(self.method, headers, body)
+        uri = self.early_target or PLACEHOLDER
+        message = encode_in_dialog(self.method, headers, body, uri)
         state.use()
         try:
             state.link.send_message("", self._dialog_id, message, self)
@@ -161,7 +168,9 @@ class DialogRequest:
             return
         state.unconfirm()
         error: Exception = CommandRefused(answer.text)
-        if _NO_DIALOG in answer.text:
+        if _NO_DIALOG in answer.text and self.early_target:
+            error = CommandRefused(f"the server sends nothing in this early dialog: {answer.text}")
+        elif _NO_DIALOG in answer.text:
             error = SipError(481, "Call/Transaction Does Not Exist")
         self._end(error)
 
