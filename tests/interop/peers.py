@@ -407,7 +407,7 @@ class InteropTestCase(TestCase):
         """Run a scenario of ours, which must succeed."""
         await self.succeeds(self.sipp(port, "-sf", str(SCENARIOS / f"{scenario}.xml"), **options))
 
-    async def until(self, holds: Callable[[], bool], what: str, peer: Peer) -> None:
+    async def comes_true(self, holds: Callable[[], bool], what: str, peer: Peer) -> None:
         """Wait until something holds that only looking can tell.
 
         :param what: it is, for the error.

@@ -114,7 +114,7 @@ class Baresip:
         self.process = self._test.spawn(
             f"baresip {self.name}", "baresip", "-f", str(self.directory), "-s", TERM="dumb"
         )
-        await self._test.until(
+        await self._test.comes_true(
             lambda: is_bound(self._control, "tcp"), f"{self.name} to listen", self.process
         )
         endpoint = HostnameEndpoint(cast(Any, reactor), "127.0.0.1", self._control)
@@ -122,7 +122,7 @@ class Baresip:
 
     def stop(self) -> None:
         """Leave it alone; the test ends the process."""
-        self._remote.transport.loseConnection()  # type: ignore[union-attr]
+        self._remote.transport.loseConnection()
 
     def command(self, name: str, parameters: str = "") -> None:
         """Press a button."""
@@ -169,7 +169,7 @@ class Baresip:
             sound = self._sound()[-length:]
             return len(sound) == length and loudness(sound, TONES[who]) > 0.9
 
-        await self._test.until(heard, f"{self.name} to hear {who}", self.process)
+        await self._test.comes_true(heard, f"{self.name} to hear {who}", self.process)
 
     async def receives(self, sound: bool) -> None:
         """Wait until sound comes in at full rate, or none at all."""
@@ -180,7 +180,7 @@ class Baresip:
             return bool(rates) and (int(rates[-1]) > 60_000 if sound else int(rates[-1]) < 1_000)
 
         what = f"{self.name} to receive {'sound' if sound else 'silence'}"
-        await self._test.until(right, what, self.process)
+        await self._test.comes_true(right, what, self.process)
 
 
 class Linphone:
@@ -250,4 +250,6 @@ class Linphone:
 
     async def logs(self, text: str) -> None:
         """Wait until it has logged a text."""
-        await self._test.until(lambda: text in self.log(), f"linphone to log {text}", self.process)
+        await self._test.comes_true(
+            lambda: text in self.log(), f"linphone to log {text}", self.process
+        )
