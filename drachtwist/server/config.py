@@ -10,6 +10,7 @@ from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolEr
 from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
+from drachtwist.server.hiding import without_password
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
@@ -32,7 +33,8 @@ class RequestHandler:
         ``tcp://host:port`` or ``tls://host:port``.
     """
 
-    uri: str
+    uri: str = field(repr=False)
+    """It may hold a password, which is not shown."""
     method: str = "*"
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
     http_method: str = "GET"
@@ -48,20 +50,29 @@ class RequestHandler:
         object.__setattr__(self, "http_method", self.http_method.upper())
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
-            raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
+            raise LocalProtocolError(f"web applications are asked by GET or POST: {self}")
         if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
             raise LocalProtocolError(
-                f"not a request handler: {self.uri!r}"
+                f"not a request handler: {self}"
                 " (http://..., https://..., tcp://host:port or tls://host:port)"
             )
         try:
             address = AppAddress.parse(f"{found[2]};transport={found[1]}")
         except RemoteProtocolError:
-            raise LocalProtocolError(f"no host and port in {self.uri!r}") from None
+            raise LocalProtocolError(f"no host and port in {self}") from None
         object.__setattr__(self, "address", address)
+
+    def __str__(self) -> str:
+        return without_password(self.uri)
+
+    def __repr__(self) -> str:
+        return (
+            f"RequestHandler(uri={str(self)!r}, method={self.method!r},"
+            f" http_method={self.http_method!r}, verify_peer={self.verify_peer!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +94,16 @@ class ServerConfig:
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
-    """Key and certificate of the TLS ports, for SIP and for applications, and whom to trust when
-    connecting to SIP peers."""
+    """Key and certificate of the TLS ports, for SIP and for applications; and, by ``verify`` and
+    ``ca``, whether the certificates of all SIP peers that are connected to over TLS are verified,
+    and by the word of whom."""
+    peer_ca: PemSource = None
+    """Whom to trust when connecting to SIP peers, instead of ``ca`` of ``tls`` or the system's
+    authorities."""
+    verify_sips: bool = True
+    """Whether the certificates of SIP peers that ``sips:`` URIs lead to are verified even if those
+    of others are not (RFC 3261 section 26.3.1): they have to be for the domain of the URI, as RFC
+    5922 says. The real server never does that."""
     verify_applications: bool = False
     """Whether the certificates of all applications that are connected to over TLS are verified:
     who signed them, and whether they are for the host that was asked for. The real server never
@@ -150,8 +169,9 @@ class ServerConfig:
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
-    version: str = "v0.9.10"
-    """What applications are told on authentication: the version whose behaviour this is."""
+    version: str = "v0.9.10+drachtwist"
+    """What applications are told on authentication: the version whose behaviour this is, and which
+    server it is."""
 
     def __post_init__(self) -> None:
         for name in ("contacts", "request_handlers", "name_servers", "extensions"):

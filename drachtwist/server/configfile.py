@@ -67,6 +67,8 @@ ELEMENTS: dict[str, str] = {
     "sip/tls/chain-file": "",
     "sip/tls/dh-param": "",
     "sip/tls/min-tls-version": "",
+    "sip/tls/verify-peers": "",
+    "sip/tls/peer-ca": "",
     "sip/timers": "",
     "sip/timers/t1": "",
     "sip/timers/t2": "",
@@ -187,6 +189,9 @@ class ConfigFile:
     dh_param: str | None = None
     min_tls_version: str | None = None
     """What it says, whether it is obeyed or not; see :func:`oldest_tls`."""
+    verify_peers: str | None = None
+    """Which SIP peers' certificates are verified: ``all``, ``sips`` or ``none``."""
+    peer_ca: str | None = None
     udp_buffer_size: int | None = None
     t1: float | None = None
     """Seconds, as the other timers."""
@@ -413,6 +418,8 @@ class _Reader:
             chain_file=self.text("sip/tls/chain-file"),
             dh_param=self.text("sip/tls/dh-param"),
             min_tls_version=None if node is None else node.text,
+            verify_peers=self.choice("sip/tls/verify-peers", ("all", "sips", "none"), "all"),
+            peer_ca=self.text("sip/tls/peer-ca"),
             udp_buffer_size=self.number("sip/udp-buffer-size") or None,
             t1=self.seconds("sip/timers/t1"),
             t2=self.seconds("sip/timers/t2"),

@@ -32,8 +32,8 @@ drachtio_sofia_requests_recv_total drachtio_sofia_requests_sent
 drachtio_sofia_retransmitted_requests drachtio_sofia_retransmitted_responses
 drachtio_sofia_server_txns drachtio_stable_dialogs drachtio_time_started
 """.split()
-"""What the real server serves too, but for orphans and what was handed on; sizes of hash tables have
-no meaning here."""
+"""What the real server serves too, but for orphans and what was handed on; sizes of hash tables
+have no meaning here."""
 
 
 class WritingTests(SynchronousTestCase):

@@ -336,7 +336,7 @@ class CallTests(OrphanTestCase):
             self.bench.receive(request("ACK", call=f"c{at}", branch="ack", to_tag=tag))
             self.app.take()
         self.app.close()
-        byes = []
+        byes: list[int] = []
         while sum(byes) < 200:
             self.bench.clock.advance(0.05)
             byes.append(len([one for one in self.bench.take() if isinstance(one, Request)]))

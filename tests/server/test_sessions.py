@@ -289,6 +289,21 @@ class CalledTests(ServerTestCase):
         _, after = self.refresh()
         self.assertLessEqual(after, 2.1)
 
+    def test_not_confirmed(self) -> None:
+        """A refresh waits for the ACK of a re-INVITE that was accepted (RFC 3261 section 14.1)."""
+        self.bench = Bench(shortest_session=20)
+        self.app = self.bench.link("invite")
+        self.session("40;refresher=uas")
+        self.again("Session-Expires: 40;refresher=uas")
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK\r\nSession-Expires: 40;refresher=uas")
+        self.bench.take()
+        self.assertEqual({what for _, what in self.seen(28)}, {"200 INVITE"})
+        self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+        self.app.take()
+        _, after = self.refresh()
+        self.assertLessEqual(after, 2.1)
+
     def test_switched_off_meanwhile(self) -> None:
         """A refresh that crosses the end of the timer is acknowledged all the same."""
         self.session("90;refresher=uas")
