@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingRequest
+    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -80,6 +80,7 @@ __all__ = [
     "LocalProtocolError",
     "MessageError",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
     "Progress",
     "ProxyResponse",
@@ -121,6 +122,7 @@ _HOMES = {
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
     "OutgoingRequest": "app.uac",
+    "PendingCall": "app.uac",
     "PendingRequest": "app.uac",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",

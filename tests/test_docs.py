@@ -918,6 +918,36 @@ class ExampleTests(TestCase):
         await call.hang_up()
         self.assertEqual(len(loaded.names["registrar"].store), 1)
 
+    async def test_strong(self) -> None:
+        """SHA-256 is offered, and MD5 alone to who could use none of both."""
+        _, server = await self.host("strong")
+        sender = await self.sender()
+        register = {"From": "<sip:bob@127.0.0.1>", "To": "<sip:bob@127.0.0.1>"}
+        for expected in (2, 1):
+            response = await sender.request(self.uri(server), method="REGISTER", headers=register)
+            self.assertEqual(len(response.get_all("WWW-Authenticate")), expected)
+        let_in = await sender.request(
+            self.uri(server), method="REGISTER", headers=register, auth=("bob", "mellon")
+        )
+        self.assertEqual(let_in.status, 200)
+
+    async def test_nat(self) -> None:
+        """Who is registered can be called, and who is not gets his answer."""
+        answering = await self.called()
+        _, server = await self.host("nat")
+        sender = await self.sender()
+        register = {
+            "From": "<sip:bob@127.0.0.1>",
+            "To": "<sip:bob@127.0.0.1>",
+            "Contact": f"<{self.uri(answering, 'bob')}>",
+        }
+        let_in = await sender.request(self.uri(server), method="REGISTER", headers=register)
+        self.assertEqual(let_in.status, 200)
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "carol"))), 480)
+        call = await phone.call(self.uri(server, "bob"))
+        await call.hang_up()
+
     async def test_fences(self) -> None:
         """Scanners are refused, and who asks too often; others are not."""
         loaded, server = await self.host("fences")

@@ -30,6 +30,7 @@ from drachtwist.app.passing import (
     reasons_of,
 )
 from drachtwist.app.reaching import Target
+from drachtwist.app.refer_ids import ReferIds
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import (
     CommandRefused,
@@ -418,9 +419,10 @@ def forward_in_dialog(
         session description, it gives the one to send, now or later.
     """
     hooks = dict(sdp or {})
+    refers = {a: ReferIds(), b: ReferIds()}
     for source, target in ((a, b), (b, a)):
         for method in methods:
-            _forward(source, target, method.upper(), tuple(headers), hooks)
+            _forward(source, target, method.upper(), tuple(headers), hooks, refers)
 
 
 def _forward(
@@ -429,25 +431,31 @@ def _forward(
     method: str,
     names: tuple[str, ...],
     hooks: Mapping[Dialog, Callable[[bytes], Any]],
+    refers: Mapping[Dialog, ReferIds],
 ) -> None:
-    async def forward(req: Request, res: Response) -> None:
+    async def forward(req: Request, res: Response) -> ReceivedResponse | None:
         if method == "INVITE" and target._is_asked():
             # Each would wait for the other (RFC 3261 section 14.2).
             res.send(491)
-            return
+            return None
         body = await _translated(req, hooks.get(target))
         given = Headers(chosen_headers(req, names))
         _keep_type(given, req, body)
         late = method == "INVITE" and not body
+        event = given.get("Event")
+        if event is not None and method == "NOTIFY":
+            given.set("Event", await refers[target].back(event))
+        elif event is not None and method == "SUBSCRIBE":
+            given.set("Event", refers[source].on(event))
         try:
             response = await target.request(method, headers=given.items(), body=body, no_ack=late)
         except SipError as error:
             res.send(error.status)
-            return
+            return None
         except ConnectionLost:
             if not res.finished:
                 res.send(503)
-            return
+            return None
         try:
             answer = await _translated(response, hooks.get(source))
             back = Headers(chosen_headers(response, names))
@@ -460,8 +468,13 @@ def _forward(
             # Whatever becomes of the answer, the peer must not be left without the ACK.
             if late and response.status < 300 and target.ended is None and target._owes_ack:
                 target.ack(body or target._answer_to(response.body))
+        return response
 
-    source.on_request(method, forward)
+    async def refer(req: Request, res: Response) -> None:
+        with refers[source].passing(req.cseq.number) as answered:
+            answered(await forward(req, res))
+
+    source.on_request(method, refer if method == "REFER" else forward)
 
 
 async def _late_answer(source: Dialog, hook: Callable[[bytes], Any] | None) -> bytes | str:

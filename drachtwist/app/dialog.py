@@ -99,8 +99,8 @@ class DialogEnded:
     request: Request | None
     """The BYE or NOTIFY that ended it, if one came in."""
     text: str
-    """What is known about the cause: the text of the server's Reason header, or the failure of the
-    connection."""
+    """What is known about the cause: the text of the Reason header of who ended it, or the failure
+    of the connection; otherwise who ended it."""
 
 
 class _Referral(Protocol):
@@ -392,7 +392,21 @@ class Dialog:
         if self._end is None:
             return None
         text = self._more.end_text if self._more is not None else ""
-        return DialogEnded(self._end, self._end_request, text)
+        return DialogEnded(self._end, self._end_request, text or self._end_words())
+
+    def _end_words(self) -> str:
+        """Say why it ended: in the words of whoever ended it, or else who that was."""
+        assert self._end is not None
+        bye = self._end_request
+        if bye is not None and bye.has("Reason"):
+            try:
+                reasons: list[sip.Reason] = bye.get_parsed_header("Reason")
+            except MessageError:
+                reasons = []
+            for reason in reasons:
+                if reason.text:
+                    return reason.text
+        return self._end.value
 
     # Events
 
@@ -454,12 +468,16 @@ class Dialog:
         more.ack_waiting.append(waiting)
         return waiting
 
-    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+    def on_request(self, method: str, handler: Any = None) -> Any:
         """Call a handler, with (req, res), for each request of a method; it has to answer.
+
+        Without a handler it decorates one: ``@dialog.on_request("FOO")``.
 
         The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
         are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
         """
+        if handler is None:
+            return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
 
     def on_info(self, handler: AnyHandler) -> AnyHandler:

@@ -60,6 +60,7 @@ from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
+    PendingCall,
     PendingRequest,
     find_state,
     prepare_uac,
@@ -231,7 +232,7 @@ class Srf(Router, Ender):
         :param ping_interval: seconds of silence after which the server is asked whether it is
             there; None for never.
         :param pong_timeout: seconds after which an unanswered ping means a dead connection.
-        :returns: the connection: ``when_connected()``, ``stop()``.
+        :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
         reactor = self._get_reactor()
@@ -259,6 +260,7 @@ class Srf(Router, Ender):
             retry_refused=retry_refused,
             on_error=lambda error: self._emit("error", error),
             on_reconnecting=lambda delay: self._emit("reconnecting", delay),
+            on_ready=lambda link: self._emit("ready", link),
         )
         self._connections.append(connection)
         connection.startService()
@@ -525,11 +527,12 @@ class Srf(Router, Ender):
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         on_update: Callable[[Request, Response], Any] | None = None,
         link: Any = None,
-    ) -> Deferred[Dialog]:
+    ) -> PendingCall:
         """Call somebody, or subscribe to something.
 
-        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. A 200
-        that crosses it is acknowledged and ended with a BYE.
+        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. Its
+        :meth:`~drachtwist.PendingCall.cancel_request` takes headers, such as a Reason. A 200 that
+        crosses it is acknowledged and ended with a BYE.
 
         :param uri: whom; ``sip:`` may be left out. Or a :class:`~drachtwist.middleware.Binding`,
             which knows the way to a phone that registered.
@@ -789,6 +792,13 @@ class Srf(Router, Ender):
         """Call a handler with each connection, of either kind, once the server accepted us."""
         return self._on("connect", handler)
 
+    def on_ready(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each connection that we made, once the server took our routes.
+
+        From then on it hands over requests; before, they are refused if nobody else is there.
+        """
+        return self._on("ready", handler)
+
     def on_close(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that was up and is gone."""
         return self._on("close", handler)
@@ -869,10 +879,23 @@ class Srf(Router, Ender):
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
         else:
             link.set_routes(self._verbs)  # they may have changed meanwhile
+            if not self._verbs and not self._stopping:
+                self._say_nothing_comes(link)
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
         self._emit("connect", link)
+
+    def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
+        """Say that a server has nothing to hand over: no handler is there for any method."""
+        if self._layers:
+            _log.warn(
+                "no requests will come from {peer}: there is middleware for all methods, but no"
+                " handler that asks for one (srf.invite, srf.use('invite', ...))",
+                peer=link.peer,
+            )
+        else:
+            _log.info("no requests will come from {peer}: there are no handlers", peer=link.peer)
 
     def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
         """A connection is gone: so are its transactions and dialogs."""

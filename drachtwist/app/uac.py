@@ -63,6 +63,7 @@ __all__ = [
     "Asking",
     "Calling",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
     "find_state",
     "prepare_uac",
@@ -873,6 +874,24 @@ def prepare_uac(
     return Calling(asking, no_ack, timeout, auth)
 
 
+class PendingCall(Deferred[Dialog]):
+    """A call that was placed: fires with its dialog.
+
+    Cancelling it, also by ``addTimeout``, cancels the INVITE, and nobody waits any more.
+    """
+
+    def __init__(self, calling: Calling) -> None:
+        super().__init__(calling._cancel)
+        self._give_up = calling.give_up
+
+    def cancel_request(self, headers: HeadersLike = None) -> None:
+        """Cancel the INVITE (RFC 3261 section 9.1), and wait for what comes of it.
+
+        :param headers: headers of the CANCEL, Reason for example (RFC 3326).
+        """
+        self._give_up(headers)
+
+
 class Calling:
     """A dialog in the making."""
 
@@ -895,9 +914,9 @@ class Calling:
         self._timeout = timeout
         self._timer: IDelayedCall | None = None
         self._given_up = False
-        self.deferred: Deferred[Dialog] = Deferred(self._cancel)
+        self.deferred = PendingCall(self)
 
-    def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
+    def start(self, local_sdp: SdpSource) -> PendingCall:
         """Send the request as soon as there is a session description."""
         asking = self.asking
         asking.on_final = self._final

@@ -870,11 +870,12 @@ class Answering:
         if invite is None and self.core.proxying.passes(request, flow):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
+        named = request._has_to_tag()  # SIPp writes the tag of the 180 that it has seen
         cancel.key = key
         self._register(cancel)
         status = 0 if invite is None else invite.transaction.status
         if invite is None or (invite.method == "INVITE" and 200 <= status < 300):
-            if invite is not None:
+            if invite is not None and not named:
                 cancel.to_tag = invite.to_tag
             self.refuse(cancel, 481)
             return
@@ -884,7 +885,8 @@ class Answering:
             return
         if not invite.to_tag and not invite.refreshes:
             invite.to_tag = new_tag()
-        cancel.to_tag = invite.to_tag
+        if not named:
+            cancel.to_tag = invite.to_tag
         self.refuse(cancel, 200)
         if status >= 300:
             return
