@@ -6,15 +6,11 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IHostnameResolver,
-    IHostResolution,
-    IReactorPluggableNameResolver,
-)
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import directlyProvides, providedBy
 
 from drachtwist import (
     CallRecord,
@@ -88,19 +84,12 @@ class FaultTestCase(SynchronousTestCase):
         return self.dialogs[-1]
 
 
-@implementer(IReactorPluggableNameResolver, IHostnameResolver, IHostResolution)
-class _Reactor(MemoryReactorClock):
-    """Knows where addresses are, which older ones ask a thread for."""
+class _Addresses:
+    """Knows where addresses are, which older reactors for tests ask a thread for."""
 
-    name = "itself"
+    name = "nothing"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.nameResolver: Any = self
-
-    def resolveHostName(
-        self, receiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any
-    ) -> Any:
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, **_: Any) -> Any:
         receiver.resolutionBegan(self)
         receiver.addressResolved(IPv4Address("TCP", hostName, portNumber))
         receiver.resolutionComplete()
@@ -110,7 +99,9 @@ class _Reactor(MemoryReactorClock):
 class LinkFaultTests(FaultTestCase):
     def test_tls_link_reopened_as_plain_tcp(self) -> None:
         """A TLS connection that was lost is opened again as TLS."""
-        reactor = _Reactor()
+        reactor: Any = MemoryReactorClock()
+        reactor.nameResolver = _Addresses()
+        directlyProvides(reactor, IReactorPluggableNameResolver, *providedBy(reactor))
         srf = Srf(reactor=reactor)
         connection = srf.connect(host="127.0.0.1", port=9023, tls=TlsOptions(), secret="cymru")
         waiting = connection.when_connected()
