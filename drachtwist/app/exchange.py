@@ -11,6 +11,7 @@ Every response is confirmed by the server, with the message as it was sent, or r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,9 @@ and one more."""
 
 _UPDATE_TIMEOUT = 32.0
 """Seconds after which nobody waits for the answer to an UPDATE any more: 64 times T1."""
+
+_REQUIRE = re.compile(rb"^Require[ \t]*:.*", re.IGNORECASE | re.MULTILINE)
+_TAG = re.compile(re.escape(RELIABLE.encode()), re.IGNORECASE)
 
 _STATUSES = {b"%d " % status: status for status in range(100, 700)}
 _METHODS = {method.encode("ascii"): method for method in METHODS}
@@ -681,6 +685,8 @@ class Response(sip.Response):
         req = self.req
         message = self._encode(status, reason, headers, body)
         reliable = status < 200 and _is_reliable(status, self, headers)
+        if reliable:
+            message = _with_known_tag(message)
         more = req._more
         if req._final:
             sending.fail_later(_not_sent(req))
@@ -781,6 +787,13 @@ class Response(sip.Response):
         sdp = message.partition(b"\r\n\r\n")[2]
         req.srf._early_dialog(req).session.sent(sdp, in_response=True)
         req._await_prack(on_prack)
+
+
+def _with_known_tag(message: bytes) -> bytes:
+    """Write the tag of reliable responses in small letters, as a real server looks for it."""
+    known = RELIABLE.encode()
+    head, gap, body = message.partition(b"\r\n\r\n")
+    return _REQUIRE.sub(lambda line: _TAG.sub(known, line[0]), head) + gap + body
 
 
 def _with_expires(req: Request, headers: HeadersLike) -> HeadersLike:

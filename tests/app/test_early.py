@@ -654,6 +654,17 @@ class RealServerTests(RealServerTestCase):
         self.reliable_response("Contact: <<<>")
         self.assertEqual(self.server.one().request.uri, "sip:bob@127.0.0.1")
 
+    def test_reliable_as_the_server_reads_it(self) -> None:
+        """``Require: 100REL`` is written as the server knows it, which looks for ``100rel``."""
+        kept: list[tuple[Request, Response]] = []
+        self.srf.invite(lambda req, res: kept.append((req, res)))
+        self.server = self.bench.connect()
+        self.server.invite()
+        kept[0][1].send(183, headers={"Require": "timer, 100REL", "X-A": "100REL"}, body="100REL")
+        sent = self.server.one().response
+        self.assertEqual((sent.get("Require"), sent.get("X-A")), ("timer, 100rel", "100REL"))
+        self.assertEqual(sent.text, "100REL")
+
     def test_nothing_is_sent_here(self) -> None:
         """That the server sends nothing in the early dialog is a clear error."""
         early: list[Any] = []
