@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.records import CallSummary
+    from drachtwist.app.service import SrfService
     from drachtwist.app.srf import CallRecord, Srf
     from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
@@ -93,6 +94,7 @@ __all__ = [
     "Simring",
     "SipError",
     "Srf",
+    "SrfService",
     "TlsOptions",
     "accept_refer",
     "couple",
@@ -135,6 +137,7 @@ _HOMES = {
     "Response": "app.exchange",
     "Router": "app.chain",
     "Srf": "app.srf",
+    "SrfService": "app.service",
     "TlsOptions": "net.tls",
 }
 
