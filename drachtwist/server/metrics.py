@@ -208,7 +208,7 @@ class Metrics:
             "drachtio_sip_responses_out_total", "SIP responses sent", "method", "code"
         )
         build = Counter("drachtio_build_info", "version whose behaviour this is", "version")
-        build.set(1, core.config.version)
+        build.set(1, core.config.version.partition("+")[0])
         started = Counter(
             "drachtio_time_started", "when the server started, since the epoch", kind="gauge"
         )

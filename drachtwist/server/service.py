@@ -405,7 +405,7 @@ class DrachtioServer(Service):
                 self.reactor,
                 handler.uri,
                 post=handler.http_method == "POST",
-                agent=f"Drachtio/{self.config.version}",
+                agent=f"Drachtio/{self.config.version.partition('+')[0]}",
                 credentials=self._application_tls,
             )
         request = incoming.request
@@ -420,7 +420,7 @@ class DrachtioServer(Service):
             if not core.stopped:
                 self._log.warn(
                     "{uri} does not decide: {error}",
-                    uri=handler.uri,
+                    uri=str(handler),
                     error=failure.getErrorMessage(),
                 )
                 core.decided(incoming, None)
@@ -429,7 +429,7 @@ class DrachtioServer(Service):
         asking.addCallbacks(lambda decision: core.decided(incoming, decision), failed)
         asking.addErrback(
             lambda failure: self._log.failure(
-                "a decision of {uri} made us fail", failure, uri=handler.uri
+                "a decision of {uri} made us fail", failure, uri=str(handler)
             )
         )
 

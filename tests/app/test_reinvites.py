@@ -188,6 +188,24 @@ class HoldTests(CallTestCase):
         self.assertEqual((status, self.told, self.dialog.is_on_hold), (488, [], False))
         self.assertNotEqual(self.dialog.remote.sdp, offer.encode())
 
+    def test_resumed(self) -> None:
+        """What is resumed goes the way that it went before, not both ways in any case."""
+        own = sdp("app", 1, "a=sendonly") + "m=video 4002 RTP/AVP 97\r\n"
+        self.changed(own, sdp("alice", 2) + "m=video 4002 RTP/AVP 97\r\n")
+        self.from_a("ACK", 2)
+        for how, expected in (
+            ("hold", ["inactive", "inactive"]),
+            ("hold", ["inactive", "inactive"]),
+            ("unhold", ["sendonly", "sendrecv"]),
+        ):
+            changing = self.dialog.modify(how)
+            asked = self.whole.request()
+            found = [one.direction for one in Sdp(asked.body).media]
+            self.assertEqual(found, expected)
+            self.whole.respond(asked, 200, body=sdp("alice", 3), port=A)
+            self.whole.heads()
+            self.successResultOf(changing)
+
     def test_another_order(self) -> None:
         """Streams are answered in the order of the offer."""
         video = "m=video 4002 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\n"
