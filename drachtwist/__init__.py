@@ -59,6 +59,13 @@ if TYPE_CHECKING:
         SdpError,
         SipError,
     )
+    from drachtwist.net.protocol import (
+        DrachtioClientFactory,
+        DrachtioListenerFactory,
+        DrachtioProtocol,
+        DrachtioServerFactory,
+        DrachtioServerProtocol,
+    )
     from drachtwist.net.tls import TlsOptions
 
 __all__ = [
@@ -76,6 +83,11 @@ __all__ = [
     "DialogEnd",
     "DialogEnded",
     "DialogState",
+    "DrachtioClientFactory",
+    "DrachtioListenerFactory",
+    "DrachtioProtocol",
+    "DrachtioServerFactory",
+    "DrachtioServerProtocol",
     "DrachtwistError",
     "EarlyDialog",
     "LocalProtocolError",
@@ -144,6 +156,11 @@ _HOMES = {
     "Srf": "app.srf",
     "SrfService": "app.service",
     "TlsOptions": "net.tls",
+    "DrachtioClientFactory": "net.protocol",
+    "DrachtioListenerFactory": "net.protocol",
+    "DrachtioProtocol": "net.protocol",
+    "DrachtioServerFactory": "net.protocol",
+    "DrachtioServerProtocol": "net.protocol",
 }
 
 
