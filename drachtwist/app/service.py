@@ -109,7 +109,8 @@ class SrfService(Service):
         super().stopService()
         self._listening = False
         stopped = self.srf.stop(self.drain)
-        self.stopping = over = Deferred()
+        over: Deferred[None] = Deferred()
+        self.stopping = over
 
         def done(_: object) -> None:
             if self.stopping is over:
