@@ -65,7 +65,7 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Sdp, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -100,8 +100,8 @@ class DialogEnded:
     request: Request | None
     """The BYE or NOTIFY that ended it, if one came in."""
     text: str
-    """What is known about the cause: the text of the server's Reason header, or the failure of the
-    connection."""
+    """What is known about the cause: the text of the Reason header of who ended it, or the failure
+    of the connection; otherwise who ended it."""
 
 
 class _Referral(Protocol):
@@ -250,7 +250,7 @@ class Party:
             sdp = more.local_sdp if self._is_local else more.remote_sdp
             if sdp is not None:
                 return sdp
-        return _description(self._message())
+        return description_of(self._message())
 
 
 class Dialog:
@@ -393,7 +393,21 @@ class Dialog:
         if self._end is None:
             return None
         text = self._more.end_text if self._more is not None else ""
-        return DialogEnded(self._end, self._end_request, text)
+        return DialogEnded(self._end, self._end_request, text or self._end_words())
+
+    def _end_words(self) -> str:
+        """Say why it ended: in the words of whoever ended it, or else who that was."""
+        assert self._end is not None
+        bye = self._end_request
+        if bye is not None and bye.has("Reason"):
+            try:
+                reasons: list[sip.Reason] = bye.get_parsed_header("Reason")
+            except MessageError:
+                reasons = []
+            for reason in reasons:
+                if reason.text:
+                    return reason.text
+        return self._end.value
 
     # Events
 
@@ -455,12 +469,16 @@ class Dialog:
         more.ack_waiting.append(waiting)
         return waiting
 
-    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+    def on_request(self, method: str, handler: Any = None) -> Any:
         """Call a handler, with (req, res), for each request of a method; it has to answer.
+
+        Without a handler it decorates one: ``@dialog.on_request("FOO")``.
 
         The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
         are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
         """
+        if handler is None:
+            return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
 
     def on_info(self, handler: AnyHandler) -> AnyHandler:
@@ -960,7 +978,7 @@ class Dialog:
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
-            described = _description(result)
+            described = description_of(result)
             if described:
                 more.remote_sdp = described
             if sdp:
@@ -991,7 +1009,7 @@ class Dialog:
         more = self._more
         if more is not None and more.offered is not None:
             return more.offered
-        return b"" if self.req.body else _description(self.res)
+        return b"" if self.req.body else description_of(self.res)
 
     @property
     def _timer(self) -> SessionTimer | None:
@@ -1131,7 +1149,7 @@ class Dialog:
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
             confirmed = None  # that of an INVITE before it, once more
         if (first or confirmed is not None) and ack.body:
-            more.remote_sdp = _description(ack)
+            more.remote_sdp = description_of(ack)
         if first:
             waiting, more.ack_waiting = more.ack_waiting, []
             for waiter in waiting:
@@ -1201,7 +1219,7 @@ class Dialog:
             self, it, headers
         )
         handlers = self._handlers(method)
-        offer = _description(req)
+        offer = description_of(req)
         described = Sdp(offer)
         if method == "UPDATE" and offer:
             # One offer at a time (RFC 3311 section 5.2); real servers let them through.
@@ -1438,15 +1456,6 @@ def _repeats(described: Sdp, before: bytes) -> bool:
     if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
         return False
     return described.is_refresh_of(Sdp(before))
-
-
-def _description(message: sip.Message) -> bytes:
-    """Give the session description of a message; empty without one."""
-    body = message.body
-    if not body or body.startswith(b"v="):
-        return body
-    found = sdp_of(message)
-    return b"" if found is None else bytes(found)
 
 
 def _number_of(message: sip.Request) -> int:

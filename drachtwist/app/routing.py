@@ -188,10 +188,14 @@ class RoutingResource(Resource):
 
 
 def _takes_two(decide: Callable[..., object]) -> bool:
+    """Whether a function takes a second argument by position, with a default or without."""
     try:
         parameters = inspect.signature(decide).parameters.values()
     except (TypeError, ValueError):
         return False
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return True
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return len(required) > 1
+    taken = [one for one in parameters if one.kind in positional]
+    # A default that is not None is a constant bound to a name, not a place for a request.
+    return len(taken) > 1 and taken[1].default in (inspect.Parameter.empty, None)

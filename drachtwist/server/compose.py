@@ -212,6 +212,11 @@ class Draft:
                 return field.value
         return None
 
+    def values(self, key: str) -> list[str]:
+        """Return the values of all lines of a known header, by its name in lower case."""
+        order, _ = _ORDER[key]
+        return [field.value for field in self.fields if field.order == order]
+
     def add(self, name: str, value: str) -> None:
         """Add a header that is known."""
         order, spelling = _ORDER[name.lower()]

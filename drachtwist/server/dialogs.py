@@ -138,6 +138,7 @@ class Dialog:
         self.early = False
         self.unacked = None
         self.by_race = False
+        self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None
         self.invite_ack = None

@@ -51,6 +51,7 @@ from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.options import reliable_number
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
@@ -121,6 +122,7 @@ class Outgoing(Attempted):
         "secure",
         "side",
         "source",
+        "tags",
         "told",
         "written",
     )
@@ -168,6 +170,8 @@ class Outgoing(Attempted):
     """The CANCEL that waits for a provisional response."""
     rung: dict[str, tuple[Response, Flow]] | None
     """The reliable responses to this INVITE, by RSeq, if several that ring sent one."""
+    tags: set[str] | None
+    """The To tags of those that ring."""
     held: list[Incoming] | None
     """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
@@ -186,6 +190,7 @@ class Outgoing(Attempted):
         self.ended = False
         self.cancel = None
         self.rung = None
+        self.tags = None
         self.held = None
         self.answered = False
         self.forks = None
@@ -455,7 +460,10 @@ class Calling:
     def ask_in_dialog(self, link: AppLink, message_id: str, name: str, message: bytes) -> None:
         """Send a request in a dialog."""
         core = self.core
-        dialogs = [one for one in core.dialogs.named(name) if not (one.early and one.is_uas)]
+        dialogs = core.dialogs.named(name)
+        early = core.uas.early_dialog(name)
+        if early is not None:
+            dialogs.append(early)
         method = message.partition(b" ")[0].decode("ascii", "replace")
         if not dialogs:
             link.answer(message_id, "NOK", _NO_ACK if method == "ACK" else _NO_DIALOG)
@@ -488,6 +496,40 @@ class Calling:
                 ours = dialog.contact if told else like_contact(draft.contact, dialog.contact)
                 draft.replace_contact(ours)
         self._send_in_dialog(outgoing, dialog, draft, message_id)
+
+    def _early(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
+        """Make the early dialog of a call that rings (RFC 3261 section 12.1.2).
+
+        The real server makes it of reliable responses only; as there, one of these is not given up
+        for one that is not.
+        """
+        try:
+            tag = response.to.tag
+        except MessageError:
+            tag = None
+        if tag:
+            if outgoing.tags is None:
+                outgoing.tags = set()
+            if len(outgoing.tags) < _MAX_FORKS:
+                outgoing.tags.add(tag)
+        if reliable_number(response) is not None:
+            self._rings(outgoing, response, flow)
+        elif outgoing.rung is not None or not tag:
+            return
+        self._make_dialog(outgoing, response, flow, early=True)
+
+    def left(self, outgoing: Outgoing, tag: str) -> None:
+        """Cancel a call whose callee, who rang, has sent a BYE; not if others ring too.
+
+        The real server forgets such an INVITE, so that the application waits for ever.
+        """
+        if outgoing.tags is not None:
+            outgoing.tags.discard(tag)
+        if outgoing.tags:
+            if outgoing.dialog is not None and not self.core.dialogs.knows(outgoing.dialog):
+                outgoing.dialog = None  # the next one that rings has the early dialog
+        elif not outgoing.cancelled:
+            self._cancel(outgoing, None)
 
     def _rings(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
         """Remember whose reliable response this is: of several that ring, each gets its PRACK."""
@@ -904,7 +946,7 @@ class Calling:
             return
         if status < 200:
             outgoing.rang = True
-            if response.has("RSeq") and carries_session(response):
+            if reliable_number(response) is not None and carries_session(response):
                 outgoing.answered = True
         elif status == 503 and outgoing.way is not None:
             outgoing.unreached(status, response)
@@ -928,9 +970,7 @@ class Calling:
         raw = response.raw
         if forming:
             if status < 200:
-                if response.has("RSeq"):
-                    self._rings(outgoing, response, side)
-                    self._make_dialog(outgoing, response, side, early=True)
+                self._early(outgoing, response, side)
             elif status < 300:
                 self._make_dialog(outgoing, response, side, early=False)
                 assert outgoing.dialog is not None, "just made"

@@ -32,7 +32,8 @@ _OTHER = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>"\0]+)')
 _SEPARATORS = str.maketrans("", "", "-.()")
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _ENDS_ADDRESS = frozenset("]0123456789")
-_KEPT_ESCAPED = frozenset(b";/?:@&=+$,%")
+# The reserved ones, and what cannot stand in a URI otherwise.
+_KEPT_ESCAPED = frozenset((*b';/?:@&=+$,%<>"', *range(0x21), *range(0x7F, 0x100)))
 _ALONE_MATTERS = frozenset(("user", "ttl", "method", "maddr", "transport"))
 
 
@@ -250,7 +251,7 @@ def normal_user(user: str) -> str:
 
 
 def _normal(text: str | None) -> str | None:
-    """Resolve the escapes that make no difference: all but those of reserved characters."""
+    """Resolve the escapes that make no difference; what was a URI still is one."""
     if text is None or "%" not in text:
         return text
 

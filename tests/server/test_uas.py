@@ -264,6 +264,15 @@ class CancelTests(ServerTestCase):
         [frame] = self.app.take()
         self.assertIn(f"|{invite}|c1;from-tag=a|\r\nCANCEL ", frame)
 
+    def test_with_a_tag(self) -> None:
+        """A CANCEL with the tag of the 180, as SIPp sends it, is answered with that tag alone."""
+        _, tag = self.ringing()
+        self.bench.receive(request("CANCEL", to_tag=tag))
+        for response in self.bench.take():
+            assert isinstance(response, Response)
+            self.assertEqual((response.get("To") or "").count(tag), 1)
+            self.assertEqual((response.get("To") or "").count("tag="), 1)
+
     def test_too_late(self) -> None:
         """A CANCEL behind the 200 is refused with the tag of the call, which goes on."""
         _, tag = self.answered()
