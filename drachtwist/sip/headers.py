@@ -362,6 +362,20 @@ class Headers:
         else:
             self._for_change().append(("content-length", "Content-Length", value, None))
 
+    def first_twice(self, names: Mapping[str, str]) -> str | None:
+        """Give the first of some names that has more than one field; None when none has.
+
+        :param names: by :func:`header_key`.
+        """
+        seen: set[str] = set()
+        for field in self._read():
+            key = field[0]
+            if key in names:
+                if key in seen:
+                    return names[key]
+                seen.add(key)
+        return None
+
     def malformed_lines(self) -> list[str]:
         """Give the lines that are no header field at all."""
         fields = self._read()

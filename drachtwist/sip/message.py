@@ -814,25 +814,29 @@ def parse_message(raw: bytes) -> Request | Response:
 
 
 # Headers that make no sense twice, of those that somebody acts upon.
-_ONCE = (
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Max-Forwards",
-    "Content-Length",
-    "Content-Type",
-    "Expires",
-    "Event",
-    "Session-Expires",
-    "RSeq",
-    "RAck",
-    "Subject",
-)
+_ONCE = {
+    header_key(name): name
+    for name in (
+        "From",
+        "To",
+        "Call-ID",
+        "CSeq",
+        "Max-Forwards",
+        "Content-Length",
+        "Content-Type",
+        "Expires",
+        "Event",
+        "Session-Expires",
+        "RSeq",
+        "RAck",
+        "Subject",
+    )
+}
 
 
 # Headers that have to be legible, in the order in which they are looked at.
-_CHECKED = ("CSeq", "From", "To", "Via", "Contact", "Max-Forwards", "Content-Length")
+_NEEDED = ("CSeq", "From", "To", "Via")
+_CHECKED = (*_NEEDED, "Contact", "Max-Forwards", "Content-Length")
 
 
 def parse_datagram(raw: bytes) -> Request | Response:
@@ -880,22 +884,26 @@ def check_head(message: Request | Response, head: bytes) -> None:
     bad = headers.malformed_lines()
     if bad:
         raise MessageError(f"not a header field: {bad[0]!r}")
-    for name in _ONCE:
-        if len(headers.get_all(name)) > 1:
-            raise MessageError(f"more than one {name}")
+    twice = headers.first_twice(_ONCE)
+    if twice is not None:
+        raise MessageError(f"more than one {twice}")
     if not message.call_id:
         raise MessageError("empty Call-ID")
-    for name in _CHECKED:
-        try:
-            message.get_parsed_header(name)
-        except MessageError as error:
-            raise MessageError(str(error), error.status, name) from error
-    cseq = message.cseq
-    _ = message.from_, message.to, message.vias
+    parsed: dict[str, Any] = {}
+    name = ""
+    try:
+        for name in _CHECKED:
+            parsed[name] = message.get_parsed_header(name)
+    except MessageError as error:
+        raise MessageError(str(error), error.status, name) from error
+    for name in _NEEDED:
+        if parsed[name] is None:
+            raise MessageError(f"no {name} header")
+    cseq = parsed["CSeq"]
     if isinstance(message, Request) and cseq.method != message.method:
         status = 400 if message.method in METHODS else 501
         raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
-    hops = message.get_parsed_header("Max-Forwards")
+    hops = parsed["Max-Forwards"]
     if hops is not None and hops > 255:
         raise MessageError(f"Max-Forwards of {hops}", header="Max-Forwards")
 
