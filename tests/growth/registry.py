@@ -40,7 +40,7 @@ from drachtwist.sip.numbers import number_of, sip_uri
 from drachtwist.sip.params import Params, UriHeaders, UriParams
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
-from drachtwist.sip.sdp.answering import answer, answer_with, refuse
+from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
 from drachtwist.sip.targets import by_preference, request_uri_of, split_target
@@ -298,6 +298,7 @@ def _keys(raw: bytes) -> object:
     request = Request.from_bytes(raw)
     response = Response.from_bytes(raw)
     return [
+        _tried(description_of, request),
         _tried(matching.server_key, request),
         _tried(matching.cancelled_key, request),
         _tried(lambda one: list(matching.cancelled_keys(one)), request),
@@ -518,6 +519,7 @@ def _draft(raw: bytes) -> object:
     draft = compose.read_draft(raw, checked=False)
     for key in ("contact", "subject", "x"):
         draft.value(key)
+    draft.values("contact")
     draft.replace_contact("<sip:a@b>")
     draft.complete_type()
     return [
