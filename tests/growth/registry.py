@@ -409,7 +409,7 @@ def _answer_offer(raw: bytes) -> object:
 def _sdp_of(raw: bytes) -> object:
     request = Request.from_bytes(raw)
     checks.carries_session(request)
-    return sdp.sdp_of(request)
+    return sdp.sdp_of(request), description_of(request)
 
 
 add("Origin.parse", Origin.parse, "a 1 2 IN IP4 1.2.3.4")
@@ -519,7 +519,7 @@ def _draft(raw: bytes) -> object:
     draft = compose.read_draft(raw, checked=False)
     for key in ("contact", "subject", "x"):
         draft.value(key)
-    draft.values("contact")
+    draft.values("contact"), draft.values("subject")
     draft.replace_contact("<sip:a@b>")
     draft.complete_type()
     return [

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import Agent, readBody
+from twisted.web.client import Agent
 
 from drachtwist.errors import MessageError
 from drachtwist.server.config import ServerConfig
@@ -18,6 +18,7 @@ from drachtwist.sip.message import Request
 from drachtwist.sip.stream import Malformed
 from tests.server.doubles import Bench, request, sip
 from tests.server.test_uac import reply
+from tests.web import body_of
 
 NAMES = """
 drachtio_app_connections drachtio_build_info drachtio_call_answer_seconds_in
@@ -261,7 +262,7 @@ class ScrapeTests(TestCase):
         """Fetch a page; give status, type and body."""
         url = b"http://127.0.0.1:%d%b" % (port or 0, path)
         response: Any = await Agent(reactor).request(b"GET", url)
-        body = await readBody(response)
+        body = await body_of(response)
         (kind,) = response.headers.getRawHeaders(b"content-type") or [None]
         return response.code, kind, body
 
