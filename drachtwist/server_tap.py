@@ -649,7 +649,19 @@ class ServerService(Service):
         self._path = path
         self._findings = findings
         self._reread = reread
+        self._waits = False
         self.server = DrachtioServer(config, reactor)
+
+    def privilegedStartService(self) -> None:
+        """Open the ports, before privileges are given up."""
+        super().privilegedStartService()
+        self._wait()
+        self.server.privilegedStartService()
+
+    def _wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def startService(self) -> None:
         """Open the ports; a port that cannot be opened ends the process."""
@@ -660,8 +672,8 @@ class ServerService(Service):
             self._log.warn("not obeyed: {finding}", finding=finding)
         stop_on_sigterm(self._reactor)
         reload_on_sighup(self._reactor, self.reload)
+        self._wait()
         self.server.startService()
-        self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports."""

@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import (
     IReactorTime,
@@ -263,8 +264,17 @@ class Srf(Router, Ender):
             on_ready=lambda link: self._emit("ready", link),
         )
         self._connections.append(connection)
-        connection.startService()
+        if isinstance(reactor, ReactorBase) and not reactor.running:
+            # What else the program starts before the reactor runs, a server say, comes first; and
+            # nothing is open when the process puts itself into the background.
+            reactor.callWhenRunning(self._begin, connection)
+        else:
+            connection.startService()
         return connection
+
+    def _begin(self, connection: InboundConnection) -> None:
+        if connection in self._connections and not connection.ended:
+            connection.startService()
 
     def listen(
         self,
