@@ -298,7 +298,6 @@ def _keys(raw: bytes) -> object:
     request = Request.from_bytes(raw)
     response = Response.from_bytes(raw)
     return [
-        _tried(description_of, request),
         _tried(matching.server_key, request),
         _tried(matching.cancelled_key, request),
         _tried(lambda one: list(matching.cancelled_keys(one)), request),
