@@ -391,16 +391,18 @@ class Calling:
         method = outgoing.method
         apart = draft.apart
         default = f"<sip:{local}>"
-        contact = draft.contact
-        if contact is None and method in ("INVITE", "SUBSCRIBE"):
-            outgoing.contact = NOBODY
-        elif contact == "*":
-            contact = None  # of a REGISTER: nobody's From
-        else:
+        contact = None if draft.contact == "*" else draft.contact  # of a REGISTER: nobody's From
+        if method in ("INVITE", "SUBSCRIBE"):
+            outgoing.contact = contact or NOBODY
+        elif contact is not None and sum(not one.order for one in draft.fields) == 1:
             outgoing.contact = contact
+        else:
+            draft.change_contacts(lambda one: own_contact(one, "udp", local, secure=False))
         if outgoing.contact is not None:
             outgoing.told = outgoing.contact_over(protocol, local)
             draft.replace_contact(outgoing.told)
+        if contact is not None and in_brackets(contact) is None:
+            contact = None  # several are nobody's From either
         from_ = with_host(apart.get("from") or contact or default, local)
         sender = in_brackets(from_)
         if sender is None:

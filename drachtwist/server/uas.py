@@ -1098,9 +1098,14 @@ class Answering:
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
         secure = request.uri[:5].lower() == "sips:"
-        if draft.contact is not None and "localhost" in draft.contact:
-            ours = own_contact(draft.contact, flow.protocol, flow.local, secure=secure)
-            draft.replace_contact(ours)
+        if draft.contact is not None:
+            draft.change_contacts(
+                lambda one: (
+                    own_contact(one, flow.protocol, flow.local, secure=secure)
+                    if "localhost" in one
+                    else one
+                )
+            )
         if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
             ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
