@@ -616,7 +616,7 @@ class ServerService(Service):
             self._log.info("configured by {path}", path=self._path)
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
-        stop_on_sigterm(self._reactor)
+        stop_on_sigterm(self._reactor, self.server.hurry)
         self.server.startService()
         self.server.when_listening().addCallbacks(self._opened, self._failed)
 

@@ -10,6 +10,7 @@ from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolEr
 from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
+from drachtwist.server.limits import ServerLimits
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
@@ -144,6 +145,8 @@ class ServerConfig:
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    """What peers may cost: connections, memory and time."""
     version: str = "v0.9.10"
     """What applications are told on authentication: the version whose behaviour this is."""
 
