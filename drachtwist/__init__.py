@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     )
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.early import EarlyDialog
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.records import CallSummary
+    from drachtwist.app.service import SrfService
     from drachtwist.app.srf import CallRecord, Srf
     from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingRequest
+    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -56,6 +58,13 @@ if TYPE_CHECKING:
         RemoteProtocolError,
         SdpError,
         SipError,
+    )
+    from drachtwist.net.protocol import (
+        DrachtioClientFactory,
+        DrachtioListenerFactory,
+        DrachtioProtocol,
+        DrachtioServerFactory,
+        DrachtioServerProtocol,
     )
     from drachtwist.net.tls import TlsOptions
 
@@ -74,10 +83,17 @@ __all__ = [
     "DialogEnd",
     "DialogEnded",
     "DialogState",
+    "DrachtioClientFactory",
+    "DrachtioListenerFactory",
+    "DrachtioProtocol",
+    "DrachtioServerFactory",
+    "DrachtioServerProtocol",
     "DrachtwistError",
+    "EarlyDialog",
     "LocalProtocolError",
     "MessageError",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
     "Progress",
     "ProxyResponse",
@@ -93,6 +109,7 @@ __all__ = [
     "Simring",
     "SipError",
     "Srf",
+    "SrfService",
     "TlsOptions",
     "accept_refer",
     "couple",
@@ -119,6 +136,7 @@ _HOMES = {
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
     "OutgoingRequest": "app.uac",
+    "PendingCall": "app.uac",
     "PendingRequest": "app.uac",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
@@ -130,12 +148,19 @@ _HOMES = {
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",
     "DialogEnded": "app.dialog",
+    "EarlyDialog": "app.early",
     "ReceivedResponse": "app.exchange",
     "Request": "app.exchange",
     "Response": "app.exchange",
     "Router": "app.chain",
     "Srf": "app.srf",
+    "SrfService": "app.service",
     "TlsOptions": "net.tls",
+    "DrachtioClientFactory": "net.protocol",
+    "DrachtioListenerFactory": "net.protocol",
+    "DrachtioProtocol": "net.protocol",
+    "DrachtioServerFactory": "net.protocol",
+    "DrachtioServerProtocol": "net.protocol",
 }
 
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
-__all__ = ["give_up", "read_secret", "stop_on_sigterm"]
+__all__ = ["give_up", "read_secret", "reload_on_sighup", "stop_on_sigterm"]
 
 SECRET_VARIABLE = "DRACHTIO_SECRET"
 
@@ -111,3 +111,22 @@ def stop_on_sigterm(reactor: Any, again: Callable[[], object] | None = None) -> 
 
     # The reactor installs its own handlers when it starts.
     reactor.callWhenRunning(install)
+
+
+def reload_on_sighup(reactor: Any, reload: Callable[[], object]) -> None:
+    """Let SIGHUP have files read again, instead of ending the process.
+
+    :param reload: called by the reactor; what it raises is logged.
+    """
+
+    def again() -> None:
+        try:
+            reload()
+        except Exception:
+            _log.failure("failed to read files again")
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        reactor.callFromThread(again)
+
+    if hasattr(signal, "SIGHUP"):
+        reactor.callWhenRunning(signal.signal, signal.SIGHUP, handle)

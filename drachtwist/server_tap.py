@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -26,7 +25,7 @@ from twisted.python.failure import Failure
 from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
 from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
-from drachtwist.processes import give_up, read_secret, stop_on_sigterm
+from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (
     ConfigFile,
@@ -34,6 +33,7 @@ from drachtwist.server.configfile import (
     Finding,
     oldest_tls,
 )
+from drachtwist.server.hiding import without_password
 from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
@@ -98,6 +98,8 @@ VARIABLES = {
     "tls-cipherlist": "TLS_CIPHER_LIST",
     "mtu": "UDP_MTU",
     "tcp-keepalive-interval": "TCP_KEEPALIVE_INTERVAL",
+    "orphan-grace": "ORPHAN_GRACE",
+    "max-orphans": "MAX_ORPHANS",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
     "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
 }
@@ -179,12 +181,32 @@ class Options(usage.Options):
             "Certificates to trust when connecting to applications (PEM), instead of the system's"
             " authorities. Goes with --verify-applications, and switches it on.",
         ],
+        [
+            "peer-ca",
+            None,
+            None,
+            "Certificates to trust when connecting to SIP peers over TLS (PEM), instead of the"
+            " system's authorities.",
+        ],
         ["mtu", None, None, "Longest request over UDP in bytes; 1300 unless given."],
         [
             "tcp-keepalive-interval",
             None,
             None,
             "Seconds between two probes of an idle application; 45 unless given, 0 for none.",
+        ],
+        [
+            "orphan-grace",
+            None,
+            None,
+            "Seconds that a call goes on whose application is gone, unless another takes it; 60"
+            " unless given.",
+        ],
+        [
+            "max-orphans",
+            None,
+            None,
+            "How many such calls there may be; of more the oldest are ended. 10000 unless given.",
         ],
         [
             "user-agent-options-auto-respond",
@@ -211,6 +233,8 @@ class Options(usage.Options):
         ["aggressive-nat-detection", None, "Believe nat=yes in a Contact or Record-Route."],
         ["disable-nat-detection", None, "Believe every Contact."],
         ["verify-applications", None, "Verify the certificates of applications over TLS."],
+        ["verify-peers", None, "Verify the certificates of all SIP peers that it connects to."],
+        ["no-verify-sips", None, "Do not verify even those of sips: peers, as the real server."],
         ["always-send-180", None, "Answer every new INVITE 180 at once."],
         ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
         *[
@@ -222,7 +246,15 @@ class Options(usage.Options):
     compData = usage.Completions(
         optActions={
             name: usage.CompleteFiles()
-            for name in ("file", "key-file", "cert-file", "chain-file", "dh-param", "app-ca")
+            for name in (
+                "file",
+                "key-file",
+                "cert-file",
+                "chain-file",
+                "dh-param",
+                "app-ca",
+                "peer-ca",
+            )
         }
     )
 
@@ -368,6 +400,8 @@ class Options(usage.Options):
             )
         host, scrape = self._prometheus(file)
         keepalive = self._number("tcp-keepalive-interval", 32767, file.tcp_keepalive)
+        grace = self._number("orphan-grace", (1 << 31) - 1, file.orphan_grace)
+        orphans = self._number("max-orphans", (1 << 31) - 1, file.max_orphans)
         nat = "usual"
         if self["disable-nat-detection"]:
             nat = "off"
@@ -385,8 +419,12 @@ class Options(usage.Options):
             tls=tls,
             verify_applications=bool(self["verify-applications"] or self["app-ca"]),
             application_ca=self["app-ca"],
+            peer_ca=self["peer-ca"] or file.peer_ca,
+            verify_sips=self._whom_to_verify(file) != "none",
             contacts=self._contacts(file, tls),
             timing=_timing(file),
+            orphan_grace=60.0 if grace is None else float(grace),
+            max_orphans=10_000 if orphans is None else orphans,
             cdrs=bool(self["cdrs"] or file.cdrs),
             outbound_proxy=file.outbound_proxy,
             name_servers=self["name-servers"],
@@ -432,8 +470,7 @@ class Options(usage.Options):
             key=self._text("key-file") or file.key_file,
             certificate=self._text("cert-file") or file.cert_file,
             chain=self._text("chain-file") or file.chain_file,
-            # As the real server: whoever is at the address is taken for the peer.
-            verify=False,
+            verify=self._whom_to_verify(file) == "all",
             minimum=self._oldest_tls(file),
             ciphers=self._text("tls-cipherlist"),
             dh_parameters=self._text("dh-param") or file.dh_param,
@@ -441,9 +478,34 @@ class Options(usage.Options):
         )
         if tls.has_identity:
             tls.server_context()
-        if self["app-ca"] is not None:
-            TlsOptions(ca=self["app-ca"]).client_creator("localhost")
+        for ca in (self["app-ca"], self["peer-ca"] or file.peer_ca):
+            if ca is not None:
+                TlsOptions(ca=ca).client_creator("localhost")
         return tls
+
+    def _whom_to_verify(self, file: ConfigFile) -> str:
+        """Return ``all``, ``sips`` or ``none``; the real server takes whoever is there."""
+        if self["verify-peers"]:
+            return "all"
+        return "none" if self["no-verify-sips"] else file.verify_peers or "sips"
+
+    def reread(self) -> ServerConfig:
+        """Read again what may change while the server runs.
+
+        That is where TLS files are and what they are for, and the list of spammers.
+
+        :raises ConfigError: when the configuration file cannot be understood.
+        :raises LocalProtocolError: when a TLS file cannot be used.
+        """
+        file = self._read_file()
+        tls = self._tls(file)
+        config: ServerConfig = self["config"]
+        return dataclasses.replace(
+            config,
+            tls=tls,
+            peer_ca=self["peer-ca"] or file.peer_ca,
+            spammers=file.spammers,
+        )
 
     def _oldest_tls(self, file: ConfigFile) -> str:
         text = self._text("min-tls-version")
@@ -568,26 +630,23 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             shown = "(hidden)"
         elif one.name == "request_handlers":
             shown = ", ".join(
-                f"{handler.method} {handler.http_method} {_without_password(handler.uri)}"
+                f"{handler.method} {handler.http_method} {without_password(handler.uri)}"
                 for handler in value
             )
-        elif one.name == "tls":
+        elif one.name == "tls" and value is not None:
             names = ("key", "certificate", "chain", "dh_parameters", "ciphers", "verify_clients")
             said = [(name, getattr(value, name)) for name in names]
+            said.append(("verify", value.verify))
             said.append(("minimum", value.minimum if value.has_identity else None))
             shown = ", ".join(f"{name} {text}" for name, text in said if text)
         elif isinstance(value, (tuple, frozenset)):
             items = sorted(value) if isinstance(value, frozenset) else value
-            shown = ", ".join(_without_password(str(item)) for item in items)
+            shown = ", ".join(without_password(str(item)) for item in items)
         else:
-            shown = "" if value is None else _without_password(str(value))
+            shown = "" if value is None else without_password(str(value))
         lines.append(f"{one.name}: {shown or '-'}")
     lines += [f"not obeyed: {finding}" for finding in findings]
     return lines
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"(//|sips?:)([^:@/\s]*):[^@/\s]*@", r"\1\2:(hidden)@", text)
 
 
 class ServerService(Service):
@@ -601,13 +660,27 @@ class ServerService(Service):
         reactor: Any,
         path: str | None = None,
         findings: Sequence[Finding] = (),
+        reread: Callable[[], ServerConfig] | None = None,
     ) -> None:
         from drachtwist.server.service import DrachtioServer
 
         self._reactor = reactor
         self._path = path
         self._findings = findings
+        self._reread = reread
+        self._waits = False
         self.server = DrachtioServer(config, reactor)
+
+    def privilegedStartService(self) -> None:
+        """Open the ports, before privileges are given up."""
+        super().privilegedStartService()
+        self._wait()
+        self.server.privilegedStartService()
+
+    def _wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def startService(self) -> None:
         """Open the ports; a port that cannot be opened ends the process."""
@@ -617,13 +690,26 @@ class ServerService(Service):
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
         stop_on_sigterm(self._reactor, self.server.hurry)
+        reload_on_sighup(self._reactor, self.reload)
+        self._wait()
         self.server.startService()
-        self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports."""
         super().stopService()
         return self.server.stopService()
+
+    def reload(self) -> None:
+        """Read TLS files and the list of spammers again; calls and connections stay as they are."""
+        config = None
+        if self._reread is not None:
+            try:
+                config = self._reread()
+            except DrachtwistError as error:
+                self._log.error("everything stays as it was: {error}", error=error)
+                return
+        if not self.server.reload(config):
+            self._log.info("read again: keys, certificates, authorities, spammers")
 
     def _opened(self, _: object) -> None:
         # Whoever reads it may take it for the sign that the process is up, and can be stopped.
@@ -656,4 +742,6 @@ def makeService(options: Options) -> Service:
     """Make the service that twistd runs."""
     from twisted.internet import reactor
 
-    return ServerService(options["config"], reactor, options["read"], options["findings"])
+    return ServerService(
+        options["config"], reactor, options["read"], options["findings"], options.reread
+    )

@@ -9,40 +9,53 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
 from drachtwist.errors import (
     AuthenticationError,
-    ConnectionLost,
     DrachtwistError,
     LocalProtocolError,
 )
 from drachtwist.loading import ApplicationError, load_application, make_application
-from drachtwist.net.endpoints import Connect, Endpoint, Listen, connect_to, parse_endpoint
+from drachtwist.net.admission import Admission
+from drachtwist.net.endpoints import (
+    Connect,
+    Endpoint,
+    Listen,
+    connect_to,
+    lacks_identity,
+    parse_endpoint,
+    to_listen,
+)
 from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.net.selfsigned import identity_at_hand
 from drachtwist.net.service import InboundConnection
 from drachtwist.net.tls import TlsOptions
 from drachtwist.net.waiting import either
-from drachtwist.processes import give_up, read_secret, stop_on_sigterm
+from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm
 from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
-from drachtwist.wire.commands import Answer, Ping, check_tags
+from drachtwist.wire.commands import check_tags
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
 
 __all__ = ["Options", "makeService"]
+
+DEFAULT_APP = "app.py"
+"""The application that nobody named."""
 
 DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
 
@@ -53,7 +66,7 @@ EXPECTED = (ApplicationError, DrachtwistError, OSError, CannotListenError)
 class Options(usage.Options):
     """Flags: which application, which servers, and how to leave."""
 
-    synopsis = "--app APPLICATION [options]"
+    synopsis = "[--app APPLICATION] [options]"
 
     longdesc = """
         Host a SIP application. Without --endpoint a server is started in the same process, where
@@ -70,7 +83,8 @@ class Options(usage.Options):
             "a",
             None,
             "The application: module:attribute or file.py:attribute, where the attribute is an Srf"
-            " or a function that returns one; 'srf' if it is left out.",
+            " or a function that returns one; 'srf' if it is left out. app.py in the current"
+            " directory unless given.",
         ],
         [
             "secret",
@@ -80,7 +94,14 @@ class Options(usage.Options):
             " processes: better use --secret-file or DRACHTIO_SECRET.",
         ],
         ["secret-file", None, None, "A file whose first line is the secret."],
-        ["tls-key", None, None, "Private key (PEM) for tls: endpoints that name none."],
+        [
+            "tls-key",
+            None,
+            None,
+            "Private key (PEM) for tls: endpoints that name none. Those that listen take server.key"
+            " and server.crt of the current directory unless given, or make a certificate that is"
+            " good for one run.",
+        ],
         ["tls-cert", None, None, "Certificate (PEM) for tls: endpoints that name none."],
         ["tls-chain", None, None, "Further certificates to send along (PEM)."],
         [
@@ -109,7 +130,7 @@ class Options(usage.Options):
             "d",
             "0",
             "Seconds that calls get to end by themselves after SIGTERM or Ctrl-C, before they are"
-            " sent a BYE; a second signal sends it at once, a third one does not wait for anything.",
+            " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
     ]
 
@@ -127,7 +148,10 @@ class Options(usage.Options):
         self["endpoints"] = []
         self["tags"] = []
         self["contacts"] = []
+        self["allowed"] = []
         self["settings"] = None
+        self._notes: list[Note] = []
+        self._own: TlsOptions | None = None
 
     def opt_endpoint(self, text: str) -> None:
         """A server to connect to (tcp:HOST:PORT, tls:HOST:PORT), or a port to listen on.
@@ -138,6 +162,13 @@ class Options(usage.Options):
         self["endpoints"].append(text)
 
     opt_e = opt_endpoint
+
+    def opt_allow(self, network: str) -> None:
+        """Where servers may connect from (10.0.0.0/8, 192.0.2.1), for ports to listen on.
+
+        May be repeated; without it anybody may connect, and is shown the secret.
+        """
+        self["allowed"].append(network)
 
     def opt_tag(self, tag: str) -> None:
         """A tag that servers know this application by, instead of those that it has itself.
@@ -180,8 +211,14 @@ class Options(usage.Options):
         if (self["routing"] is None) != (self["routing-app"] is None):
             raise usage.UsageError("--routing and --routing-app belong together")
         if self["app"] is None and self["routing"] is None:
-            raise usage.UsageError(
-                "which application? --app module:attribute or --app file.py names it"
+            if not os.path.isfile(DEFAULT_APP):
+                raise usage.UsageError(
+                    "which application? --app module:attribute or --app file.py names it; there is"
+                    f" no {DEFAULT_APP} here"
+                )
+            self["app"] = DEFAULT_APP
+            self._notes.append(
+                Note(LogLevel.info, f"the application is {DEFAULT_APP} of {os.getcwd()}")
             )
         tls = TlsOptions(
             key=self["tls-key"],
@@ -198,6 +235,9 @@ class Options(usage.Options):
             endpoints: tuple[Endpoint, ...] = ()
             server = None
             routing = self._routing(tls)
+            listens = routing is not None or any(_listens(one) for one in self["endpoints"])
+            if self["allowed"] and not listens:
+                raise usage.UsageError("--allow is for ports to listen on, and there is none")
             if self["app"] is None:
                 if self["endpoints"] or self["contacts"]:
                     raise usage.UsageError("--endpoint and --contact are for an application: --app")
@@ -224,28 +264,38 @@ class Options(usage.Options):
             server,
             routing,
             self["routing-app"],
+            tuple(self._notes),
         )
 
     def _routing(self, tls: TlsOptions) -> Listen | None:
-        from twisted.internet import reactor
-
         if self["routing"] is None:
             return None
-        endpoint = parse_endpoint(reactor, self["routing"], tls)
+        endpoint = self._endpoint(self["routing"], tls)
         if not isinstance(endpoint, Listen):
             raise usage.UsageError(
                 f"--routing {self['routing']!r} is nothing to listen on: tcp:8080 or tls:8443"
             )
         return endpoint
 
-    def _endpoints(self, tls: TlsOptions) -> tuple[Endpoint, ...]:
+    def _endpoint(self, text: str, tls: TlsOptions) -> Endpoint:
         from twisted.internet import reactor
 
+        if lacks_identity(text) and not tls.has_identity:
+            if self._own is None:
+                self._own, about, made = identity_at_hand(Path.cwd())
+                self._notes.append(Note(LogLevel.warn if made else LogLevel.info, about))
+            tls = tls.with_defaults(self._own)
+        endpoint = parse_endpoint(reactor, text, tls)
+        if isinstance(endpoint, Listen):
+            return to_listen(reactor, endpoint, allow=self["allowed"])
+        return endpoint
+
+    def _endpoints(self, tls: TlsOptions) -> tuple[Endpoint, ...]:
         if self["contacts"]:
             raise usage.UsageError(
                 "--contact is for the server in this process, and with --endpoint there is none"
             )
-        return tuple(parse_endpoint(reactor, text, tls) for text in self["endpoints"])
+        return tuple(self._endpoint(text, tls) for text in self["endpoints"])
 
     def _server(self, secret: str, tls: TlsOptions) -> ServerConfig:
         return ServerConfig(
@@ -264,6 +314,20 @@ class Options(usage.Options):
         if not 0 <= seconds < float("inf"):
             raise usage.UsageError(f"--drain {self['drain']!r} is no number of seconds")
         return seconds
+
+
+def _listens(text: str) -> bool:
+    """Whether an endpoint string is one to listen on."""
+    prefix, _, rest = text.partition(":")
+    return prefix == "server" or rest.partition(":")[0].isdigit()
+
+
+class Note(NamedTuple):
+    """What an operator should know about the settings."""
+
+    level: Any
+    """One of :class:`~twisted.logger.LogLevel`."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -286,6 +350,8 @@ class Settings:
     """Where servers ask what to do with new requests."""
     routing_app: str | None = None
     """What the user called the function that answers them."""
+    notes: tuple[Note, ...] = ()
+    """What is said when it starts."""
 
 
 class ApplicationService(Service):
@@ -315,7 +381,10 @@ class ApplicationService(Service):
     def startService(self) -> None:
         """Make the application, open the ports, and connect."""
         super().startService()
+        for note in self._settings.notes:
+            self._log.emit(note.level, "{note}", note=note.text)
         stop_on_sigterm(self._reactor, self.hurry)
+        reload_on_sighup(self._reactor, self.reload)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -337,6 +406,23 @@ class ApplicationService(Service):
             self._log.warn("stopping at once")
             self._hurried.callback(None)
 
+    def reload(self) -> None:
+        """Read TLS files again; calls and connections stay as they are."""
+        problems: list[LocalProtocolError] = []
+        if self.srf is not None:
+            problems += self.srf.reload_tls()
+        if self.server is not None:
+            problems += self.server.reload()
+        routing = self._settings.routing
+        if routing is not None and routing.credentials is not None:
+            try:
+                routing.credentials.reload()
+            except LocalProtocolError as error:
+                problems.append(error)
+                self._log.error("what was read before is kept: {error}", error=error)
+        if not problems:
+            self._log.info("read again: keys, certificates, authorities")
+
     # Inside
 
     async def _start(self) -> None:
@@ -347,7 +433,7 @@ class ApplicationService(Service):
             return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
-        srf.on_connect(self._connected)
+        srf.on_ready(self.ready)
         srf.on_close(self._closed)
         endpoints = settings.endpoints
         if settings.server is not None:
@@ -371,7 +457,8 @@ class ApplicationService(Service):
 
         from drachtwist.app.routing import RoutingResource
 
-        self._web = await where.endpoint.listen(Site(RoutingResource(self._decide)))
+        site = Admission(Site(RoutingResource(self._decide)), where.allow, self._reactor)
+        self._web = await where.endpoint.listen(site)
         address: Any = self._web.getHost()
         self._reactor.callWhenRunning(
             self._log.info,
@@ -404,15 +491,6 @@ class ApplicationService(Service):
             await either(self.server.stopService(), hurried)
 
     # What happens
-
-    def _connected(self, link: DrachtioProtocol) -> None:
-        """Say it once our routes are in effect: the ping stands behind them."""
-        if link.outbound:
-            return
-        if link.session.can_ping:
-            link.command(bytes(Ping()), _Ready(self.ready, link))
-        else:
-            self.ready(link)
 
     def ready(self, link: DrachtioProtocol) -> None:
         """Say that a server will give us requests."""
@@ -457,21 +535,6 @@ class ApplicationService(Service):
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         give_up(self._reactor, problem, None if known else failure)
-
-
-class _Ready:
-    """Waits for the answer to the ping behind the routes."""
-
-    def __init__(self, ready: Callable[[DrachtioProtocol], object], link: DrachtioProtocol) -> None:
-        self._ready = ready
-        self._link = link
-
-    def answered(self, answer: Answer) -> None:
-        """The server answered."""
-        self._ready(self._link)
-
-    def link_lost(self, reason: ConnectionLost) -> None:
-        """The connection went away, which is told otherwise."""
 
 
 def makeService(options: Options) -> Service:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any, cast
 
+from OpenSSL import SSL, crypto
 from twisted.application.service import IServiceMaker
 from twisted.internet import reactor
+from twisted.logger import LogLevel
 from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Request, Response, SipError, server_tap, sip, tap
+from drachtwist import Request, Response, SipError, TlsOptions, server_tap, sip, tap
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.phone import Call, Phone
 from tests.app.doubles import ANSWER
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
+from tests.net.test_tls import shake
 from tests.server.doubles import head, request
 from tests.whole import Whole
 
@@ -113,7 +119,10 @@ class ApplicationOptionsTests(OptionsTestCase):
             (("hello.py",), "--app hello.py"),
             (("--app", "a", "--endpoint", "tcp:"), "tcp:HOST:9022"),
             (("--app", "a", "--endpoint", "udp:a:1"), "tls:9023"),
-            (("--app", "a", "--endpoint", "tls:9023"), "private key"),
+            (("--app", "a", "--endpoint", "tls:9023:certKey=x"), "private key"),
+            (("--app", "a", "--endpoint", "tcp:9022", "--allow", "all"), "network"),
+            (("--app", "a", "--endpoint", "tcp:a:1", "--allow", "10.0.0.0/8"), "--allow"),
+            (("--app", "a", "--allow", "10.0.0.0/8"), "--allow"),
             (("--app", "a", "--tls-key", "x"), "belong together"),
             (("--routing", "tcp:8080"), "belong together"),
             (("--routing", "tcp:a:1", "--routing-app", "b"), "tcp:8080"),
@@ -123,6 +132,108 @@ class ApplicationOptionsTests(OptionsTestCase):
             (("--app", "a", "--endpoint", "tcp:a:1", "--contact", "sip:a"), "--contact"),
         ):
             self.assertIn(hint, self.refused(*words, **secret), words)
+
+
+class AtHandTests(OptionsTestCase):
+    """What is taken from the current directory when nothing is said."""
+
+    def setUp(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(directory)
+        self.directory = Path.cwd()
+
+    def test_application(self) -> None:
+        """An ``app.py`` is the application, which is said."""
+        self.assertIn("there is no app.py here", self.refused())
+        (self.directory / "app.py").write_text("")
+        settings = self.parse()["settings"]
+        self.assertEqual(settings.app, "app.py")
+        [note] = settings.notes
+        self.assertEqual(note.text, f"the application is app.py of {self.directory}")
+        for words in (
+            ("--app", "other.py"),
+            ("--routing", "tcp:8080", "--routing-app", "other.py"),
+        ):
+            settings = self.parse(*words)["settings"]
+            self.assertNotEqual(settings.app, "app.py")
+            self.assertEqual(settings.notes, ())
+
+    def shown(self, settings: Any, at: int = 0) -> Any:
+        """Give the certificate that an endpoint shows."""
+        credentials = settings.endpoints[at].credentials
+        connection = SSL.Connection(credentials.server_creator().getContext(), None)
+        return connection.get_certificate()
+
+    def test_files(self) -> None:
+        """``server.key`` and ``server.crt`` are taken by whoever listens and has nothing else."""
+        me, other = identity(), identity("other.example")
+        (self.directory / "server.key").write_bytes(me.key)
+        self.assertIn(
+            "belong together",
+            self.refused("--app", "a", "--endpoint", "tls:9023", DRACHTIO_SECRET="s"),
+        )
+        (self.directory / "server.crt").write_bytes(me.certificate)
+        words = ["--app", "a", "--endpoint", "tls:9023", "--endpoint", "tls:a:9023"]
+        settings = self.parse(*words, DRACHTIO_SECRET="s")["settings"]
+        mine = crypto.load_certificate(crypto.FILETYPE_PEM, me.certificate)
+        self.assertEqual(self.shown(settings).digest("sha256"), mine.digest("sha256"))
+        # They are no business of connections to others.
+        self.assertFalse(settings.endpoints[1].credentials.options.has_identity)
+        [note] = settings.notes
+        self.assertEqual(note.level, LogLevel.info)
+        (self.directory / "k").write_bytes(other.key)
+        (self.directory / "c").write_bytes(other.certificate)
+        for words in (
+            ["--endpoint", "tls:9023:privateKey=k:certKey=c"],
+            ["--endpoint", "tls:9023", "--tls-key", "k", "--tls-cert", "c"],
+        ):
+            settings = self.parse("--app", "a", *words, DRACHTIO_SECRET="s")["settings"]
+            self.assertNotEqual(self.shown(settings).digest("sha256"), mine.digest("sha256"))
+            self.assertEqual(settings.notes, ())
+
+    def test_self_signed(self) -> None:
+        """Without them one is made, the same for all; a warning tells how to keep one."""
+        words = ["--app", "a", "--endpoint", "tls:9023", "--endpoint", "tls:9024"]
+        settings = self.parse(*words, DRACHTIO_SECRET="s")["settings"]
+        shown = self.shown(settings)
+        [note] = settings.notes
+        self.assertEqual(note.level, LogLevel.warn)
+        self.assertIn(shown.digest("sha256").decode(), note.text)
+        self.assertEqual(self.shown(settings, 1).digest("sha256"), shown.digest("sha256"))
+        command = note.text[note.text.index("openssl req") :]
+        self.assertIn("-keyout server.key -out server.crt", command)
+        self.assertEqual(list(self.directory.iterdir()), [])
+        # Each run has its own, and whoever names it trusts it, under the names of this machine.
+        again = self.shown(self.parse(*words, DRACHTIO_SECRET="s")["settings"])
+        self.assertNotEqual(again.digest("sha256"), shown.digest("sha256"))
+        pem = crypto.dump_certificate(crypto.FILETYPE_PEM, shown)
+        server = settings.endpoints[0].credentials.options
+        for name, good in (("localhost", True), ("127.0.0.1", True), ("other.example", False)):
+            client = TlsOptions(ca=pem, server_name=name)
+            if good:
+                self.assertTrue(shake(server, client))
+            else:
+                self.assertRaises(SSL.Error, shake, server, client)
+        self.assertRaises(SSL.Error, shake, server, TlsOptions())
+
+    def test_allow(self) -> None:
+        """``--allow`` is for all ports that name nobody themselves, that of questions too."""
+        settings = self.parse(
+            *("--app", "a", "--allow", "10.0.0.0/8", "--allow", "192.0.2.1"),
+            *("--endpoint", "tcp:9022", "--endpoint", "tcp:9024:allow=127.0.0.1"),
+            *("--endpoint", "tcp:a:9022", "--routing", "tcp:8080", "--routing-app", "b"),
+            DRACHTIO_SECRET="s",
+        )["settings"]
+        both = ["10.0.0.0/8", "192.0.2.1/32"]
+        first, second, _ = settings.endpoints
+        for where, networks in (
+            (first, both),
+            (second, ["127.0.0.1/32"]),
+            (settings.routing, both),
+        ):
+            self.assertEqual([str(one) for one in where.allow], networks)
 
 
 class ServerOptionsTests(OptionsTestCase):
@@ -187,7 +298,8 @@ class SignalTests(SynchronousTestCase):
 
     def test_first_and_second(self) -> None:
         """The first gives calls time. The second hangs up what is up and refuses what rings, and
-        the application leaves as soon as that is answered."""
+        the application leaves as soon as that is answered.
+        """
         self.assertEqual(self.whole.heads(), [])
         self.service.hurry()
         sent = self.whole.sent()
@@ -373,6 +485,56 @@ def decide(query):
         self.assertEqual((refusal.status, refusal.reason), (486, "not bob"))
         callback.kill("TERM")
         self.assertEqual(await callback.ended, 0, str(callback))
+
+    async def test_as_it_stands(self) -> None:
+        """With a secret and an ``app.py`` it listens over TLS, and a server that verifies nobody
+        gets an answer.
+        """
+        self.app(HELLO + "srf.options(lambda req, res: res.send(200))\n", "app.py")
+        port, sip = free_port(), free_port()
+        peer = self.twistd("drachtio", "--endpoint", f"tls:{port}", DRACHTIO_SECRET="right-one")
+        await peer.when_prints("listening for servers on tls")
+        for text in ("the application is app.py of", "SHA-256", "is shown the secret"):
+            self.assertIn(text.encode(), peer.output)
+        for more, status in (((), 200), (("--verify-applications",), 480)):
+            server = self.twistd(
+                *("drachtio-server", "--port", "0", *more),
+                *("--http-handler", f"tls://127.0.0.1:{port}"),
+                *("--contact", f"sip:127.0.0.1:{sip};transport=udp"),
+                DRACHTIO_SECRET="right-one",
+            )
+            await server.when_prints("listening")
+            phone = Phone(("127.0.0.1", sip), clock=reactor)
+            listening = cast(Any, reactor).listenUDP(0, phone, interface="127.0.0.1")
+            self.addCleanup(listening.stopListening)
+            asking = phone.request("OPTIONS", f"sip:a@127.0.0.1:{sip}")
+            if status == 200:
+                self.assertEqual((await asking).status, 200)
+            else:
+                error: Any = await self.assertFailure(asking, SipError)
+                self.assertEqual(error.status, status)
+            server.kill("TERM")
+            self.assertEqual(await server.ended, 0, str(server))
+        peer.kill("TERM")
+        self.assertEqual(await peer.ended, 0, str(peer))
+
+    async def test_allowed(self) -> None:
+        """Who may not connect is not shown the secret, which is said once."""
+        port = free_port()
+        peer = self.twistd(
+            *("drachtio", "--app", self.app(), "--endpoint", f"tcp:{port}"),
+            *("--allow", "10.0.0.0/8"),
+            DRACHTIO_SECRET="right-one",
+        )
+        await peer.when_prints("listening for servers")
+        self.assertNotIn(b"is shown the secret", peer.output)
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.settimeout(10)
+                with contextlib.suppress(ConnectionResetError):
+                    self.assertEqual(stranger.recv(100), b"")
+        await peer.when_prints("127.0.0.1 is not allowed to connect")
+        self.assertEqual(peer.output.count(b"not allowed"), 1)
 
     async def test_help(self) -> None:
         """Help names the flags."""

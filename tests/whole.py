@@ -6,6 +6,7 @@ Several applications may share a server, and what the server sends to itself may
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -126,11 +127,14 @@ class Whole:
         status: int,
         *,
         tag: str = "b",
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str | list[str]] | None = None,
         body: str = "",
         port: int = 32071,
     ) -> None:
-        """Let a phone respond to a request."""
+        """Let a phone respond to a request.
+
+        :param headers: a list stands for several lines.
+        """
         lines = [f"SIP/2.0 {status} Whatever"]
         lines += [f"Via: {via}" for via in request.get_all("Via")]
         to = request.get("To") or ""
@@ -142,10 +146,12 @@ class Whole:
             f"Call-ID: {request.get('Call-ID')}",
             f"CSeq: {request.get('CSeq')}",
         ]
-        given = {"Contact": f"<sip:bob@127.0.0.1:{port}>", **(headers or {})}
+        given: dict[str, str | list[str]] = {"Contact": f"<sip:bob@127.0.0.1:{port}>"}
+        given.update(headers or {})
         if body:
             given.setdefault("Content-Type", "application/sdp")
-        lines += [f"{name}: {value}" for name, value in given.items()]
+        for name, values in given.items():
+            lines += [f"{name}: {one}" for one in ([values] if isinstance(values, str) else values)]
         lines.append(f"Content-Length: {len(body)}")
         self.receive("\n".join(lines) + "\n\n" + body, port)
 

@@ -22,8 +22,8 @@ codecs = os.environ.get("CODECS", "PCMU,PCMA,telephone-event").split(",")
 
 
 def filtered(sdp: bytes, message: object) -> bytes:
-    """Drop the codecs that are not wanted."""
-    description = Sdp.parse(sdp)
+    """Drop the codecs that are not wanted; what cannot be read stays for the others to judge."""
+    description = Sdp(sdp)
     description.keep_codecs(*codecs)
     return bytes(description)
 

@@ -1,6 +1,6 @@
 """A registrar that asks for passwords, and connects who is registered.
 
-Register two softphones at this address, as ann (password: open sesame) and bob (mellon), and let
+Register two softphones at this address, as ann (password: open-sesame) and bob (mellon), and let
 one call the other::
 
     twistd -n drachtio --app docs/examples/registrar.py --contact "sip:*:5060;transport=udp,tcp"
@@ -14,12 +14,12 @@ import os
 
 from twisted.logger import Logger
 
-from drachtwist import Request, Response, SipError, Srf, couple
+from drachtwist import Request, Response, SipError, Srf, couple, forward_in_dialog
 from drachtwist.middleware import Binding, DigestAuth, Registrar
 
 log = Logger(namespace="registrar")
 srf = Srf()
-people = os.environ.get("PASSWORDS", "ann:open sesame,bob:mellon")
+people = os.environ.get("PASSWORDS", "ann:open-sesame,bob:mellon")
 passwords = dict(one.split(":", 1) for one in people.split(","))
 
 
@@ -43,9 +43,10 @@ async def connect(req: Request, res: Response) -> None:
         res.send(480)
         return
     try:
-        caller, called = await srf.create_b2bua(req, res, places[0].uri)
+        caller, called = await srf.create_b2bua(req, res, places[0])
     except SipError as refusal:
         log.info("{uri} does not answer: {status}", uri=req.uri, status=refusal.status)
         return
     couple(caller, called)
+    forward_in_dialog(caller, called)  # what one does (hold, transfer) the other hears of
     log.info("{uri} has answered", uri=req.uri)

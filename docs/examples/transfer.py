@@ -29,7 +29,7 @@ class Call:
 
     def watch(self, leg: Dialog) -> None:
         """Listen to a leg."""
-        leg.on_destroy(lambda bye: self.over(leg))
+        leg.when_ended().addCallback(lambda ended: self.over(leg))
 
         @leg.on_refer
         async def refer(req: Request, res: Response) -> None:

@@ -19,12 +19,28 @@ from drachtwist import sip
 from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
-from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
-from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
-from drachtwist.sip.grammar import COMPACT_FORMS
+from drachtwist.app.passing import (
+    HIDE_IDENTITY,
+    HIDE_TOPOLOGY,
+    Passing,
+    chosen_headers,
+    reasons_of,
+)
+from drachtwist.app.reaching import Target
+from drachtwist.app.refer_ids import ReferIds
+from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    DrachtwistError,
+    LocalProtocolError,
+    SipError,
+)
 from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
@@ -33,42 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["HIDE_IDENTITY", "HIDE_TOPOLOGY", "B2bua", "couple", "create_b2bua", "forward_in_dialog"]
 
 _log = Logger(namespace="drachtwist.app.b2bua")
-
-_OWN = frozenset(
-    """
-    via from to call-id cseq contact max-forwards record-route route content-length content-type
-    rseq rack require supported proxy-require session-expires min-se timestamp
-    authorization proxy-authorization www-authenticate proxy-authenticate authentication-info
-    """.split()
-)
-"""Headers that belong to one side of a call: ``all`` does not include them."""
-
-HIDE_TOPOLOGY = (
-    "all",
-    *(
-        f"-{name}"
-        for name in """
-        User-Agent Server Organization Warning Error-Info Call-Info Alert-Info Reply-To In-Reply-To
-        Path Service-Route History-Info P-Charging-Vector P-Charging-Function-Addresses
-        P-Access-Network-Info P-Visited-Network-ID P-Associated-URI P-Called-Party-ID
-        Session-ID Replaces Refer-To Referred-By
-        """.split()
-    ),
-)
-"""A choice of headers (``proxy_request_headers``, ...) that tells nothing about the network behind:
-neither its addresses nor its products (RFC 5853 section 3.1)."""
-
-HIDE_IDENTITY = (
-    *HIDE_TOPOLOGY,
-    *(
-        f"-{name}"
-        for name in """
-        P-Asserted-Identity P-Preferred-Identity Remote-Party-ID Identity Identity-Info Diversion
-        Subject Geolocation User-to-User
-        """.split()
-    ),
-)
-"""The same, and nothing about who is calling (RFC 3323)."""
 
 _ACK_TIMEOUT = 20.0
 """Seconds that the ACK of a re-INVITE without an offer has: the other side waits for it, too."""
@@ -95,7 +75,7 @@ def create_b2bua(
     srf: Srf,
     req: Request,
     res: Response,
-    uri: str,
+    uri: Target,
     *,
     local_sdp_a: SdpHook = None,
     local_sdp_b: SdpHook = None,
@@ -121,17 +101,11 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
-    given: HeadersLike = headers(req) if callable(headers) else headers
-    if proxy_request_headers:
-        joined = Headers(given)
-        for name, value in chosen_headers(req, proxy_request_headers):
-            if not joined.has(name):
-                joined.add(name, value)
-        given = joined.items()
+    passing = Passing(headers, response_headers, proxy_request_headers, proxy_response_headers)
     calling = prepare_uac(
         srf,
         uri,
-        headers=given,
+        headers=passing.of_request(req),
         proxy=proxy,
         auth=auth,
         calling_number=req.calling_number if calling_number is None else calling_number,
@@ -149,8 +123,7 @@ def create_b2bua(
         calling,
         local_sdp_a,
         local_sdp_b,
-        response_headers,
-        tuple(proxy_response_headers),
+        passing,
         pass_failure,
         pass_provisional_responses,
         on_provisional,
@@ -167,14 +140,13 @@ class _Bridge:
         "_local_sdp_a",
         "_local_sdp_b",
         "_made",
-        "_names",
         "_on_provisional",
         "_on_uac",
         "_pass_failure",
         "_pass_provisional",
+        "_passing",
         "_req",
         "_res",
-        "_response_headers",
         "_updated",
     )
 
@@ -185,8 +157,7 @@ class _Bridge:
         calling: Any,
         local_sdp_a: SdpHook,
         local_sdp_b: SdpHook,
-        response_headers: Any,
-        names: tuple[str, ...],
+        passing: Passing,
         pass_failure: bool,
         pass_provisional: bool,
         on_provisional: Callable[[ReceivedResponse], Any] | None,
@@ -197,8 +168,7 @@ class _Bridge:
         self._calling = calling
         self._local_sdp_a = local_sdp_a
         self._local_sdp_b = local_sdp_b
-        self._response_headers = response_headers
-        self._names = names
+        self._passing = passing
         self._pass_failure = pass_failure
         self._pass_provisional = pass_provisional
         self._on_provisional = on_provisional
@@ -234,13 +204,14 @@ class _Bridge:
             if self._on_uac is not None:
                 req._call(self._on_uac, uac)
             response = uac.res
-            answer: Any = response.body
-            settled = bool(self._updated) and bool(req._extended().early_id)
+            answer: Any = uac.remote.sdp
+            early = req._extended().early
+            settled = bool(self._updated) and early is not None and early.session.settled
             if self._updated:
                 uac._extended().remote_sdp = answer = self._updated
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
-            headers = self._headers_for_a(response)
+            headers = self._passing.of_response(response)
             uas = await calls.create_uas(req, self._res, local_sdp=answer, headers=headers)
         except BaseException:
             # A has gone, or there is no answer for A: nobody is left to talk to B.
@@ -253,22 +224,9 @@ class _Bridge:
             changing = uas.when_acked().addCallback(lambda _: uas.modify(answer))
             changing.addErrback(self._not_changed)
         if uac._owes_ack:
-            # B has made the offer, so A's ACK has the answer.
-            try:
-                await self._late_answer(uas, uac)
-            except BaseException:
-                uac.destroy()
-                uas.destroy()
-                raise
+            await pass_late_answer(uas, uac, self._local_sdp_b)
         pair(uas, uac)
         return B2bua(uas, uac)
-
-    async def _late_answer(self, uas: Dialog, uac: Dialog) -> None:
-        await uas.when_acked()
-        answer: Any = uas.remote.sdp
-        if callable(self._local_sdp_b):
-            answer = await resolve(self._local_sdp_b, answer, uas.req)
-        uac.ack(answer)
 
     async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
         """Give what A gets in place of B's description."""
@@ -280,24 +238,11 @@ class _Bridge:
         self._made = (theirs, found)
         return found  # type: ignore[no-any-return]
 
-    def _headers_for_a(self, response: Any) -> HeadersLike:
-        given = self._response_headers
-        if given is None and not self._names:
-            return None
-        if callable(given):
-            given = given(response)
-        joined = Headers(given)
-        for name, value in chosen_headers(response, self._names):
-            if not joined.has(name):
-                joined.add(name, value)
-        return joined.items()
-
     # What happens meanwhile
 
     def _cancelled(self, cancel: Request | None) -> None:
         """A gives up: so does the call to B."""
-        reason = cancel.get("Reason") if cancel is not None else None
-        self._calling.give_up({"Reason": reason} if reason else None)
+        self._calling.give_up(reasons_of(cancel))
 
     def _provisional(self, response: ReceivedResponse) -> Any:
         """B rings, or sends early media."""
@@ -306,7 +251,7 @@ class _Bridge:
             result = self._on_provisional(response)
         if not self._pass_provisional or self._res.finished:
             return result
-        if self._response_headers is None and not self._names and not response.body:
+        if self._passing.is_plain and not response.body:
             # Nothing to be waited for, as most of the time.
             self._res.send(response.status, response.reason, self._reliably(response))
         else:
@@ -321,7 +266,7 @@ class _Bridge:
         return None
 
     async def _pass(self, response: ReceivedResponse) -> None:
-        headers = Headers(self._headers_for_a(response))
+        headers = Headers(self._passing.of_response(response))
         sdp: bytes | str = b""
         if response.body:
             sdp = await self._sdp_for_a(response.body, response)
@@ -334,7 +279,9 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        await _pass_update(update, res, self._calling.asking, self._local_sdp_b, self._local_sdp_a)
+        asking = self._calling.asking
+        early = asking.early_dialog() if asking.rings else None
+        await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -372,23 +319,14 @@ class _Bridge:
         res = self._res
         if not self._pass_failure or res.finished:
             return
-        headers: HeadersLike = None
-        if error.response is not None:
-            headers = self._headers_for_a(error.response)
-            if 300 <= error.status < 400 and error.response.has("Contact"):
-                joined = Headers(headers)
-                if not joined.has("Contact"):
-                    joined.set("Contact", error.response.get("Contact") or "")
-                headers = joined.items()
-        res.send(error.status, error.reason or None, headers)
+        res.send(error.status, error.reason or None, self._passing.of_refusal(error))
 
 
 async def _pass_update(
-    update: Request, res: Response, asking: Asking, there: SdpHook, back: SdpHook
+    update: Request, res: Response, early: EarlyDialog | None, there: SdpHook, back: SdpHook
 ) -> None:
     """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    early = asking.early
-    if early is None:
+    if early is None or (update.body and not early.session.settled):
         res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
         return
     body: Any = update.body
@@ -396,14 +334,36 @@ async def _pass_update(
         body = await resolve(there, body, update)
     given = Headers()
     _keep_type(given, update, body)
-    request = asking.in_early_dialog("UPDATE", early)
-    response: ReceivedResponse = await request.send(given.items(), body).deferred
+    try:
+        response = await early.update(headers=given.items(), body=body)
+    except (CommandRefused, LocalProtocolError, SipError):
+        if not res.finished:  # it crosses something, or the server sends nothing there yet
+            res.send(500, headers={"Retry-After": "5"})
+        return
     answer: Any = response.body
     if answer and callable(back):
         answer = await resolve(back, answer, response)
     returned = Headers()
     _keep_type(returned, response, answer)
     res.send(response.status, response.reason, returned.items(), answer)
+
+
+async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook) -> None:
+    """Acknowledge a 200 that had the offer with the answer that is in the caller's ACK.
+
+    :param hook: ``local_sdp_b``: if it is a function, it makes of the answer what the called party
+        gets. When it fails, or the caller does not acknowledge, both dialogs are ended.
+    """
+    try:
+        await uas.when_acked()
+        answer: Any = uas.remote.sdp
+        if callable(hook):
+            answer = await resolve(hook, answer, uas.req)
+        uac.ack(answer)
+    except BaseException:
+        uac.destroy()
+        uas.destroy()
+        raise
 
 
 async def resolve(value: Any, *args: Any) -> Any:
@@ -415,41 +375,8 @@ async def resolve(value: Any, *args: Any) -> Any:
     return value
 
 
-def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Give the headers of a message that a list chooses.
-
-    :param names: names; ``all`` for all that do not belong to one side of the call alone, and
-        ``-Name`` for one that is left out.
-    """
-    names = list(names)
-    if not names:
-        return []
-    without = {_key(name[1:]) for name in names if name.startswith("-")}
-    if "all" in names:
-        return [
-            (name, value)
-            for name, value in message.headers.items()
-            if _key(name) not in without and _key(name) not in _OWN
-        ]
-    return [
-        (name, value)
-        for name in names
-        if name[:1] != "-" and _key(name) not in without
-        for value in message.get_all(name)
-    ]
-
-
-def _key(name: str) -> str:
-    name = name.lower()
-    return COMPACT_FORMS.get(name, name)
-
-
 def _knows_100rel(req: Request) -> bool:
-    return any(
-        "100rel" in value.lower()
-        for name in ("Supported", "Require")
-        for value in req.get_all(name)
-    )
+    return any(lists_option(req.get_all(name), RELIABLE) for name in ("Supported", "Require"))
 
 
 # Calls that are up
@@ -462,16 +389,18 @@ def pair(a: Dialog, b: Dialog) -> None:
 
 
 def couple(a: Dialog, b: Dialog) -> None:
-    """End each of two dialogs when the other one ends, with its Reason if it had one."""
+    """End each of two dialogs when the other one ends, or begins to be ended by the application.
 
-    def end(other: Dialog, bye: Request | None) -> None:
-        reason = bye.get("Reason") if bye is not None else None
+    With the Reason that it is ended with, if there is one.
+    """
+
+    def end(other: Dialog, why: HeadersLike) -> None:
         if other.connected:
-            other.destroy({"Reason": reason} if reason else None)
+            other.destroy(why)
 
     pair(a, b)
-    a.on_destroy(lambda bye: end(b, bye))
-    b.on_destroy(lambda bye: end(a, bye))
+    a._on_ending(lambda why: end(b, why))
+    b._on_ending(lambda why: end(a, why))
 
 
 def forward_in_dialog(
@@ -490,9 +419,10 @@ def forward_in_dialog(
         session description, it gives the one to send, now or later.
     """
     hooks = dict(sdp or {})
+    refers = {a: ReferIds(), b: ReferIds()}
     for source, target in ((a, b), (b, a)):
         for method in methods:
-            _forward(source, target, method.upper(), tuple(headers), hooks)
+            _forward(source, target, method.upper(), tuple(headers), hooks, refers)
 
 
 def _forward(
@@ -501,25 +431,31 @@ def _forward(
     method: str,
     names: tuple[str, ...],
     hooks: Mapping[Dialog, Callable[[bytes], Any]],
+    refers: Mapping[Dialog, ReferIds],
 ) -> None:
-    async def forward(req: Request, res: Response) -> None:
+    async def forward(req: Request, res: Response) -> ReceivedResponse | None:
         if method == "INVITE" and target._is_asked():
             # Each would wait for the other (RFC 3261 section 14.2).
             res.send(491)
-            return
+            return None
         body = await _translated(req, hooks.get(target))
         given = Headers(chosen_headers(req, names))
         _keep_type(given, req, body)
         late = method == "INVITE" and not body
+        event = given.get("Event")
+        if event is not None and method == "NOTIFY":
+            given.set("Event", await refers[target].back(event))
+        elif event is not None and method == "SUBSCRIBE":
+            given.set("Event", refers[source].on(event))
         try:
             response = await target.request(method, headers=given.items(), body=body, no_ack=late)
         except SipError as error:
             res.send(error.status)
-            return
+            return None
         except ConnectionLost:
             if not res.finished:
                 res.send(503)
-            return
+            return None
         try:
             answer = await _translated(response, hooks.get(source))
             back = Headers(chosen_headers(response, names))
@@ -532,8 +468,13 @@ def _forward(
             # Whatever becomes of the answer, the peer must not be left without the ACK.
             if late and response.status < 300 and target.ended is None and target._owes_ack:
                 target.ack(body or target._answer_to(response.body))
+        return response
 
-    source.on_request(method, forward)
+    async def refer(req: Request, res: Response) -> None:
+        with refers[source].passing(req.cseq.number) as answered:
+            answered(await forward(req, res))
+
+    source.on_request(method, refer if method == "REFER" else forward)
 
 
 async def _late_answer(source: Dialog, hook: Callable[[bytes], Any] | None) -> bytes | str:

@@ -12,7 +12,8 @@ re-INVITE, UPDATE                      200 with our last session description, di
                                        500 while one of the peer's is (RFC 3261 section 14.2)
 INFO, MESSAGE, NOTIFY, OPTIONS,        200
 PRACK, PUBLISH, REFER
-SUBSCRIBE                              202 when it ends the subscription, otherwise 489
+SUBSCRIBE                              202 when it ends the subscription, 200 when it keeps it
+                                       alive, 489 for another event
 anything else                          501
 BYE of the server itself               nothing, it must not be answered; the dialog is over
 =====================================  ============================================================
@@ -24,6 +25,7 @@ ACK are facts that it still learns when it comes late.
 from __future__ import annotations
 
 import random
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,7 +39,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
-from drachtwist.app.challenges import Auth, Challenged
+from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.exchange import (
     ReceivedResponse,
@@ -50,8 +52,10 @@ from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
+from drachtwist.app.passing import reasons_of
 from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
+from drachtwist.app.targets import check_request
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -59,8 +63,9 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Direction, Sdp, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -72,6 +77,7 @@ __all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]
 _log = Logger(namespace="drachtwist.app.dialog")
 
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+_CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).search
 _MAX_GLARES = 5
 _CONFIRMATION = 32.0
 """Seconds after which an INVITE that is not confirmed holds up no other one (64 times T1)."""
@@ -94,8 +100,8 @@ class DialogEnded:
     request: Request | None
     """The BYE or NOTIFY that ended it, if one came in."""
     text: str
-    """What is known about the cause: the text of the server's Reason header, or the failure of the
-    connection."""
+    """What is known about the cause: the text of the Reason header of who ended it, or the failure
+    of the connection; otherwise who ended it."""
 
 
 class _Referral(Protocol):
@@ -117,9 +123,11 @@ class _More:
         "destroying",
         "end_text",
         "end_waiting",
+        "ending",
         "handlers",
         "incoming_invite",
         "invite",
+        "invited",
         "local_sdp",
         "modifications",
         "news",
@@ -127,6 +135,7 @@ class _More:
         "other",
         "own_sdp",
         "queue",
+        "realms",
         "referrals",
         "refers",
         "remote_sdp",
@@ -134,6 +143,7 @@ class _More:
         "subscriptions",
         "timer",
         "turn",
+        "unheld",
     )
 
     def __init__(self) -> None:
@@ -141,6 +151,8 @@ class _More:
         self.handlers: dict[str, tuple[Callable[..., Any], ...]] = {}
         self.ack_waiting: list[Deferred[Request | None]] = []
         self.end_waiting: list[Deferred[DialogEnded]] = []
+        # Told once, with the Reason, when the dialog ends or begins to be ended.
+        self.ending: list[Callable[[HeadersLike], None]] = []
         self.destroying: list[Deferred[ReceivedResponse | None]] = []
         self.end_text = ""
         self.local_sdp: bytes | None = None
@@ -151,11 +163,15 @@ class _More:
         # The offer in the 200 to a re-INVITE of ours whose ACK is due; None for the first INVITE.
         self.offered: bytes | None = None
         self.invite: DialogRequest | None = None
+        # Our last re-INVITE as it was sent.
+        self.invited: bytes | None = None
         self.back_off: IDelayedCall | None = None
         self.incoming_invite: Request | None = None
         # The peer's re-INVITE that was accepted, and whose ACK has not come; who waits for it.
         self.confirming: Request | None = None
         self.confirming_waiting: list[Deferred[Request]] = []
+        # What we described before modify("hold").
+        self.unheld: bytes | None = None
         # When a re-INVITE of ours waits no longer for the INVITE before it.
         self.turn: IDelayedCall | None = None
         # The session timer; False until somebody looks.
@@ -163,6 +179,8 @@ class _More:
         self.requests: set[DialogRequest] = set()
         self.news: News | None = None
         self.queue: list[Request] | None = None
+        # What was answered to challenges, from the INVITE on.
+        self.realms: Realms | None = None
         # REFERs: ours that are under way, and how many came.
         self.referrals: list[_Referral] = []
         self.refers = 0
@@ -232,7 +250,7 @@ class Party:
             sdp = more.local_sdp if self._is_local else more.remote_sdp
             if sdp is not None:
                 return sdp
-        return _description(self._message())
+        return description_of(self._message())
 
 
 class Dialog:
@@ -375,7 +393,21 @@ class Dialog:
         if self._end is None:
             return None
         text = self._more.end_text if self._more is not None else ""
-        return DialogEnded(self._end, self._end_request, text)
+        return DialogEnded(self._end, self._end_request, text or self._end_words())
+
+    def _end_words(self) -> str:
+        """Say why it ended: in the words of whoever ended it, or else who that was."""
+        assert self._end is not None
+        bye = self._end_request
+        if bye is not None and bye.has("Reason"):
+            try:
+                reasons: list[sip.Reason] = bye.get_parsed_header("Reason")
+            except MessageError:
+                reasons = []
+            for reason in reasons:
+                if reason.text:
+                    return reason.text
+        return self._end.value
 
     # Events
 
@@ -437,12 +469,16 @@ class Dialog:
         more.ack_waiting.append(waiting)
         return waiting
 
-    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+    def on_request(self, method: str, handler: Any = None) -> Any:
         """Call a handler, with (req, res), for each request of a method; it has to answer.
+
+        Without a handler it decorates one: ``@dialog.on_request("FOO")``.
 
         The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
         are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
         """
+        if handler is None:
+            return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
 
     def on_info(self, handler: AnyHandler) -> AnyHandler:
@@ -596,6 +632,9 @@ class Dialog:
             return self._modify(_Modification(body, headers, no_ack))
         if method == "BYE":
             return self._send_last(method, headers, body, False)
+        if method == "REGISTER":
+            headers = sip.Headers(headers).items()
+            check_request(self._state, method, "sip:", headers)
         request = self._new_request(method)
         if method == "UPDATE":
             headers = sessiontimers.complete_request(self, headers)
@@ -606,8 +645,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            state = given.get("Subscription-State") or ""
-            if state.lstrip().lower().startswith("terminated"):
+            if is_terminated((given.get("Subscription-State") or "").strip()):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -740,15 +778,19 @@ class Dialog:
         return sent.get("To") or "", sent.get("From") or ""
 
     def _send_ack(self, headers: HeadersLike = None, body: bytes | str = b"") -> None:
-        """Acknowledge the 200 to an INVITE of ours."""
-        send_ack(self._state, self.id, headers, body, ends=self._ends)
+        """Acknowledge the 200 to our last INVITE."""
+        invite = None if self._more is None else self._more.invited
+        if invite is None:
+            invite = self.req.raw if self.type == "uac" else b""
+        send_ack(self._state, self.id, headers, body, ends=self._ends, invite=invite)
 
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
-        request = DialogRequest(
-            self._state, self.id, method, is_last, role=self.type, ends=self._ends
-        )
+        request = DialogRequest(self._state, self.id, method, is_last, ends=self._ends)
         if self.auth is not None:
-            request.challenged = Challenged(self.auth)
+            more = self._extended()
+            if more.realms is None or more.realms.auth != self.auth:
+                more.realms = Realms(self.auth)
+            request.challenged = Challenged(more.realms)
         return request
 
     def _send_last(
@@ -770,6 +812,7 @@ class Dialog:
         else:
             request.send(headers, body)
         self.connected = False
+        self._tell_ending(_reasons(headers))
         return request.deferred
 
     def _must_wait(self) -> bool:
@@ -919,6 +962,8 @@ class Dialog:
     ) -> None:
         """The final response to our re-INVITE came, or never will."""
         more = self._extended()
+        if more.invite is not None:
+            more.invited = more.invite.sent
         more.invite = None
         if isinstance(result, Exception) or self._end is not None:
             self._finish_modification(modification, result)
@@ -933,7 +978,7 @@ class Dialog:
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
-            described = _description(result)
+            described = description_of(result)
             if described:
                 more.remote_sdp = described
             if sdp:
@@ -964,7 +1009,7 @@ class Dialog:
         more = self._more
         if more is not None and more.offered is not None:
             return more.offered
-        return b"" if self.req.body else _description(self.res)
+        return b"" if self.req.body else description_of(self.res)
 
     @property
     def _timer(self) -> SessionTimer | None:
@@ -1057,10 +1102,12 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
-                state = req.get("Subscription-State") or ""
-                if state.lower().startswith("terminated"):
-                    self._over(DialogEnd.REMOTE, req)
+            if (
+                method == "NOTIFY"
+                and self.dialog_type == "SUBSCRIBE"
+                and is_terminated(req.get("Subscription-State"))
+            ):
+                self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:
         """Take a NOTIFY that tells what became of a REFER of ours."""
@@ -1102,7 +1149,7 @@ class Dialog:
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
             confirmed = None  # that of an INVITE before it, once more
         if (first or confirmed is not None) and ack.body:
-            more.remote_sdp = _description(ack)
+            more.remote_sdp = description_of(ack)
         if first:
             waiting, more.ack_waiting = more.ack_waiting, []
             for waiter in waiting:
@@ -1138,6 +1185,8 @@ class Dialog:
             event = req.get("Event")
             req._extended().on_final = lambda _, status, body: self._accepted_event(status, event)
             self._run(handlers, req)
+        elif _event_key(req.get("Event")) in self._subscribed():
+            req.res.send(200)
         else:
             req.res.send(489)
 
@@ -1170,13 +1219,21 @@ class Dialog:
             self, it, headers
         )
         handlers = self._handlers(method)
-        offer = _description(req)
+        offer = description_of(req)
         described = Sdp(offer)
+        if method == "UPDATE" and offer:
+            # One offer at a time (RFC 3311 section 5.2); real servers let them through.
+            if more.invite is not None:
+                res.send(491)
+                return
+            if self._is_asked() or self._owes_ack:
+                res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
+                return
         held = self.is_on_hold
         event = ""
         if offer:
             was_held, held = held, described.is_hold
-            if described.is_refresh_of(Sdp(self.remote.sdp)):
+            if _repeats(described, self.remote.sdp):
                 event = "refresh"
             elif held and not was_held:
                 event = "hold"
@@ -1227,7 +1284,21 @@ class Dialog:
         else:
             self._turn_came()
 
-    # Inside: queueing, for those who couple dialogs
+    # Inside: for those who couple dialogs
+
+    def _on_ending(self, handler: Callable[[HeadersLike], None]) -> None:
+        """Call a handler, with the Reason headers, once the dialog ends or begins to be ended."""
+        if self.connected:
+            self._extended().ending.append(handler)
+        else:
+            handler(reasons_of(self._end_request))
+
+    def _tell_ending(self, why: HeadersLike) -> None:
+        more = self._more
+        if more is not None and more.ending:
+            handlers, more.ending = more.ending, []
+            for handler in handlers:
+                handler(why)
 
     def hold_requests(self) -> None:
         """Let requests of the peer wait, until :meth:`release_requests`; a BYE does not."""
@@ -1261,6 +1332,7 @@ class Dialog:
             self._give_up(self._more, end)
         if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
             self._report_end(end)
+        self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
             teller = self.req if req is None else req
             for handler in handlers:
@@ -1339,26 +1411,38 @@ class _Modification:
         :raises LocalProtocolError: when there is nothing to be resumed.
         """
         sdp = self.sdp
+        local = dialog.local.sdp
         if sdp == "hold":
-            return _changed(dialog.local.sdp, "inactive")
+            return _changed(local)
         if sdp == "unhold":
             if not dialog.is_on_hold:
                 raise LocalProtocolError("the session is not on hold")
-            return _changed(dialog.local.sdp, "sendrecv")
+            return _changed(local, dialog._extended().unheld or b"")
         return sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
 
     def succeeded(self, dialog: Dialog, offered: bytes) -> None:
         """Note what was agreed on."""
         more = dialog._extended()
+        if self.sdp == "hold" and more.unheld is None:
+            more.unheld = dialog.local.sdp
         more.local_sdp = more.own_sdp = offered
         if self.sdp in ("hold", "unhold"):
             dialog.is_on_hold = self.sdp == "hold"
+        if self.sdp != "hold":
+            more.unheld = None
 
 
-def _changed(sdp: bytes, direction: Direction) -> bytes:
-    """Offer other directions: every stream gets this one, and the version goes up by one."""
+def _changed(sdp: bytes, unheld: bytes | None = None) -> bytes:
+    """Offer other directions, and a version that is higher by one.
+
+    :param unheld: what was described before the hold, whose directions come back; None to hold.
+    """
     made = Sdp(sdp)
-    made.set_direction(direction)
+    made.set_direction("inactive" if unheld is None else "sendrecv")
+    if unheld is not None:
+        for stream, before in zip(made.media, Sdp(unheld).media, strict=False):
+            if before.direction != "sendrecv":
+                stream.direction = before.direction
     try:
         made.bump_version()
     except MessageError:
@@ -1366,17 +1450,19 @@ def _changed(sdp: bytes, direction: Direction) -> bytes:
     return bytes(made)
 
 
-def _description(message: sip.Message) -> bytes:
-    """Give the session description of a message; empty without one."""
-    body = message.body
-    if not body or body.startswith(b"v="):
-        return body
-    found = sdp_of(message)
-    return b"" if found is None else bytes(found)
+def _repeats(described: Sdp, before: bytes) -> bool:
+    """Whether a description says by its origin that it is the one before."""
+    origin = described.value("o")
+    if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
+        return False
+    return described.is_refresh_of(Sdp(before))
 
 
 def _number_of(message: sip.Request) -> int:
     """Give the number in the CSeq, 0 when it cannot be read."""
+    found = _CSEQ(message.raw)
+    if found is not None:
+        return int(found[1])  # without the trouble to read all headers of an ACK
     try:
         return message.cseq.number
     except MessageError:
@@ -1388,6 +1474,12 @@ def _event_key(event: str | None) -> str:
     package, *params = [part.strip() for part in (event or "").split(";")]
     ids = [param for param in params if param.lower().startswith("id=")]
     return ";".join([package, *ids[:1]])
+
+
+def _reasons(headers: HeadersLike) -> HeadersLike:
+    """Give the Reason headers of those that an application gave."""
+    given = [("Reason", value) for value in sip.Headers(headers).get_all("Reason")]
+    return given or None
 
 
 def _remove(waiting: list[Any], deferred: Any) -> None:

@@ -15,12 +15,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua, pair, resolve
+from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.passing import HeadersHook, Passing, reasons_of
+from drachtwist.app.reaching import Target
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.status import rank
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -32,27 +36,15 @@ _log = Logger(namespace="drachtwist.app.forking")
 RETRY_STATUSES = frozenset((*range(300, 400), *range(400, 600)))
 """After these :func:`hunt` tries the next target: all but 6xx, which counts for all."""
 
-_PREFERRED = (401, 407, 415, 420, 484)
-
-
-def _rank(status: int) -> int:
-    """Say how much a refusal tells; the highest is passed on (RFC 3261 section 16.7)."""
-    if status >= 600:
-        return 6
-    if status in _PREFERRED:
-        return 5
-    if status in (408, 487):
-        return 2
-    return 4 if 400 <= status < 500 else 3 if status >= 500 else 1
-
 
 def best(errors: Iterable[SipError]) -> SipError | None:
-    """Choose the refusal to pass on; None when there is none."""
-    chosen: SipError | None = None
-    for error in errors:
-        if chosen is None or _rank(error.status) > _rank(chosen.status):
-            chosen = error
-    return chosen
+    """Choose the refusal to pass on (RFC 3261 section 16.7); None when there is none."""
+    return max(errors, key=lambda error: rank(error.status), default=None)
+
+
+def _given_up() -> SipError:
+    """Make the outcome of a call whose caller gave up, whatever others have said."""
+    return SipError(487, "Request Terminated")
 
 
 class Simring:
@@ -63,7 +55,13 @@ class Simring:
     :param local_sdp_a: what the caller gets instead of the description of who answered; as for
         ``create_b2bua``.
     :param local_sdp_b: what the targets are offered instead of the caller's description.
+    :param headers: further headers for the targets, or a function of the request.
+    :param response_headers: further headers for the caller, or a function of the response.
+    :param proxy_request_headers: names of headers that are passed on to the targets; as for
+        ``create_b2bua``.
+    :param proxy_response_headers: the same for the caller.
     :param pass_failure: refuse the caller when nobody answers; otherwise the request stays open.
+    :param pass_provisional_responses: let the caller hear that it rings.
     :param options: of ``create_uac``, for all targets.
     :raises LocalProtocolError: when it is no INVITE.
     """
@@ -73,12 +71,17 @@ class Simring:
         srf: Srf,
         req: Request,
         res: Response,
-        uris: Sequence[str] = (),
+        uris: Sequence[Target] = (),
         *,
         timeout: float | None = None,
         local_sdp_a: Any = None,
         local_sdp_b: Any = None,
+        headers: HeadersHook = None,
+        response_headers: HeadersHook = None,
+        proxy_request_headers: Sequence[str] = (),
+        proxy_response_headers: Sequence[str] = (),
         pass_failure: bool = True,
+        pass_provisional_responses: bool = True,
         **options: Any,
     ) -> None:
         if req.method != "INVITE":
@@ -90,18 +93,23 @@ class Simring:
         self._local_sdp_a = local_sdp_a
         self._local_sdp_b = local_sdp_b
         self._pass_failure = pass_failure
+        self._pass_provisional = pass_provisional_responses
+        self._passing = Passing(
+            headers, response_headers, proxy_request_headers, proxy_response_headers
+        )
         self._options = options
+        self._options["headers"] = self._passing.of_request(req)
         self._options.setdefault("calling_number", req.calling_number)
         self._options.setdefault("calling_name", req.calling_name)
         self._options.setdefault("link", req)
-        self._calling: dict[Calling, str] = {}
+        self._calling: dict[Calling, Target] = {}
         self._errors: list[SipError] = []
         self._failure: Failure | None = None
         self._offer: Any = None
         self._ready = False
         self._over = False
         self._held = 0
-        self._waiting: list[str] = list(uris)
+        self._waiting: list[Target] = list(uris)
         self._won: Deferred[Dialog] = Deferred(lambda _: self._cancel_all(None))
 
     def start(self) -> Deferred[B2bua]:
@@ -112,7 +120,7 @@ class Simring:
         """
         return hand_out(self._run())
 
-    def add(self, uri: str) -> None:
+    def add(self, uri: Target) -> None:
         """Call one more target, as long as nobody has answered.
 
         :raises LocalProtocolError: when it is decided already.
@@ -149,22 +157,25 @@ class Simring:
             uac = await self._won
         except SipError as error:
             if self._pass_failure and not res.finished:
-                res.send(error.status, error.reason or None)
+                res.send(error.status, error.reason or None, self._passing.of_refusal(error))
             raise
         uac.hold_requests()
         try:
             answer: Any = uac.remote.sdp
             if self._local_sdp_a is not None:
                 answer = await resolve(self._local_sdp_a, answer, uac.res)
-            uas = await calls.create_uas(req, res, local_sdp=answer)
+            headers = self._passing.of_response(uac.res)
+            uas = await calls.create_uas(req, res, local_sdp=answer, headers=headers)
         except BaseException:
             uac.destroy()
             raise
         uas.hold_requests()
+        if uac._owes_ack:
+            await pass_late_answer(uas, uac, self._local_sdp_b)
         pair(uas, uac)
         return B2bua(uas, uac)
 
-    def _call(self, uri: str) -> None:
+    def _call(self, uri: Target) -> None:
         try:
             calling = prepare_uac(
                 self._srf,
@@ -186,8 +197,10 @@ class Simring:
     def _provisional(self, response: ReceivedResponse) -> None:
         """Let the caller hear that somebody's phone rings, once for each status."""
         res = self._res
-        if not res.finished and not self._over and response.status > res.status:
-            res.send(response.status, response.reason)
+        if not self._pass_provisional or res.finished or self._over:
+            return
+        if response.status > res.status:
+            res.send(response.status, response.reason, self._passing.of_response(response))
 
     def _answered(self, dialog: Dialog, calling: Calling) -> None:
         self._calling.pop(calling, None)
@@ -214,7 +227,7 @@ class Simring:
         if self._over or self._calling or self._held or not self._ready:
             return
         self._over = True
-        chosen = best(self._errors)
+        chosen = _given_up() if self._req.canceled else best(self._errors)
         if chosen is not None:
             self._won.errback(Failure(chosen))
         elif self._failure is not None:
@@ -224,19 +237,17 @@ class Simring:
 
     def _cancelled(self, cancel: Request | None) -> None:
         """The caller gave up."""
-        reason = cancel.get("Reason") if cancel is not None else None
         self._held = 0
-        self._errors.append(SipError(487, "Request Terminated"))
-        self._cancel_all({"Reason": reason} if reason else None)
+        self._cancel_all(reasons_of(cancel))
         self._check()
 
-    def _cancel_all(self, headers: dict[str, str] | None) -> None:
+    def _cancel_all(self, headers: HeadersLike) -> None:
         for calling in list(self._calling):
             calling.give_up(headers)
 
 
 def simring(
-    srf: Srf, req: Request, res: Response, uris: Sequence[str], **options: Any
+    srf: Srf, req: Request, res: Response, uris: Sequence[Target], **options: Any
 ) -> Deferred[B2bua]:
     """Call several targets at once, and connect the caller with who answers first.
 
@@ -250,7 +261,7 @@ def hunt(
     srf: Srf,
     req: Request,
     res: Response,
-    uris: Sequence[str],
+    uris: Sequence[Target],
     *,
     timeout: float | None = 20.0,
     retry_statuses: Collection[int] = RETRY_STATUSES,
@@ -269,6 +280,10 @@ def hunt(
     """
     if not uris:
         raise LocalProtocolError("nobody to call")
+    passing = Passing(
+        response_headers=options.get("response_headers"),
+        response_names=options.get("proxy_response_headers", ()),
+    )
 
     async def call() -> B2bua:
         errors: list[SipError] = []
@@ -281,10 +296,10 @@ def hunt(
                 errors.append(error)
                 if req.canceled or error.status not in retry_statuses:
                     break
-        chosen = errors[-1] if req.canceled else best(errors)
+        chosen = _given_up() if req.canceled else best(errors)
         assert chosen is not None, "somebody refused, or there would be a call"
         if pass_failure and not res.finished:
-            res.send(chosen.status, chosen.reason or None)
+            res.send(chosen.status, chosen.reason or None, passing.of_refusal(chosen))
         raise chosen
 
     return Deferred.fromCoroutine(call())

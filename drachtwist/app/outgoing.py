@@ -8,18 +8,18 @@ delivered a provisional response other than 100, so that the final one has to be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.dialogs import Ends
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
-from drachtwist.app.links import LinkState, Pending
+from drachtwist.app.links import Handed, LinkState
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
@@ -49,16 +49,19 @@ _PLAIN = {
 }
 
 
-def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def encode_in_dialog(
+    method: str, headers: HeadersLike, body: bytes | str, uri: str = PLACEHOLDER
+) -> bytes:
     """Write a request in a dialog.
 
+    :param uri: the Request-URI, for a server that knows no remote target.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
-    if headers is None and not body:
+    if headers is None and not body and uri is PLACEHOLDER:
         plain = _PLAIN.get(method)
         if plain is not None:
             return plain
-    return encode_request(method, PLACEHOLDER, headers, body)
+    return encode_request(method, uri, headers, body, typed=True)
 
 
 def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
@@ -70,14 +73,13 @@ def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
     return joined.items()
 
 
-class DialogRequest(Pending[Any]):
+class DialogRequest:
     """A request in a dialog.
 
     :param state: the connection.
     :param dialog_id: the dialog.
     :param method: the method.
     :param is_last: it is to end the dialog: that there is none gives None, not a failure.
-    :param role: which side of the dialog we are.
     :param ends: From and To of our side, asked for when both sides are here.
     """
 
@@ -85,12 +87,14 @@ class DialogRequest(Pending[Any]):
         "_dialog_id",
         "_ends",
         "_is_last",
-        "_role",
         "_timer",
         "_transaction_id",
         "challenged",
+        "deferred",
+        "early_target",
         "method",
         "over",
+        "sent",
         "state",
     )
 
@@ -101,10 +105,8 @@ class DialogRequest(Pending[Any]):
         method: str,
         is_last: bool = False,
         *,
-        role: Role = "uac",
         ends: AskEnds | None = None,
     ) -> None:
-        self._role = role
         self._ends = ends
         self.state = state
         self.method = method
@@ -112,7 +114,11 @@ class DialogRequest(Pending[Any]):
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
-        self.deferred = Deferred()
+        self.deferred: Handed[Any] = Handed()
+        self.early_target = ""
+        """The Request-URI in an early dialog, whose target a server may not know."""
+        self.sent = b""
+        """The request as the server sent it last."""
         self.challenged: Challenged | None = None
         """What it takes to answer challenges, if there are credentials."""
         self.over: Callable[[ReceivedResponse | Exception], None] | None = None
@@ -126,12 +132,13 @@ class DialogRequest(Pending[Any]):
         challenged = self.challenged
         if challenged is not None:
             challenged.headers, challenged.body = headers, body
-            if not challenged.count:
-                headers = self._with_credentials(challenged, headers, body)
+            realms = challenged.realms
+            headers = realms.joined(headers, self.method, realms.uri, body)
         state = self.state
         if self._ends is not None and state.is_ambiguous(self._dialog_id):
             headers = with_ends(headers, self._ends())
-        message = encode_in_dialog(self.method, headers, body)
+        uri = self.early_target or PLACEHOLDER
+        message = encode_in_dialog(self.method, headers, body, uri)
         state.use()
         try:
             state.link.send_message("", self._dialog_id, message, self)
@@ -141,24 +148,6 @@ class DialogRequest(Pending[Any]):
         else:
             state.unconfirmed += 1
         return self
-
-    def _with_credentials(
-        self, challenged: Challenged, headers: HeadersLike, body: bytes | str
-    ) -> HeadersLike:
-        """Add the credentials that the peer wanted before, if it did."""
-        nonces = self.state.srf._nonces
-        known = nonces.headers(self._place, challenged.auth, self.method, None, body)
-        if not known:
-            return headers
-        joined = sip.Headers(headers)
-        for name, value in known:
-            joined.add(name, value)
-        return joined.items()
-
-    @property
-    def _place(self) -> str:
-        """Who asks for credentials: the other side of the dialog."""
-        return f"{self._role} {self._dialog_id}"
 
     def skip(self, error: Exception) -> None:
         """Do not send it any more: the dialog is over."""
@@ -172,13 +161,16 @@ class DialogRequest(Pending[Any]):
         state = self.state
         if answer.tokens[3] == "OK":
             self._transaction_id = answer.transaction_id
+            self.sent = answer.raw
             if self.challenged is not None:
                 self.challenged.request = sip.Request.from_bytes(answer.raw)
             state.confirm(self._transaction_id, self)
             return
         state.unconfirm()
         error: Exception = CommandRefused(answer.text)
-        if _NO_DIALOG in answer.text:
+        if _NO_DIALOG in answer.text and self.early_target:
+            error = CommandRefused(f"the server sends nothing in this early dialog: {answer.text}")
+        elif _NO_DIALOG in answer.text:
             error = SipError(481, "Call/Transaction Does Not Exist")
         self._end(error)
 
@@ -196,23 +188,20 @@ class DialogRequest(Pending[Any]):
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
         if challenged is not None and raw[8:11] in (b"401", b"407") and challenged.may_answer():
-            challenged.answer(response, self.state.srf._nonces, self._place).addCallbacks(
-                lambda headers: self._repeat(response, headers), self._unanswered
+            challenged.answer(response).addCallbacks(
+                lambda answered: self._repeat(response, answered), self._unanswered
             )
             return
         self._end(response)
 
-    def _repeat(self, response: ReceivedResponse, headers: list[tuple[str, str]]) -> None:
+    def _repeat(self, response: ReceivedResponse, answered: bool) -> None:
         """Send the request again, with credentials."""
         challenged = self.challenged
         assert challenged is not None, "there was a challenge"
-        if not headers:
+        if not answered:
             self._end(response)
             return
-        joined = sip.Headers(challenged.headers)
-        for name, value in headers:
-            joined.set(name, value)
-        self.send(joined.items(), challenged.body)
+        self.send(challenged.headers, challenged.body)
         self.state.release()
 
     def _unanswered(self, failure: Failure) -> None:
@@ -252,28 +241,30 @@ class DialogRequest(Pending[Any]):
         if over is not None:
             over(result)
         if isinstance(result, Exception):
-            if not self.heard():
-                self._unheard(result)
-            elif self._is_last and isinstance(result, SipError):
+            unheard = partial(_log_failure, self.method, self._dialog_id)
+            if self._is_last and isinstance(result, SipError):
+                unheard(result)  # nobody else learns of it
                 self.deferred.callback(None)
             else:
-                self.deferred.errback(Failure(result))
-        elif self.heard():
+                self.deferred.fail(result, unheard)
+        else:
             self.deferred.callback(result)
         self.state.release()
-
-    def _unheard(self, error: Exception) -> None:
-        _log.info(
-            "{method} in dialog {dialog_id} failed: {error}",
-            method=self.method,
-            dialog_id=self._dialog_id,
-            error=error,
-        )
 
     @property
     def dialog_id(self) -> str:
         """The dialog of the request."""
         return self._dialog_id
+
+
+def _log_failure(method: str, dialog_id: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info(
+        "{method} in dialog {dialog_id} failed: {error}",
+        method=method,
+        dialog_id=dialog_id,
+        error=error,
+    )
 
 
 class _AckSent:
@@ -304,12 +295,19 @@ def send_ack(
     body: bytes | str = b"",
     *,
     ends: AskEnds | None = None,
+    invite: bytes = b"",
 ) -> None:
     """Acknowledge the 200 to an INVITE.
 
     :param ends: as of :class:`DialogRequest`.
+    :param invite: the INVITE as it was sent: the ACK has its credentials.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
+    credentials = credentials_of(invite)
+    if credentials:
+        joined = sip.Headers(headers)
+        joined.add_missing(credentials)
+        headers = joined.items()
     if ends is not None and state.is_ambiguous(dialog_id):
         headers = with_ends(headers, ends())
     message = encode_in_dialog("ACK", headers, body)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SessionTimer", "agreed_at_first", "complete_answer", "complete_request", "note_answer"]
 
 _NAME = "Session-Expires"
+_KNOWN = {"session-expires", "x"}
 
 
 class SessionTimer(NamedTuple):
@@ -62,6 +63,9 @@ def complete_answer(dialog: Dialog, req: Request, headers: HeadersLike) -> Heade
     :param headers: of the response; what they say counts.
     """
     asked = _read(req.get(_NAME))
+    if asked is None and type(headers) is dict and _KNOWN.isdisjoint(map(str.lower, headers)):
+        dialog._timer = None
+        return headers  # as most of the time
     given = sip.Headers(headers)
     if given.has(_NAME):
         said = _read(given.get(_NAME))

@@ -10,7 +10,7 @@ ACK                                                   nothing, there is no answe
 PRACK                                                 200
 CANCEL                                                nothing, the server has answered it
 a request in a dialog that is not known (To tag)      481
-UPDATE before the INVITE is answered                  500 with Retry-After (RFC 3311 section 5.2)
+what comes before the INVITE is answered              see :mod:`drachtwist.app.early`
 a method without any handler, while others have some  405 with Allow (RFC 3261 section 8.2.1)
 anything else                                         404
 ====================================================  ==========================================
@@ -21,44 +21,60 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import (
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import calls
+from drachtwist.app import calls, early
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.early import EarlyDialog
+from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
     Response,
-    answer_ok,
     make_request,
 )
 from drachtwist.app.interfaces import AnyHandler, SdpSource
 from drachtwist.app.links import CURRENT, LinkState
-from drachtwist.app.outgoing import Farewell
+from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
+from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
+    PendingCall,
     PendingRequest,
-    complete_uri,
     find_state,
     prepare_uac,
 )
-from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
-from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on, parse_endpoint
+from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError, SipError
+from drachtwist.net.endpoints import (
+    Connect,
+    Listen,
+    connect_to,
+    listen_on,
+    to_connect,
+    to_listen,
+)
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -79,7 +95,6 @@ _NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
 _CDR_EVENTS = ("attempt", "start", "stop")
-_IN_EARLY_DIALOG = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PUBLISH", "REFER"})
 _MAX_ORPHANS = 10_000
 
 UNUSED_TIMEOUT = 64.0
@@ -195,7 +210,7 @@ class Srf(Router, Ender):
 
     def connect(
         self,
-        endpoint: str | Connect | None = None,
+        endpoint: str | Connect | IStreamClientEndpoint | None = None,
         *,
         secret: str,
         host: str = "127.0.0.1",
@@ -209,8 +224,8 @@ class Srf(Router, Ender):
     ) -> InboundConnection:
         """Connect to a server, and again whenever the connection is lost.
 
-        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint; otherwise
-            ``host`` and ``port`` count.
+        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint, as text or
+            any ``IStreamClientEndpoint``; otherwise ``host`` and ``port`` count.
         :param secret: the server's secret.
         :param tls: use TLS; for ``tls:`` endpoints, what the string does not say.
         :param tags: instead of those of the application.
@@ -219,18 +234,15 @@ class Srf(Router, Ender):
         :param ping_interval: seconds of silence after which the server is asked whether it is
             there; None for never.
         :param pong_timeout: seconds after which an unanswered ping means a dead connection.
-        :returns: the connection: ``when_connected()``, ``stop()``.
+        :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
         reactor = self._get_reactor()
         options = _tls_options(tls)
         if endpoint is None:
-            endpoint = connect_to(reactor, host, port, options)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, options)
-            if not isinstance(parsed, Connect):
-                raise LocalProtocolError(f"an endpoint to listen on: {endpoint!r}")
-            endpoint = parsed
+            where = connect_to(reactor, host, port, options)
+        else:
+            where = to_connect(reactor, endpoint, options)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -243,26 +255,37 @@ class Srf(Router, Ender):
             )
 
         connection = InboundConnection(
-            endpoint,
+            where,
             DrachtioClientFactory(session, self, self.clock),
             clock=self.clock,
             back_off=back_off,
             retry_refused=retry_refused,
             on_error=lambda error: self._emit("error", error),
             on_reconnecting=lambda delay: self._emit("reconnecting", delay),
+            on_ready=lambda link: self._emit("ready", link),
         )
         self._connections.append(connection)
-        connection.startService()
+        if isinstance(reactor, ReactorBase) and not reactor.running:
+            # What else the program starts before the reactor runs, a server say, comes first; and
+            # nothing is open when the process puts itself into the background.
+            reactor.callWhenRunning(self._begin, connection)
+        else:
+            connection.startService()
         return connection
+
+    def _begin(self, connection: InboundConnection) -> None:
+        if connection in self._connections and not connection.ended:
+            connection.startService()
 
     def listen(
         self,
-        endpoint: str | Listen | None = None,
+        endpoint: str | Listen | IStreamServerEndpoint | None = None,
         *,
         secret: str,
         host: str = "",
         port: int = 9023,
         tls: TlsOptions | None = None,
+        allow: Iterable[str] = (),
         tags: Sequence[str] | None = None,
         ping_interval: float | None = 15.0,
         pong_timeout: float = 10.0,
@@ -273,9 +296,13 @@ class Srf(Router, Ender):
         :meth:`hold_session` forbids it, and by :meth:`end_session`.
 
         :param endpoint: ``tcp:9022``, ``tls:9023:privateKey=...:certKey=...`` or another server
-            endpoint; otherwise ``host`` (an address; all when empty) and ``port`` count.
+            endpoint, as text or any ``IStreamServerEndpoint``; otherwise ``host`` (an address; all
+            when empty) and ``port`` count.
         :param secret: the secret of the servers that connect.
         :param tls: key and certificate; for ``tls:`` endpoints, what the string does not say.
+        :param allow: networks and addresses that servers may connect from, ``10.0.0.0/8``, unless
+            the endpoint names some; all others are closed before a byte is sent to them. Whoever
+            gets in is shown the secret.
         :param tags: instead of those of the application.
         :param ping_interval: as for :meth:`connect`.
         :param pong_timeout: as for :meth:`connect`.
@@ -286,11 +313,7 @@ class Srf(Router, Ender):
         reactor = self._get_reactor()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
-        elif isinstance(endpoint, str):
-            parsed = parse_endpoint(reactor, endpoint, tls)
-            if not isinstance(parsed, Listen):
-                raise LocalProtocolError(f"an endpoint to connect to: {endpoint!r}")
-            endpoint = parsed
+        where = to_listen(reactor, endpoint, tls, allow)
         wanted = self.tags if tags is None else check_tags(tags)
 
         def session() -> ApplicationSession:
@@ -299,7 +322,9 @@ class Srf(Router, Ender):
                 secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
             )
 
-        listener = OutboundListener(endpoint, DrachtioListenerFactory(session, self, self.clock))
+        listener = OutboundListener(
+            where, DrachtioListenerFactory(session, self, self.clock), self.clock
+        )
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
@@ -307,6 +332,33 @@ class Srf(Router, Ender):
             lambda failure: self._emit("error", failure.value),
         )
         return listener
+
+    def reload_tls(self) -> list[LocalProtocolError]:
+        """Read the TLS files of all connections and listeners again, for later connections.
+
+        Connections that are up, and the calls on them, stay as they are. A file that cannot be used
+        is reported in the log, and what was read before is kept.
+
+        :returns: what could not be used.
+        """
+        problems = []
+        services: list[InboundConnection | OutboundListener] = [
+            *self._connections,
+            *self._listeners,
+        ]
+        for one in services:
+            if one.credentials is None:
+                continue
+            try:
+                one.credentials.reload()
+            except LocalProtocolError as error:
+                problems.append(error)
+                _log.error(
+                    "{endpoint}: what was read before is kept: {error}",
+                    endpoint=one.endpoint,
+                    error=error,
+                )
+        return problems
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -483,7 +535,7 @@ class Srf(Router, Ender):
 
     def create_uac(
         self,
-        uri: str,
+        uri: Target,
         *,
         method: str = "INVITE",
         headers: HeadersLike = None,
@@ -501,27 +553,32 @@ class Srf(Router, Ender):
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         on_update: Callable[[Request, Response], Any] | None = None,
         link: Any = None,
-    ) -> Deferred[Dialog]:
+    ) -> PendingCall:
         """Call somebody, or subscribe to something.
 
-        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. A 200
-        that crosses it is acknowledged and ended with a BYE.
+        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. Its
+        :meth:`~drachtwist.PendingCall.cancel_request` takes headers, such as a Reason. A 200 that
+        crosses it is acknowledged and ended with a BYE.
 
-        :param uri: whom; ``sip:`` may be left out.
+        :param uri: whom; ``sip:`` may be left out. Or a :class:`~drachtwist.middleware.Binding`,
+            which knows the way to a phone that registered. ``tel:`` and ``urn:`` take a ``proxy``.
+            Headers in the URI go into the request, those that do no harm (RFC 3261 section 19.1.5).
         :param method: ``INVITE`` or ``SUBSCRIBE``.
         :param headers: further headers. The server supplies what is missing.
         :param local_sdp: the offer, or a source of it as for :meth:`create_uas`. Without one the
             200 has the offer, and :meth:`Dialog.ack` takes the answer.
         :param proxy: a SIP URI to send the request to, instead of to ``uri``.
         :param auth: user name and password, or a function that gives them for a realm, the request
-            and the challenge. Each challenge is answered once.
-        :param calling_number: the user part of From and Contact.
+            and the challenge. Each challenge is answered once, and each realm that has asked is
+            answered in what follows, in the dialog too.
+        :param calling_number: the user part of From and Contact; none when it is empty.
         :param calling_name: the display name of From.
         :param called_number: the user part of To.
         :param follow_redirects: call the contacts of a 3xx, the best first, four times at most.
         :param keep_uri_on_redirect: send the same Request-URI there.
         :param no_ack: leave the ACK to :meth:`Dialog.ack`.
-        :param timeout: seconds until the call is cancelled and fails with :exc:`SipError` 408.
+        :param timeout: seconds until the call is cancelled, and fails with :exc:`SipError` 408 at
+            once, whatever the callee does then.
         :param on_request: called with each request as it was sent; it can be cancelled with
             headers.
         :param on_provisional: called with each provisional response. A reliable one is acknowledged
@@ -560,7 +617,7 @@ class Srf(Router, Ender):
         self,
         req: Request,
         res: Response,
-        uri: str,
+        uri: Target,
         *,
         local_sdp_a: SdpHook = None,
         local_sdp_b: SdpHook = None,
@@ -589,7 +646,7 @@ class Srf(Router, Ender):
         caller gives up, the other call is cancelled, with his Reason. Use
         :func:`~drachtwist.couple` so that the end of one dialog is the end of the other.
 
-        :param uri: whom to call.
+        :param uri: whom to call, as for :meth:`create_uac`.
         :param local_sdp_a: what the caller gets instead of the called party's session description:
             a value, something awaitable, or a function of that description and its message, which
             may return a Deferred or be ``async``.
@@ -641,7 +698,7 @@ class Srf(Router, Ender):
     def proxy_request(
         self,
         req: Request,
-        destinations: str | Sequence[str] | None = None,
+        destinations: Target | Sequence[Target] | None = None,
         *,
         forking: str = "sequential",
         record_route: bool = False,
@@ -653,8 +710,8 @@ class Srf(Router, Ender):
     ) -> Deferred[ProxyResult]:
         """Let the server forward a request that was not answered yet; it answers the caller too.
 
-        :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. The Request-URI if
-            None.
+        :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. Or a
+            :class:`~drachtwist.middleware.Binding`, or several. The Request-URI if None.
         :param forking: ``sequential`` (one after the other) or ``simultaneous``.
         :param record_route: stay in the way of the further requests of the dialog.
         :param follow_redirects: try the contacts of a 3xx.
@@ -685,7 +742,7 @@ class Srf(Router, Ender):
 
     def request(
         self,
-        uri: str,
+        uri: Target,
         *,
         method: str,
         headers: HeadersLike = None,
@@ -706,11 +763,15 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        method = method.upper()
+        if method in ("ACK", "CANCEL"):
+            raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
+        address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
             find_state(self, link),
-            method.upper(),
-            complete_uri(uri),
+            method,
+            complete_uri(address, bool(proxy)),
             headers=headers,
             body=body,
             proxy=proxy,
@@ -759,6 +820,13 @@ class Srf(Router, Ender):
     def on_connect(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection, of either kind, once the server accepted us."""
         return self._on("connect", handler)
+
+    def on_ready(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each connection that we made, once the server took our routes.
+
+        From then on it hands over requests; before, they are refused if nobody else is there.
+        """
+        return self._on("ready", handler)
 
     def on_close(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that was up and is gone."""
@@ -840,10 +908,23 @@ class Srf(Router, Ender):
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
         else:
             link.set_routes(self._verbs)  # they may have changed meanwhile
+            if not self._verbs and not self._stopping:
+                self._say_nothing_comes(link)
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
         self._emit("connect", link)
+
+    def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
+        """Say that a server has nothing to hand over: no handler is there for any method."""
+        if self._layers:
+            _log.warn(
+                "no requests will come from {peer}: there is middleware for all methods, but no"
+                " handler that asks for one (srf.invite, srf.use('invite', ...))",
+                peer=link.peer,
+            )
+        else:
+            _log.info("no requests will come from {peer}: there are no handlers", peer=link.peer)
 
     def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
         """A connection is gone: so are its transactions and dialogs."""
@@ -884,12 +965,17 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
+        suspect = is_suspect(raw)
         if raw.startswith(b"SIP/2.0 "):
+            if suspect:
+                raw = without_nuls(raw)
             request = state.requests.get(tokens[8])
             if request is not None:
                 request.responded(tokens, raw)
             else:
                 state.stray(tokens, raw)
+            return
+        if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         role = None
@@ -919,7 +1005,7 @@ class Srf(Router, Ender):
             req._final = 200  # there is no answer to an ACK
             self._chain(method).run(req, req.res)
             return
-        elif dialog_id and self._early(state, req, method, dialog_id, role):
+        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -939,6 +1025,23 @@ class Srf(Router, Ender):
         finally:
             CURRENT.reset(token)
 
+    def _refused(self, state: LinkState, tokens: Any, raw: bytes) -> bool:
+        """Answer a request that nobody is asked about; say whether it is one."""
+        req = make_request(state, tokens, raw)
+        problem = problem_of(req)
+        if problem is None:
+            return False
+        _log.warn(
+            "{method} from {address} is refused: {problem}",
+            method=req.method,
+            address=req.source_address,
+            problem=problem,
+        )
+        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+            state.use()
+            req.res.send(400, problem)
+        return True
+
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""
         handlers = self._cdr_handlers.get(cdr.event)
@@ -953,51 +1056,29 @@ class Srf(Router, Ender):
             if summary is not None:
                 self._emit("call summary", summary)
 
-    def _early(
-        self, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
-    ) -> bool:
-        """Handle what comes in a dialog whose INVITE is not answered yet.
+    def _early_dialog(self, req: Request) -> EarlyDialog:
+        """Return the early dialog of a caller, which begins with his INVITE."""
+        more = req._extended()
+        if more.early is None:
+            session = EarlySession(remote=req.body)
+            more.early = EarlyDialog(req._state, "uas", req, session)
+            more.early.id = more.early_id
+        if more.early_raw and not more.early.ends[0]:
+            sent = sip.Response.from_bytes(more.early_raw)
+            more.early.ends = (sent.get("To") or "", sent.get("From") or "")
+            more.early.target = early.target_of(req) or PLACEHOLDER
+        return more.early
 
-        :param role: which side of it we are.
-        :returns: whether that was everything there is to do.
-        """
-        invite: Request | None = state.early.get(dialog_id) if role != "uac" else None
-        if method == "PRACK" and invite is not None:
-            waiting = invite._more.unpracked if invite._more is not None else False
-            state.link.uses += 1
-            self._chain(method).run(req, req.res)
-            if callable(waiting):
-                req._call(waiting, req)
-            invite._flush_queue()
-            return True
-        if method == "BYE" and invite is not None:
-            # The server refuses the INVITE by itself.
-            state.link.uses += 1
-            answer_ok(req)
-            pending = state.invites.get(invite.stack_txn_id)
-            if pending is not None:
-                pending._cancelled(req)
-            return True
-        if method == "UPDATE" and role != "uas" and dialog_id in state.calling:
-            answer = state.calling[dialog_id]._on_update
-            if answer is not None:
-                state.link.uses += 1
-                Chain([(answer, 2, 0)], self).run(req, req.res)
-                return True
-        elif method == "UPDATE":
-            pending = state.invites.get(req.stack_txn_id)
-            if pending is not None:
-                req._extended().shares_transaction = True
-                invite = pending._invite()
-            if invite is not None and not invite._final:
-                invite._update_came(req)
-            if invite is not None and invite._more is not None and invite._more.on_update:
-                handler = invite._more.on_update
-                state.link.uses += 1
-                chain = Chain([(handler, 2, 0)], self)
-                chain.run(req, req.res)
-                return True
-        return False
+    def _early_dialog_of(self, response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a provisional response is from."""
+        asking = response._state.calling.get(response.stack_dialog_id)
+        if asking is None or not 100 < response.status < 200 or not asking.rings:
+            return None
+        try:
+            tag = response.to.tag
+        except MessageError:
+            return None
+        return asking.early_dialog(tag) if tag else None
 
     # What happens to requests that the handlers leave
 
@@ -1007,11 +1088,16 @@ class Srf(Router, Ender):
             return
         method = req.method
         dialog_id = req.stack_dialog_id
-        if method == "PRACK":
-            res.send(200)
-        elif method == "UPDATE" and dialog_id and self._is_early(req):
-            res.send(500, headers={"Retry-After": "5"})
-        elif dialog_id and method in _IN_EARLY_DIALOG and self._is_early(req):
+        invite = None
+        if dialog_id:
+            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
+        if invite is not None and method != "BYE":
+            dialog = early.dialog_of(self, invite, req)
+            if method == "PRACK":
+                dialog.answer_prack(res)
+            else:
+                dialog.answer(req)
+        elif method == "PRACK":
             res.send(200)
         elif dialog_id or req._has_to_tag():
             res.send(481)
@@ -1021,15 +1107,6 @@ class Srf(Router, Ender):
             res.send(405, headers={"Allow": ", ".join(sorted(self._methods()))})
         else:
             res.send(404)
-
-    def _is_early(self, req: Request) -> bool:
-        state = req._state
-        dialog_id = req.stack_dialog_id
-        return (
-            dialog_id in state.early
-            or dialog_id in state.calling
-            or req.stack_txn_id in state.invites
-        )
 
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """Answer a request whose handler failed, and log it."""

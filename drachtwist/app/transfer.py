@@ -24,6 +24,7 @@ from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.targets import referred_to
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -32,8 +33,11 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of, split_headers
 from drachtwist.sip.uri import is_sip_uri
 
 if TYPE_CHECKING:
@@ -121,8 +125,9 @@ def transfer(
     The dialog stays up: end it when the transfer has succeeded, unless the peer does. Cancelling
     the Deferred stops waiting; a REFER cannot be taken back.
 
-    :param target: a URI for a blind transfer; for an attended one the dialog with the target, which
-        the new call is to replace.
+    :param target: a URI for a blind transfer, also ``tel:``, in brackets or not, and ``sip:`` may
+        be left out; for an attended one the dialog with the target, which the new call is to
+        replace.
     :param headers: further headers of the REFER.
     :param referred_by: the URI of the Referred-By header (RFC 3892); that of our side of the dialog
         if None, no header if empty.
@@ -131,7 +136,8 @@ def transfer(
     :returns: the last news: a 2xx, or a status of 0 when the peer hung up without telling more.
         Fails with :exc:`SipError` when the REFER or the call to the target is refused, 408 after
         ``timeout``, and with :exc:`ConnectionLost` and :exc:`CommandRefused`.
-    :raises LocalProtocolError: for a dialog that is over, and for what cannot be sent.
+    :raises LocalProtocolError: for a dialog that is over, for a number without a domain, and for
+        what cannot be sent.
     """
     if not dialog.connected or dialog.dialog_type != "INVITE":
         raise LocalProtocolError("only a call that is up can be transferred")
@@ -141,9 +147,9 @@ def transfer(
         # Seen from the target: its own tag is the to-tag.
         tags = f"to-tag={target.remote.tag};from-tag={target.local.tag}"
         replaces = quote(f"{target.call_id};{tags}", safe="")
-        to = f"{_bare(target.remote.uri)}?Replaces={replaces}"
+        to = f"{request_uri_of(target.remote.uri)}?Replaces={replaces}"
     else:
-        to = target
+        to = referred_to(target)
     given = sip.Headers(headers)
     if not given.has("Refer-To"):
         given.add("Refer-To", f"<{to}>")
@@ -157,11 +163,6 @@ def transfer(
         given.add("Contact", contact)
     referring = _Referring(dialog, on_progress)
     return referring.start(given.items(), timeout)
-
-
-def _bare(uri: str) -> str:
-    """Give a URI without headers."""
-    return uri.partition("?")[0]
 
 
 class _Referring:
@@ -208,8 +209,7 @@ class _Referring:
         if named is not None and self._number and named[1] != self._number:
             return False
         found = _STATUS_LINE.match(req.body.lstrip())
-        state = (req.get("Subscription-State") or "").lower().lstrip()
-        over = state.startswith("terminated")
+        over = is_terminated(req.get("Subscription-State"))
         progress = Progress(0, "")
         if found is not None:
             text = (found[2] or b"").decode("utf-8", "replace")
@@ -264,7 +264,7 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         if len(values) != 1:
             raise MessageError("a REFER has one Refer-To header")
         address = sip.Address.parse_with_headers(values[0])
-        uri, _, escaped = address.uri.partition("?")
+        uri, escaped = split_headers(address.uri)
         sip.Uri.parse(uri)
         replaces = None
         for header in escaped.split("&"):
@@ -328,7 +328,7 @@ class Referral:
         if self.replaces is not None:
             found.append(("Replaces", str(self.replaces)))
         referred_by = self.req.get("Referred-By")
-        if referred_by:
+        if referred_by and is_legible("Referred-By", referred_by):
             found.append(("Referred-By", referred_by))
         return found
 
@@ -345,9 +345,7 @@ class Referral:
             server cannot send to: the peer chose it.
         """
         joined = sip.Headers(headers)
-        for name, value in self.headers:
-            if not joined.has(name):
-                joined.add(name, value)
+        joined.add_missing(self.headers)
         asked = options.pop("on_provisional", None)
 
         def provisional(response: ReceivedResponse) -> Any:

@@ -10,9 +10,8 @@ acknowledged and ended with a BYE.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -22,28 +21,39 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
-from drachtwist.app.challenges import Auth, answer_challenges, place_of
+from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog, target_of
+from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import (
+    UNKNOWN_TRANSACTION,
     ReceivedResponse,
     _Received,
     make_received_response,
     run_handler,
 )
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, LinkState, Pending
-from drachtwist.app.outgoing import DialogRequest
+from drachtwist.app.links import CURRENT, Handed, LinkState
+from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
+from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
     ConnectionLost,
     LocalProtocolError,
     MessageError,
+    RemoteProtocolError,
     SipError,
 )
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
+from drachtwist.sip.numbers import sip_uri
+from drachtwist.sip.options import reliable_number
+from drachtwist.sip.sdp import description_of
+from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -53,8 +63,8 @@ __all__ = [
     "Asking",
     "Calling",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
-    "complete_uri",
     "find_state",
     "prepare_uac",
 ]
@@ -63,9 +73,17 @@ _log = Logger(namespace="drachtwist.app.uac")
 
 MAX_HOPS = 4
 """How many redirects are followed."""
-_MAX_CHALLENGES = 4
+RING_CEILING = 240.0
+"""Seconds without a response after which a call that rang is given up.
+
+That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
+rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
+callee ends it with a BYE.
+"""
 _CANCEL_TIMEOUT = 40.0
 """Seconds after which a cancelled request counts as ended although no server said so."""
+_CANCEL_GRACE = 2.0
+"""The same when the server does not know the request."""
 
 
 class OutgoingRequest(_Received, sip.Request):
@@ -106,7 +124,7 @@ class OutgoingRequest(_Received, sip.Request):
         run_handler(self, handler, *args)
 
 
-class PendingRequest(Deferred[ReceivedResponse]):
+class PendingRequest(Handed[ReceivedResponse]):
     """A request that was sent: fires with its final response, whichever it is.
 
     Cancelling it, also by ``addTimeout``, cancels an INVITE; of another request only nobody waits
@@ -128,10 +146,9 @@ class PendingRequest(Deferred[ReceivedResponse]):
         self._cancel_request(headers)
 
 
-class _Waiting(Pending[ReceivedResponse]):
-    """Somebody who waits for the final response, or does not."""
-
-    __slots__ = ()
+def _log_failure(method: str, uri: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info("{method} to {uri} failed: {error}", method=method, uri=uri, error=error)
 
 
 class Asking:
@@ -142,34 +159,41 @@ class Asking:
     """
 
     __slots__ = (
-        "_answered",
-        "_auth",
         "_cancel_headers",
         "_cancel_sent",
-        "_challenges",
+        "_ceiling",
         "_early",
+        "_early_ids",
         "_follow",
+        "_given",
         "_hops",
         "_keep_uri",
         "_on_provisional",
         "_on_request",
         "_on_update",
         "_pracked",
+        "_proxy",
+        "_refusal",
         "_route",
+        "_rung",
         "_state_name",
         "_targets",
         "_timer",
         "_transaction_id",
+        "_tried",
         "_waiting",
         "body",
         "cancelled",
+        "challenged",
         "headers",
         "method",
+        "on_bye",
         "on_final",
         "outcome",
         "over",
         "request",
         "sent",
+        "shows_number",
         "srf",
         "state",
         "uri",
@@ -195,54 +219,72 @@ class Asking:
         self.srf = srf
         self.state = state
         self.method = method
-        self.uri = uri
         # The application's own, and once it was repeated what was added.
         self.headers: HeadersLike = headers
+        self._given: HeadersLike = headers
+        self.uri = uri
+        if "?" in uri or ";" in uri:
+            self._aim(uri)
         self.body = body
-        self._route = proxy
-        self._auth = auth
+        self._route = self._proxy = proxy
+        self.challenged = None if auth is None else Challenged(Realms(auth))
+        """What it takes to answer challenges, if there are credentials."""
         self._follow = follow_redirects
         self._keep_uri = keep_uri_on_redirect
         self._on_request = on_request
         self._on_provisional = on_provisional
         self._on_update = on_update
-        # The reliable provisional responses of early dialogs, by their ids, the newest last.
-        self._early: dict[str, ReceivedResponse] | None = None
+        # The early dialogs: their names, the last To of each that rings, and handles by To tag.
+        self._early_ids: list[str] | None = None
+        self._rung: dict[str, ReceivedResponse] | None = None
+        self._early: dict[str, EarlyDialog] | None = None
+        self._ceiling: IDelayedCall | None = None
         self._state_name = ""
         self.request: OutgoingRequest | None = None
         """The request as it was sent last."""
         self.on_final: Callable[[ReceivedResponse | Exception], None] | None = None
         """Called with the outcome."""
+        self.on_bye: Callable[[], None] | None = None
+        """Called when the callee ends the call before it has answered."""
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Handed[ReceivedResponse]] = []
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
+        self.shows_number = False
+        """Whether its Contact is one that we wrote, with the number of who calls."""
         self.sent = False
         """Whether the request was ever handed to the server."""
-        self._answered: set[str] | None = None
-        self._challenges = 0
         self._hops = 0
+        self._refusal: ReceivedResponse | None = None
         self._targets: list[str] = []
+        self._tried: list[str] = []
         self._pracked: set[str] | None = None
         self._timer: IDelayedCall | None = None
+
+    def _aim(self, target: str) -> None:
+        """Go to a URI, with the headers that it wants (RFC 3261 section 19.1.5)."""
+        self.uri, added = split_target(target)
+        if added:
+            joined = Headers(self.headers)
+            joined.add_missing(added)
+            self.headers = joined.items()
 
     def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
         """Wait for the outcome.
 
         :param deferred: fire this one.
         """
-        waiting = _Waiting()
-        waiting.deferred = Deferred() if deferred is None else deferred
+        waiting: Handed[ReceivedResponse] = Handed() if deferred is None else deferred
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
-            waiting.deferred.errback(self.outcome)
+            waiting.errback(self.outcome)
         else:
-            waiting.deferred.callback(self.outcome)
-        return waiting.deferred
+            waiting.callback(self.outcome)
+        return waiting
 
     def send(self) -> None:
         """Send the request.
@@ -250,17 +292,18 @@ class Asking:
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         headers = self.headers
-        if self._auth is not None and not self.sent:
-            known = self.srf._nonces.headers(
-                self._place, self._auth, self.method, self.uri, self.body
-            )
-            if known:
-                joined = Headers(headers)
-                for name, value in known:
-                    joined.add(name, value)
-                headers = joined.items()
-        message = encode_request(self.method, self.uri, headers, self.body)
+        challenged = self.challenged
+        if challenged is not None:
+            realms = challenged.realms
+            if not self.sent:
+                realms.adopt(self.srf._nonces.find(self._place, realms.auth))
+            headers = realms.joined(headers, self.method, self.uri, self.body)
+        if self.shows_number:
+            headers = with_contact(headers, self._route or self.uri)
+        message = encode_request(self.method, self.uri, headers, self.body, typed=True)
         state = self.state
+        if self.method == "REGISTER" or self.uri[:3].lower() != "sip":
+            check_request(state, self.method, self.uri, headers)
         self._transaction_id = ""
         self._pracked = None
         state.use()
@@ -297,13 +340,18 @@ class Asking:
         self._cancel_sent = True
         request = self.request
         message = encode_request(
-            "CANCEL", self.uri if request is None else request.uri, self._cancel_headers
+            "CANCEL", self.uri if request is None else request.uri, self._cancel_headers, typed=True
         )
         try:
-            self.state.link.send_message(self._transaction_id, "", message, _CancelSent())
+            self.state.link.send_message(self._transaction_id, "", message, _CancelSent(self))
         except ConnectionLost:
             return
         self._timer = self.srf.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
+
+    def cancel_refused(self) -> None:
+        """The server knows no such INVITE: what it has not said by now, it will never say."""
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(_CANCEL_GRACE)
 
     def _forgotten(self) -> None:
         """Nobody ends what was cancelled."""
@@ -317,7 +365,7 @@ class Asking:
         state = self.state
         if answer.tokens[3] != "OK":
             state.unconfirm()
-            self._end(CommandRefused(answer.text))
+            self._unsent(CommandRefused(answer.text))
             return
         self._transaction_id = answer.transaction_id
         request = OutgoingRequest.from_bytes(answer.raw)
@@ -327,6 +375,8 @@ class Asking:
         request._asking = self
         request.res = None
         self.request = request
+        if self.challenged is not None:
+            self.challenged.request = request
         if self.srf._event_handlers.get("dialog state"):
             self.report("trying")
         if self._on_request is not None:
@@ -334,6 +384,15 @@ class Asking:
         if self.cancelled:
             self._send_cancel()
         state.confirm(self._transaction_id, self)
+
+    def _unsent(self, error: CommandRefused | LocalProtocolError) -> None:
+        """The request cannot be sent; there may be another contact to try."""
+        if self._refusal is None or self.cancelled:
+            self._end(error)
+        elif self._targets:
+            self._next_target(self._refusal)
+        else:
+            self._end(self._refusal)
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away before the server said anything."""
@@ -356,11 +415,11 @@ class Asking:
             return
         status = response.status
         self.state.requests.pop(self._transaction_id, None)
-        if status in (401, 407) and self._may_answer(response):
+        if status in (401, 407) and self._may_answer():
             self._challenged(response)
         elif 300 <= status < 400 and self._follow and not self.cancelled:
             self._redirected(response)
-        elif 400 <= status <= 699 and self._targets and not self.cancelled:
+        elif 300 <= status < 600 and self._targets and not self.cancelled:
             self._next_target(response)
         else:
             self._end(response)
@@ -368,10 +427,12 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        raw = response.raw
-        # What is reliable requires 100rel (RFC 3262 section 3).
-        rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
-        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        dialog_id = response.stack_dialog_id
+        reliable = False
+        if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
+            rseq = reliable_number(response)
+            reliable = rseq is not None
+            self._rings(response, dialog_id)
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
@@ -380,13 +441,11 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
-            if self._early is None:
-                self._early = {}
-            self._early.pop(response.stack_dialog_id, None)
-            self._early[response.stack_dialog_id] = response
-            self.state.calling[response.stack_dialog_id] = self
+            self.early_dialog(_tag_of(response)).session.received(
+                description_of(response), in_response=True
+            )
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = ";tag=" in (response.get("To") or "").lower()
+            has_tag = tag_of(response.get("To")) is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -411,10 +470,85 @@ class Asking:
         else:
             self._prack(response, None)
 
+    def _rings(self, response: ReceivedResponse, dialog_id: str) -> None:
+        """Know the early dialog that a provisional response makes, and wait no longer than that."""
+        if self._early_ids is None:
+            self._early_ids = []
+            self._rung = {}
+        if dialog_id not in self._early_ids:
+            self._early_ids.append(dialog_id)
+            self.state.calling[dialog_id] = self
+        assert self._rung is not None
+        to = response.get("To") or ""
+        self._rung.pop(to, None)
+        self._rung[to] = response  # the last one is last
+        if response.body:
+            self.early_dialog(_tag_of(response))
+        if self._ceiling is None:
+            self._ceiling = self.srf.clock.callLater(RING_CEILING, self._rang_too_long)
+        else:
+            self._ceiling.reset(RING_CEILING)
+
+    def _rang_too_long(self) -> None:
+        """Nothing was heard for longer than any server waits: it has forgotten the INVITE."""
+        self._ceiling = None
+        self.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self._end(SipError(408, "Request Timeout"))
+
+    def early_dialog(self, tag: str = "") -> EarlyDialog:
+        """Return the early dialog with whom rings.
+
+        :param tag: the To tag of one that rang; otherwise the last one that did.
+        """
+        rung = list((self._rung or {}).values())
+        response = next((one for one in reversed(rung) if _tag_of(one) == tag), None)
+        if response is None:
+            response = rung[-1]
+            tag = _tag_of(response)
+        if self._early is None:
+            self._early = {}
+        early = self._early.get(tag)
+        if early is None:
+            assert self.request is not None, "a response comes behind the answer"
+            body = self.body if isinstance(self.body, bytes) else _encoded(self.body)
+            session = EarlySession(local=body)
+            realms = None if self.challenged is None else self.challenged.realms
+            early = EarlyDialog(self.state, "uac", self.request, session, realms)
+            early.id = response.stack_dialog_id
+            self._early[tag] = early
+        early.ends = (early.req.get("From") or "", response.get("To") or "")
+        early.target = target_of(response) or early.req.uri
+        if not early.session.settled:
+            early.session.hint = description_of(response) or early.session.hint
+        return early
+
     @property
-    def early(self) -> ReceivedResponse | None:
-        """The reliable provisional response that made the early dialog; None without one."""
-        return next(reversed(self._early.values())) if self._early else None
+    def rings(self) -> bool:
+        """Whether there is an early dialog."""
+        return bool(self._rung)
+
+    def early_of(self, response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a response is from, if it said anything there."""
+        return self._early.get(_tag_of(response)) if self._early else None
+
+    def hung_up(self, tag: str) -> None:
+        """The callee ended an early dialog with a BYE, which is answered.
+
+        :param tag: whose; when others ring too, only that one is over.
+        """
+        rung = self._rung or {}
+        if len(rung) > 1 and any(_tag_of(one) == tag for one in rung.values()):
+            for to in [to for to, one in rung.items() if _tag_of(one) == tag]:
+                del rung[to]
+            early = (self._early or {}).pop(tag, None)
+            if early is not None:
+                early.end(answered=False)
+            return
+        if self.on_bye is not None:
+            self.on_bye()
+        else:
+            self.cancel()
+            self._end(SipError(487, "Request Terminated"))
 
     def report(
         self,
@@ -453,42 +587,40 @@ class Asking:
         headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
-        self.in_early_dialog("PRACK", response).send(headers, sdp or b"")
+        early = self.early_dialog(_tag_of(response))
+        request = early.prepare("PRACK")
+        if sdp:
+            session = early.session
+            session.sent(sdp if isinstance(sdp, bytes) else _encoded(sdp), in_response=False)
+            over = request.over
 
-    def in_early_dialog(self, method: str, response: ReceivedResponse) -> DialogRequest:
-        """Begin a request in the early dialog that a reliable provisional response made."""
-        request = self.request
-        ends = (request.get("From") if request else None) or "", response.get("To") or ""
-        return DialogRequest(self.state, response.stack_dialog_id, method, ends=lambda: ends)
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(description_of(result), in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
 
     # Challenges
 
-    def _may_answer(self, response: ReceivedResponse) -> bool:
-        return (
-            self._auth is not None
-            and not self.cancelled
-            and self.request is not None
-            and self._challenges < _MAX_CHALLENGES
-        )
+    def _may_answer(self) -> bool:
+        challenged = self.challenged
+        return challenged is not None and challenged.may_answer() and not self.cancelled
 
     def _challenged(self, response: ReceivedResponse) -> None:
-        self._challenges += 1
-        place = self._place
-        request = self.request
-        assert request is not None and self._auth is not None
-        if self._answered is None:
-            self._answered = set()
-        made = answer_challenges(
-            self._auth, request, response, self._answered, nonces=self.srf._nonces, place=place
-        )
+        request, challenged = self.request, self.challenged
+        assert request is not None and challenged is not None
+        made = challenged.answer(response, self.srf._nonces, self._place)
 
-        def answered(headers: list[tuple[str, str]]) -> None:
-            if not headers:
+        def answered(found: bool) -> None:
+            if not found:
                 self._end(response)
             elif self.cancelled:
                 self._end(SipError(487, "Request Terminated", response))
             else:
-                self._repeat(request, response, headers)
+                self._repeat(request, response)
 
         def failed(failure: Failure) -> None:
             error = failure.value
@@ -496,16 +628,9 @@ class Asking:
 
         made.addCallback(answered).addErrback(failed)
 
-    def _repeat(
-        self,
-        request: OutgoingRequest,
-        response: ReceivedResponse,
-        headers: list[tuple[str, str]],
-    ) -> None:
+    def _repeat(self, request: OutgoingRequest, response: ReceivedResponse) -> None:
         """Send the request again, with credentials, to where the challenge came from."""
         repeated = Headers(self.headers)
-        for name, value in headers:
-            repeated.set(name, value)
         for name in ("From", "Call-ID"):
             repeated.set(name, request.get(name) or "")
         repeated.set("CSeq", f"{request.cseq.number + 1} {self.method}")
@@ -525,7 +650,7 @@ class Asking:
         try:
             self.send()
         except LocalProtocolError as error:
-            self._end(error)
+            self._unsent(error)
         else:
             self.state.release()
 
@@ -535,30 +660,41 @@ class Asking:
         """Try the contacts of a redirect, the best first (RFC 3261 section 8.1.3.4)."""
         self._hops += 1
         try:
-            contacts = response.contacts
+            contacts = by_preference(response.contacts)
         except MessageError:
             contacts = []
-        ranked = sorted(contacts, key=_rank, reverse=True)
-        tried = {self._route, self.uri}
-        targets = [one.uri for one in ranked if not one.is_wildcard and one.uri not in tried]
-        if self._hops > MAX_HOPS or not targets:
+        tried = {self._route, self.uri, *self._tried}
+        targets = [
+            one.uri
+            for one in contacts
+            if one.uri not in tried and can_be_called(one.uri, routed=bool(self._proxy))
+        ]
+        self._tried += targets
+        # Those that are left of a redirect before come behind.
+        self._targets = targets + self._targets
+        if self._hops > MAX_HOPS or not self._targets:
             self._end(response)
             return
-        self._targets = targets
         self._next_target(response)
 
     def _next_target(self, response: ReceivedResponse) -> None:
+        """Try the next contact.
+
+        :param response: what came last: the outcome if none of those that are left can be tried.
+        """
+        self._refusal = response
         target = self._targets.pop(0)
-        fresh = Headers(self.headers)
-        for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization"):
+        fresh = Headers(self._given)
+        for name in ("Call-ID", "CSeq", "Authorization", "Proxy-Authorization", "Route"):
             fresh.remove(name)
         self.headers = fresh.items()
         if self._keep_uri:
             self._route = target
         else:
-            self.uri = target
-            self._route = ""
-        self._answered = None
+            self._aim(target)
+            self._route = "" if self.uri[:3].lower() == "sip" else self._proxy
+        if self.challenged is not None:
+            self.challenged.move()
         self._again()
 
     # The end
@@ -568,51 +704,58 @@ class Asking:
             return
         self.over = True
         self.outcome = outcome
-        for dialog_id in self._early or ():
+        for dialog_id in self._early_ids or ():
             self.state.calling.pop(dialog_id, None)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._ceiling):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None
         if on_final is not None:
             on_final(outcome)
+        early, self._early, self._rung = self._early, None, None
+        for dialog in (early or {}).values():
+            dialog.end(answered=not isinstance(outcome, Exception) and outcome.status == 200)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if each.deferred.called:
+            if each.called:
                 continue  # cancelled: nobody waits any more
             if not isinstance(outcome, Exception):
-                each.deferred.callback(outcome)
-            elif each.heard():
-                each.deferred.errback(Failure(outcome))
+                each.callback(outcome)
             else:
-                _log.info(
-                    "{method} to {uri} failed: {error}",
-                    method=self.method,
-                    uri=self.uri,
-                    error=outcome,
-                )
+                each.fail(outcome, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
+        if self.challenged is not None:
+            self.challenged.request = None
         self._on_request = self._on_provisional = self._on_update = None
         self.state.release()
 
 
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _tag_of(response: ReceivedResponse) -> str:
+    return tag_of(response.get("To")) or ""
+
+
 class _CancelSent:
-    """Listens to the answer to a CANCEL, which makes no difference."""
+    """Listens to the answer to a CANCEL."""
+
+    __slots__ = ("_asking",)
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def answered(self, answer: Answer) -> None:
-        """The server sent it, or knows no such transaction: then the final response comes."""
+        """The server sent it, or knows no such transaction: the final response was on its way."""
+        if answer.tokens[3] != "OK" and UNKNOWN_TRANSACTION in answer.text:
+            self._asking.cancel_refused()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away, which the request knows otherwise."""
-
-
-def _rank(contact: sip.Address) -> float:
-    try:
-        return float(contact.params.get("q") or 1.0)
-    except ValueError:
-        return 0.0
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:
@@ -661,8 +804,9 @@ def calling_headers(
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
     named = {name.lower() for name, _ in joined}
-    if calling_number is not None or calling_name:
-        uri = "sip:localhost" if calling_number is None else f"sip:{calling_number}@localhost"
+    # Nobody's From and Contact are the server's own.
+    if calling_number or calling_name:
+        uri = sip_uri(calling_number, "localhost")
         if not named & _FROM:
             sender: Any = f"<{uri}>"
             if calling_name and '"' not in calling_name and "\\" not in calling_name:
@@ -670,10 +814,10 @@ def calling_headers(
             elif calling_name:
                 sender = sip.Address(calling_name, uri)
             joined.append(("From", sender))
-        if calling_number is not None and not named & _CONTACT:
+        if calling_number and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
     if called_number is not None and not named & _TO:
-        joined.append(("To", f"<sip:{called_number}@localhost>"))
+        joined.append(("To", f"<{sip_uri(called_number, 'localhost')}>"))
     return joined
 
 
@@ -684,7 +828,7 @@ _CONTACT = frozenset(("contact", "m"))
 
 def prepare_uac(
     srf: Srf,
-    uri: str,
+    uri: Target,
     *,
     method: str = "INVITE",
     headers: HeadersLike = None,
@@ -709,12 +853,14 @@ def prepare_uac(
     method = method.upper()
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
+    address, proxy, headers = way_to(uri, proxy, headers)
+    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
-        complete_uri(uri),
-        headers=calling_headers(headers, calling_number, calling_name, called_number),
+        complete_uri(address, bool(proxy)),
+        headers=joined,
         proxy=proxy,
         auth=auth,
         follow_redirects=follow_redirects,
@@ -723,32 +869,27 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
+    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
+    asking.shows_number = bool(calling_number) and ours in joined
     return Calling(asking, no_ack, timeout, auth)
 
 
-@lru_cache(maxsize=1024)  # most applications call few places
-def complete_uri(uri: str) -> str:
-    """Give a URI its scheme, for ``bob@example.net``.
+class PendingCall(Deferred[Dialog]):
+    """A call that was placed: fires with its dialog.
 
-    :raises LocalProtocolError: for what is no SIP URI. A real server dies of ``tel:`` and refuses
-        all others (protocol.md 4.2).
+    Cancelling it, also by ``addTimeout``, cancels the INVITE, and nobody waits any more.
     """
-    if not _SIP_SCHEME.match(uri):
-        if _SCHEME.match(uri.partition("@")[0]) and not _PORT.search(uri):
-            raise LocalProtocolError(f"no SIP URI: {uri!r} (sip:user@host or sips:user@host)")
-        uri = f"sip:{uri}"
-    try:
-        sip.Uri.parse(uri)
-    except MessageError:
-        raise LocalProtocolError(f"no SIP URI: {uri!r}") from None
-    return uri
 
+    def __init__(self, calling: Calling) -> None:
+        super().__init__(calling._cancel)
+        self._give_up = calling.give_up
 
-_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE)
-_SIP_SCHEME = re.compile("sips?:", re.IGNORECASE)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
-# A host with a port looks like a scheme with something behind it.
-_PORT = re.compile(r"^[^@:]+:\d{1,5}(?:;|$)")
+    def cancel_request(self, headers: HeadersLike = None) -> None:
+        """Cancel the INVITE (RFC 3261 section 9.1), and wait for what comes of it.
+
+        :param headers: headers of the CANCEL, Reason for example (RFC 3326).
+        """
+        self._give_up(headers)
 
 
 class Calling:
@@ -758,7 +899,6 @@ class Calling:
         "_auth",
         "_given_up",
         "_no_ack",
-        "_timed_out",
         "_timeout",
         "_timer",
         "asking",
@@ -773,14 +913,14 @@ class Calling:
         self._auth = auth
         self._timeout = timeout
         self._timer: IDelayedCall | None = None
-        self._timed_out = False
         self._given_up = False
-        self.deferred: Deferred[Dialog] = Deferred(self._cancel)
+        self.deferred = PendingCall(self)
 
-    def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
+    def start(self, local_sdp: SdpSource) -> PendingCall:
         """Send the request as soon as there is a session description."""
         asking = self.asking
         asking.on_final = self._final
+        asking.on_bye = self._hung_up
         if local_sdp is None or type(local_sdp) in (bytes, str):
             self._send(local_sdp)  # type: ignore[arg-type]
             return self.deferred
@@ -802,14 +942,15 @@ class Calling:
             return
         asking = self.asking
         asking.body = sdp or b""
-        if self._timeout is not None:
+        asking.send()
+        if self._timeout is not None and not asking.over:
             clock = asking.srf.clock
             self._timer = clock.callLater(self._timeout, self._timeout_reached)
-        asking.send()
 
     def _timeout_reached(self) -> None:
-        self._timed_out = True
+        """Fail at once; the rest is done behind it, as when nobody waits any more."""
         self.asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self._fail(SipError(408, "Request Timeout"))
 
     def give_up(self, headers: HeadersLike = None) -> None:
         """Cancel the call; the Deferred fails when it is over.
@@ -826,6 +967,12 @@ class Calling:
         self._given_up = True
         self.asking.cancel()
 
+    def _hung_up(self) -> None:
+        """The callee ended the call before it has answered; what may still come is done behind."""
+        self._given_up = True
+        self.asking.cancel()
+        self._fail(SipError(487, "Request Terminated"))
+
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -841,18 +988,32 @@ class Calling:
         request = asking.request
         assert request is not None, "a response comes behind the answer"
         state = asking.state
+        if not names(outcome.stack_dialog_id, outcome):
+            text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
+            self._fail(RemoteProtocolError(text))
+            return
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
         state.dialogs.add(dialog)
         state.link.uses += 1
         dialog.auth = self._auth
+        if asking.challenged is not None and asking.challenged.realms:
+            realms = asking.challenged.realms
+            realms.uri = dialog.remote.uri
+            dialog._extended().realms = realms
         if asking.srf._event_handlers.get("dialog state"):
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
+        early = asking.early_of(outcome)
+        if early is not None:
+            early.session.hand_over(dialog, description_of(outcome))
+            late = late and not early.session.settled
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
-            if invite:
+            if late:
+                dialog._owes_ack = True  # which refuses the offer, and is sent first
+            elif invite:
                 dialog._send_ack()
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
@@ -866,9 +1027,6 @@ class Calling:
         self.deferred.callback(dialog)
 
     def _fail(self, error: Exception) -> None:
-        if self._timed_out:
-            response = error.response if isinstance(error, SipError) else None
-            error = SipError(408, "Request Timeout", response)
         asking = self.asking
         if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
             status = error.status if isinstance(error, SipError) else 0

@@ -13,22 +13,27 @@
 All of them leave ACK and CANCEL alone, which cannot be refused, and requests inside of dialogs.
 """
 
-from drachtwist.middleware.digest import DigestAuth, Ha1, authenticated_user
-from drachtwist.middleware.load import ResponseTime, Timing, UnderPressure
-from drachtwist.middleware.registrar import (
+from drachtwist.middleware.bindings import (
     Binding,
-    ContactBinding,
     ILocationStore,
     MemoryLocationStore,
+    is_behind_nat,
+)
+from drachtwist.middleware.digest import STRONG, DigestAuth, Ha1, authenticated_user
+from drachtwist.middleware.load import ResponseTime, Timing, UnderPressure
+from drachtwist.middleware.registrar import (
+    ContactBinding,
     Registrar,
     Registration,
     RegistrationError,
+    address_of_record,
     parse_registration,
 )
 from drachtwist.middleware.sources import SCANNERS, BlockScanners, RateLimit, SourceFilter
 
 __all__ = [
     "SCANNERS",
+    "STRONG",
     "Binding",
     "BlockScanners",
     "ContactBinding",
@@ -44,6 +49,8 @@ __all__ = [
     "SourceFilter",
     "Timing",
     "UnderPressure",
+    "address_of_record",
     "authenticated_user",
+    "is_behind_nat",
     "parse_registration",
 ]

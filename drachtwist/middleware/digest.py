@@ -6,6 +6,11 @@ credentials twice. A nonce that is too old, or that was used like this before, c
 client one more round trip (``stale=true``), and no question for the password.
 
 A name that nobody has takes as much work as a wrong password, and gets the same answer.
+
+Phones of today know MD5, and some nothing else: they refuse a response as soon as one of its
+challenges has an algorithm that they do not know. So MD5 alone is the default. Where more is
+offered (:data:`STRONG`), whoever comes back without credentials could use none of it, and is asked
+with the last algorithm alone.
 """
 
 from __future__ import annotations
@@ -23,12 +28,19 @@ from drachtwist import sip
 from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.outside import may_refuse
 from drachtwist.sip import digest
 
-__all__ = ["DigestAuth", "Ha1", "Lookup", "authenticated_user"]
+__all__ = ["STRONG", "DigestAuth", "Ha1", "Lookup", "authenticated_user"]
 
 _log = Logger(namespace="drachtwist.middleware.digest")
+
+STRONG = ("SHA-256", "MD5")
+"""For ``DigestAuth(algorithms=...)``: SHA-256 for those who know it, MD5 for all others."""
+
+_REMEMBERED = 86_400.0
+"""Seconds for which it is known who did not answer a stronger challenge."""
 
 _WINDOW = 64
 """How far the count of a nonce may lag behind the highest: requests overtake each other."""
@@ -90,40 +102,45 @@ class DigestAuth:
 
     A request that is let in carries the name: :func:`authenticated_user`.
 
-    :param realm: what the password is for; clients show it to people.
+    :param realm: what the password is for; clients show it to people. With several tenants a
+        function of the request, which gives None for a request that is nobody's (403).
     :param lookup: gives the password of a user name, see :data:`Lookup`.
-    :param algorithms: what to offer, the strongest first. Clients that know only MD5 cannot do
-        without it; leave it out where all know better.
+    :param algorithms: what to offer: one, or several with the strongest first, as :data:`STRONG`.
+        Of several, phones that know only MD5 may refuse all; they are let in when they try again,
+        usually after half a minute.
     :param qop: ``auth``, or ``auth-int`` to have bodies covered too.
     :param proxy: challenge as a proxy does, with 407, instead of with 401.
     :param nonce_lifetime: seconds that a nonce can be used.
     :param key: what nonces are signed with, so that several processes accept each other's; each
         then has a memory of used counts of its own. Random unless given.
-    :param max_nonces: how many nonces are remembered; those over count as too old.
+    :param max_nonces: how many nonces are remembered, those over count as too old; and how many
+        clients that did not answer a stronger challenge.
     :param methods: which methods to ask for credentials; all if None.
-    :param check_uri: refuse (400) credentials for another URI than that of the request.
+    :param check_uri: refuse (400) credentials for another URI than that of the request. Proxies
+        on the way may have rewritten it (RFC 3261 section 22.4), so this is for where there are
+        none.
     :param on_failure: called with the request and the user name when credentials were wrong.
     :raises LocalProtocolError: for an algorithm or protection that is unknown here.
     """
 
     def __init__(
         self,
-        realm: str,
+        realm: str | Callable[[Request], str | None],
         lookup: Lookup,
         *,
-        algorithms: Sequence[str] = ("SHA-256", "MD5"),
+        algorithms: str | Sequence[str] = "MD5",
         qop: Iterable[str] = ("auth",),
         proxy: bool = False,
         nonce_lifetime: float = 300.0,
         key: bytes | None = None,
         max_nonces: int = 10_000,
         methods: Iterable[str] | None = None,
-        check_uri: bool = True,
+        check_uri: bool = False,
         on_failure: Callable[[Request, str], Any] | None = None,
     ) -> None:
         self.realm = realm
         self._lookup = lookup
-        self._algorithms = tuple(algorithms)
+        self._algorithms = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
         self._qop = tuple(qop)
         for algorithm in self._algorithms:
             if algorithm.upper().removesuffix("-SESS") not in digest.ALGORITHMS:
@@ -136,6 +153,9 @@ class DigestAuth:
         self._nonces = digest.Nonces(nonce_lifetime, key)
         self._used: OrderedDict[str, _Used] = OrderedDict()
         self._max_nonces = max_nonces
+        # Who was asked with several algorithms, and when; and whether he came back without
+        # credentials, so that he is asked with the last one from then on.
+        self._unanswered: OrderedDict[tuple[str, ...], tuple[float, bool]] = OrderedDict()
         # Of nonces made before this nobody knows any more which counts were used.
         self._horizon = -1
         self._methods = None if methods is None else {method.upper() for method in methods}
@@ -147,22 +167,27 @@ class DigestAuth:
         if not may_refuse(req) or (self._methods is not None and req.method not in self._methods):
             next()
             return
-        now = req.srf.clock.seconds()
+        realm = self.realm if isinstance(self.realm, str) else self.realm(req)
+        if realm is None:
+            res.send(403)
+            return
+        now = time_of_day(req.srf.clock)
         try:
-            credentials = self._credentials(req)
+            credentials = self._credentials(req, realm)
         except MessageError:
-            res.send(400, "Bad Credentials")
+            res.send(400, f"Bad {self._giving} Header")
             return
         if credentials is None:
-            self._challenge(res, now)
+            self._challenge(res, realm, now, self._answerable(req, now))
             return
         if self._check_uri and not _same_uri(credentials.uri, req.uri):
             res.send(400, "Credentials For Another URI")
             return
+        offered = self._answerable(req, now, came=True)
         if not self._nonces.is_ours(credentials.nonce):
-            self._challenge(res, now)
+            self._challenge(res, realm, now, offered)
             return
-        if not await self._is_right(credentials, req):
+        if not await self._is_right(credentials, req, realm):
             _log.info(
                 "wrong credentials of {user} from {address}, Call-ID {call_id}",
                 user=credentials.username,
@@ -172,24 +197,50 @@ class DigestAuth:
             if self._on_failure is not None:
                 req._call(self._on_failure, req, credentials.username)
             if not res.finished:
-                self._challenge(res, now)
+                self._challenge(res, realm, now, offered)
             return
         if not self._nonces.is_fresh(credentials.nonce, now) or not self._is_first(credentials):
-            self._challenge(res, now, stale=True)
+            self._challenge(res, realm, now, offered, stale=True)
             return
         req.locals["authenticated_user"] = credentials.username
         next()
 
-    def _credentials(self, req: Request) -> digest.Credentials | None:
+    def _answerable(self, req: Request, now: float, *, came: bool = False) -> tuple[str, ...]:
+        """Choose the algorithms that a client may be asked with.
+
+        :param came: whether it brings credentials, so that it knows at least one of them.
+        """
+        algorithms = self._algorithms
+        if len(algorithms) < 2:
+            return algorithms
+        call = "" if req.method == "REGISTER" else req.get("Call-ID") or ""
+        try:
+            who = (req.method, req.from_.uri, req.source_address, call)
+        except MessageError:
+            return algorithms
+        known = self._unanswered.pop(who, None)
+        if known is not None and now - known[0] > _REMEMBERED:
+            known = None
+        if came:
+            if known is not None and known[1]:
+                self._unanswered[who] = (now, True)
+                return algorithms[-1:]
+            return algorithms
+        while len(self._unanswered) >= self._max_nonces:
+            self._unanswered.popitem(last=False)
+        self._unanswered[who] = (now, known is not None)
+        return algorithms if known is None else algorithms[-1:]
+
+    def _credentials(self, req: Request, realm: str) -> digest.Credentials | None:
         """Find the credentials for our realm."""
         for text in req.get_all(self._giving):
             for credentials in digest.Credentials.parse_list(text):
-                if credentials.is_digest and credentials.realm == self.realm:
+                if credentials.is_digest and credentials.realm == realm:
                     return credentials
         return None
 
-    async def _is_right(self, credentials: digest.Credentials, req: Request) -> bool:
-        found: Any = self._lookup(credentials.username, self.realm)
+    async def _is_right(self, credentials: digest.Credentials, req: Request, realm: str) -> bool:
+        found: Any = self._lookup(credentials.username, realm)
         if isinstance(found, Deferred | Awaitable):
             found = await found
         offered = {algorithm.upper() for algorithm in self._algorithms}
@@ -218,15 +269,23 @@ class DigestAuth:
             used = self._used[nonce] = _Used()
         return used.take(credentials.nonce_count or 0)
 
-    def _challenge(self, res: Response, now: float, *, stale: bool = False) -> None:
+    def _challenge(
+        self,
+        res: Response,
+        realm: str,
+        now: float,
+        algorithms: tuple[str, ...],
+        *,
+        stale: bool = False,
+    ) -> None:
         nonce = self._nonces.make(now)
         challenges = [
             str(
                 digest.Challenge.digest(
-                    self.realm, nonce, algorithm=algorithm, qop=self._qop, stale=stale
+                    realm, nonce, algorithm=algorithm, qop=self._qop, stale=stale
                 )
             )
-            for algorithm in self._algorithms
+            for algorithm in algorithms
         ]
         res.send(self._status, headers={self._asking: challenges})
 

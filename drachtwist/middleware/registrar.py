@@ -2,28 +2,36 @@
 
 :func:`parse_registration` reads a REGISTER; :class:`Registrar` answers them and keeps the bindings
 in a store, which is memory unless another :class:`ILocationStore` is given. Changes of one address
-of record happen one after the other, also when the store takes its time.
+of record happen one after the other, also when the store takes its time. What a binding is, and how
+a phone behind a NAT is reached, is in :mod:`~drachtwist.middleware.bindings`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import Interface, implementer
 
 from drachtwist import sip
 from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import MessageError
+from drachtwist.middleware.bindings import (
+    Binding,
+    ILocationStore,
+    MemoryLocationStore,
+    is_behind_nat,
+)
+from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.digest import authenticated_user
+from drachtwist.middleware.keepalive import KeepAlive
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import parse_expires
-from drachtwist.sip.uri import is_sip_uri
+from drachtwist.sip.uri import is_sip_uri, normal_user
 
 __all__ = [
     "Binding",
@@ -33,6 +41,7 @@ __all__ = [
     "Registrar",
     "Registration",
     "RegistrationError",
+    "address_of_record",
     "parse_registration",
 ]
 
@@ -76,7 +85,7 @@ class Registration:
     call_id: str
     cseq: int
     path: tuple[str, ...]
-    """The Path headers (RFC 3327)."""
+    """The Path, one address an item (RFC 3327)."""
 
     @property
     def is_query(self) -> bool:
@@ -85,15 +94,16 @@ class Registration:
 
 
 def address_of_record(uri: str) -> str:
-    """Give a SIP URI in the form that addresses of record are compared in.
+    """Give a SIP URI in the form that addresses of record are compared in (RFC 3261 section 10.3).
+
+    That is scheme, user and host: no port, no parameters, no escapes that make no difference.
 
     :raises MessageError: when it is no SIP URI.
     """
     parsed = sip.Uri.parse(uri)
     if not isinstance(parsed, sip.SipUri):
         raise MessageError(f"no SIP URI: {uri!r}")
-    user = parsed.user_text
-    at = "" if user is None else f"{user}@"
+    at = "" if parsed.user is None else f"{normal_user(parsed.user)}@"
     return f"{parsed.scheme.lower()}:{at}{parsed.host.lower()}"
 
 
@@ -124,7 +134,10 @@ def parse_registration(
     except MessageError as error:
         raise RegistrationError(400, f"Bad {name} Header") from error
     call_id = req.get("Call-ID") or ""
-    path = tuple(req.get_all("Path"))
+    try:
+        path = tuple(map(str, req.get_parsed_header("Path") or ()))
+    except MessageError as error:
+        raise RegistrationError(400, "Bad Path Header") from error
     overall = _seconds(req.get("Expires"), default_expires)
     if any(contact.is_wildcard for contact in contacts):
         if len(contacts) > 1 or overall != 0 or req.get("Expires") is None:
@@ -147,7 +160,7 @@ def parse_registration(
                 min(expires, max_expires),
                 q if q is None or 0 <= q <= 1 else None,
                 params.text("+sip.instance"),
-                int(reg_id) if reg_id.isascii() and reg_id.isdigit() else None,
+                grammar.decimal(reg_id),
             )
         )
     return Registration(aor, tuple(found), False, call_id, cseq, path)
@@ -159,84 +172,6 @@ def _seconds(text: str | None, default: int) -> int:
         return default if text is None else parse_expires(text)
     except MessageError:
         return default
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """Where somebody can be reached."""
-
-    uri: str
-    """The URI that the phone gave."""
-    expires_at: float
-    """Seconds on the application's clock."""
-    q: float | None
-    call_id: str
-    cseq: int
-    path: tuple[str, ...] = ()
-    instance: str | None = None
-    reg_id: int | None = None
-    source: str = ""
-    """``address:port`` that the REGISTER came from."""
-    protocol: str = ""
-    """``udp``, ``tcp`` or ``tls``: how it came."""
-
-    def is_for(self, contact: ContactBinding) -> bool:
-        """Whether a Contact means this binding: the same phone, or the same URI."""
-        if contact.instance and contact.reg_id is not None:
-            return self.instance == contact.instance and self.reg_id == contact.reg_id
-        if self.uri == contact.uri:
-            return True
-        try:
-            return sip.Uri.parse(self.uri).equivalent(sip.Uri.parse(contact.uri))
-        except MessageError:
-            return False
-
-
-class ILocationStore(Interface):
-    """Keeps bindings; every method may return a Deferred."""
-
-    def find(aor: str) -> Any:
-        """Give the bindings of an address of record: a list of :class:`Binding`."""
-
-    def save(aor: str, bindings: Sequence[Binding]) -> Any:
-        """Keep these bindings of an address of record, and no others; none when there are none."""
-
-
-@implementer(ILocationStore)
-class MemoryLocationStore:
-    """Keeps bindings in memory, until they expire.
-
-    :param max_aors: addresses of record to keep; when there are more, the one that was not saved
-        for longest is forgotten.
-    """
-
-    def __init__(self, max_aors: int = 100_000) -> None:
-        self._max = max_aors
-        self._kept: OrderedDict[str, tuple[Binding, ...]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def find(self, aor: str) -> list[Binding]:
-        """Give the bindings of an address of record."""
-        return list(self._kept.get(aor, ()))
-
-    def save(self, aor: str, bindings: Sequence[Binding]) -> None:
-        """Keep these bindings."""
-        if not bindings:
-            self._kept.pop(aor, None)
-            return
-        self._kept[aor] = tuple(bindings)
-        self._kept.move_to_end(aor)
-        while len(self._kept) > self._max:
-            self._kept.popitem(last=False)
-
-    def purge(self, now: float) -> None:
-        """Forget what has expired."""
-        for aor in [
-            aor for aor, kept in self._kept.items() if all(one.expires_at <= now for one in kept)
-        ]:
-            del self._kept[aor]
 
 
 class Registrar:
@@ -252,8 +187,16 @@ class Registrar:
     :param max_expires: likewise.
     :param max_contacts: how many bindings each address of record may have; 403 for more.
     :param may_register: says whether an authenticated user (None when nobody asked) may register an
-        address of record; by default when the user part is his name.
-    :param on_change: called with the address of record and its bindings after each change.
+        address of record, now or later; by default when the user part is his name.
+    :param on_change: called with the address of record, as the phone wrote it, and its bindings
+        after each change. :func:`address_of_record` gives the form in which they are kept.
+    :param behind_nat: says for a REGISTER and a Contact of it whether the phone can be reached only
+        where the REGISTER came from; :func:`is_behind_nat` if None.
+    :param nat_expires: seconds, instead of ``max_expires``, for phones behind a NAT: those that
+        register again before their NAT forgets them need nothing else. It may be shorter than
+        ``min_expires``.
+    :param nat_keep_alive: seconds after which such phones are sent an OPTIONS, again and again.
+    :param clock: tells the time in place of the time of day; that of the application if None.
     """
 
     handles = ("REGISTER",)
@@ -268,8 +211,12 @@ class Registrar:
         default_expires: int = 3600,
         max_expires: int = 86_400,
         max_contacts: int = 10,
-        may_register: Callable[[str | None, str], bool] | None = None,
+        may_register: Callable[[str | None, str], Any] | None = None,
         on_change: Callable[[str, list[Binding]], Any] | None = None,
+        behind_nat: Callable[[Request, str], bool] | None = None,
+        nat_expires: int | None = None,
+        nat_keep_alive: float | None = None,
+        clock: IReactorTime | None = None,
     ) -> None:
         self.store = MemoryLocationStore() if store is None else store
         self._domains = None if domains is None else {domain.lower() for domain in domains}
@@ -282,44 +229,59 @@ class Registrar:
         self._may_register = may_register or _own_name_only
         self._on_change = on_change
         self._locks: dict[str, tuple[DeferredLock, int]] = {}
-        self._clock: IReactorTime | None = None
+        self._clock = clock
+        self._behind_nat = behind_nat or is_behind_nat
+        self._nat_expires = nat_expires
+        self._keep_alive: KeepAlive | None = None
+        if nat_keep_alive is not None:
+            self._keep_alive = KeepAlive(nat_keep_alive, self._now)
 
     async def __call__(self, req: Request, res: Response, next: Next) -> None:
         """Answer a REGISTER; hand everything else on."""
         if req.method != "REGISTER":
             next()
             return
-        self._clock = req.srf.clock
+        if self._clock is None:
+            self._clock = req.srf.clock
         try:
             registration = parse_registration(req, **self._times)
-            self._check(req, registration)
+            await self._check(req, registration)
             bindings = await self._one_by_one(registration, req)
         except RegistrationError as error:
             res.send(error.status, error.reason, error.headers)
             return
         if not res.finished:
-            now = self._clock.seconds()
+            now = self._now()
             headers: dict[str, Any] = {"Contact": [_written(one, now) for one in bindings]}
             if registration.path:
-                headers["Path"] = list(registration.path)
+                headers["Path"] = req.get_all("Path")
+            if _keeps_flow(req, registration):
+                headers["Require"] = ["outbound"]
             res.send(200, headers={name: value for name, value in headers.items() if value})
 
     async def find(self, aor: str) -> list[Binding]:
-        """Give the bindings of an address of record, the best first.
+        """Give the bindings of an address of record: the best first, then the latest.
 
-        :param aor: a SIP URI.
+        :param aor: a SIP URI, in any spelling.
         :raises MessageError: when it is none.
         """
         found = await _result(self.store.find(address_of_record(aor)))
-        now = self._clock.seconds() if self._clock is not None else 0.0
+        now = self._now()
         alive = [one for one in found if one.expires_at > now]
-        return sorted(alive, key=lambda one: -(1.0 if one.q is None else one.q))
+        return sorted(alive, key=lambda one: (-(1.0 if one.q is None else one.q), -one.expires_at))
 
-    def _check(self, req: Request, registration: Registration) -> None:
+    def _now(self) -> float:
+        """Give the time of day, which is the same after a restart, unless time is made up."""
+        return time_of_day(self._clock)
+
+    async def _check(self, req: Request, registration: Registration) -> None:
+        # As many to be removed as to be added; each is compared with each binding.
+        if len(registration.contacts) > 2 * self._max_contacts:
+            raise RegistrationError(403, "Too Many Contacts")
         host = registration.aor.partition(":")[2].rpartition("@")[2]
         if self._domains is not None and host not in self._domains:
             raise RegistrationError(404)
-        if not self._may_register(authenticated_user(req), registration.aor):
+        if not await _result(self._may_register(authenticated_user(req), registration.aor)):
             raise RegistrationError(403)
 
     async def _one_by_one(self, registration: Registration, req: Request) -> list[Binding]:
@@ -339,7 +301,7 @@ class Registrar:
             lock.release()
 
     async def _change(self, registration: Registration, req: Request) -> list[Binding]:
-        now = req.srf.clock.seconds()
+        now = self._now()
         found = await _result(self.store.find(registration.aor))
         bindings = [one for one in found if one.expires_at > now]
         if registration.is_query:
@@ -355,34 +317,62 @@ class Registrar:
         for contact in registration.contacts:
             bindings = [one for one in bindings if not one.is_for(contact)]
             if contact.expires and is_sip_uri(contact.uri):  # nobody can be called elsewhere
+                behind_nat = self._behind_nat(req, contact.uri)
+                expires = contact.expires
+                if behind_nat and self._nat_expires is not None:
+                    expires = min(expires, self._nat_expires)
                 bindings.append(
                     Binding(
                         contact.uri,
-                        now + contact.expires,
+                        now + expires,
                         contact.q,
                         registration.call_id,
                         registration.cseq,
                         registration.path,
                         contact.instance,
                         contact.reg_id,
-                        f"{req.source_address}:{req.source_port}",
+                        _source(req),
                         req.protocol,
+                        behind_nat,
                     )
                 )
         if len(bindings) > self._max_contacts:
             raise RegistrationError(403, "Too Many Contacts")
         await _result(self.store.save(registration.aor, bindings))
         if self._on_change is not None:
-            req._call(self._on_change, registration.aor, list(bindings))
+            req._call(self._on_change, req.to.uri, list(bindings))
+        if self._keep_alive is not None:
+            self._keep_alive.watch(req.srf, registration.aor, bindings)
         return bindings
 
 
 async def _result(value: Any) -> Any:
-    return await value if isinstance(value, Deferred) else value
+    return await value if isinstance(value, Awaitable) else value
 
 
 def _own_name_only(user: str | None, aor: str) -> bool:
-    return user is None or aor.partition(":")[2].rpartition("@")[0] == user
+    parsed = sip.Uri.parse(aor)
+    assert isinstance(parsed, sip.SipUri), "an address of record"
+    return user is None or parsed.user_text == user
+
+
+def _source(req: Request) -> str:
+    host = req.source_address
+    return f"[{host}]:{req.source_port}" if ":" in host else f"{host}:{req.source_port}"
+
+
+def _keeps_flow(req: Request, registration: Registration) -> bool:
+    """Whether the server keeps the connection that a phone made, as RFC 5626 has it.
+
+    It does for streams, and only without a proxy in between, which would have to do that.
+    """
+    return (
+        req.protocol in ("tcp", "tls")
+        and not registration.path
+        and len(req.get_all("Via")) == 1
+        and any(one.instance and one.reg_id is not None for one in registration.contacts)
+        and "outbound" in map(str.lower, req.get_parsed_header("Supported") or ())
+    )
 
 
 def _written(binding: Binding, now: float) -> str:

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IPushProducer,
     IReactorTime,
+    ISSLTransport,
     ITCPTransport,
 )
 from twisted.logger import Logger
@@ -145,12 +146,15 @@ class DrachtioProtocol(_Clocked):
         self.session = session
         self.outbound = outbound
         self.uses = 0
-        self._handler = handler
+        self.handler = handler
+        """Told of everything that happens."""
         self._clock = clock
         self._corked = False
         self._lost: ConnectionLost | None = None
         self._error: Exception | None = None
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
+        self.on_routed: Callable[[DrachtioProtocol], None] | None = None
+        """Called once, when the server has taken the routes."""
         self.on_closed: Callable[[DrachtioProtocol, Exception], None] | None = None
 
     def __repr__(self) -> str:
@@ -269,6 +273,10 @@ class DrachtioProtocol(_Clocked):
         self._corked = True
         try:
             self._work(self.session.receive(data, self._clock.seconds()))
+            on_routed = self.on_routed
+            if on_routed is not None and self.session.routed:
+                self.on_routed = None
+                on_routed(self)
         finally:
             self._corked = False
             self._flush()
@@ -279,9 +287,7 @@ class DrachtioProtocol(_Clocked):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Everything that waits for an answer fails."""
         self._arm(None)
-        error = self._error or ConnectionLost(
-            describe_tls_failure(reason.value) or reason.getErrorMessage()
-        )
+        error = self._error or ConnectionLost(self._described(reason))
         self._error = error
         self._lost = lost = (
             error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
@@ -292,7 +298,7 @@ class DrachtioProtocol(_Clocked):
             except Exception:
                 self._log.failure("failed to tell of the loss of {peer}", peer=self.peer)
         try:
-            self._handler.link_down(self, error)
+            self.handler.link_down(self, error)
         except Exception:
             self._log.failure("failed to handle the loss of {peer}", peer=self.peer)
         if self.on_closed is not None:
@@ -300,8 +306,17 @@ class DrachtioProtocol(_Clocked):
 
     # Inside
 
+    def _described(self, reason: Failure) -> str:
+        """Say why the connection is gone, and what may be wrong when it never came up."""
+        text = describe_tls_failure(reason.value) or reason.getErrorMessage()
+        if self.session.state is not SessionState.AUTHENTICATING:
+            return text
+        encrypted = ISSLTransport.providedBy(self.transport)
+        hint = "speak plain TCP (tcp:)" if encrypted else "want TLS (tls:)"
+        return f"{text.rstrip('.')}, before the server accepted the secret; may that port {hint}?"
+
     def _work(self, events: Sequence[object]) -> None:
-        handler = self._handler
+        handler = self.handler
         for event in events:
             # One handler that fails must not take the other messages of this read along.
             try:

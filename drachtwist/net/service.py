@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
+    ISSLTransport,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ClientFactory
@@ -31,9 +32,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed
+from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
-from drachtwist.net.tls import describe_tls_failure
+from drachtwist.net.tls import Credentials, describe_tls_failure
 
 __all__ = ["BackOff", "InboundConnection", "OutboundListener"]
 
@@ -72,6 +74,7 @@ class InboundConnection(Service):
         servers whose secret is about to be changed.
     :param on_error: told of each failed attempt, except when it is the same as the one before.
     :param on_reconnecting: told, with the wait in seconds, that another attempt follows.
+    :param on_ready: told of the connection each time that the server took the routes.
     """
 
     _log = Logger()
@@ -86,7 +89,9 @@ class InboundConnection(Service):
         retry_refused: bool = False,
         on_error: Callable[[Exception], None] | None = None,
         on_reconnecting: Callable[[float], None] | None = None,
+        on_ready: Callable[[DrachtioProtocol], None] | None = None,
     ) -> None:
+        self._on_ready = on_ready
         self._connect = connect
         self._back_off = BackOff() if back_off is None else back_off
         self._retry_refused = retry_refused
@@ -97,6 +102,8 @@ class InboundConnection(Service):
         self._clock = clock
         self._ended: Exception | None = None
         self._waiting: list[Deferred[DrachtioProtocol]] = []
+        self._until_ready: list[Deferred[DrachtioProtocol]] = []
+        self._ready = False
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
         # The service's own prepareConnection is not used: a connection that closes while it is
@@ -104,7 +111,7 @@ class InboundConnection(Service):
         # connection as success, and what to wait is counted here.
         self._client = ClientService(
             _Reporting(connect.endpoint, self._attempt_failed),
-            _Watched(factory, self._up, self._closed),
+            _Watched(factory, self._up, self._routed, self._closed),
             retryPolicy=self._wait,
             clock=clock,
         )
@@ -119,8 +126,17 @@ class InboundConnection(Service):
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Whether the connection is encrypted; with an endpoint that was made elsewhere that is not
+        seen before it is up.
+        """
+        if self.link is not None:
+            return ISSLTransport.providedBy(self.link.transport)
         return self._connect.tls
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What TLS uses, if it is ours."""
+        return self._connect.credentials
 
     def startService(self) -> None:
         """Begin to connect."""
@@ -145,10 +161,19 @@ class InboundConnection(Service):
             parent.removeService(self)
         if self.running:
             return self.stopService()
+        if self._ended is None:
+            self._end(ConnectionFailed("the connection was stopped"))
         return succeed(None)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was given up, or stopped."""
+        return self._ended is not None
+
     def when_connected(self) -> Deferred[DrachtioProtocol]:
-        """Wait for the connection to be up.
+        """Wait for the connection to be up: the server accepted the secret.
+
+        It may not have heard yet which requests are wanted; see :meth:`when_ready`.
 
         :returns: the link, at once when it is up. Fails with :exc:`AuthenticationError` when the
             server refuses the secret, with :exc:`ConnectionFailed` when the connection is stopped.
@@ -161,11 +186,25 @@ class InboundConnection(Service):
         self._waiting.append(waiting)
         return waiting
 
+    def when_ready(self) -> Deferred[DrachtioProtocol]:
+        """Wait until the server hands over requests: it took the routes of the application.
+
+        :returns: as :meth:`when_connected`.
+        """
+        if self.link is not None and self._ready:
+            return succeed(self.link)
+        if self._ended is not None:
+            return fail(self._ended)
+        waiting: Deferred[DrachtioProtocol] = Deferred(self._forget)
+        self._until_ready.append(waiting)
+        return waiting
+
     # Inside
 
     def _forget(self, waiting: Deferred[DrachtioProtocol]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        for all_waiting in (self._waiting, self._until_ready):
+            if waiting in all_waiting:
+                all_waiting.remove(waiting)
 
     def _up(self, link: DrachtioProtocol) -> None:
         self.link = link
@@ -175,9 +214,20 @@ class InboundConnection(Service):
         for waiter in waiting:
             waiter.callback(link)
 
+    def _routed(self, link: DrachtioProtocol) -> None:
+        if self.link is not link:
+            return
+        self._ready = True
+        if self._on_ready is not None:
+            self._on_ready(link)
+        waiting, self._until_ready = self._until_ready, []
+        for waiter in waiting:
+            waiter.callback(link)
+
     def _closed(self, link: DrachtioProtocol, error: Exception) -> None:
         if self.link is link:
             self.link = None
+            self._ready = False
         elif self.running:
             self._report(error)
             if isinstance(error, AuthenticationError):
@@ -214,7 +264,8 @@ class InboundConnection(Service):
 
     def _end(self, error: Exception) -> None:
         self._ended = error
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting + self._until_ready
+        self._waiting, self._until_ready = [], []
         for waiter in waiting:
             waiter.errback(error)
 
@@ -247,16 +298,19 @@ class _Watched(ClientFactory):
         self,
         factory: DrachtioClientFactory,
         up: Callable[[DrachtioProtocol], None],
+        routed: Callable[[DrachtioProtocol], None],
         closed: Callable[[DrachtioProtocol, Exception], None],
     ) -> None:
         self._factory = factory
         self._up = up
+        self._routed = routed
         self._closed = closed
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
         """Make the protocol of one attempt."""
         link = self._factory.buildProtocol(addr)
         link.on_up = self._up
+        link.on_routed = self._routed
         link.on_closed = self._closed
         return link
 
@@ -264,15 +318,18 @@ class _Watched(ClientFactory):
 class OutboundListener(Service):
     """Waits for servers to connect.
 
-    :param listen: where.
+    :param listen: where, and who may connect.
     :param factory: makes the protocol of each connection.
+    :param clock: the reactor, or a Clock.
     """
 
     _log = Logger()
 
-    def __init__(self, listen: Listen, factory: DrachtioListenerFactory) -> None:
+    def __init__(self, listen: Listen, factory: DrachtioListenerFactory, clock: Any = None) -> None:
+        if clock is None:
+            from twisted.internet import reactor as clock
         self._listen = listen
-        self._factory = factory
+        self._admission = Admission(factory, listen.allow, clock, max_waiting=listen.max_waiting)
         self._pending: Deferred[IListeningPort] | None = None
         self._port: IListeningPort | None = None
         self._error: Exception | None = None
@@ -292,6 +349,21 @@ class OutboundListener(Service):
         return self._listen.tls
 
     @property
+    def credentials(self) -> Credentials | None:
+        """What TLS uses, if it is ours."""
+        return self._listen.credentials
+
+    @property
+    def refused(self) -> int:
+        """How many connections were closed because of where they came from."""
+        return self._admission.refused
+
+    @property
+    def crowded_out(self) -> int:
+        """How many connections were closed because too many brought no request."""
+        return self._admission.crowded_out
+
+    @property
     def address(self) -> IAddress | None:
         """The address that is bound, None while nothing is."""
         return None if self._port is None else self._port.getHost()
@@ -302,7 +374,7 @@ class OutboundListener(Service):
             return
         super().startService()
         self._error = None
-        self._pending = self._listen.endpoint.listen(self._factory)
+        self._pending = self._listen.endpoint.listen(self._admission)
         self._pending.addCallbacks(self._bound, self._failed)
 
     def stopService(self) -> Deferred[Any]:
@@ -352,9 +424,17 @@ class OutboundListener(Service):
             port.stopListening()
             return
         self._port = port
+        address = port.getHost()
+        if not self._listen.is_guarded and not is_local(address):
+            self._log.warn(
+                "whoever connects to {endpoint} from outside of this machine is shown the secret:"
+                " name those who may with allow= (--allow), or ask for certificates with"
+                " verifyClients=",
+                endpoint=self._listen.text,
+            )
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.callback(port.getHost())
+            waiter.callback(address)
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:

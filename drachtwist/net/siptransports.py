@@ -21,7 +21,7 @@ import errno
 import itertools
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, Protocol, Union, cast
@@ -29,7 +29,7 @@ from typing import Any, Protocol, Union, cast
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ConnectError, ConnectionAborted
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -39,7 +39,7 @@ from drachtwist.net.census import Census
 from drachtwist.net.contacts import Contact
 from drachtwist.net.steady import steady
 from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
-from drachtwist.net.tls import TlsOptions
+from drachtwist.net.tls import Credentials, PemSource, TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.net.vias import note_source
 from drachtwist.sip.message import Request, Response, parse_datagram
@@ -192,7 +192,10 @@ class Target:
     """An address, without brackets."""
     port: int
     name: str | None = None
-    """The host name that a TLS certificate has to carry, if not the address."""
+    """The SIP domain that a TLS certificate has to be for, if not the address."""
+    secure: bool = False
+    """Whether a ``sips:`` URI led here: then the certificate is verified, unless that is switched
+    off."""
 
     def __str__(self) -> str:
         return f"{self.protocol}/{_bracketed(self.host)}:{self.port}"
@@ -262,7 +265,10 @@ class SipTransports:
     """All sockets and connections that carry SIP.
 
     :param reactor: a reactor with ``IReactorFDSet``, ``IReactorTCP`` and ``IReactorSocket``.
-    :param tls: key and certificate to listen on TLS with, and what to trust.
+    :param tls: key and certificate to listen on TLS with; whether, by the word of whom, the
+        certificates of peers that are connected to are verified.
+    :param peer_ca: by the word of whom, if not of those that ``tls`` names.
+    :param verify_sips: verify at least those that ``sips:`` URIs lead to (RFC 3261 section 26.3.1).
     :param backlog: how many incoming connections may wait for each listener.
     :param udp_buffer: bytes that the system is to keep for each UDP socket and direction.
     :param alerts: where it is noted that a limit was reached.
@@ -276,6 +282,8 @@ class SipTransports:
         handler: SipHandler,
         *,
         tls: TlsOptions | None = None,
+        peer_ca: PemSource = None,
+        verify_sips: bool = True,
         limits: Limits | None = None,
         backlog: int = 512,
         udp_buffer: int | None = None,
@@ -290,6 +298,10 @@ class SipTransports:
         self.listeners: list[Listener] = []
         """What is listened on, in the order of the contacts."""
         self._tls = tls
+        self._peer_ca = peer_ca
+        self._verify_sips = verify_sips
+        # What listeners show, and what is used to connect; there are both or none.
+        self._credentials: tuple[Credentials, Credentials] | None = None
         self._backlog = backlog
         self._udp_buffer = udp_buffer
         self._numbers = itertools.count(1)
@@ -322,6 +334,8 @@ class SipTransports:
         _check_external(contact, host)
         if ENCRYPTED.intersection(protocols) and self._tls is None:
             raise LocalProtocolError(f"TLS needs a key and a certificate: {contact.uri}")
+        if ENCRYPTED.intersection(protocols) and self._credentials is None:
+            self._credentials = self._read_credentials()
         hosts = [host]
         if host == "*":
             hosts = ["0.0.0.0", "::"] if _has_ipv6() else ["0.0.0.0"]
@@ -339,14 +353,43 @@ class SipTransports:
                 continue
             factory: Any = _StreamFactory(self, listener)
             if name in ENCRYPTED:
-                assert self._tls is not None
-                factory = TLSMemoryBIOFactory(self._tls.server_context(), False, factory)
+                assert self._credentials is not None
+                creator = self._credentials[0].server_creator()
+                factory = TLSMemoryBIOFactory(creator, False, factory)
             with sock:  # the reactor makes a copy
                 self._ports.append(
                     self.reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
                 )
         self.listeners += listeners
         return listeners
+
+    def _read_credentials(self) -> tuple[Credentials, Credentials]:
+        tls = self._tls
+        assert tls is not None, "checked by listen"
+        peers = tls if self._peer_ca is None else replace(tls, ca=self._peer_ca)
+        return Credentials(tls, listens=True), Credentials(replace(peers, client_names=()))
+
+    def reload_tls(self, tls: TlsOptions | None = None, peer_ca: PemSource = None) -> None:
+        """Read keys and certificates again, for connections made from now on.
+
+        :param tls: where they are now; as before if None, and then so is ``peer_ca``.
+        :param peer_ca: as in the constructor.
+        :raises LocalProtocolError: when one of them cannot be used; then nothing changes.
+        """
+        before = self._tls, self._peer_ca
+        if tls is not None:
+            self._tls, self._peer_ca = tls, peer_ca
+        if self._credentials is None:
+            return  # nothing is encrypted
+        listening, connecting = self._credentials
+        try:
+            fresh = self._read_credentials()
+        except LocalProtocolError:
+            self._tls, self._peer_ca = before
+            raise
+        # Listeners have what they show by its name.
+        listening.take(fresh[0])
+        connecting.take(fresh[1])
 
     def _set_buffers(self, bound: socket.socket, size: int) -> None:
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -467,6 +510,10 @@ class SipTransports:
                 raise LocalProtocolError(f"{listener} is closed")
             return channel.flow(target.host, target.port)
         stream = self._streams.get(target)
+        if (stream is None or not stream.usable) and target.secure and target.name is None:
+            # A peer that connected from this very address: there is no name that it could lack.
+            known = self._streams.get(replace(target, secure=False))
+            stream = known if known is not None and known.incoming else None
         if stream is None or not stream.usable:
             stream = self._connect(target, listener, timeout)
         return stream.flow
@@ -505,9 +552,7 @@ class SipTransports:
         stream = self.new_stream(listener, target, incoming=False)
         factory: Any = Outgoing(stream)
         if target.protocol in ENCRYPTED:
-            options = self._tls if self._tls is not None else TlsOptions()
-            creator = options.client_creator(target.name or target.host)
-            factory = TLSMemoryBIOFactory(creator, True, factory)
+            factory = TLSMemoryBIOFactory(self._creator_for(target), True, factory)
         stream.connector = self.reactor.connectTCP(
             target.host,
             target.port,
@@ -516,6 +561,27 @@ class SipTransports:
             bindAddress=None if listener.wildcard else (listener.host, 0),
         )
         return stream
+
+    def _creator_for(self, target: Target) -> IOpenSSLClientConnectionCreator:
+        """Make what starts TLS with a peer."""
+        assert self._credentials is not None, "there is a listener of the kind"
+        connecting = self._credentials[1]
+        # A WebSocket is HTTPS, and its host is none of SIP's domains.
+        return connecting.client_creator(
+            target.name or target.host,
+            sip=target.protocol == "tls",
+            verify=connecting.options.verify or (target.secure and self._verify_sips),
+        )
+
+    def not_verified(self, target: Target, problem: str) -> None:
+        """Tell the operator that there is no TLS with a peer."""
+        self.alerts.note(
+            "unverified_peers",
+            "no TLS connection to {peer} ({name}): {problem}",
+            peer=str(target),
+            name=target.name or target.host,
+            problem=problem,
+        )
 
     def new_stream(self, listener: Listener, target: Target, *, incoming: bool) -> Stream:
         """Take note of a connection."""

@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    BrowserLikePolicyForHTTPS,
     FileBodyProducer,
     HTTPConnectionPool,
     ResponseDone,
@@ -30,9 +30,12 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
 
 from drachtwist.errors import RemoteProtocolError
-from drachtwist.net.tls import PemSource, describe_tls_failure, trust_root
+from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
+from drachtwist.server.hiding import without_password
 from drachtwist.wire.decisions import ANSWER_LIMIT, Decision, RoutingQuery, parse_decision
 
 __all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "WebAsker"]
@@ -60,7 +63,7 @@ class WebAsker:
         it.
     :param post: send the SIP message along, as the body of a POST.
     :param agent: the value of the User-Agent header.
-    :param ca: whom to trust, instead of the system's authorities.
+    :param credentials: whom to trust; the system's authorities unless given.
     """
 
     def __init__(
@@ -70,11 +73,11 @@ class WebAsker:
         *,
         post: bool = False,
         agent: str = "",
-        ca: PemSource = None,
+        credentials: Credentials | None = None,
     ) -> None:
         found = _URL.fullmatch(url)
         if found is None:
-            raise ValueError(f"not an http or https URL: {url!r}")
+            raise ValueError(f"not an http or https URL: {without_password(url)}")
         scheme, login, rest = found.groups()
         self._reactor = reactor
         self._url = f"{scheme}{rest}".encode()
@@ -89,7 +92,7 @@ class WebAsker:
         # Without this the pool repeats a request by itself on a fresh connection when a kept one
         # was closed meanwhile, which is just what is wanted here.
         self._pool.retryAutomatically = True
-        policy = BrowserLikePolicyForHTTPS(trust_root(ca))
+        policy = _Policy(Credentials(TlsOptions()) if credentials is None else credentials)
         self._agent = Agent(reactor, policy, connectTimeout=CONNECT_TIMEOUT, pool=self._pool)
         self._headers = {b"Accept": [b"application/json"]}
         if agent:
@@ -160,6 +163,18 @@ class WebAsker:
             what = "too slow"
         what = what or str(error) or type(error).__name__
         raise RemoteProtocolError(f"no answer of {self._url.decode('utf-8', 'replace')}: {what}")
+
+
+@implementer(IPolicyForHTTPS)
+class _Policy:
+    """Verifies web applications as all other peers."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """Make what connects to a host."""
+        return self._credentials.client_creator(hostname.decode("ascii"), verify=True)
 
 
 def _origin(url: bytes) -> tuple[bytes, bytes]:

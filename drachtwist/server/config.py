@@ -10,6 +10,7 @@ from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolEr
 from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
+from drachtwist.server.hiding import without_password
 from drachtwist.server.limits import ServerLimits
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
@@ -33,7 +34,8 @@ class RequestHandler:
         ``tcp://host:port`` or ``tls://host:port``.
     """
 
-    uri: str
+    uri: str = field(repr=False)
+    """It may hold a password, which is not shown."""
     method: str = "*"
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
     http_method: str = "GET"
@@ -49,20 +51,29 @@ class RequestHandler:
         object.__setattr__(self, "http_method", self.http_method.upper())
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
-            raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
+            raise LocalProtocolError(f"web applications are asked by GET or POST: {self}")
         if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
             raise LocalProtocolError(
-                f"not a request handler: {self.uri!r}"
+                f"not a request handler: {self}"
                 " (http://..., https://..., tcp://host:port or tls://host:port)"
             )
         try:
             address = AppAddress.parse(f"{found[2]};transport={found[1]}")
         except RemoteProtocolError:
-            raise LocalProtocolError(f"no host and port in {self.uri!r}") from None
+            raise LocalProtocolError(f"no host and port in {self}") from None
         object.__setattr__(self, "address", address)
+
+    def __str__(self) -> str:
+        return without_password(self.uri)
+
+    def __repr__(self) -> str:
+        return (
+            f"RequestHandler(uri={str(self)!r}, method={self.method!r},"
+            f" http_method={self.http_method!r}, verify_peer={self.verify_peer!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +95,16 @@ class ServerConfig:
     request_handlers: tuple[RequestHandler, ...] = ()
     """Applications to connect to. The first one for a method counts."""
     tls: TlsOptions | None = None
-    """Key and certificate of the TLS ports, for SIP and for applications, and whom to trust when
-    connecting to SIP peers."""
+    """Key and certificate of the TLS ports, for SIP and for applications; and, by ``verify`` and
+    ``ca``, whether the certificates of all SIP peers that are connected to over TLS are verified,
+    and by the word of whom."""
+    peer_ca: PemSource = None
+    """Whom to trust when connecting to SIP peers, instead of ``ca`` of ``tls`` or the system's
+    authorities."""
+    verify_sips: bool = True
+    """Whether the certificates of SIP peers that ``sips:`` URIs lead to are verified even if those
+    of others are not (RFC 3261 section 26.3.1): they have to be for the domain of the URI, as RFC
+    5922 says. The real server never does that."""
     verify_applications: bool = False
     """Whether the certificates of all applications that are connected to over TLS are verified:
     who signed them, and whether they are for the host that was asked for. The real server never
@@ -96,6 +115,12 @@ class ServerConfig:
     """The timers of SIP transactions."""
     answer_within: float = 64.0
     """Seconds that an application has for its first response to a new request."""
+    orphan_grace: float | None = 60.0
+    """Seconds that a call goes on whose application is gone, unless somebody takes it, until it is
+    ended with a BYE; 0 for none, None for any time, as the real server. Applications of this
+    package try to come back every 30 seconds or more often, and then end their calls."""
+    max_orphans: int = 10_000
+    """How many such calls there may be; of more, the oldest are ended."""
     cdrs: bool = False
     """Whether call detail records are written."""
     outbound_proxy: str | None = None
@@ -147,8 +172,9 @@ class ServerConfig:
     them out."""
     limits: ServerLimits = field(default_factory=ServerLimits)
     """What peers may cost: connections, memory and time."""
-    version: str = "v0.9.10"
-    """What applications are told on authentication: the version whose behaviour this is."""
+    version: str = "v0.9.10+drachtwist"
+    """What applications are told on authentication: the version whose behaviour this is, and which
+    server it is."""
 
     def __post_init__(self) -> None:
         for name in ("contacts", "request_handlers", "name_servers", "extensions"):
@@ -159,6 +185,11 @@ class ServerConfig:
         if self.shortest_session < 1:
             raise LocalProtocolError(
                 f"a session lasts a second or more, not {self.shortest_session}"
+            )
+        if self.max_orphans < 0 or (self.orphan_grace is not None and not self.orphan_grace >= 0):
+            raise LocalProtocolError(
+                "orphan_grace and max_orphans are numbers from 0 on, not"
+                f" {self.orphan_grace!r} and {self.max_orphans!r}"
             )
         object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
         for contact in self.contacts:

@@ -42,6 +42,8 @@ ELEMENTS: dict[str, str] = {
     "admin@tls-port": "",
     "admin@secret": "",
     "admin@tcp-keepalive": "",
+    "admin@orphan-grace": "",
+    "admin@max-orphans": "",
     "admin@tls": "the real server does not use it either: give tls-port",
     "request-handlers": "",
     "request-handlers/request-handler": "",
@@ -65,6 +67,8 @@ ELEMENTS: dict[str, str] = {
     "sip/tls/chain-file": "",
     "sip/tls/dh-param": "",
     "sip/tls/min-tls-version": "",
+    "sip/tls/verify-peers": "",
+    "sip/tls/peer-ca": "",
     "sip/timers": "",
     "sip/timers/t1": "",
     "sip/timers/t2": "",
@@ -172,6 +176,9 @@ class ConfigFile:
     admin_tls_port: int | None = None
     secret: str | None = field(default=None, repr=False)
     tcp_keepalive: int | None = None
+    orphan_grace: int | None = None
+    """Not in the real server, as the next."""
+    max_orphans: int | None = None
     request_handlers: tuple[RequestHandler, ...] = ()
     contacts: tuple[FileContact, ...] = ()
     outbound_proxy: str | None = None
@@ -182,6 +189,9 @@ class ConfigFile:
     dh_param: str | None = None
     min_tls_version: str | None = None
     """What it says, whether it is obeyed or not; see :func:`oldest_tls`."""
+    verify_peers: str | None = None
+    """Which SIP peers' certificates are verified: ``all``, ``sips`` or ``none``."""
+    peer_ca: str | None = None
     udp_buffer_size: int | None = None
     t1: float | None = None
     """Seconds, as the other timers."""
@@ -397,6 +407,8 @@ class _Reader:
             admin_tls_port=self.number("admin@tls-port", 65535),
             secret=self.text("admin@secret"),
             tcp_keepalive=self.number("admin@tcp-keepalive", 32767),
+            orphan_grace=self.number("admin@orphan-grace"),
+            max_orphans=self.number("admin@max-orphans"),
             request_handlers=self.handlers(),
             contacts=self.contacts(),
             outbound_proxy=self.text("sip/outbound-proxy"),
@@ -406,6 +418,8 @@ class _Reader:
             chain_file=self.text("sip/tls/chain-file"),
             dh_param=self.text("sip/tls/dh-param"),
             min_tls_version=None if node is None else node.text,
+            verify_peers=self.choice("sip/tls/verify-peers", ("all", "sips", "none"), "all"),
+            peer_ca=self.text("sip/tls/peer-ca"),
             udp_buffer_size=self.number("sip/udp-buffer-size") or None,
             t1=self.seconds("sip/timers/t1"),
             t2=self.seconds("sip/timers/t2"),

@@ -22,6 +22,7 @@ from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Dialog:
         "asked",
         "by_race",
         "call_id",
+        "confirmed",
         "contact",
         "early",
         "flow",
@@ -74,6 +76,7 @@ class Dialog:
         "seq",
         "target",
         "timer",
+        "told",
         "unacked",
     )
 
@@ -107,12 +110,16 @@ class Dialog:
     """The route set, the next hop first."""
     contact: str
     """The Contact of this side."""
+    told: str
+    """The Contact that the application was told, if it was before it was known which way to go."""
     flow: Flow | None
     """Where packets go; None when a name has to be looked up first."""
     hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
     unacked: int | None
     """The CSeq of the last INVITE of this side that was accepted, until the application's ACK."""
+    confirmed: bool
+    """Whether the 2xx to our INVITE that made it was acknowledged."""
     by_race: bool
     """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: Incoming | None
@@ -134,6 +141,8 @@ class Dialog:
         self.early = False
         self.unacked = None
         self.by_race = False
+        self.confirmed = False
+        self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None
         self.invite_ack = None
@@ -142,6 +151,7 @@ class Dialog:
         self.origin = None
         self.answers = None
         self.sdp = b""
+        self.told = ""
         self.timer = None
         self.open = []
         self.asked = []
@@ -254,8 +264,13 @@ def uri_of(protocol: str, address: str) -> str:
     return f"sip:{address};transport={protocol}"
 
 
-def contact_of_flow(flow: Flow) -> str:
-    """Give the Contact of this side of a flow."""
+def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
+    """Give the Contact of this side of a flow.
+
+    :param secure: whether a ``sips:`` URI was asked for.
+    """
+    if secure and flow.protocol == "tls":
+        return f"<sips:{flow.local}>"
     return f"<{uri_of(flow.protocol, flow.local)}>"
 
 
@@ -379,7 +394,7 @@ def refresh_target(
     contact = contact_of(message)
     if contact is None:
         return
-    dialog.target = contact.uri
+    dialog.target = request_uri_of(contact.uri)
     dialog.flow = None
     place = place_uas if dialog.is_uas else place_uac
     place(dialog, flow, contact, nat)

@@ -208,7 +208,7 @@ class Metrics:
             "drachtio_sip_responses_out_total", "SIP responses sent", "method", "code"
         )
         build = Counter("drachtio_build_info", "version whose behaviour this is", "version")
-        build.set(1, core.config.version)
+        build.set(1, core.config.version.partition("+")[0])
         started = Counter(
             "drachtio_time_started", "when the server started, since the epoch", kind="gauge"
         )
@@ -339,7 +339,26 @@ class Metrics:
         dialogs.set(inbound, "inbound")
         dialogs.set(outbound, "outbound")
         yield dialogs
+        orphans = core.orphans
+        ended = Counter(
+            "drachtio_orphans_ended_total",
+            "dialogs whose application was gone and that wait no more",
+            "by",
+        )
+        for by, number in (
+            ("application", orphans.claimed),
+            ("peer", orphans.left),
+            ("server", orphans.ended),
+        ):
+            ended.set(number, by)
+        yield ended
+        handed_on = Counter(
+            "drachtio_requests_handed_on_total", "requests whose application was gone, to another"
+        )
+        handed_on.set(core.handed_on)
+        yield handed_on
         for name, about, value in (
+            ("orphans", "dialogs whose application is gone, and that wait", len(orphans)),
             ("proxy_cores", "requests that are being proxied", core.proxying.count()),
             (
                 "registered_endpoints",

@@ -27,7 +27,7 @@ from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
 from drachtwist.net.steady import steady
-from drachtwist.net.tls import TlsOptions, describe_tls_failure, trust_root
+from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -101,8 +101,12 @@ class DrachtioServer(Service):
         self._leaving: Deferred[None] | None = None
         # Connections that the server made, until the application shows the secret.
         self._unsigned: dict[DrachtioServerProtocol, IDelayedCall] = {}
+        # What the admin port for TLS shows, and what is used to connect to applications.
+        self._admin_tls: Credentials | None = None
+        self._application_tls: Credentials | None = None
         self._askers: dict[RequestHandler, WebAsker] = {}
         self._outcome: Failure | None = None
+        self._begun = False
         self._listening = False
         self._waiting: list[Deferred[None]] = []
 
@@ -134,9 +138,22 @@ class DrachtioServer(Service):
 
     # Service
 
+    def privilegedStartService(self) -> None:
+        """Open all ports, before privileges are given up."""
+        super().privilegedStartService()
+        self._begin()
+
     def startService(self) -> None:
-        """Open all ports."""
+        """Open all ports; a port that cannot be opened is told by :meth:`when_listening`, and
+        logged if nobody has asked there.
+        """
         super().startService()
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
         self._outcome = None
         config = self.config
         self.limits = limits = config.limits.settled()
@@ -147,6 +164,8 @@ class DrachtioServer(Service):
             self.reactor,
             None,  # type: ignore[arg-type]
             tls=config.tls,
+            peer_ca=config.peer_ca,
+            verify_sips=config.verify_sips,
             backlog=config.listen_backlog,
             udp_buffer=config.udp_buffer_size,
             limits=limits.of_transports(),
@@ -155,27 +174,28 @@ class DrachtioServer(Service):
         self.core = ServerCore(config, self.transports, self, self.clock, alerts=self.alerts)
         self.transports.handler = self.core
         try:
-            trust_root(config.application_ca)
+            self._application_tls = Credentials(_toward_applications(config))
             for contact in config.contacts:
                 self.transports.listen(contact)
         except (OSError, CannotListenError, LocalProtocolError):
             self._settle(Failure())
             return
-        steps: list[tuple[str, int, TlsOptions | None]] = []
+        steps: list[tuple[str, int]] = []
         if config.admin_port is not None:
-            steps.append(("admin_port", config.admin_port, None))
+            steps.append(("admin_port", config.admin_port))
         if config.admin_tls_port is not None:
-            steps.append(("admin_tls_port", config.admin_tls_port, config.tls or TlsOptions()))
+            steps.append(("admin_tls_port", config.admin_tls_port))
         opened = self._open(steps)
         opened.addCallbacks(lambda _: self._settle(None), self._settle)
 
-    async def _open_all(self, steps: list[tuple[str, int, TlsOptions | None]]) -> None:
+    async def _open_all(self, steps: list[tuple[str, int]]) -> None:
         host = self.config.admin_host
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
-        for name, number, tls in steps:
+        for name, number in steps:
             factory: Any = self._factory
-            if tls is not None:
-                factory = TLSMemoryBIOFactory(tls.server_context(), False, factory)
+            if name == "admin_tls_port":
+                self._admin_tls = Credentials(self.config.tls or TlsOptions(), listens=True)
+                factory = TLSMemoryBIOFactory(self._admin_tls.server_creator(), False, factory)
             factory = AdmissionFactory(self._door, factory)
             interface = "" if host in ("*", "0.0.0.0") else host
             port = await kind(self.reactor, number, interface=interface).listen(factory)
@@ -194,13 +214,16 @@ class DrachtioServer(Service):
         self._ports.append(port)
         self.prometheus_port = port.getHost().port
 
-    def _open(self, steps: list[tuple[str, int, TlsOptions | None]]) -> Deferred[None]:
+    def _open(self, steps: list[tuple[str, int]]) -> Deferred[None]:
         return Deferred.fromCoroutine(self._open_all(steps))
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
         self._listening = outcome is None
         waiting, self._waiting = self._waiting, []
+        if outcome is not None and not waiting:
+            # Whoever asks later learns it too; but in a .tac file, say, nobody does.
+            self._log.error("the server cannot start: {error}", error=outcome.getErrorMessage())
         for each in waiting:
             if outcome is None:
                 each.callback(None)
@@ -210,11 +233,26 @@ class DrachtioServer(Service):
     def stopService(self) -> Deferred[None]:
         """Close all ports and connections; calls are not ended, as by the real server.
 
+        Applications in the same parent that are being stopped, and so are hanging up on their
+        calls, are waited for.
         Connections that their peers do not let end are cut after a while (``stop`` of
         :class:`~drachtwist.server.limits.ServerLimits`), or when :meth:`hurry` is called.
         """
         super().stopService()
-        return Deferred.fromCoroutine(self._close())
+        self._begun = False
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        leaving: Deferred[None] = Deferred()
+        self._leaving = leaving
+        leaving.addCallback(self._cut)
+        siblings: Any = self.parent or ()
+        for other in siblings:
+            # An SrfService, of whose module nothing is known here.
+            stopping = getattr(other, "stopping", None)
+            if isinstance(stopping, Deferred):
+                await either(_without_taking(stopping), leaving)
+        await self._close(leaving)
 
     def hurry(self) -> None:
         """Wait for no peer any more: a stop that is under way ends at once."""
@@ -232,9 +270,7 @@ class DrachtioServer(Service):
         if self.transports is not None:
             self.transports.cut()
 
-    async def _close(self) -> None:
-        self._leaving = leaving = Deferred()
-        leaving.addCallback(self._cut)
+    async def _close(self, leaving: Deferred[None]) -> None:
         timer = self.clock.callLater(self.limits.stop, self.hurry)
         try:
             await self._close_all(leaving)
@@ -268,6 +304,44 @@ class DrachtioServer(Service):
                 self.transports.cut()
             await stopped
             self.transports = None
+
+    def reload(self, config: ServerConfig | None = None) -> list[LocalProtocolError]:
+        """Read keys, certificates and authorities again, for connections made from now on.
+
+        Calls and connections stay as they are. A file that cannot be used is reported in the log,
+        and what was read before is kept.
+
+        :param config: where the files are now, and the list of spammers; of other settings nothing
+            is taken. As before if None.
+        :returns: what could not be used.
+        """
+        if config is not None:
+            self.config = replace(
+                self.config,
+                tls=config.tls,
+                peer_ca=config.peer_ca,
+                application_ca=config.application_ca,
+                spammers=config.spammers,
+            )
+            if self.core is not None:
+                self.core.config = self.config
+        config = self.config
+        problems: list[LocalProtocolError] = []
+
+        def attempt(what: Callable[..., None], *about: Any) -> None:
+            try:
+                what(*about)
+            except LocalProtocolError as error:
+                problems.append(error)
+                self._log.error("what was read before is kept: {error}", error=error)
+
+        if self._admin_tls is not None:
+            attempt(self._admin_tls.reload, config.tls or TlsOptions())
+        if self._application_tls is not None:
+            attempt(self._application_tls.reload, _toward_applications(config))
+        if self.transports is not None:
+            attempt(self.transports.reload_tls, config.tls, config.peer_ca)
+        return problems
 
     # Connections to applications
 
@@ -358,9 +432,15 @@ class DrachtioServer(Service):
             self.reactor, address.host or "127.0.0.1", address.port, timeout=CONNECT_TIMEOUT
         )
         if address.tls:
+            assert self._application_tls is not None, "it is read at the start"
+            handler = core.router.handler_for(incoming.method)
+            verify = self.config.verify_applications or (
+                handler is not None and handler.verify_peer
+            )
             try:
-                options = self._application_tls(core.router.handler_for(incoming.method))
-                creator = options.client_creator(address.host or "localhost")
+                creator = self._application_tls.client_creator(
+                    address.host or "localhost", verify=verify
+                )
             except LocalProtocolError as error:
                 self._log.warn("no application at {to}: {error}", to=address, error=error)
                 core.unreachable(incoming)
@@ -405,13 +485,6 @@ class DrachtioServer(Service):
         found = describe_tls_failure(error, "the application's", _REMEDY)
         return found or str(error) or type(error).__name__
 
-    def _application_tls(self, handler: RequestHandler | None) -> TlsOptions:
-        """Say how to connect to applications that a handler leads to."""
-        config = self.config
-        own = config.tls or TlsOptions()
-        verify = config.verify_applications or (handler is not None and handler.verify_peer)
-        return replace(own, verify=verify, ca=config.application_ca, server_name=None)
-
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request."""
         core = self.core
@@ -422,8 +495,8 @@ class DrachtioServer(Service):
                 self.reactor,
                 handler.uri,
                 post=handler.http_method == "POST",
-                agent=f"Drachtio/{self.config.version}",
-                ca=self.config.application_ca,
+                agent=f"Drachtio/{self.config.version.partition('+')[0]}",
+                credentials=self._application_tls,
             )
         request = incoming.request
         asking = asker.ask(query_of(request, incoming.flow), request.raw)
@@ -437,7 +510,7 @@ class DrachtioServer(Service):
             if not core.stopped:
                 self._log.warn(
                     "{uri} does not decide: {error}",
-                    uri=handler.uri,
+                    uri=str(handler),
                     error=failure.getErrorMessage(),
                 )
                 core.decided(incoming, None)
@@ -446,7 +519,7 @@ class DrachtioServer(Service):
         asking.addCallbacks(lambda decision: core.decided(incoming, decision), failed)
         asking.addErrback(
             lambda failure: self._log.failure(
-                "a decision of {uri} made us fail", failure, uri=handler.uri
+                "a decision of {uri} made us fail", failure, uri=str(handler)
             )
         )
 
@@ -459,6 +532,24 @@ class DrachtioServer(Service):
         """Give what a name may stand for."""
         assert self.names is not None
         return self.names.full_names(host)
+
+
+def _without_taking(waiting: Deferred[Any]) -> Deferred[None]:
+    """Wait for what others wait for too."""
+    over: Deferred[None] = Deferred()
+
+    def fire(result: Any) -> Any:
+        over.callback(None)
+        return result
+
+    waiting.addBoth(fire)
+    return over
+
+
+def _toward_applications(config: ServerConfig) -> TlsOptions:
+    """Say how to connect to applications; whether they are verified depends."""
+    own = config.tls or TlsOptions()
+    return replace(own, ca=config.application_ca, server_name=None, client_names=())
 
 
 def keep_alive(transport: Any, seconds: int) -> None:
@@ -475,6 +566,8 @@ def keep_alive(transport: Any, seconds: int) -> None:
     if seconds <= 0 or get_handle is None:
         return
     handle = get_handle()
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return  # Twisted takes sockets of the file system for TCP too
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, name):
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)

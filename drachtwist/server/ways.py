@@ -42,11 +42,13 @@ _UNSURE = 256
 
 def target_of(hop: Hop) -> Target:
     """Give the target of a hop whose host is an address."""
-    return _target(hop.protocol, hop.host, hop.port, hop.name)
+    return _target(hop.protocol, hop.host, hop.port, hop)
 
 
-def _target(protocol: str, host: str, port: int, name: str | None) -> Target:
-    return Target(protocol, host, port, name if protocol in ("tls", "wss") else None)
+def _target(protocol: str, host: str, port: int, hop: Hop) -> Target:
+    if protocol not in ("tls", "wss"):
+        return Target(protocol, host, port)
+    return Target(protocol, host, port, hop.name, hop.secure)
 
 
 class Way:
@@ -118,7 +120,7 @@ class Way:
                 continue
             if isinstance(step, Place):
                 self.tried += 1
-                found(_target(step.protocol, step.host, step.port, self.hop.name))
+                found(_target(step.protocol, step.host, step.port, self.hop))
                 return
             answers = self._ask(step, found)
             if answers is None:

@@ -65,6 +65,9 @@ _SRV_PREFIX = {
     "ws": "_sip._ws",
     "wss": "_sips._ws",
 }
+# An answer may have thousands of records; nobody tries so many, and each may be one more question.
+_MOST_SERVICES = 8
+_MOST_SERVERS = 64
 _SECURE = {"ws": "wss", "wss": "wss"}
 
 
@@ -86,7 +89,8 @@ class Hop(NamedTuple):
     secure: bool = False
     """Whether it is a ``sips:`` URI."""
     name: str | None = None
-    """The host of the URI if it is a name: what a certificate has to carry."""
+    """The host of the URI, if that is a name or not where it leads to: what a certificate has to be
+    for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ def hop_of(uri: SipUri, protocol: str | None = None) -> Hop:
         chosen = _SECURE.get(asked or "", "tls")
     host = uri.address
     numeric = is_address(host)
-    name = None if numeric else host
+    name = None if numeric and not maddr else host
     if maddr:
         host = maddr.strip("[]")
         numeric = is_address(host)
@@ -238,11 +242,14 @@ def _services(
         if not secure or protocol in ("tls", "wss"):
             found.append((protocol, record))
     found.sort(key=lambda one: (one[1].order, one[1].preference))
-    return found
+    return found[:_MOST_SERVICES]
 
 
 def _servers(records: Records) -> list[Srv]:
-    return [record for record in records if isinstance(record, Srv) and record.target.strip(".")]
+    found = [record for record in records if isinstance(record, Srv) and record.target.strip(".")]
+    if len(found) > _MOST_SERVERS:
+        found.sort(key=lambda record: record.priority)
+    return found[:_MOST_SERVERS]
 
 
 def _ordered(

@@ -12,12 +12,12 @@ serialises as exactly what came in. Three readings of bytes differ in how much t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar, multipart
-from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer, tag_of
 from drachtwist.sip.headers import (
     Headers,
     HeadersLike,
@@ -25,6 +25,7 @@ from drachtwist.sip.headers import (
     checked_name,
     header_key,
 )
+from drachtwist.sip.numbers import number_of
 from drachtwist.sip.registry import LISTS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri, SipUri, Uri
@@ -71,12 +72,6 @@ _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
 _STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
 _URI_TO_SEND = re.compile(r"[^\s<>\0]+").fullmatch
-
-# What drachtio-srf finds numbers and names with.
-_SCHEME = re.compile("sips?:")
-_NAME = re.compile(r'"((?:[^"\\]|\\.)+)"\s*<sips?:.+@')
-_QUOTED_PAIR = re.compile(r"\\(.)")
-_NAME_SEPARATOR = re.compile(r',\s*(?=")')
 
 
 class Message:
@@ -299,21 +294,34 @@ class Message:
 
     @property
     def calling_number(self) -> str:
-        """The user part of P-Asserted-Identity, or else of From; empty when there is none."""
-        return _user(self._identity())
+        """The user part of P-Asserted-Identity, or else of From; empty when there is none.
+
+        Of several a SIP URI counts before a ``tel:`` number, which is given without separators.
+        """
+        found = [(one.uri, number_of(one.uri)) for one in self._identities()]
+        numbers = [number for uri, number in found if number and uri[:3].lower() == "sip"]
+        return next(iter([*numbers, *(number for _, number in found if number)]), "")
 
     @property
     def calling_name(self) -> str:
-        """The quoted display name of P-Asserted-Identity, or else of From; or empty."""
-        for part in _NAME_SEPARATOR.split(self._identity()):
-            found = _NAME.match(part)
-            if found is not None:
-                return _QUOTED_PAIR.sub(r"\1", found[1])
+        """The quoted display name of P-Asserted-Identity, or else of From; or empty.
+
+        One without a number does not count.
+        """
+        for one in self._identities():
+            if one.display and str(one).startswith('"') and number_of(one.uri):
+                return one.display
         return ""
 
-    def _identity(self) -> str:
-        asserted = self.get_all("P-Asserted-Identity")
-        return ",".join(asserted) if asserted else self.get("From") or ""
+    def _identities(self) -> list[Address]:
+        """Give who it is that calls, as the network says, or else as he does."""
+        found = []
+        for text in self.get_all("P-Asserted-Identity") or self.get_all("From")[:1]:
+            try:
+                found += Address.parse_list(text)
+            except MessageError:
+                continue  # it tells nobody
+        return found
 
     @property
     def called_number(self) -> str:
@@ -504,19 +512,15 @@ class Request(Message):
         return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
 
     def _has_to_tag(self) -> bool:
-        text = self.get("To")
-        # Hardly any To without a tag has the letters of the word, so the rest is rare.
-        if text is None or "tag" not in text.lower():
-            return False
-        try:
-            return Address.parse(text).tag is not None
-        except MessageError:
-            return False
+        return tag_of(self.get("To")) is not None
 
     @property
     def called_number(self) -> str:
-        """The user part of the Request-URI, without parameters; empty when there is none."""
-        return _user(self.uri)
+        """The user part of the Request-URI, without parameters; empty when there is none.
+
+        Of ``tel:`` the number, without separators.
+        """
+        return number_of(self.uri)
 
     def _start_line(self) -> str | None:
         if not self._changed_line:
@@ -654,8 +658,9 @@ class Response(Message):
 
 # Making bytes without making a message: what answers most requests.
 
-_KNOWN_NAMES: dict[str, bool] = {}
-"""Header names that were checked, and whether they are to be written; Content-Length is not."""
+_KNOWN_NAMES: dict[str, Callable[[str], Any] | bool] = {}
+"""Header names that were checked, and what reads their values, or whether they are to be written at
+all; Content-Length is not."""
 _KNOWN_NAMES_LIMIT = 1024
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
@@ -666,9 +671,12 @@ def encode_response(
     reason: str | None = None,
     headers: HeadersLike = None,
     body: bytes | str = b"",
+    *,
+    typed: bool = False,
 ) -> bytes:
     """Write a response; the same bytes as ``bytes(Response(...))``, without the message.
 
+    :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
     if reason is None:
@@ -677,7 +685,7 @@ def encode_response(
             start = f"SIP/2.0 {_checked_status(status)} {reason_phrase(status)}"
     else:
         start = f"SIP/2.0 {_checked_status(status)} {reason}"
-    return _encode(start, headers, body)
+    return _encode(start, headers, body, typed)
 
 
 def encode_request(
@@ -685,15 +693,19 @@ def encode_request(
     uri: str | AnyUri,
     headers: HeadersLike = None,
     body: bytes | str = b"",
+    *,
+    typed: bool = False,
 ) -> bytes:
     """Write a request; the same bytes as ``bytes(Request(...))``, without the message.
 
+    :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    return _encode(f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0", headers, body)
+    start = f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0"
+    return _encode(start, headers, body, typed)
 
 
-def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
         if type(headers) is not list and isinstance(headers, Mapping):
@@ -702,12 +714,17 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
             write = _KNOWN_NAMES.get(name)
             if write is None:
                 write = _learn_name(name)
-            if not write:
+            if write is False:
                 continue
             if type(value) is str:
                 lines.append(f"{name}: {value}")
+                if typed and write is not True:
+                    _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
                 lines += [f"{name}: {item}" for item in value]
+                if typed and write is not True:
+                    for item in value:
+                        _check_typed(name, str(item), write)
             else:
                 lines.append(f"{name}: {value}")
     if type(body) is not bytes:
@@ -716,7 +733,11 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str) -> bytes:
     text = "\r\n".join(lines)
     # One look at the whole: more line ends than we wrote mean that a value brought its own.
     ends = len(lines) - 1
-    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+    if (
+        text.count("\n") != ends
+        or text.count("\r") != ends
+        or ("\0" in text and any(map(grammar.has_line_break, lines)))
+    ):
         raise LocalProtocolError(f"line break or NUL in {_culprit(lines)!r}")
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
 
@@ -725,20 +746,23 @@ def _culprit(lines: list[str]) -> str:
     return next(line for line in lines if grammar.has_line_break(line))
 
 
-def _learn_name(name: str) -> bool:
-    write = header_key(checked_name(name)) != "content-length"
+def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
+    """Refuse a value that servers cannot read: they would drop it, and all headers behind it."""
+    try:
+        parse(value.strip(" \t"))
+    except MessageError as error:
+        if not grammar.has_line_break(value):
+            raise LocalProtocolError(f"{name}: {value}: {error}") from None
+
+
+def _learn_name(name: str) -> Callable[[str], Any] | bool:
+    key = header_key(checked_name(name))
+    write = SINGLES.get(key) or LISTS.get(key) or True
+    if key == "content-length":
+        write = False
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
         _KNOWN_NAMES[name] = write
     return write
-
-
-def _user(text: str) -> str:
-    """Give what stands between the first ``sip:`` or ``sips:`` and the next ``@`` or ``;``."""
-    scheme = _SCHEME.search(text)
-    if scheme is None:
-        return ""
-    end = text.find("@", scheme.end())
-    return "" if end < 0 else text[scheme.end() : end].split(";")[0]
 
 
 def _encoded_body(body: bytes | str) -> bytes:
@@ -790,25 +814,29 @@ def parse_message(raw: bytes) -> Request | Response:
 
 
 # Headers that make no sense twice, of those that somebody acts upon.
-_ONCE = (
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Max-Forwards",
-    "Content-Length",
-    "Content-Type",
-    "Expires",
-    "Event",
-    "Session-Expires",
-    "RSeq",
-    "RAck",
-    "Subject",
-)
+_ONCE = {
+    header_key(name): name
+    for name in (
+        "From",
+        "To",
+        "Call-ID",
+        "CSeq",
+        "Max-Forwards",
+        "Content-Length",
+        "Content-Type",
+        "Expires",
+        "Event",
+        "Session-Expires",
+        "RSeq",
+        "RAck",
+        "Subject",
+    )
+}
 
 
 # Headers that have to be legible, in the order in which they are looked at.
-_CHECKED = ("CSeq", "From", "To", "Via", "Contact", "Max-Forwards", "Content-Length")
+_NEEDED = ("CSeq", "From", "To", "Via")
+_CHECKED = (*_NEEDED, "Contact", "Max-Forwards", "Content-Length")
 
 
 def parse_datagram(raw: bytes) -> Request | Response:
@@ -850,26 +878,32 @@ def check_head(message: Request | Response, head: bytes) -> None:
     ends = head.count(b"\r\n")
     if head.count(b"\n") != ends or head.count(b"\r") != ends:
         raise MessageError("a line ends with CR or LF only")
+    if grammar.has_bare_nul(head):
+        raise MessageError("a NUL outside of a quoted pair")
     headers = message.headers
     bad = headers.malformed_lines()
     if bad:
         raise MessageError(f"not a header field: {bad[0]!r}")
-    for name in _ONCE:
-        if len(headers.get_all(name)) > 1:
-            raise MessageError(f"more than one {name}")
+    twice = headers.first_twice(_ONCE)
+    if twice is not None:
+        raise MessageError(f"more than one {twice}")
     if not message.call_id:
         raise MessageError("empty Call-ID")
-    for name in _CHECKED:
-        try:
-            message.get_parsed_header(name)
-        except MessageError as error:
-            raise MessageError(str(error), error.status, name) from error
-    cseq = message.cseq
-    _ = message.from_, message.to, message.vias
+    parsed: dict[str, Any] = {}
+    name = ""
+    try:
+        for name in _CHECKED:
+            parsed[name] = message.get_parsed_header(name)
+    except MessageError as error:
+        raise MessageError(str(error), error.status, name) from error
+    for name in _NEEDED:
+        if parsed[name] is None:
+            raise MessageError(f"no {name} header")
+    cseq = parsed["CSeq"]
     if isinstance(message, Request) and cseq.method != message.method:
         status = 400 if message.method in METHODS else 501
         raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
-    hops = message.get_parsed_header("Max-Forwards")
+    hops = parsed["Max-Forwards"]
     if hops is not None and hops > 255:
         raise MessageError(f"Max-Forwards of {hops}", header="Max-Forwards")
 

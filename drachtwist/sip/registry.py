@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from drachtwist.errors import MessageError
 from drachtwist.sip.digest import AuthenticationInfo, Challenge, Credentials
 from drachtwist.sip.fields import (
     Address,
@@ -23,8 +24,9 @@ from drachtwist.sip.fields import (
     parse_integer,
     parse_tokens,
 )
+from drachtwist.sip.grammar import COMPACT_FORMS
 
-__all__ = ["LISTS", "OPTION_TAGS", "SINGLES", "URI_SCHEMES"]
+__all__ = ["LISTS", "OPTION_TAGS", "SINGLES", "URI_SCHEMES", "is_legible"]
 
 _COMMENT = re.compile(r"\([^()]*\)")
 
@@ -83,6 +85,21 @@ LISTS: dict[str, Callable[[str], list[Any]]] = {
     "via": Via.parse_list,
 }
 """Headers of several values, by key, and what reads one line of them."""
+
+
+def is_legible(name: str, value: str) -> bool:
+    """Whether a value is what a header should hold; any is of one without a typed view."""
+    key = name.lower()
+    key = COMPACT_FORMS.get(key, key)
+    parse = SINGLES.get(key) or LISTS.get(key)
+    if parse is None:
+        return True
+    try:
+        parse(value)
+    except MessageError:
+        return False
+    return True
+
 
 OPTION_TAGS = frozenset(
     """

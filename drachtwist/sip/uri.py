@@ -20,7 +20,7 @@ from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.params import NO_URI_HEADERS, NO_URI_PARAMS, UriHeaders, UriParams
 
-__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri", "is_sip_uri"]
+__all__ = ["AnyUri", "OtherUri", "SipUri", "TelUri", "Uri", "is_sip_uri", "normal_user"]
 
 _SIP = re.compile(
     r'([sS][iI][pP][sS]?):(?:([^@:\s<>"\0]*)(?::([^@\s<>"\0]*))?@)?'
@@ -32,7 +32,8 @@ _OTHER = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>"\0]+)')
 _SEPARATORS = str.maketrans("", "", "-.()")
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _ENDS_ADDRESS = frozenset("]0123456789")
-_KEPT_ESCAPED = frozenset(b";/?:@&=+$,%")
+# The reserved ones, and what cannot stand in a URI otherwise.
+_KEPT_ESCAPED = frozenset((*b';/?:@&=+$,%<>"', *range(0x21), *range(0x7F, 0x100)))
 _ALONE_MATTERS = frozenset(("user", "ttl", "method", "maddr", "transport"))
 
 
@@ -116,7 +117,9 @@ class SipUri(Uri):
         if self.host[:1] == "[":
             return "ipv6"
         parts = self.host.split(".")
-        if len(parts) == 4 and all(p.isdecimal() and len(p) < 4 and int(p) < 256 for p in parts):
+        if len(parts) == 4 and all(
+            len(p) < 4 and grammar.decimal(p, 255) is not None for p in parts
+        ):
             return "ipv4"
         return "name"
 
@@ -242,8 +245,13 @@ def _is_impossible(host: str) -> bool:
     return len(parts) != 4 or any(len(part) > 3 or int(part) > 255 for part in parts)
 
 
+def normal_user(user: str) -> str:
+    """Give a user part without the escapes that make no difference."""
+    return _normal(user) or ""
+
+
 def _normal(text: str | None) -> str | None:
-    """Resolve the escapes that make no difference: all but those of reserved characters."""
+    """Resolve the escapes that make no difference; what was a URI still is one."""
     if text is None or "%" not in text:
         return text
 

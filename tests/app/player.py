@@ -296,6 +296,8 @@ def _given(message: sip.Message, in_dialog: bool) -> list[tuple[str, str]]:
         if name in left_out or (name == "content-type" and value == _SDP):
             continue
         if name.endswith("authorization"):
+            if in_dialog:
+                continue  # what the INVITE was asked for is kept for its dialog, not so in Node
             value = _proof(value)
         if name == "subscription-state" and any(one == name for one, _ in found):
             continue  # Node's ``destroy`` sends a second one, which no reader takes notice of

@@ -279,6 +279,20 @@ class EndTests(DialogTestCase):
         self.assertTrue(self.srf.idle)
         self.assertEqual(self.successResultOf(self.dialog.when_ended()), ended)
 
+    def test_text(self) -> None:
+        """What is known of the end can be shown to people: the BYE's own words, if it has any."""
+        self.ask("BYE")
+        ended = self.dialog.ended
+        assert ended is not None
+        self.assertEqual(ended.text, "the peer ended it")
+
+    def test_text_of_the_peer(self) -> None:
+        """A Reason of the BYE tells more (RFC 3326)."""
+        self.ask("BYE", headers={"Reason": 'Q.850;cause=16;text="Normal call clearing"'})
+        ended = self.dialog.ended
+        assert ended is not None
+        self.assertEqual(ended.text, "Normal call clearing")
+
     def test_destroy(self) -> None:
         """The application ends a dialog with a BYE; its handlers are not called for that."""
         seen: list[Any] = []
@@ -901,8 +915,10 @@ class SubscriptionTests(SynchronousTestCase):
         self.assertTrue(self.dialog.connected)
 
     def test_refresh(self) -> None:
-        """A SUBSCRIBE that keeps it alive has to be handled; otherwise it is refused."""
+        """A SUBSCRIBE that keeps it alive is accepted, and may be handled."""
         self.ask("SUBSCRIBE", Expires="60", Event="presence")
+        self.assertEqual(self.server.heads(), ["200"])
+        self.ask("SUBSCRIBE", Expires="60", Event="dialog")
         self.assertEqual(self.server.heads(), ["489"])
         self.dialog.on_subscribe(lambda req, res: res.send(200, headers={"Expires": "60"}))
         self.ask("SUBSCRIBE", Expires="60", Event="presence")
@@ -917,3 +933,32 @@ class SubscriptionTests(SynchronousTestCase):
         self.assertEqual([one.method for one in seen], ["NOTIFY"])
         self.assertEqual(self.flushLoggedErrors(), [])
         self.assertTrue(self.bench.srf.idle)
+
+
+class CrossingOffersTests(DialogTestCase):
+    """Servers that let everything through: one offer at a time (RFC 3311 section 5.2)."""
+
+    def test_ours_under_way(self) -> None:
+        """An UPDATE with an offer gets 491 while a re-INVITE of ours is under way."""
+        changing = self.dialog.modify(ANSWER)
+        changing.addErrback(lambda failure: failure.trap(SipError))
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.ask("UPDATE", body=HELD)
+        self.assertEqual(self.answer()[0], 491)
+        self.assertFalse(self.dialog.is_on_hold)
+        self.ask("UPDATE", number=3)
+        self.assertEqual(self.answer()[0], 200)
+        self.server.respond(txn, 488, method="INVITE", dialog_id=DIALOG)
+        self.ask("UPDATE", body=HELD, number=4)
+        self.assertEqual(self.answer()[0], 200)
+
+    def test_theirs_under_way(self) -> None:
+        """It gets 500 while one of the peer's is not answered."""
+        kept: list[Response] = []
+        self.dialog.on_modify(lambda req, res: kept.append(res))
+        self.ask("INVITE", body=RESUMED)
+        self.ask("UPDATE", body=HELD, number=3)
+        status, response = self.answer()
+        self.assertEqual((status, response.has("Retry-After")), (500, True))
+        kept[0].send(200, body=ANSWER)
+        self.assertEqual(self.server.heads(), ["200"])

@@ -447,12 +447,15 @@ class UpdateTests(ExchangeTestCase):
         self.server = self.bench.connect()
 
     def test_too_early(self) -> None:
-        """An UPDATE before the answer is told to come later, unless somebody handles it."""
+        """An offer before the answer is told to come later, unless somebody handles it."""
         self.arrive()
         # Such an UPDATE has the transaction id of the INVITE.
-        self.server.ask("UPDATE", transaction_id=self.txn, dialog_id="c1;from-tag=a", number=2)
+        self.server.ask(
+            "UPDATE", transaction_id=self.txn, dialog_id="c1;from-tag=a", number=2, body=OFFER
+        )
         response = self.server.one().response
-        self.assertEqual((response.status, response.get("Retry-After")), (500, "5"))
+        self.assertEqual(response.status, 500)
+        self.assertIn(response.get("Retry-After"), [str(seconds) for seconds in range(11)])
         self.assertEqual(response.get("CSeq"), "2 UPDATE")
         self.assertFalse(self.kept.res.finished)
 
@@ -466,6 +469,76 @@ class UpdateTests(ExchangeTestCase):
         self.assertEqual(response.get("Content-Type"), "application/sdp")
         res.send(200)
         self.assertEqual(self.server.heads(), ["200"])
+
+    def pending(self) -> tuple[Request, Response, Response]:
+        """Let a call come, and an UPDATE that is not answered; give the latter's response."""
+        req, res = self.arrive()
+        kept: list[Response] = []
+        req.on_update(lambda update, answer: kept.append(answer))
+        self.server.ask("UPDATE", transaction_id=self.txn, dialog_id="c1;from-tag=a", number=2)
+        self.assertEqual(self.server.heads(), [])
+        return req, res, kept[0]
+
+    def test_acceptance_waits(self) -> None:
+        """A 200 to the INVITE does not overtake the answer to an UPDATE."""
+        for accept in (
+            lambda req, res: res.send(200, body=ANSWER),
+            lambda req, res: self.bench.srf.create_uas(req, res, local_sdp=ANSWER),
+        ):
+            self.setUp()
+            req, res, update = self.pending()
+            accepting = accept(req, res)
+            self.assertEqual(self.server.heads(), [])
+            res.send(180)
+            self.assertEqual(self.server.heads(), ["180"])
+            update.send(200, body=ANSWER)
+            first, second = self.server.take()
+            self.assertEqual(first.response.get("CSeq"), "2 UPDATE")
+            self.assertEqual(second.response.get("CSeq"), None)
+            self.server.confirm(second, "c1;from-tag=a")
+            self.successResultOf(accepting)
+            self.assertTrue(res.finished)
+
+    def test_refusal_of_the_update(self) -> None:
+        """It goes out behind a refusal of the UPDATE just as well."""
+        _, res, update = self.pending()
+        res.send(200, body=ANSWER)
+        update.send(488)
+        self.assertEqual(self.server.heads(), ["488", "200"])
+
+    def test_refusal_does_not_wait(self) -> None:
+        """A refusal of the INVITE waits for nothing."""
+        _, res, _ = self.pending()
+        res.send(486)
+        self.assertEqual(self.server.heads(), ["486"])
+
+    def test_update_never_answered(self) -> None:
+        """An UPDATE that nobody answers holds the 200 up for 32 seconds."""
+        _, res, _ = self.pending()
+        sending = res.send(200, body=ANSWER)
+        self.bench.clock.advance(31)
+        self.assertEqual(self.server.heads(), [])
+        self.bench.clock.advance(1)
+        self.server.confirm(self.server.one())
+        self.successResultOf(sending)
+
+    def test_over_while_waiting(self) -> None:
+        """A 200 that waits fails when the caller gives up, or the connection is lost."""
+        for end, error in (
+            (lambda: self.server.cancel(self.txn), SipError),
+            (lambda: self.server.lose(), ConnectionLost),
+        ):
+            self.setUp()
+            req, res, _ = self.pending()
+            sending = res.send(200, body=ANSWER)
+            accepting = self.bench.srf.create_uas(req, res, local_sdp=ANSWER)
+            end()
+            self.bench.settle()
+            self.failureResultOf(sending, error)
+            self.failureResultOf(accepting, error)
+            if error is SipError:
+                self.bench.clock.advance(40)
+                self.assertEqual(self.bench.clock.getDelayedCalls(), [])
 
 
 class CancelTests(ExchangeTestCase):

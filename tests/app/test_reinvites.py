@@ -188,6 +188,24 @@ class HoldTests(CallTestCase):
         self.assertEqual((status, self.told, self.dialog.is_on_hold), (488, [], False))
         self.assertNotEqual(self.dialog.remote.sdp, offer.encode())
 
+    def test_resumed(self) -> None:
+        """What is resumed goes the way that it went before, not both ways in any case."""
+        own = sdp("app", 1, "a=sendonly") + "m=video 4002 RTP/AVP 97\r\n"
+        self.changed(own, sdp("alice", 2) + "m=video 4002 RTP/AVP 97\r\n")
+        self.from_a("ACK", 2)
+        for how, expected in (
+            ("hold", ["inactive", "inactive"]),
+            ("hold", ["inactive", "inactive"]),
+            ("unhold", ["sendonly", "sendrecv"]),
+        ):
+            changing = self.dialog.modify(how)
+            asked = self.whole.request()
+            found = [one.direction for one in Sdp(asked.body).media]
+            self.assertEqual(found, expected)
+            self.whole.respond(asked, 200, body=sdp("alice", 3), port=A)
+            self.whole.heads()
+            self.successResultOf(changing)
+
     def test_another_order(self) -> None:
         """Streams are answered in the order of the offer."""
         video = "m=video 4002 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\n"
@@ -235,6 +253,19 @@ class LateOfferTests(CallTestCase):
         self.successResultOf(calling).bye()
         ack, bye = self.whole.sent()
         self.assertEqual((head(ack), ack.body, head(bye)), ("ACK", b"", "BYE"))
+
+    def test_crossing_a_cancel(self) -> None:
+        """A 200 with an offer that crosses our CANCEL is refused in the ACK, and ended."""
+        calling = self.srf.create_uac(TARGET)
+        asked = self.whole.request()
+        self.whole.respond(asked, 180)
+        calling.cancel()
+        self.whole.heads()
+        self.whole.respond(asked, 200, body=sdp("bob"))
+        ack, bye = [one for one in self.whole.sent() if isinstance(one, SipRequest)][:2]
+        self.assertEqual((ack.method, bye.method), ("ACK", "BYE"))
+        self.assertEqual([one.port for one in Sdp(ack.body).media], [0])
+        self.failureResultOf(calling)
 
     def test_slip(self) -> None:
         """What cannot be sent is refused before the ACK is."""
@@ -401,6 +432,38 @@ class BridgedTests(B2buaTestCase):
         self.assertEqual(self.split(), ([], []))
         later.callback(sdp("alice"))
         self.assertEqual([head(one) for one in self.to_b()], ["ACK", "INFO"])
+
+    def test_late_offer_for_several(self) -> None:
+        """So it is when several targets are called."""
+        self.whole.receive(request("INVITE"), A)
+        self.to_a()
+        req, res = self.kept[-1]
+        calling = simring(self.srf, req, res, [TARGET])
+        self.whole.respond(self.invite_b(), 200, body=sdp("bob"))
+        [self.answer] = self.to_a()
+        self.assertEqual(self.answer.text, sdp("bob"))
+        self.ack_from_a(sdp("alice"))
+        [ack] = self.to_b()
+        self.assertEqual((head(ack), ack.text), ("ACK", sdp("alice")))
+        self.successResultOf(calling)
+
+    def test_late_offer_that_fails(self) -> None:
+        """When no answer can be made, both sides are hung up on."""
+
+        def fails(sdp: bytes, req: Any) -> bytes:
+            return b"" if not sdp else sdp[9999]  # type: ignore[return-value]
+
+        self.whole.receive(request("INVITE"), A)
+        self.to_a()
+        req, res = self.kept[-1]
+        calling = self.srf.create_b2bua(req, res, TARGET, local_sdp_b=fails)
+        self.whole.respond(self.invite_b(), 200, body=sdp("bob"))
+        [self.answer] = self.to_a()
+        self.ack_from_a(sdp("alice"))
+        a, b = self.split()
+        self.assertEqual([head(one) for one in a], ["BYE"])
+        self.assertEqual([head(one) for one in b], ["ACK", "BYE"])
+        self.failureResultOf(calling, IndexError)
 
     def test_late_offer(self) -> None:
         """A re-INVITE without a description: B's offer goes to A, and A's answer to B's ACK."""

@@ -76,7 +76,7 @@ class ConnectTests(SrfTestCase):
             with self.assertRaises(LocalProtocolError):
                 Srf(tags=tags)
             with self.assertRaises(LocalProtocolError):
-                self.srf.connect(secret="x", tags=tags)
+                self.srf.connect(_memory(self.bench), secret="x", tags=tags)
             with self.assertRaises(LocalProtocolError):
                 self.srf.listen(secret="x", tags=tags)
 
@@ -560,7 +560,7 @@ class OutboundTests(SrfTestCase):
         self.srf.end_session(self.dialogs[0])
         for what in ("req", "res"):
             server = self.bench.dial()
-            server.invite()
+            server.invite(call=what)
             dialog_id = f"{what};from-tag=a"
             server.confirm(server.one(), dialog_id)
             self.srf.end_session(getattr(self.dialogs[-1], what))

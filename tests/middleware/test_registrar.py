@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
@@ -15,8 +17,11 @@ from drachtwist.middleware import (
     MemoryLocationStore,
     Registrar,
     RegistrationError,
+    address_of_record,
     parse_registration,
 )
+from drachtwist.middleware.daytime import time_of_day
+from drachtwist.net.steady import SteadyClock
 from drachtwist.sip import Request, Response, digest
 from tests.middleware.requests import MiddlewareTestCase
 
@@ -178,9 +183,9 @@ class RegistrarTests(MiddlewareTestCase):
         self.assertEqual(self.register(f"{PHONE}, <sip:b@192.0.2.2>", 2).status, 403)
         other = MemoryLocationStore()
         registrar = Registrar(other, domains=["example.org"])
-        with self.assertRaises(RegistrationError) as caught:
-            registrar._check(None, parse_registration(register(PHONE)))  # type: ignore[arg-type]
-        self.assertEqual(caught.exception.status, 404)
+        checking: Any = registrar._check(None, parse_registration(register(PHONE)))  # type: ignore[arg-type]
+        failure = self.failureResultOf(Deferred.fromCoroutine(checking), RegistrationError)
+        self.assertEqual(failure.value.status, 404)
 
     def test_own_name_only(self) -> None:
         """Behind digest authentication nobody registers somebody else."""
@@ -222,6 +227,109 @@ class RegistrarTests(MiddlewareTestCase):
         self.assertEqual([one.status for one in self.whole.sent()], [200, 200])  # type: ignore[union-attr]
         self.assertEqual(len(memory.find("sip:app@127.0.0.1")), 2)
         self.assertEqual(self.registrar._locks, {})
+
+    def test_store_of_coroutines(self) -> None:
+        """A store may be written with ``async def``; it may wait for Deferreds."""
+        memory = MemoryLocationStore()
+        gate: Deferred[None] = Deferred()
+
+        class Database:
+            async def find(self, aor: str) -> list[Binding]:
+                await gate
+                return memory.find(aor)
+
+            async def save(self, aor: str, bindings: list[Binding]) -> None:
+                memory.save(aor, bindings)
+
+        self.start(store=Database())
+        self.send("REGISTER", f"X-Contact: {PHONE}\n", call="r", number=1)
+        self.assertEqual(self.whole.sent(), [])
+        gate.callback(None)
+        self.assertEqual(self.whole.heads(), ["200 REGISTER"])
+        self.assertEqual(self.found(), ["sip:alice@192.0.2.1:5070"])
+
+    def test_decided_later(self) -> None:
+        """Whether somebody may register can be asked elsewhere too."""
+
+        async def nobody(user: str | None, aor: str) -> bool:
+            return False
+
+        self.start(may_register=nobody)
+        self.assertEqual(self.register(PHONE).status, 403)
+
+    def test_after_a_restart(self) -> None:
+        """What expired while nobody looked is not found, also before the first REGISTER."""
+        store = MemoryLocationStore()
+        aor = "sip:app@127.0.0.1"
+        for expires_at, clock, found in (
+            (time.time() - 1, None, []),
+            (1e11, None, ["sip:x"]),
+            (50.0, self.clock, ["sip:x"]),
+            (self.clock.seconds(), self.clock, []),
+        ):
+            store.save(aor, [Binding("sip:x", expires_at, None, "c", 1)])
+            self.registrar = Registrar(store, clock=clock)
+            self.assertEqual(self.found(), found)
+
+    def test_time_of_day(self) -> None:
+        """Times that others read go by the time of day, whichever clock the application has."""
+        for clock in (None, reactor, SteadyClock(reactor)):
+            self.assertLess(abs(time_of_day(clock) - time.time()), 60)
+        self.assertEqual(time_of_day(self.clock), self.clock.seconds())
+
+    def test_told_as_asked(self) -> None:
+        """Changes are told under the address that the phone wrote, which can be looked up."""
+        told: list[str] = []
+        self.start_telling(told)
+        for number, uri in enumerate(("sip:App@127.0.0.1:5062", "sip:a%40b@Example.net"), 1):
+            self.send_to(uri, number)
+            self.assertEqual(told[-1], uri)
+            found = Deferred.fromCoroutine(self.registrar.find(told[-1]))
+            self.assertEqual(len(self.successResultOf(found)), 1)
+
+    def start_telling(self, told: list[str]) -> None:
+        """Use a registrar that tells of changes."""
+        self.registrar = Registrar(on_change=lambda aor, found: told.append(aor))
+        self.use(self.registrar)
+
+    def send_to(self, uri: str, number: int) -> None:
+        """Register an address."""
+        from tests.server.doubles import request
+
+        text = request("REGISTER", call=f"w{number}", number=number)
+        self.whole.receive(text.replace("To: <sip:app@127.0.0.1:32060>", f"To: <{uri}>"), 32070)
+        self.assertEqual(self.whole.heads(), ["200 REGISTER"])
+
+    def test_addresses(self) -> None:
+        """Addresses of record are compared without port, parameters and needless escapes."""
+        for text, expected in (
+            ("sip:Ann@Example.NET:5060;user=phone", "sip:Ann@example.net"),
+            ("SIPS:%41nn@example.net", "sips:Ann@example.net"),
+            ("sip:a%40b@example.net", "sip:a%40b@example.net"),
+            ("sip:example.net", "sip:example.net"),
+        ):
+            self.assertEqual(address_of_record(text), expected)
+            self.assertEqual(address_of_record(expected), expected)
+        self.assertRaises(MessageError, address_of_record, "tel:+1555")
+
+    def test_latest_first(self) -> None:
+        """Of equals the phone comes first that was there last: one that restarted calls itself
+        something else, and nobody is at the old address.
+        """
+        self.start()
+        self.register("<sip:old@192.0.2.1>")
+        self.clock.advance(10)
+        self.register("<sip:new@192.0.2.1>", 2)
+        self.assertEqual(self.found(), ["sip:new@192.0.2.1", "sip:old@192.0.2.1"])
+
+    def test_alone(self) -> None:
+        """``srf.use(registrar)`` is enough to get the REGISTERs, and no others."""
+        self.registrar = Registrar()
+        self.srf.use(self.registrar)
+        self.whole.pump()
+        self.assertEqual(self.register(PHONE).status, 200)
+        self.send("OPTIONS", "")
+        self.assertEqual(self.whole.heads(), ["503 OPTIONS"])
 
     def test_others_pass(self) -> None:
         """Other methods are handed on."""

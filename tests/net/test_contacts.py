@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError
@@ -107,7 +108,7 @@ class ContactTests(SynchronousTestCase):
 class ListenerTests(SynchronousTestCase):
     def nearest(self, remote: str, *listeners: Listener) -> str:
         """Choose one of several addresses."""
-        transports = SipTransports(None, None)  # type: ignore[arg-type]
+        transports = SipTransports(Clock(), None)  # type: ignore[arg-type]
         transports.listeners = list(listeners)
         found = transports.listener_for("udp", remote)
         assert found is not None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
+from drachtwist.net.admission import parse_networks
 from drachtwist.net.endpoints import Connect, connect_to, listen_on
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
@@ -267,6 +270,20 @@ class RealSocketTests(TestCase):
         await connection.stop()
         self.assertEqual([kind for kind, _ in self.server.events if kind == "signed"], [])
 
+    async def test_tls_to_a_plain_port(self) -> None:
+        """Who speaks TLS to a port that does not is told so."""
+        connection = self.connect(await self.serve(), self.trusting)
+        error = await self.app.next("error")
+        self.assertIn("plain TCP", str(error))
+        await connection.stop()
+
+    async def test_plain_to_a_tls_port(self) -> None:
+        """Who speaks plainly to a port of TLS is told so."""
+        connection = self.connect(await self.serve(self.server_tls))
+        error = await self.app.next("error")
+        self.assertIn("TLS", str(error))
+        await connection.stop()
+
     async def test_certificate_of_another_name(self) -> None:
         """A trusted certificate for another name is refused too."""
         options = TlsOptions(ca=self.trusting.ca, server_name="other.example")
@@ -336,6 +353,40 @@ class RealSocketTests(TestCase):
             link.close()
             await gone
             await listener.stop()
+
+    async def test_warning(self) -> None:
+        """One warning tells that strangers are shown the secret, where that can be."""
+        ca = identity("drachtio.example")
+        clients = dataclasses.replace(self.server_tls, ca=ca.certificate, verify_clients=True)
+        allow = parse_networks(["10.0.0.0/8"])
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            if event["log_level"] is LogLevel.warn and "endpoint" in event:
+                said.append(event["log_format"].format(**event))
+
+        observer: Any = hear
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for where, warned in (
+            (listen_on(reactor, 0, "127.0.0.1"), False),
+            (listen_on(reactor, 0, ""), True),
+            (listen_on(reactor, 0, "", self.server_tls), True),
+            (listen_on(reactor, 0, "", clients), False),
+            (dataclasses.replace(listen_on(reactor, 0, ""), allow=allow), False),
+        ):
+            said.clear()
+            listener = OutboundListener(
+                where,
+                DrachtioListenerFactory(lambda: ApplicationSession("cymru"), self.app, reactor),
+            )
+            listener.startService()
+            await listener.when_listening()
+            await listener.stop()
+            self.assertEqual(len(said), warned, where)
+            if warned:
+                self.assertIn("is shown the secret", said[0])
+                self.assertIn("--allow", said[0])
 
     async def test_port_in_use(self) -> None:
         """A port that cannot be bound is an error for who waits."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from base64 import encodebytes
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.tls import TlsOptions, describe_tls_failure
-from tests.certificates import identity
+from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
+from tests.certificates import Identity, authority, identity
 
 ME = identity()
 SERVER: dict[str, Any] = {"key": ME.key, "certificate": ME.certificate}
@@ -37,9 +39,10 @@ def shake(server: TlsOptions, client: SSL.Context | TlsOptions) -> tuple[str, st
 
     :raises SSL.Error: when one side does not want to.
     """
-    here = SSL.Connection(server.server_context().getContext(), None)
+    nobody: Any = None
+    here = server.server_context().serverConnectionForTLS(nobody)
     here.set_accept_state()
-    if isinstance(client, TlsOptions):
+    if not isinstance(client, SSL.Context):
         creator: Any = client.client_creator("localhost")
         there = creator.clientConnectionForTLS(None)
     else:
@@ -115,6 +118,32 @@ class CipherTests(SynchronousTestCase):
         self.assertEqual(shake(usual, client(SSL.TLS1_2_VERSION, other))[1], other.decode())
         self.assertRaises(SSL.Error, shake, chosen, client(SSL.TLS1_2_VERSION, other))
 
+    def test_forward_secrecy(self) -> None:
+        """Whoever gets hold of the key later reads nothing: RSA key exchange only if asked for."""
+        rsa = identity("localhost", rsa=True)
+        plain = client(SSL.TLS1_2_VERSION, b"kRSA+AES")
+        self.assertRaises(SSL.Error, shake, TlsOptions(rsa.key, rsa.certificate), plain)
+        usual = client(SSL.TLS1_2_VERSION)
+        self.assertIn("DHE", shake(TlsOptions(rsa.key, rsa.certificate), usual)[1])
+        asked = TlsOptions(rsa.key, rsa.certificate, ciphers="kRSA+AESGCM")
+        self.assertNotIn("DHE", shake(asked, plain)[1])
+        # As a client neither.
+        for tls, good in (
+            (TlsOptions(verify=False), False),
+            (TlsOptions(verify=False, ciphers="ALL"), True),
+        ):
+            there: Any = tls.client_creator("localhost")
+            offered = there.clientConnectionForTLS(None).get_cipher_list()
+            self.assertEqual("AES128-GCM-SHA256" in offered, good)
+
+    def test_strength(self) -> None:
+        """Keys that are too short are not used for listening either, whatever the ciphers say."""
+        weak = authority().sign("localhost", bits=1024)
+        for ciphers in (None, "ALL:@SECLEVEL=0"):
+            options = TlsOptions(weak.key, weak.certificate, ciphers=ciphers)
+            error = self.assertRaises(LocalProtocolError, options.server_context)
+            self.assertIn("certificate and key: ", str(error))
+
     def test_nonsense(self) -> None:
         """A list that gives nothing is refused."""
         for text in ("ROT13", "", "é", "\0"):
@@ -155,6 +184,33 @@ class ClientCertificateTests(SynchronousTestCase):
             ):
                 self.assertRaises(SSL.Error, shake, server, bad)
 
+    def test_names(self) -> None:
+        """Who is vouched for under another name does not come in, nor who has none."""
+        ca = authority()
+        server = TlsOptions(**SERVER, ca=ca.certificate, client_names=["sip.example", "192.0.2.1"])
+        self.assertTrue(server.verify_clients)
+        for names, good in (
+            (("sip.example",), True),
+            (("192.0.2.1", "a.example"), True),
+            (("other.example",), False),
+            ((), False),
+        ):
+            mine = ca.sign(*names)
+            shown = TlsOptions(mine.key, mine.certificate, verify=False)
+            if good:
+                self.assertTrue(shake(server, shown))
+            else:
+                self.assertRaises(SSL.Error, shake, server, shown)
+        stranger = identity("sip.example")
+        shown = TlsOptions(stranger.key, stranger.certificate, verify=False)
+        self.assertRaises(SSL.Error, shake, server, shown)
+        self.assertRaises(SSL.Error, shake, server, TlsOptions(verify=False))
+
+    def test_no_names(self) -> None:
+        """A single text is no list of names, and what no certificate can carry is no name."""
+        for names in ("sip.example", [""], ["a b"]):
+            self.assertRaises(LocalProtocolError, TlsOptions, client_names=names)
+
     def test_nobody_vouches(self) -> None:
         """Without anybody who could vouch for clients there is no listener."""
         options = TlsOptions(**SERVER, verify_clients=True)
@@ -171,3 +227,76 @@ class WordsTests(SynchronousTestCase):
             "its certificate is not trusted (ask the owner)",
         )
         self.assertIsNone(describe_tls_failure(ValueError()))
+
+
+class RenewalTests(SynchronousTestCase):
+    def files(self) -> tuple[Path, Path]:
+        """Write a key and a certificate."""
+        made = Path(self.mktemp()), Path(self.mktemp())
+        self.write(made, ME)
+        return made
+
+    def write(self, files: tuple[Path, Path], of: Identity) -> None:
+        """Write another key and certificate into the files."""
+        files[0].write_bytes(of.key)
+        files[1].write_bytes(of.certificate)
+
+    def shown(self, creator: Any) -> bytes:
+        """Give the certificate that new connections show."""
+        found = creator.getContext()
+        connection = SSL.Connection(found, None)
+        shown = connection.get_certificate()
+        assert shown is not None
+        return crypto.dump_certificate(crypto.FILETYPE_PEM, shown)
+
+    def test_reload(self) -> None:
+        """What was renewed is used from then on, by what was made before too."""
+        files = self.files()
+        credentials = Credentials(TlsOptions(*files), listens=True)
+        creator = credentials.server_creator()
+        other = identity("other.example")
+        self.write(files, other)
+        self.assertEqual(self.shown(creator), ME.certificate)
+        credentials.reload()
+        self.assertEqual(self.shown(creator), other.certificate)
+
+    def test_bad_files(self) -> None:
+        """Files that cannot be used change nothing, whichever of them it is."""
+        locked = ME.key.replace(b"PRIVATE", b"ENCRYPTED PRIVATE")
+        others = identity("other.example").key
+        for at, content in (
+            (0, b"nothing"),
+            (1, b"nothing"),
+            (0, others),
+            (0, locked),
+            (1, None),
+        ):
+            files = self.files()
+            credentials = Credentials(TlsOptions(*files, ca=files[1]), listens=True)
+            creator = credentials.server_creator()
+            if content is None:
+                files[at].unlink()
+            else:
+                files[at].write_bytes(content)
+            self.assertRaises(LocalProtocolError, credentials.reload)
+            self.assertEqual(self.shown(creator), ME.certificate)
+
+    def test_authorities(self) -> None:
+        """Whom a client trusts is read again too, and names of clients are."""
+        path = Path(self.mktemp())
+        path.write_bytes(identity("other.example").certificate)
+        credentials = Credentials(TlsOptions(ca=path))
+        creator: Any = credentials.client_creator("localhost")
+
+        def shake_hands() -> None:
+            client: Any = SimpleNamespace(client_creator=lambda host: creator)
+            shake(TlsOptions(**SERVER), client)
+
+        self.assertRaises(SSL.Error, shake_hands)
+        path.write_bytes(ME.certificate)
+        self.assertRaises(SSL.Error, shake_hands)
+        credentials.reload()
+        shake_hands()
+        path.write_bytes(b"nothing")
+        self.assertRaises(LocalProtocolError, credentials.reload)
+        shake_hands()

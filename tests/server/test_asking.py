@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from twisted.web.util import Redirect
 
 from drachtwist.errors import RemoteProtocolError
-from drachtwist.net.tls import TlsOptions
+from drachtwist.net.tls import Credentials, TlsOptions
 from drachtwist.server.asking import TIMEOUT, WebAsker
 from drachtwist.wire.decisions import Decision, Reject, RoutingQuery
 from tests.certificates import identity
@@ -267,10 +267,11 @@ class WebAskerTests(TestCase):
         port = reactor.listenSSL(0, site, context, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         url = f"https://127.0.0.1:{port.getHost().port}"
-        self.assertEqual(await self.ask(url, ca=me.certificate), Reject(486))
-        for wrong in (None, identity("other.example").certificate):
+        trusting = Credentials(TlsOptions(ca=me.certificate))
+        self.assertEqual(await self.ask(url, credentials=trusting), Reject(486))
+        for wrong in (None, Credentials(TlsOptions(ca=identity("other.example").certificate))):
             with self.assertRaises(RemoteProtocolError) as caught:
-                await self.ask(url, ca=wrong)
+                await self.ask(url, credentials=wrong)
             self.assertIn("certificate", str(caught.exception))
 
     def raw(self, closer: Closer) -> str:

@@ -60,6 +60,7 @@ class ReadingTests(SynchronousTestCase):
                 outbound_proxy="sip:192.0.2.1:5060",
                 dh_param="dh.pem",
                 min_tls_version="1.3",
+                verify_peers="all",
                 udp_buffer_size=65536,
                 t1=0.25,
                 t2=2.0,
@@ -103,8 +104,9 @@ class ReadingTests(SynchronousTestCase):
         """Key, certificate and chain are read."""
         file = parse(
             "<sip><tls><key-file>k</key-file><cert-file>c</cert-file><chain-file>h</chain-file>"
-            "<min-tls-version>1.2</min-tls-version></tls></sip>"
+            "<min-tls-version>1.2</min-tls-version><peer-ca>p</peer-ca></tls></sip>"
         )
+        self.assertEqual(file.peer_ca, "p")
         self.assertEqual((file.key_file, file.cert_file, file.chain_file), ("k", "c", "h"))
         self.assertEqual(file.findings, ())
 
@@ -145,6 +147,15 @@ class FindingTests(SynchronousTestCase):
                 (32, "logging/loglevel"),
             },
         )
+
+    def test_verification_in_doubt(self) -> None:
+        """Whom to verify is all of them if what is asked for is not understood."""
+        for text, meant in (("none", "none"), ("sips", "sips"), ("yes", "all"), ("on", "all")):
+            element = f"<tls><verify-peers>{text}</verify-peers></tls>"
+            data = f"<drachtio><admin/><sip>{element}</sip></drachtio>"
+            file = ConfigFile.parse(data.encode())
+            self.assertEqual(file.verify_peers, meant)
+            self.assertEqual(len(file.findings), text not in ("none", "sips"))
 
     def test_what_is_reported_counts_no_more(self) -> None:
         """A value that makes no sense is replaced by the real server's default."""

@@ -8,8 +8,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.task import Clock, deferLater
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import ServerConfig
@@ -90,7 +91,8 @@ class DoorTests(DoorCase):
 
     async def test_few_strangers(self) -> None:
         """There are only so many strangers from one address, and in total; no application counts
-        among them, and each that leaves makes room."""
+        among them, and each that leaves makes room.
+        """
         server = await self.serve(ServerLimits(strangers=3, strangers_per_source=2))
         known = [await self.connect(server.admin_port) for _ in range(2)]
         for one in known:
@@ -138,6 +140,7 @@ class DoorTests(DoorCase):
         """A wrong secret waits a second for its answer, and there is one line a minute about it."""
         lines: list[str] = []
 
+        @implementer(ILogObserver)
         def observe(event: LogEvent) -> None:
             lines.append(formatEvent(event))
 

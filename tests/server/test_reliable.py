@@ -140,3 +140,47 @@ class ReliableTests(ServerTestCase):
         self.assertEqual((answer.cseq.method, answer.text), ("UPDATE", "v=0 answer"))
         self.app.answer(invite, "SIP/2.0 200 OK")
         self.assertEqual(self.response().to.tag, tag)
+
+
+class UpdateTests(ServerTestCase):
+    """A 2xx to the INVITE, while an UPDATE in the early dialog is not answered."""
+
+    def pending(self) -> tuple[str, str]:
+        """Let a call ring, and an UPDATE come; give both transaction ids."""
+        invite = self.offered(request("INVITE", extra=OFFER, body=SDP))
+        self.app.command(f"sip|{invite}|\r\nSIP/2.0 183 Progress{SESSION}early")
+        [*_, progress] = self.bench.take()
+        tag = progress.to.tag or ""
+        self.bench.receive(request("UPDATE", number=2, to_tag=tag, extra=OFFER, body=SDP))
+        [frame] = self.app.take()
+        self.assertIn("\r\nUPDATE ", frame)
+        return invite, transaction(frame)
+
+    def test_waits(self) -> None:
+        """The 200 waits for the answer to the UPDATE; for the application it is sent."""
+        for status in (200, 488):
+            self.setUp()
+            invite, update = self.pending()
+            [echo] = self.app.answer(invite, "SIP/2.0 200 OK")
+            self.assertIn("|OK|", echo)
+            self.assertEqual(self.bench.heads(), [])
+            self.app.answer(update, f"SIP/2.0 {status} Whatever")
+            self.assertEqual(self.bench.heads(), [f"{status} UPDATE", "200 INVITE"])
+
+    def test_never_answered(self) -> None:
+        """It waits no longer than anybody waits for the answer to an UPDATE."""
+        invite, _ = self.pending()
+        self.app.answer(invite, "SIP/2.0 200 OK")
+        found = self.seen(32.0)
+        self.assertEqual(found, [(32.0, "200 INVITE")])
+
+    def test_cancelled(self) -> None:
+        """When the caller gives up meanwhile, the application is told of the end of the call."""
+        invite, update = self.pending()
+        self.app.answer(invite, "SIP/2.0 200 OK")
+        self.bench.receive(request("CANCEL"))
+        self.assertEqual(self.bench.heads(), ["200 CANCEL", "487 INVITE"])
+        [frame] = self.app.take()
+        self.assertIn("|unsolicited|c1;from-tag=a|", frame)
+        self.app.answer(update, "SIP/2.0 200 OK")
+        self.assertEqual(self.bench.heads(), ["200 UPDATE"])

@@ -160,11 +160,13 @@ class CalledTests(ServerTestCase):
 
     def test_application_gone(self) -> None:
         """Nor does one that nobody is there to answer."""
+        self.bench = Bench(orphan_grace=None)
+        self.app = self.bench.link("invite")
         self.session("120;refresher=uac")
         self.app.close()
         self.seen(100)
         self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
-        self.assertEqual(self.bench.heads(), ["481 UPDATE"])
+        self.assertEqual(self.bench.heads(), ["500 UPDATE"])
         self.assertEqual(self.seen(20)[-1], (120.0, "BYE"))
 
     def test_answered_late(self) -> None:
@@ -284,6 +286,21 @@ class CalledTests(ServerTestCase):
         self.app.answer(transaction(frame), "SIP/2.0 488 Not Acceptable Here")
         self.assertEqual(self.bench.heads(), ["488 INVITE"])
         self.bench.receive(request("ACK", number=2, branch="INVITE-2", to_tag=self.tag))
+        _, after = self.refresh()
+        self.assertLessEqual(after, 2.1)
+
+    def test_not_confirmed(self) -> None:
+        """A refresh waits for the ACK of a re-INVITE that was accepted (RFC 3261 section 14.1)."""
+        self.bench = Bench(shortest_session=20)
+        self.app = self.bench.link("invite")
+        self.session("40;refresher=uas")
+        self.again("Session-Expires: 40;refresher=uas")
+        [frame] = self.app.take()
+        self.app.answer(transaction(frame), "SIP/2.0 200 OK\r\nSession-Expires: 40;refresher=uas")
+        self.bench.take()
+        self.assertEqual({what for _, what in self.seen(28)}, {"200 INVITE"})
+        self.bench.receive(request("ACK", number=2, branch="ack2", to_tag=self.tag))
+        self.app.take()
         _, after = self.refresh()
         self.assertLessEqual(after, 2.1)
 

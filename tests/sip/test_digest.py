@@ -292,3 +292,72 @@ class NonceTests(SynchronousTestCase):
         for other in ("", "x", "..", Nonces().make(0.0), "1" + nonce, nonce + "é"):
             self.assertFalse(nonces.is_ours(other), other)
             self.assertFalse(nonces.is_fresh(other, 0.0), other)
+
+
+# Published with the auth-int body below in draft-smith-sipping-auth-examples-01, sections 3.4 and
+# 3.6: what all of SIP is tested with, since the RFCs have no example of a -sess algorithm.
+SMITH_BODY = """v=0
+o=bob 2890844526 2890844526 IN IP4 media.biloxi.com
+s=-
+c=IN IP4 media.biloxi.com
+t=0 0
+m=audio 49170 RTP/AVP 0
+a=rtpmap:0 PCMU/8000
+m=video 51372 RTP/AVP 31
+a=rtpmap:31 H261/90000
+m=video 53000 RTP/AVP 32
+a=rtpmap:32 MPV/90000
+"""
+
+
+class SessionKeyTests(SynchronousTestCase):
+    def test_published(self) -> None:
+        """Both sides of a -sess algorithm agree with the published example."""
+        body = SMITH_BODY.replace("\n", "\r\n").encode()
+        for qop, response in (
+            ("auth", "e4e4ea61d186d07a92c9e1f6919902e9"),
+            ("auth-int", "91984da2d8663716e91554859c22ca70"),
+        ):
+            challenge = Challenge.digest(
+                "biloxi.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093", algorithm="MD5-sess", qop=[qop]
+            )
+            made = answer(
+                challenge,
+                username="bob",
+                password="zanzibar",
+                method="INVITE",
+                uri="sip:bob@biloxi.com",
+                body=body,
+                cnonce="0a4f113b",
+            )
+            self.assertEqual(made.response, response)
+            self.assertTrue(verify(made, method="INVITE", password="zanzibar", body=body))
+
+    def test_no_word_of_the_client(self) -> None:
+        """A proof that the client has added nothing to is none (RFC 7616 section 3.4)."""
+        for algorithm in ("MD5", "MD5-sess", "SHA-256-sess"):
+            for qop in ((), ("auth",)):
+                if not qop and not algorithm.endswith("-sess"):
+                    continue
+                challenge = Challenge.digest("r", "n", algorithm=algorithm, qop=qop)
+                for cnonce in ("", "c"):
+                    made = answer(
+                        challenge,
+                        username="bob",
+                        password="secret",
+                        method="INVITE",
+                        uri="sip:a@b",
+                        cnonce=cnonce,
+                    )
+                    right = verify(made, method="INVITE", password="secret")
+                    self.assertEqual(right, cnonce != "", (algorithm, qop, cnonce))
+
+    def test_no_count(self) -> None:
+        """Nor is one with a protection, but without the count or the word of the client."""
+        challenge = Challenge.digest("r", "n")
+        made = answer(
+            challenge, username="bob", password="secret", method="INVITE", uri="sip:a@b", cnonce="c"
+        )
+        for name in ("nc", "cnonce"):
+            less = Credentials("Digest", made.params.without(name))
+            self.assertFalse(verify(less, method="INVITE", password="secret"), name)

@@ -182,12 +182,12 @@ class DrachtioTests(SynchronousTestCase):
     """What drachtio-srf's messages tell about a call."""
 
     def test_numbers(self) -> None:
-        """Numbers are the user parts of Request-URI and From, without parameters."""
+        """Numbers are the user parts of Request-URI and From, without parameters; or of tel:."""
         request = invite()
         self.assertEqual(request.called_number, "1234")
         self.assertEqual(request.calling_number, "5678")
-        self.assertEqual(invite(From="<tel:+1201>;tag=1").calling_number, "")
-        self.assertEqual(Request("INVITE", "tel:+1201").called_number, "")
+        self.assertEqual(invite(From="<tel:+1-201>;tag=1").calling_number, "+1201")
+        self.assertEqual(Request("INVITE", "tel:+1(201)").called_number, "+1201")
         self.assertEqual(Response.from_bytes(OK).called_number, "")
         self.assertEqual(Response.from_bytes(OK).calling_number, "5678")
 
@@ -199,8 +199,52 @@ class DrachtioTests(SynchronousTestCase):
         request.set("P-Asserted-Identity", ["<tel:+1201>", '"Two" <sip:2@example.com>'])
         self.assertEqual((request.calling_number, request.calling_name), ("2", "Two"))
 
+    def test_told_by_the_uri(self) -> None:
+        """What a display name says is no number, and who has none is nobody (RFC 3261, 20.20)."""
+        for sender, number in (
+            ('"sip:4433@evil" <sip:alice@x>;tag=1', "alice"),
+            ("sip:4433@evil <sip:alice@x>;tag=1", "alice"),
+            ('"<sip:4433@evil>" <sip:x>;tag=1', ""),
+            ('"sip:4433@evil" <tel:+12015550123>;tag=1', "+12015550123"),
+            ("<SIP:alice@x>;tag=1", "alice"),
+            ("<SipS:alice:secret@x>;tag=1", "alice"),
+            ("<TEL:7042;phone-context=example.com>;tag=1", "7042"),
+            ("<sip:192.0.2.1>;tag=1", ""),
+            ("<sip:@192.0.2.1>;tag=1", ""),
+            ("<tel:garbage>;tag=1", ""),
+            ("<urn:service:sos@x>;tag=1", ""),
+            ("sip:5678@x;tag=1", "5678"),
+            ("<sip:alice@x", ""),
+        ):
+            self.assertEqual(invite(From=sender).calling_number, number, sender)
+        for uri, number in (
+            ("SIP:1234;npdi@x", "1234"),
+            ("sip:1234@x;a=sip:9@y", "1234"),
+            ("http:1234@x", ""),
+            ("urn:service:sos", ""),
+        ):
+            self.assertEqual(Request("INVITE", uri).called_number, number, uri)
+
+    def test_asserted_by_the_uri(self) -> None:
+        """So it is with an identity that a network asserts; unless it cannot be read."""
+        for asserted, number in (
+            ('"<sip:evil@x>" <sip:+1@x>', "+1"),
+            ("<tel:+12015550123>", "+12015550123"),
+            ('"Two" <tel:+1-2>', "+12"),
+            ("<sip:192.0.2.1>", ""),
+        ):
+            request = invite(P_Asserted_Identity=asserted)
+            self.assertEqual(request.calling_number, number, asserted)
+        request = invite()
+        request.set("P-Asserted-Identity", ["<<", '"Two" <tel:+1-2>'])
+        self.assertEqual((request.calling_number, request.calling_name), ("+12", "Two"))
+        request.set("P-Asserted-Identity", "<<")
+        self.assertEqual((request.calling_number, request.calling_name), ("", ""))
+
     def test_name(self) -> None:
-        """Only a quoted name in front of a SIP URI with a user counts."""
+        """Only a quoted name in front of a URI with a user or number counts."""
+        self.assertEqual(invite(From='"Alice" <tel:+1>').calling_name, "Alice")
+        self.assertEqual(invite(From='"sip:a@b" <sip:c>').calling_name, "")
         self.assertEqual(invite().calling_name, "Alice")
         self.assertEqual(invite(From="Alice <sip:a@b>").calling_name, "")
         self.assertEqual(invite(From='"Alice" <sip:b>').calling_name, "")

@@ -52,12 +52,18 @@ class RoundTripTests(SynchronousTestCase):
 
     def test_real_ones(self) -> None:
         """Descriptions of phones, browsers and fax machines survive, with their views."""
-        for text in (PHONE, BROWSER, FAX, FAX.replace("\n", "\r\n")):
+        for text in (PHONE, BROWSER, FAX, FAX.replace("\n", "\r\n"), ""):
             self.assertEqual(str(Sdp.parse(text)), text)
 
     def test_no_description(self) -> None:
         """What does not begin with a version is no session description."""
-        for text in ("garbage", "", "v0\r\n", "o=- 1 1 IN IP4 h\r\nv=0\r\n", "\r\nv=0\r\n"):
+        for text in (
+            "garbage",
+            "m=audio 1 RTP/AVP 0",
+            "v0\r\n",
+            "o=- 1 1 IN IP4 h\r\nv=0\r\n",
+            "\r\nv=0\r\n",
+        ):
             for form in (text, text.encode()):
                 with self.assertRaises(SdpError) as caught:
                     Sdp.parse(form)
@@ -355,6 +361,13 @@ class GrowthTests(SynchronousTestCase):
             once = self.work(start + line * 400) - base
             twice = self.work(start + line * 800) - base
             self.assertLess(twice, 2.2 * once + 2000, (start[-8:], line))
+
+    def test_many_lines_of_both_kinds(self) -> None:
+        """Nor does each stream look at all lines of the session."""
+        head, line = "v=0\r\no=- 1 1 IN IP4 h\r\n", "m=audio 5 RTP/AVP 0\r\n"
+        once = self.work(head + "a=x\r\n" * 200 + line * 200)
+        twice = self.work(head + "a=x\r\n" * 400 + line * 400)
+        self.assertLess(twice, 2.2 * once)
 
 
 class AnswerTests(SynchronousTestCase):

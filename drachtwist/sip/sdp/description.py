@@ -20,9 +20,10 @@ _OF_TRANSPORT = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", 
 class _Facts:
     """What the session's part says of its streams, found out once."""
 
-    __slots__ = ("direction", "has_ice", "nowhere", "starts")
+    __slots__ = ("address", "direction", "has_ice", "nowhere", "starts")
 
     def __init__(self, sdp: Sdp) -> None:
+        self.address = sdp._find("c")
         self.direction = sdp._stated()
         self.nowhere = bool(sdp._is_nowhere())
         self.has_ice = sdp.has("ice-ufrag")
@@ -45,7 +46,8 @@ class Sdp(Section):
         if isinstance(text, bytes):
             text = text.decode("utf-8", "surrogateescape")
         lines = _LINES.findall(text)
-        self._ending = "\n" if lines and re.search(r"[^\r]\n\Z", lines[0]) else "\r\n"
+        is_bare = bool(lines) and lines[0][-1:] == "\n" and lines[0][-2:] not in ("\r\n", "\n")
+        self._ending = "\n" if is_bare else "\r\n"
         starts = [at for at, line in enumerate(lines) if line.startswith("m=")]
         ends = [*starts, len(lines)]
         self._known: _Facts | None = None
@@ -58,11 +60,13 @@ class Sdp(Section):
     def parse(cls, text: str | bytes) -> Sdp:
         """Read a description; what is odd behind its first line is kept as it is.
 
+        Nothing is an empty description, which a message without one has.
+
         :raises SdpError: when it does not begin with the version, so that it is none (RFC 8866
             section 5); ``Sdp(text)`` takes any text.
         """
         made = cls(text)
-        if not made._lines or not made._lines[0].startswith("v="):
+        if text and not (made._lines and made._lines[0].startswith("v=")):
             raise SdpError("no session description: there is no v= line at its beginning", 1)
         return made
 
@@ -88,6 +92,9 @@ class Sdp(Section):
 
     def _changed(self) -> None:
         self._known = None
+
+    def _place_of_address(self) -> int | None:
+        return self._facts().address
 
     def _first_line(self, media: Media) -> int:
         facts = self._facts()

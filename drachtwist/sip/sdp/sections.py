@@ -212,8 +212,11 @@ class Section:
 
     # Connection and direction
 
+    def _place_of_address(self) -> int | None:
+        return self._find("c")
+
     def _connection(self) -> Connection | None:
-        at = self._find("c")
+        at = self._place_of_address()
         if at is None:
             return None
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from drachtwist.errors import LocalProtocolError, SdpError
 from drachtwist.sip.sdp.sections import Section
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Media"]
 
 _MEDIA = re.compile(
-    r"([^\s]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s]+)((?:[ \t]+[^\s]+)*)[ \t]*"
+    r"([^\s\0]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s\0]+)((?:[ \t]+[^\s\0]+)*)[ \t]*"
 ).fullmatch
+# Kind, port, number of ports, protocol, formats.
+_Parts = tuple[str, str, "str | None", str, "list[str]"]
 _OF_FORMAT = ("rtpmap", "fmtp", "rtcp-fb")
 _REPAIRED = re.compile(r"\bapt=([0-9]+)").search
 
@@ -36,13 +38,15 @@ _REPAIRED = re.compile(r"\bapt=([0-9]+)").search
 class Media(Section):
     """A stream. It belongs to its :class:`Sdp`: edits are edits of that."""
 
-    __slots__ = ("_sdp",)
+    __slots__ = ("_line", "_sdp")
 
     _order = "micbka"
 
     def __init__(self, sdp: Sdp, lines: list[str]) -> None:
         super().__init__(lines)
         self._sdp = sdp
+        # The parts of the m= line, once they were read; False while they were not.
+        self._line: _Parts | Literal[False] | None = False
 
     def __repr__(self) -> str:
         return f"<Media {self._text(0)}>"
@@ -54,19 +58,24 @@ class Media(Section):
         return self._sdp._end()
 
     def _changed(self) -> None:
+        self._line = False
         self._sdp._changed()
 
     # The m= line
 
-    def _legible(self) -> tuple[str, str, str | None, str, list[str]] | None:
+    def _legible(self) -> _Parts | None:
         """Give the parts of the m= line, None when it cannot be read."""
-        found = _MEDIA(self._text(0))
-        if found is None or int(found[2]) > 65535:
-            return None
-        kind, port, count, protocol, formats = found.groups()
-        return kind, port, count, protocol, formats.split()
+        line = self._line
+        if line is False:
+            line = None
+            found = _MEDIA(self._text(0))
+            if found is not None and int(found[2]) <= 65535:
+                kind, port, count, protocol, formats = found.groups()
+                line = kind, port, count, protocol, formats.split()
+            self._line = line
+        return line
 
-    def _parts(self) -> tuple[str, str, str | None, str, list[str]]:
+    def _parts(self) -> _Parts:
         parts = self._legible()
         if parts is None:
             raise SdpError(f"not a media line: {self._lines[0].rstrip()!r}", self._number(0))
@@ -116,7 +125,7 @@ class Media(Section):
     @property
     def formats(self) -> list[str]:
         """The formats: payload types for RTP, the first the one that is liked best."""
-        return self._parts()[4]
+        return list(self._parts()[4])
 
     @property
     def is_rejected(self) -> bool:
