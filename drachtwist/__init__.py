@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.early import EarlyDialog
     from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingRequest
+    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -75,9 +76,11 @@ __all__ = [
     "DialogEnded",
     "DialogState",
     "DrachtwistError",
+    "EarlyDialog",
     "LocalProtocolError",
     "MessageError",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
     "Progress",
     "ProxyResponse",
@@ -119,6 +122,7 @@ _HOMES = {
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
     "OutgoingRequest": "app.uac",
+    "PendingCall": "app.uac",
     "PendingRequest": "app.uac",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
@@ -130,6 +134,7 @@ _HOMES = {
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",
     "DialogEnded": "app.dialog",
+    "EarlyDialog": "app.early",
     "ReceivedResponse": "app.exchange",
     "Request": "app.exchange",
     "Response": "app.exchange",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,6 +33,7 @@ from drachtwist.server.configfile import (
     Finding,
     oldest_tls,
 )
+from drachtwist.server.hiding import without_password
 from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
@@ -611,10 +611,10 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             shown = "(hidden)"
         elif one.name == "request_handlers":
             shown = ", ".join(
-                f"{handler.method} {handler.http_method} {_without_password(handler.uri)}"
+                f"{handler.method} {handler.http_method} {without_password(handler.uri)}"
                 for handler in value
             )
-        elif one.name == "tls":
+        elif one.name == "tls" and value is not None:
             names = ("key", "certificate", "chain", "dh_parameters", "ciphers", "verify_clients")
             said = [(name, getattr(value, name)) for name in names]
             said.append(("verify", value.verify))
@@ -622,16 +622,12 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             shown = ", ".join(f"{name} {text}" for name, text in said if text)
         elif isinstance(value, (tuple, frozenset)):
             items = sorted(value) if isinstance(value, frozenset) else value
-            shown = ", ".join(_without_password(str(item)) for item in items)
+            shown = ", ".join(without_password(str(item)) for item in items)
         else:
-            shown = "" if value is None else _without_password(str(value))
+            shown = "" if value is None else without_password(str(value))
         lines.append(f"{one.name}: {shown or '-'}")
     lines += [f"not obeyed: {finding}" for finding in findings]
     return lines
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"(//|sips?:)([^:@/\s]*):[^@/\s]*@", r"\1\2:(hidden)@", text)
 
 
 class ServerService(Service):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +25,6 @@ from twisted.python.failure import Failure
 from drachtwist.app.srf import Srf
 from drachtwist.errors import (
     AuthenticationError,
-    ConnectionLost,
     DrachtwistError,
     LocalProtocolError,
 )
@@ -47,7 +46,7 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm
 from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
-from drachtwist.wire.commands import Answer, Ping, check_tags
+from drachtwist.wire.commands import check_tags
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
@@ -430,7 +429,7 @@ class ApplicationService(Service):
             return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
-        srf.on_connect(self._connected)
+        srf.on_ready(self.ready)
         srf.on_close(self._closed)
         endpoints = settings.endpoints
         if settings.server is not None:
@@ -489,15 +488,6 @@ class ApplicationService(Service):
 
     # What happens
 
-    def _connected(self, link: DrachtioProtocol) -> None:
-        """Say it once our routes are in effect: the ping stands behind them."""
-        if link.outbound:
-            return
-        if link.session.can_ping:
-            link.command(bytes(Ping()), _Ready(self.ready, link))
-        else:
-            self.ready(link)
-
     def ready(self, link: DrachtioProtocol) -> None:
         """Say that a server will give us requests."""
         if self.running:
@@ -541,21 +531,6 @@ class ApplicationService(Service):
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         give_up(self._reactor, problem, None if known else failure)
-
-
-class _Ready:
-    """Waits for the answer to the ping behind the routes."""
-
-    def __init__(self, ready: Callable[[DrachtioProtocol], object], link: DrachtioProtocol) -> None:
-        self._ready = ready
-        self._link = link
-
-    def answered(self, answer: Answer) -> None:
-        """The server answered."""
-        self._ready(self._link)
-
-    def link_lost(self, reason: ConnectionLost) -> None:
-        """The connection went away, which is told otherwise."""
 
 
 def makeService(options: Options) -> Service:

@@ -52,6 +52,7 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
+from tests.app.doubles import OFFER
 from tests.certificates import identity
 from tests.interop.peers import free_port
 from tests.server.phones import ready
@@ -917,6 +918,36 @@ class ExampleTests(TestCase):
         await call.hang_up()
         self.assertEqual(len(loaded.names["registrar"].store), 1)
 
+    async def test_strong(self) -> None:
+        """SHA-256 is offered, and MD5 alone to who could use none of both."""
+        _, server = await self.host("strong")
+        sender = await self.sender()
+        register = {"From": "<sip:bob@127.0.0.1>", "To": "<sip:bob@127.0.0.1>"}
+        for expected in (2, 1):
+            response = await sender.request(self.uri(server), method="REGISTER", headers=register)
+            self.assertEqual(len(response.get_all("WWW-Authenticate")), expected)
+        let_in = await sender.request(
+            self.uri(server), method="REGISTER", headers=register, auth=("bob", "mellon")
+        )
+        self.assertEqual(let_in.status, 200)
+
+    async def test_nat(self) -> None:
+        """Who is registered can be called, and who is not gets his answer."""
+        answering = await self.called()
+        _, server = await self.host("nat")
+        sender = await self.sender()
+        register = {
+            "From": "<sip:bob@127.0.0.1>",
+            "To": "<sip:bob@127.0.0.1>",
+            "Contact": f"<{self.uri(answering, 'bob')}>",
+        }
+        let_in = await sender.request(self.uri(server), method="REGISTER", headers=register)
+        self.assertEqual(let_in.status, 200)
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "carol"))), 480)
+        call = await phone.call(self.uri(server, "bob"))
+        await call.hang_up()
+
     async def test_fences(self) -> None:
         """Scanners are refused, and who asks too often; others are not."""
         loaded, server = await self.host("fences")
@@ -999,6 +1030,43 @@ class ExampleTests(TestCase):
         await loaded.when_says("on hold")
         await call.hang_up()
         await loaded.when_says("REMOTE")
+
+    async def test_early(self) -> None:
+        """Before a call is answered, both sides say something; a phone answers when it is told."""
+        loaded, server = await self.host("early")
+        caller = await self.sender()
+        ringing: list[Any] = []
+        text = {"Content-Type": "text/plain"}
+
+        @caller.info
+        def told(req: Request, res: Response) -> None:
+            res.send(200)
+            ringing[0].early_dialog.info(headers=text, body=req.text[6])
+
+        call = await caller.create_uac(
+            self.uri(server), local_sdp=OFFER, on_provisional=ringing.append
+        )
+        self.assertEqual(loaded.said, ["pressed 5"])
+        await call.destroy()
+
+        phone = Srf()
+        self.addCleanup(phone.stop)
+
+        @phone.invite
+        async def ring(req: Request, res: Response) -> None:
+            await res.send(180)
+            early = req.early_dialog
+            assert early is not None
+
+            @early.on_notify
+            async def talk(notify: Request, answer: Response) -> None:
+                answer.send(200 if notify.get("Event") == "talk" else 489)
+                await phone.create_uas(req, res, local_sdp=OFFER)
+
+        its_server = await self.serve()
+        await self.connect(phone, its_server)
+        answered = await loaded.names["answer_now"](self.uri(its_server))
+        await answered.destroy()
 
     async def test_placing(self) -> None:
         """A call is placed, heard ringing, answered, and ended; a refusal is told."""

@@ -1,6 +1,6 @@
 """A registrar that asks for passwords, and connects who is registered.
 
-Register two softphones at this address, as ann (password: open sesame) and bob (mellon), and let
+Register two softphones at this address, as ann (password: open-sesame) and bob (mellon), and let
 one call the other::
 
     twistd -n drachtio --app docs/examples/registrar.py --contact "sip:*:5060;transport=udp,tcp"
@@ -19,7 +19,7 @@ from drachtwist.middleware import Binding, DigestAuth, Registrar
 
 log = Logger(namespace="registrar")
 srf = Srf()
-people = os.environ.get("PASSWORDS", "ann:open sesame,bob:mellon")
+people = os.environ.get("PASSWORDS", "ann:open-sesame,bob:mellon")
 passwords = dict(one.split(":", 1) for one in people.split(","))
 
 

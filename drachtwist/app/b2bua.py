@@ -19,6 +19,7 @@ from drachtwist import sip
 from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
 from drachtwist.app.passing import (
@@ -29,9 +30,17 @@ from drachtwist.app.passing import (
     reasons_of,
 )
 from drachtwist.app.reaching import Target
-from drachtwist.app.uac import Asking, OutgoingRequest, prepare_uac
-from drachtwist.errors import ConnectionLost, DrachtwistError, LocalProtocolError, SipError
+from drachtwist.app.refer_ids import ReferIds
+from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    DrachtwistError,
+    LocalProtocolError,
+    SipError,
+)
 from drachtwist.sip.headers import Headers, HeadersLike
+from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
@@ -195,8 +204,9 @@ class _Bridge:
             if self._on_uac is not None:
                 req._call(self._on_uac, uac)
             response = uac.res
-            answer: Any = response.body
-            settled = bool(self._updated) and bool(req._extended().early_id)
+            answer: Any = uac.remote.sdp
+            early = req._extended().early
+            settled = bool(self._updated) and early is not None and early.session.settled
             if self._updated:
                 uac._extended().remote_sdp = answer = self._updated
             if self._local_sdp_a is not None:
@@ -269,7 +279,9 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        await _pass_update(update, res, self._calling.asking, self._local_sdp_b, self._local_sdp_a)
+        asking = self._calling.asking
+        early = asking.early_dialog() if asking.rings else None
+        await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -311,11 +323,10 @@ class _Bridge:
 
 
 async def _pass_update(
-    update: Request, res: Response, asking: Asking, there: SdpHook, back: SdpHook
+    update: Request, res: Response, early: EarlyDialog | None, there: SdpHook, back: SdpHook
 ) -> None:
     """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    early = asking.early
-    if early is None:
+    if early is None or (update.body and not early.session.settled):
         res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
         return
     body: Any = update.body
@@ -323,8 +334,12 @@ async def _pass_update(
         body = await resolve(there, body, update)
     given = Headers()
     _keep_type(given, update, body)
-    request = asking.in_early_dialog("UPDATE", early)
-    response: ReceivedResponse = await request.send(given.items(), body).deferred
+    try:
+        response = await early.update(headers=given.items(), body=body)
+    except (CommandRefused, LocalProtocolError, SipError):
+        if not res.finished:  # it crosses something, or the server sends nothing there yet
+            res.send(500, headers={"Retry-After": "5"})
+        return
     answer: Any = response.body
     if answer and callable(back):
         answer = await resolve(back, answer, response)
@@ -361,11 +376,7 @@ async def resolve(value: Any, *args: Any) -> Any:
 
 
 def _knows_100rel(req: Request) -> bool:
-    return any(
-        "100rel" in value.lower()
-        for name in ("Supported", "Require")
-        for value in req.get_all(name)
-    )
+    return any(lists_option(req.get_all(name), RELIABLE) for name in ("Supported", "Require"))
 
 
 # Calls that are up
@@ -408,9 +419,10 @@ def forward_in_dialog(
         session description, it gives the one to send, now or later.
     """
     hooks = dict(sdp or {})
+    refers = {a: ReferIds(), b: ReferIds()}
     for source, target in ((a, b), (b, a)):
         for method in methods:
-            _forward(source, target, method.upper(), tuple(headers), hooks)
+            _forward(source, target, method.upper(), tuple(headers), hooks, refers)
 
 
 def _forward(
@@ -419,25 +431,31 @@ def _forward(
     method: str,
     names: tuple[str, ...],
     hooks: Mapping[Dialog, Callable[[bytes], Any]],
+    refers: Mapping[Dialog, ReferIds],
 ) -> None:
-    async def forward(req: Request, res: Response) -> None:
+    async def forward(req: Request, res: Response) -> ReceivedResponse | None:
         if method == "INVITE" and target._is_asked():
             # Each would wait for the other (RFC 3261 section 14.2).
             res.send(491)
-            return
+            return None
         body = await _translated(req, hooks.get(target))
         given = Headers(chosen_headers(req, names))
         _keep_type(given, req, body)
         late = method == "INVITE" and not body
+        event = given.get("Event")
+        if event is not None and method == "NOTIFY":
+            given.set("Event", await refers[target].back(event))
+        elif event is not None and method == "SUBSCRIBE":
+            given.set("Event", refers[source].on(event))
         try:
             response = await target.request(method, headers=given.items(), body=body, no_ack=late)
         except SipError as error:
             res.send(error.status)
-            return
+            return None
         except ConnectionLost:
             if not res.finished:
                 res.send(503)
-            return
+            return None
         try:
             answer = await _translated(response, hooks.get(source))
             back = Headers(chosen_headers(response, names))
@@ -450,8 +468,13 @@ def _forward(
             # Whatever becomes of the answer, the peer must not be left without the ACK.
             if late and response.status < 300 and target.ended is None and target._owes_ack:
                 target.ack(body or target._answer_to(response.body))
+        return response
 
-    source.on_request(method, forward)
+    async def refer(req: Request, res: Response) -> None:
+        with refers[source].passing(req.cseq.number) as answered:
+            answered(await forward(req, res))
+
+    source.on_request(method, refer if method == "REFER" else forward)
 
 
 async def _late_answer(source: Dialog, hook: Callable[[bytes], Any] | None) -> bytes | str:

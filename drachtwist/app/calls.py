@@ -18,9 +18,16 @@ from drachtwist import sip
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not_sent
 from drachtwist.app.interfaces import Sdp, SdpSource
-from drachtwist.app.links import Pending, fail_later
+from drachtwist.app.links import fail_later
 from drachtwist.app.outgoing import Farewell
-from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.app.strangers import names
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    SipError,
+)
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
 
@@ -49,16 +56,16 @@ def create_uas(
     return accepting.deferred
 
 
-class _Accepting(Pending[Dialog]):
+class _Accepting:
     """A request that is being accepted."""
 
-    __slots__ = ("_headers", "res", "status")
+    __slots__ = ("_headers", "deferred", "res", "status")
 
     def __init__(self, res: Response, status: int, headers: HeadersLike) -> None:
         self.res = res
         self.status = status
         self._headers = headers
-        self.deferred = Deferred()
+        self.deferred: Deferred[Dialog] = Deferred()
 
     def wait(self, local_sdp: SdpSource) -> None:
         """Send the response once there is a session description."""
@@ -134,12 +141,19 @@ class _Accepting(Pending[Dialog]):
         deferred = self.deferred
         if answer.tokens[3] == "OK":
             dialog_id = answer.dialog_id
+            if dialog_id and not names(dialog_id, req):
+                # It may be somebody else's, so it is not ended either.
+                self._fail(RemoteProtocolError(f"not the name of this dialog: {dialog_id!r}"))
+                req._answered_finally()
+                return
             if dialog_id and not deferred.called:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs.add(dialog)
                 state.link.uses += 1
                 if state.srf._event_handlers.get("dialog state"):
                     req._report("confirmed", dialog._local_response(), status=self.status)
+                if req._more is not None and req._more.early is not None:
+                    req._more.early.session.hand_over(dialog, dialog._local_response().body)
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)
@@ -169,7 +183,7 @@ class _Accepting(Pending[Dialog]):
 
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
-        fail_later(self.res.req._state, self, error)
+        fail_later(self.res.req._state, self.deferred, error)
 
     # What becomes of the INVITE meanwhile
 

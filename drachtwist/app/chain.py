@@ -99,7 +99,7 @@ class Router:
 
         :param args: functions, other routers, or lists of these; before them, perhaps, a method in
             any case.
-        :returns: the first handler.
+        :returns: the first handler; with nothing but a method a decorator, as :meth:`on_request`.
         :raises LocalProtocolError: for what cannot be a handler, or is no method.
         """
         method = "*"
@@ -107,6 +107,8 @@ class Router:
             method, args = args[0].upper(), args[1:]
             if method != "*" and not grammar.is_token(method):
                 raise LocalProtocolError(f"not a method: {method!r}")
+            if not args:
+                return self.on_request(method)
         handlers = list(_flat(args))
         if not handlers:
             raise LocalProtocolError("no handler given")

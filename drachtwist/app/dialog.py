@@ -12,7 +12,8 @@ re-INVITE, UPDATE                      200 with our last session description, di
                                        500 while one of the peer's is (RFC 3261 section 14.2)
 INFO, MESSAGE, NOTIFY, OPTIONS,        200
 PRACK, PUBLISH, REFER
-SUBSCRIBE                              202 when it ends the subscription, otherwise 489
+SUBSCRIBE                              202 when it ends the subscription, 200 when it keeps it
+                                       alive, 489 for another event
 anything else                          501
 BYE of the server itself               nothing, it must not be answered; the dialog is over
 =====================================  ============================================================
@@ -61,8 +62,9 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Sdp, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -97,8 +99,8 @@ class DialogEnded:
     request: Request | None
     """The BYE or NOTIFY that ended it, if one came in."""
     text: str
-    """What is known about the cause: the text of the server's Reason header, or the failure of the
-    connection."""
+    """What is known about the cause: the text of the Reason header of who ended it, or the failure
+    of the connection; otherwise who ended it."""
 
 
 class _Referral(Protocol):
@@ -247,7 +249,7 @@ class Party:
             sdp = more.local_sdp if self._is_local else more.remote_sdp
             if sdp is not None:
                 return sdp
-        return _description(self._message())
+        return description_of(self._message())
 
 
 class Dialog:
@@ -390,7 +392,21 @@ class Dialog:
         if self._end is None:
             return None
         text = self._more.end_text if self._more is not None else ""
-        return DialogEnded(self._end, self._end_request, text)
+        return DialogEnded(self._end, self._end_request, text or self._end_words())
+
+    def _end_words(self) -> str:
+        """Say why it ended: in the words of whoever ended it, or else who that was."""
+        assert self._end is not None
+        bye = self._end_request
+        if bye is not None and bye.has("Reason"):
+            try:
+                reasons: list[sip.Reason] = bye.get_parsed_header("Reason")
+            except MessageError:
+                reasons = []
+            for reason in reasons:
+                if reason.text:
+                    return reason.text
+        return self._end.value
 
     # Events
 
@@ -452,12 +468,16 @@ class Dialog:
         more.ack_waiting.append(waiting)
         return waiting
 
-    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+    def on_request(self, method: str, handler: Any = None) -> Any:
         """Call a handler, with (req, res), for each request of a method; it has to answer.
+
+        Without a handler it decorates one: ``@dialog.on_request("FOO")``.
 
         The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
         are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
         """
+        if handler is None:
+            return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
 
     def on_info(self, handler: AnyHandler) -> AnyHandler:
@@ -621,8 +641,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            state = given.get("Subscription-State") or ""
-            if state.lstrip().lower().startswith("terminated"):
+            if is_terminated((given.get("Subscription-State") or "").strip()):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -955,7 +974,7 @@ class Dialog:
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
-            described = _description(result)
+            described = description_of(result)
             if described:
                 more.remote_sdp = described
             if sdp:
@@ -986,7 +1005,7 @@ class Dialog:
         more = self._more
         if more is not None and more.offered is not None:
             return more.offered
-        return b"" if self.req.body else _description(self.res)
+        return b"" if self.req.body else description_of(self.res)
 
     @property
     def _timer(self) -> SessionTimer | None:
@@ -1079,10 +1098,12 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
-                state = req.get("Subscription-State") or ""
-                if state.lower().startswith("terminated"):
-                    self._over(DialogEnd.REMOTE, req)
+            if (
+                method == "NOTIFY"
+                and self.dialog_type == "SUBSCRIBE"
+                and is_terminated(req.get("Subscription-State"))
+            ):
+                self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:
         """Take a NOTIFY that tells what became of a REFER of ours."""
@@ -1124,7 +1145,7 @@ class Dialog:
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
             confirmed = None  # that of an INVITE before it, once more
         if (first or confirmed is not None) and ack.body:
-            more.remote_sdp = _description(ack)
+            more.remote_sdp = description_of(ack)
         if first:
             waiting, more.ack_waiting = more.ack_waiting, []
             for waiter in waiting:
@@ -1160,6 +1181,8 @@ class Dialog:
             event = req.get("Event")
             req._extended().on_final = lambda _, status, body: self._accepted_event(status, event)
             self._run(handlers, req)
+        elif _event_key(req.get("Event")) in self._subscribed():
+            req.res.send(200)
         else:
             req.res.send(489)
 
@@ -1192,7 +1215,7 @@ class Dialog:
             self, it, headers
         )
         handlers = self._handlers(method)
-        offer = _description(req)
+        offer = description_of(req)
         described = Sdp(offer)
         if method == "UPDATE" and offer:
             # One offer at a time (RFC 3311 section 5.2); real servers let them through.
@@ -1430,15 +1453,6 @@ def _repeats(described: Sdp, before: bytes) -> bool:
     if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
         return False
     return described.is_refresh_of(Sdp(before))
-
-
-def _description(message: sip.Message) -> bytes:
-    """Give the session description of a message; empty without one."""
-    body = message.body
-    if not body or body.startswith(b"v="):
-        return body
-    found = sdp_of(message)
-    return b"" if found is None else bytes(found)
 
 
 def _number_of(message: sip.Request) -> int:

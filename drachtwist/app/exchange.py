@@ -11,7 +11,9 @@ Every response is confirmed by the server, with the message as it was sent, or r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
@@ -22,14 +24,19 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
-from drachtwist.app.links import LinkState, Pending, Server, fail_later
+from drachtwist.app.links import Handed, LinkState, Server, fail_later
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import METHODS, encode_response
+from drachtwist.sip.options import RELIABLE, lists_option
+from drachtwist.sip.registry import is_legible
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
+    from drachtwist.app.early import EarlyDialog
     from drachtwist.app.srf import Srf
     from drachtwist.net.protocol import DrachtioProtocol
 
@@ -40,6 +47,9 @@ _log = Logger(namespace="drachtwist.app.exchange")
 UNKNOWN_TRANSACTION = "unknown transaction"
 """Part of the refusal that means: the caller has gone."""
 
+SUBSCRIPTION = 3600
+"""Seconds of a subscription that does not say how long it is to last."""
+
 _TRANSPORT_CLOSED = "transport for response has been shutdown"
 
 _PRACK_TIMEOUT = 33.0
@@ -48,6 +58,9 @@ and one more."""
 
 _UPDATE_TIMEOUT = 32.0
 """Seconds after which nobody waits for the answer to an UPDATE any more: 64 times T1."""
+
+_REQUIRE = re.compile(rb"^Require[ \t]*:.*", re.IGNORECASE | re.MULTILINE)
+_TAG = re.compile(re.escape(RELIABLE.encode()), re.IGNORECASE)
 
 _STATUSES = {b"%d " % status: status for status in range(100, 700)}
 _METHODS = {method.encode("ascii"): method for method in METHODS}
@@ -59,7 +72,9 @@ class _More:
     __slots__ = (
         "cancel",
         "complete",
+        "early",
         "early_id",
+        "early_raw",
         "locals",
         "on_cancel",
         "on_final",
@@ -91,15 +106,17 @@ class _More:
         self.on_final: Callable[[Request, int, bytes | str | None], None] | None = None
         # Completes the headers of a 2xx, called with the request and them.
         self.complete: Callable[[Request, HeadersLike], HeadersLike] | None = None
-        # Reliable provisional responses.
+        # The early dialog, and reliable provisional responses.
+        self.early: EarlyDialog | None = None
         self.early_id = ""
+        self.early_raw = b""
         self.unpracked: Callable[[Request], Any] | bool = False
         self.prack_timer: IDelayedCall | None = None
         self.queue: list[Callable[[], None]] = []
         # The UPDATE in the early dialog that is not answered yet.
         self.update: Request | None = None
         self.update_timer: IDelayedCall | None = None
-        # An UPDATE in an early dialog comes with the transaction id of the INVITE.
+        # It came with the transaction id of another request, as an UPDATE in an early dialog does.
         self.shares_transaction = False
 
 
@@ -151,8 +168,8 @@ class _Received:
     @property
     def source_port(self) -> int:
         """The port of the sender; 5060 when the server did not say."""
-        text = self._token(6)
-        return int(text) if text.isascii() and text.isdigit() else 5060
+        port = grammar.decimal(self._token(6))
+        return 5060 if port is None else port
 
     @property
     def stack_time(self) -> str:
@@ -220,6 +237,18 @@ class Request(_Received, sip.Request):
             self._more = _More()
         return self._more
 
+    @property
+    def early_dialog(self) -> EarlyDialog | None:
+        """What may be said to the caller before the INVITE is answered.
+
+        None before a provisional response other than 100 was confirmed by the server, and again
+        when there is a final one.
+        """
+        more = self._more
+        if more is None or not more.early_id or self._final >= 200:
+            return None
+        return self.srf._early_dialog(self)
+
     def on_cancel(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler when the caller gives up before the INVITE was answered.
 
@@ -256,8 +285,9 @@ class Request(_Received, sip.Request):
     def on_update(self, handler: AnyHandler) -> AnyHandler:
         """Handle UPDATE requests that come before this INVITE is answered.
 
-        The handler takes (req, res). Without one they are answered ``500`` with Retry-After, as
-        RFC 3311 section 5.2 wants for an UPDATE that comes too early.
+        The handler takes (req, res). Without one they are answered as RFC 3311 section 5.2 wants:
+        an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
+        the caller's is not, anything else with 200.
         """
         self._extended().on_update = handler
         return handler
@@ -279,7 +309,9 @@ class Request(_Received, sip.Request):
         state = self._state
         if not self._final and state.srf._event_handlers.get("dialog state"):
             self._report("terminated", event="cancelled")
-        state.invites.pop(self._token(8), None)
+        pending = state.invites.pop(self._token(8), None)
+        if pending is not None and self._more is not None and self._more.shares_transaction:
+            pending._cancelled(cancel)  # the INVITE that it came with is over
         if not self._final:
             self._final = 487
             self._res = None
@@ -340,6 +372,9 @@ class Request(_Received, sip.Request):
             if more.early_id:
                 self._state.early.pop(more.early_id, None)
                 more.early_id = ""
+            early, more.early = more.early, None
+            if early is not None:
+                early.end(answered=200 <= self._final < 300)
             self._flush_queue()
             self._update_late()
 
@@ -463,6 +498,10 @@ def make_request(state: LinkState, tokens: Sequence[str], raw: bytes) -> Request
     self._final = 0
     self._more = self._res = None
     self.canceled = False
+    if tokens[8] in state.requests or tokens[8] in state.invites:
+        # Another request has this transaction id: the answer has to say what it is for.
+        self._more = _More()
+        self._more.shares_transaction = True
     return self
 
 
@@ -470,6 +509,15 @@ class ReceivedResponse(_Received, sip.Response):
     """A response from the network to a request of ours."""
 
     __slots__ = ("_state", "_tokens")
+
+    @property
+    def early_dialog(self) -> EarlyDialog | None:
+        """What may be said to whom this provisional response is from, before the call is answered.
+
+        None for any other response, for one without a To tag, and when the INVITE has its final
+        response.
+        """
+        return self.srf._early_dialog_of(self)
 
 
 def make_received_response(state: LinkState, tokens: Sequence[str], raw: bytes) -> ReceivedResponse:
@@ -637,6 +685,8 @@ class Response(sip.Response):
         req = self.req
         message = self._encode(status, reason, headers, body)
         reliable = status < 200 and _is_reliable(status, self, headers)
+        if reliable:
+            message = _with_known_tag(message)
         more = req._more
         if req._final:
             sending.fail_later(_not_sent(req))
@@ -650,7 +700,7 @@ class Response(sip.Response):
             if more is not None and more.on_final is not None and status >= 200 and sent:
                 more.on_final(req, status, body)
             if reliable and sent:
-                req._await_prack(on_prack)
+                self._sent_reliably(message, on_prack)
 
     def _encode(
         self,
@@ -668,6 +718,8 @@ class Response(sip.Response):
             headers = self._all_headers(headers, bool(body))
         if more is not None and more.complete is not None and 200 <= status < 300:
             headers = more.complete(self.req, headers)
+        if 200 <= status < 300 and self.req.method == "SUBSCRIBE":
+            headers = _with_expires(self.req, headers)
         return encode_response(status, reason, headers, body, typed=True)
 
     def _all_headers(self, headers: HeadersLike, has_body: bool) -> HeadersLike:
@@ -727,7 +779,31 @@ class Response(sip.Response):
             if more is not None and more.on_final is not None and sending.status >= 200 and sent:
                 more.on_final(self.req, sending.status, body)
             if reliable and sent:
-                self.req._await_prack(on_prack)
+                self._sent_reliably(message, on_prack)
+
+    def _sent_reliably(self, message: bytes, on_prack: Callable[[Request], Any] | None) -> None:
+        """Note what a reliable response describes, and send nothing more before its PRACK."""
+        req = self.req
+        sdp = message.partition(b"\r\n\r\n")[2]
+        req.srf._early_dialog(req).session.sent(sdp, in_response=True)
+        req._await_prack(on_prack)
+
+
+def _with_known_tag(message: bytes) -> bytes:
+    """Write the tag of reliable responses in small letters, as a real server looks for it."""
+    known = RELIABLE.encode()
+    head, gap, body = message.partition(b"\r\n\r\n")
+    return _REQUIRE.sub(lambda line: _TAG.sub(known, line[0]), head) + gap + body
+
+
+def _with_expires(req: Request, headers: HeadersLike) -> HeadersLike:
+    """Say how long a subscription lasts: as long as it was asked for (RFC 6665 section 3.1.1)."""
+    asked = (req.get("Expires") or "").strip()
+    if asked == "0":
+        return headers  # it is over, as everybody knows who sent that
+    joined = sip.Headers(headers)
+    joined.add_missing({"Expires": asked if is_legible("Expires", asked) else str(SUBSCRIPTION)})
+    return joined.items()
 
 
 def _make_response(req: Request) -> Response:
@@ -750,18 +826,18 @@ def _is_reliable(status: int, res: Response, headers: HeadersLike) -> bool:
     if status == 100 or (headers is None and res._headers is None):
         return False
     joined = sip.Headers(res._all_headers(headers, False))
-    return any("100rel" in value for value in joined.get_all("Require"))
+    return lists_option(joined.get_all("Require"), RELIABLE)
 
 
-class Sending(Pending[sip.Response]):
+class Sending:
     """A response that the server has not confirmed yet."""
 
-    __slots__ = ("res", "status")
+    __slots__ = ("deferred", "res", "status")
 
     def __init__(self, res: Response, status: int) -> None:
         self.res = res
         self.status = status
-        self.deferred = Deferred()
+        self.deferred: Handed[sip.Response] = Handed()
 
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
@@ -771,11 +847,9 @@ class Sending(Pending[sip.Response]):
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()
-            elif req._more is not None and req._more.unpracked and not req._more.early_id:
-                req._more.early_id = answer.dialog_id
-                req._state.early[answer.dialog_id] = req
-            if self.heard():
-                self.deferred.callback(sip.Response.from_bytes(answer.raw))
+            elif self.status > 100 and not req._final:
+                self._ring(req, answer)
+            self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
         if UNKNOWN_TRANSACTION in text:
@@ -785,21 +859,28 @@ class Sending(Pending[sip.Response]):
         else:
             req._flush_queue()  # no PRACK comes for what was not sent
         error = SipError(487, "Request Terminated") if req.canceled else CommandRefused(text)
-        if self.heard():
-            self.deferred.errback(Failure(error))
-        else:
-            self.unheard(CommandRefused(text))
+        refused = partial(_log_unsent, req, self.status, CommandRefused(text))
+        self.deferred.fail(error, lambda _: refused())
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away before the server said anything."""
-        if self.heard():
-            self.deferred.errback(Failure(reason))
-        else:
-            self.unheard(reason)
+        self.deferred.fail(reason, partial(_log_unsent, self.res.req, self.status))
 
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
-        fail_later(self.res.req._state, self, error, self.unheard)
+        req = self.res.req
+        fail_later(req._state, self.deferred, error, partial(_log_unsent, req, self.status))
+
+    def _ring(self, req: Request, answer: Answer) -> None:
+        """Know the early dialog that a provisional response made."""
+        more = req._extended()
+        dialog_id = answer.dialog_id
+        if dialog_id and not more.early_id and names(dialog_id, req):
+            more.early_id = dialog_id
+            more.early_raw = answer.raw
+            req._state.early[dialog_id] = req
+            if more.early is not None:
+                more.early.id = dialog_id
 
     def _report(self, req: Request, answer: Answer) -> None:
         """Tell those who watch the states of calls."""
@@ -809,22 +890,22 @@ class Sending(Pending[sip.Response]):
         elif status >= 300:
             req._report("terminated", event="rejected", status=status)
 
-    def unheard(self, error: Exception) -> None:
-        """Log a failure that nobody listens to."""
-        # A caller that has gone, and a server that has, are routine; anything else is a fault.
-        routine = isinstance(error, (ConnectionLost, SipError)) or (
-            isinstance(error, CommandRefused)
-            and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
-        )
-        req = self.res.req
-        _log.emit(
-            LogLevel.info if routine else LogLevel.warn,
-            "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
-            status=self.status,
-            method=req.method,
-            error=error,
-            call_id=req.get("Call-ID"),
-        )
+
+def _log_unsent(req: Request, status: int, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    # A caller that has gone, and a server that has, are routine; anything else is a fault.
+    routine = isinstance(error, (ConnectionLost, SipError)) or (
+        isinstance(error, CommandRefused)
+        and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
+    )
+    _log.emit(
+        LogLevel.info if routine else LogLevel.warn,
+        "the response {status} to {method} was not sent: {error}, Call-ID {call_id}",
+        status=status,
+        method=req.method,
+        error=error,
+        call_id=req.get("Call-ID"),
+    )
 
 
 class Automatic:
@@ -849,6 +930,9 @@ OK = encode_response(200)
 
 def answer_ok(req: Request) -> None:
     """Answer a request in a dialog with a plain 200, without further ado."""
+    if req._more is not None and req._more.shares_transaction:
+        req.res.send(200)
+        return
     req._final = 200
     try:
         req._state.link.send_message(req._tokens[8], "", OK, Automatic(req))

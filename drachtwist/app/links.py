@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -20,18 +20,10 @@ if TYPE_CHECKING:
     from drachtwist.app.uac import Asking
     from drachtwist.net.protocol import DrachtioProtocol
 
-__all__ = ["LinkState", "Pending", "Server"]
+__all__ = ["Handed", "LinkState", "Server"]
 
 CURRENT: ContextVar[LinkState | None] = ContextVar("drachtwist_link", default=None)
 """The outbound connection whose request is being handled, also by what its handler awaits."""
-
-try:
-    from sys import getrefcount
-except ImportError:  # pragma: no cover - not every Python counts references
-
-    def getrefcount(object: Any, /) -> int:
-        return 1 << 30
-
 
 _T = TypeVar("_T")
 
@@ -74,32 +66,35 @@ class PendingRequest(Protocol):
     def hang_up(self) -> None: ...
 
 
-class Pending(Generic[_T]):
-    """A Deferred that was handed out, and whether anybody kept it.
+class Handed(Deferred[_T]):
+    """A Deferred that is handed out to many who never look at it.
 
-    Most callers of ``res.send(200)`` never look at what it returns. A Deferred that nobody else
-    refers to, and that has no callbacks, can have no listener any more: firing it would be a waste,
-    and a failure would end as "Unhandled error in Deferred" instead of in a useful line of the log.
+    Most callers of ``res.send(200)`` drop what it returns. It fires all the same; but a failure
+    that nobody took when it is thrown away ends in a useful line of the log, instead of as
+    "Unhandled error in Deferred".
     """
 
-    __slots__ = ("deferred",)
+    _unheard: Callable[[Exception], object] | None = None
+    _error: Exception | None = None
 
-    deferred: Deferred[_T]
+    def fail(self, error: Exception, unheard: Callable[[Exception], object]) -> None:
+        """Fire with an error.
 
-    def heard(self) -> bool:
-        """Whether somebody may listen. Where references are not counted, the answer is yes."""
-        return bool(self.deferred.callbacks) or getrefcount(self.deferred) > _ALONE
+        :param unheard: called with it if nobody takes it; it must not know this Deferred.
+        """
+        self._error, self._unheard = error, unheard
+        self.errback(Failure(error))
 
+    def __del__(self) -> None:
+        if self._error is not None:
+            self.addErrback(self._thrown_away)
 
-def _count_when_alone() -> int:
-    """Count the references that this module itself has to the Deferred of a Pending."""
-    pending = Pending[None]()
-    pending.deferred = Deferred()
-    return min(getrefcount(pending.deferred), 2)
-
-
-_ALONE = 2
-_ALONE = _count_when_alone()
+    def _thrown_away(self, failure: Failure) -> Failure | None:
+        error, unheard = self._error, self._unheard
+        if error is None or unheard is None or failure.value is not error:
+            return failure  # of what somebody did with it
+        unheard(error)
+        return None
 
 
 class LinkState:
@@ -139,9 +134,9 @@ class LinkState:
         """INVITEs from the network without a confirmed final response, by transaction id; other
         requests when somebody has to learn that the connection was lost."""
         self.early: dict[str, Request] = {}
-        """INVITEs from the network with a reliable provisional response, by dialog id."""
+        """INVITEs from the network that were answered provisionally, by dialog id."""
         self.calling: dict[str, Asking] = {}
-        """INVITEs of ours with a reliable provisional response, by dialog id."""
+        """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
         self.unconfirmed = 0
@@ -212,21 +207,21 @@ class LinkState:
 
 def fail_later(
     state: LinkState,
-    pending: Pending[Any],
+    deferred: Deferred[Any],
     error: Exception,
-    unheard: Callable[[Exception], None] | None = None,
+    unheard: Callable[[Exception], object] | None = None,
 ) -> None:
     """Fail a Deferred in a moment, so that its new owner can listen first.
 
-    :param unheard: called instead when nobody does.
+    :param unheard: what to do with the error when nobody takes it; see :meth:`Handed.fail`.
     """
 
     def fail() -> None:
-        if pending.deferred.called:
+        if deferred.called:
             return  # the connection was lost meanwhile, or the caller has gone
-        if pending.heard():
-            pending.deferred.errback(Failure(error))
-        elif unheard is not None:
-            unheard(error)
+        if unheard is not None and isinstance(deferred, Handed):
+            deferred.fail(error, unheard)
+        else:
+            deferred.errback(Failure(error))
 
     state.srf.clock.callLater(0, fail)

@@ -8,9 +8,9 @@ delivered a provisional response other than 100, so that the final one has to be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,7 +19,7 @@ from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
 from drachtwist.app.dialogs import Ends
 from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
-from drachtwist.app.links import LinkState, Pending
+from drachtwist.app.links import Handed, LinkState
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
@@ -49,16 +49,19 @@ _PLAIN = {
 }
 
 
-def encode_in_dialog(method: str, headers: HeadersLike, body: bytes | str) -> bytes:
+def encode_in_dialog(
+    method: str, headers: HeadersLike, body: bytes | str, uri: str = PLACEHOLDER
+) -> bytes:
     """Write a request in a dialog.
 
+    :param uri: the Request-URI, for a server that knows no remote target.
     :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
-    if headers is None and not body:
+    if headers is None and not body and uri is PLACEHOLDER:
         plain = _PLAIN.get(method)
         if plain is not None:
             return plain
-    return encode_request(method, PLACEHOLDER, headers, body, typed=True)
+    return encode_request(method, uri, headers, body, typed=True)
 
 
 def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
@@ -70,7 +73,7 @@ def with_ends(headers: HeadersLike, ends: Ends) -> HeadersLike:
     return joined.items()
 
 
-class DialogRequest(Pending[Any]):
+class DialogRequest:
     """A request in a dialog.
 
     :param state: the connection.
@@ -87,6 +90,8 @@ class DialogRequest(Pending[Any]):
         "_timer",
         "_transaction_id",
         "challenged",
+        "deferred",
+        "early_target",
         "method",
         "over",
         "sent",
@@ -109,7 +114,9 @@ class DialogRequest(Pending[Any]):
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
-        self.deferred = Deferred()
+        self.deferred: Handed[Any] = Handed()
+        self.early_target = ""
+        """The Request-URI in an early dialog, whose target a server may not know."""
         self.sent = b""
         """The request as the server sent it last."""
         self.challenged: Challenged | None = None
@@ -130,7 +137,8 @@ class DialogRequest(Pending[Any]):
         state = self.state
         if self._ends is not None and state.is_ambiguous(self._dialog_id):
             headers = with_ends(headers, self._ends())
-        message = encode_in_dialog(self.method, headers, body)
+        uri = self.early_target or PLACEHOLDER
+        message = encode_in_dialog(self.method, headers, body, uri)
         state.use()
         try:
             state.link.send_message("", self._dialog_id, message, self)
@@ -160,7 +168,9 @@ class DialogRequest(Pending[Any]):
             return
         state.unconfirm()
         error: Exception = CommandRefused(answer.text)
-        if _NO_DIALOG in answer.text:
+        if _NO_DIALOG in answer.text and self.early_target:
+            error = CommandRefused(f"the server sends nothing in this early dialog: {answer.text}")
+        elif _NO_DIALOG in answer.text:
             error = SipError(481, "Call/Transaction Does Not Exist")
         self._end(error)
 
@@ -231,28 +241,30 @@ class DialogRequest(Pending[Any]):
         if over is not None:
             over(result)
         if isinstance(result, Exception):
-            if not self.heard():
-                self._unheard(result)
-            elif self._is_last and isinstance(result, SipError):
+            unheard = partial(_log_failure, self.method, self._dialog_id)
+            if self._is_last and isinstance(result, SipError):
+                unheard(result)  # nobody else learns of it
                 self.deferred.callback(None)
             else:
-                self.deferred.errback(Failure(result))
-        elif self.heard():
+                self.deferred.fail(result, unheard)
+        else:
             self.deferred.callback(result)
         self.state.release()
-
-    def _unheard(self, error: Exception) -> None:
-        _log.info(
-            "{method} in dialog {dialog_id} failed: {error}",
-            method=self.method,
-            dialog_id=self._dialog_id,
-            error=error,
-        )
 
     @property
     def dialog_id(self) -> str:
         """The dialog of the request."""
         return self._dialog_id
+
+
+def _log_failure(method: str, dialog_id: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info(
+        "{method} in dialog {dialog_id} failed: {error}",
+        method=method,
+        dialog_id=dialog_id,
+        error=error,
+    )
 
 
 class _AckSent:

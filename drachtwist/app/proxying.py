@@ -13,18 +13,20 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.exchange import Request, _not_sent
+from drachtwist.app.links import Server
 from drachtwist.app.reaching import Target, place_of
+from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
     LocalProtocolError,
-    MessageError,
     SipError,
 )
+from drachtwist.sip import grammar
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.status import reason_phrase
-from drachtwist.sip.uri import is_sip_uri
+from drachtwist.sip.targets import request_uri_of
 from drachtwist.wire.commands import Answer, Proxy, TransactionId
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ MAX_DESTINATIONS = 10
 
 _GRACE = 40.0
 """Seconds, behind the caller's CANCEL, after which a silent server is not waited for any longer."""
+_SECURE = frozenset(("tls", "wss"))
 _DURATION = re.compile(r"(\d+)(ms|s)")
 
 
@@ -90,14 +93,18 @@ def proxy_request(
     full_response: bool = True,
 ) -> Deferred[ProxyResult]:
     """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
+    state = req._state
+    # A Route says where to, whatever the target is.
+    others = req.has("Route") and survives(state, OTHER_SCHEMES)
     if destinations is None:
-        if not is_sip_uri(req.uri):
+        if not can_be_called(req.uri, routed=others):
             # The caller's choice, not the application's mistake.
             return fail(SipError(416, reason_phrase(416)))
         destinations = [req.uri]
     elif isinstance(destinations, str) or not isinstance(destinations, Sequence):
         destinations = [destinations]
-    targets = [complete(place_of(one)) for one in destinations]
+    targets = [request_uri_of(complete_uri(place_of(one), others)) for one in destinations]
+    targets = _served(targets, state.server)
     if not targets or len(targets) > MAX_DESTINATIONS:
         raise LocalProtocolError(f"1 to {MAX_DESTINATIONS} destinations, not {len(targets)}")
     if forking not in ("sequential", "serial", "simultaneous"):
@@ -119,20 +126,20 @@ def proxy_request(
     return proxying.deferred
 
 
-def complete(destination: str) -> str:
-    """Give a destination its scheme.
+def _served(destinations: list[str], server: Server) -> list[str]:
+    """Leave out destinations that the server has no transport for.
 
-    :raises LocalProtocolError: for one that a server would silently never try.
+    A real one would never try another one behind them, and never answer (protocol.md 6.1).
+
+    :raises LocalProtocolError: when nothing is left.
     """
-    if not re.match(r"(?i)sips?:", destination):
-        if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:(?!\d+(?:$|;))", destination):
-            raise LocalProtocolError(f"no SIP URI to proxy to: {destination!r}")
-        destination = f"sip:{destination}"
-    try:
-        sip.Uri.parse(destination)
-    except MessageError as error:
-        raise LocalProtocolError(f"no SIP URI to proxy to: {error}") from None
-    return destination
+    served = {one.partition("/")[0] for one in server.host_ports}
+    if not served or served & _SECURE:
+        return destinations
+    found = [one for one in destinations if one[:5].lower() != "sips:"]
+    if destinations and not found:
+        raise LocalProtocolError(f"the server serves no TLS, so it cannot reach {destinations[0]}")
+    return found
 
 
 def duration(time: float | str | None) -> str:
@@ -194,7 +201,7 @@ class _Proxying:
             return
         tokens = answer.tokens
         message = sip.Response.from_bytes(answer.raw)
-        port = int(tokens[8]) if tokens[8].isascii() and tokens[8].isdigit() else 0
+        port = grammar.decimal(tokens[8]) or 0
         result = self._result
         for target in result.responses:
             if (target.address, target.port) == (tokens[7], port):

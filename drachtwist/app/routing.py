@@ -21,7 +21,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Union
-from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -161,9 +160,7 @@ class RoutingResource(Resource):
     def _answer(self, request: Request, message: SipRequest | None) -> int:
         # Only the URL: a real server may label the body of a POST as a form, which it is not.
         _, _, text = request.uri.partition(b"?")
-        query = RoutingQuery.decode(
-            dict(parse_qsl(text.decode("ascii", "surrogateescape"), keep_blank_values=True))
-        )
+        query = RoutingQuery.parse(text.decode("utf-8", "surrogateescape"))
         arguments = (query, message) if self._with_message else (query,)
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
@@ -191,10 +188,14 @@ class RoutingResource(Resource):
 
 
 def _takes_two(decide: Callable[..., object]) -> bool:
+    """Whether a function takes a second argument by position, with a default or without."""
     try:
         parameters = inspect.signature(decide).parameters.values()
     except (TypeError, ValueError):
         return False
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        return True
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return len(required) > 1
+    taken = [one for one in parameters if one.kind in positional]
+    # A default that is not None is a constant bound to a name, not a place for a request.
+    return len(taken) > 1 and taken[1].default in (inspect.Parameter.empty, None)

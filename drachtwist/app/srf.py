@@ -10,7 +10,7 @@ ACK                                                   nothing, there is no answe
 PRACK                                                 200
 CANCEL                                                nothing, the server has answered it
 a request in a dialog that is not known (To tag)      481
-UPDATE before the INVITE is answered                  500 with Retry-After (RFC 3311 section 5.2)
+what comes before the INVITE is answered              see :mod:`drachtwist.app.early`
 a method without any handler, while others have some  405 with Allow (RFC 3261 section 8.2.1)
 anything else                                         404
 ====================================================  ==========================================
@@ -34,35 +34,38 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import calls
+from drachtwist.app import calls, early
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.early import EarlyDialog
+from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import (
     ReceivedResponse,
     Request,
     Response,
-    answer_ok,
     make_request,
 )
 from drachtwist.app.interfaces import AnyHandler, SdpSource
 from drachtwist.app.links import CURRENT, LinkState
-from drachtwist.app.outgoing import Farewell
+from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.running import settle
+from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
+    PendingCall,
     PendingRequest,
     find_state,
     prepare_uac,
 )
-from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError, SipError
 from drachtwist.net.endpoints import (
     Connect,
     Listen,
@@ -91,7 +94,6 @@ _NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
 _CDR_EVENTS = ("attempt", "start", "stop")
-_IN_EARLY_DIALOG = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PUBLISH", "REFER"})
 _MAX_ORPHANS = 10_000
 
 UNUSED_TIMEOUT = 64.0
@@ -230,7 +232,7 @@ class Srf(Router, Ender):
         :param ping_interval: seconds of silence after which the server is asked whether it is
             there; None for never.
         :param pong_timeout: seconds after which an unanswered ping means a dead connection.
-        :returns: the connection: ``when_connected()``, ``stop()``.
+        :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
         reactor = self._get_reactor()
@@ -258,6 +260,7 @@ class Srf(Router, Ender):
             retry_refused=retry_refused,
             on_error=lambda error: self._emit("error", error),
             on_reconnecting=lambda delay: self._emit("reconnecting", delay),
+            on_ready=lambda link: self._emit("ready", link),
         )
         self._connections.append(connection)
         connection.startService()
@@ -524,11 +527,12 @@ class Srf(Router, Ender):
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         on_update: Callable[[Request, Response], Any] | None = None,
         link: Any = None,
-    ) -> Deferred[Dialog]:
+    ) -> PendingCall:
         """Call somebody, or subscribe to something.
 
-        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. A 200
-        that crosses it is acknowledged and ended with a BYE.
+        Cancelling the Deferred sends CANCEL, at whatever moment; so ``addTimeout`` works. Its
+        :meth:`~drachtwist.PendingCall.cancel_request` takes headers, such as a Reason. A 200 that
+        crosses it is acknowledged and ended with a BYE.
 
         :param uri: whom; ``sip:`` may be left out. Or a :class:`~drachtwist.middleware.Binding`,
             which knows the way to a phone that registered.
@@ -730,11 +734,14 @@ class Srf(Router, Ender):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        method = method.upper()
+        if method in ("ACK", "CANCEL"):
+            raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
             find_state(self, link),
-            method.upper(),
+            method,
             complete_uri(address, bool(proxy)),
             headers=headers,
             body=body,
@@ -784,6 +791,13 @@ class Srf(Router, Ender):
     def on_connect(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection, of either kind, once the server accepted us."""
         return self._on("connect", handler)
+
+    def on_ready(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler with each connection that we made, once the server took our routes.
+
+        From then on it hands over requests; before, they are refused if nobody else is there.
+        """
+        return self._on("ready", handler)
 
     def on_close(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that was up and is gone."""
@@ -865,10 +879,23 @@ class Srf(Router, Ender):
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
         else:
             link.set_routes(self._verbs)  # they may have changed meanwhile
+            if not self._verbs and not self._stopping:
+                self._say_nothing_comes(link)
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
         self._emit("connect", link)
+
+    def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
+        """Say that a server has nothing to hand over: no handler is there for any method."""
+        if self._layers:
+            _log.warn(
+                "no requests will come from {peer}: there is middleware for all methods, but no"
+                " handler that asks for one (srf.invite, srf.use('invite', ...))",
+                peer=link.peer,
+            )
+        else:
+            _log.info("no requests will come from {peer}: there are no handlers", peer=link.peer)
 
     def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
         """A connection is gone: so are its transactions and dialogs."""
@@ -909,12 +936,17 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
+        suspect = is_suspect(raw)
         if raw.startswith(b"SIP/2.0 "):
+            if suspect:
+                raw = without_nuls(raw)
             request = state.requests.get(tokens[8])
             if request is not None:
                 request.responded(tokens, raw)
             else:
                 state.stray(tokens, raw)
+            return
+        if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
         role = None
@@ -944,7 +976,7 @@ class Srf(Router, Ender):
             req._final = 200  # there is no answer to an ACK
             self._chain(method).run(req, req.res)
             return
-        elif dialog_id and self._early(state, req, method, dialog_id, role):
+        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -964,6 +996,23 @@ class Srf(Router, Ender):
         finally:
             CURRENT.reset(token)
 
+    def _refused(self, state: LinkState, tokens: Any, raw: bytes) -> bool:
+        """Answer a request that nobody is asked about; say whether it is one."""
+        req = make_request(state, tokens, raw)
+        problem = problem_of(req)
+        if problem is None:
+            return False
+        _log.warn(
+            "{method} from {address} is refused: {problem}",
+            method=req.method,
+            address=req.source_address,
+            problem=problem,
+        )
+        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+            state.use()
+            req.res.send(400, problem)
+        return True
+
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""
         handlers = self._cdr_handlers.get(cdr.event)
@@ -978,51 +1027,29 @@ class Srf(Router, Ender):
             if summary is not None:
                 self._emit("call summary", summary)
 
-    def _early(
-        self, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
-    ) -> bool:
-        """Handle what comes in a dialog whose INVITE is not answered yet.
+    def _early_dialog(self, req: Request) -> EarlyDialog:
+        """Return the early dialog of a caller, which begins with his INVITE."""
+        more = req._extended()
+        if more.early is None:
+            session = EarlySession(remote=req.body)
+            more.early = EarlyDialog(req._state, "uas", req, session)
+            more.early.id = more.early_id
+        if more.early_raw and not more.early.ends[0]:
+            sent = sip.Response.from_bytes(more.early_raw)
+            more.early.ends = (sent.get("To") or "", sent.get("From") or "")
+            more.early.target = early.target_of(req) or PLACEHOLDER
+        return more.early
 
-        :param role: which side of it we are.
-        :returns: whether that was everything there is to do.
-        """
-        invite: Request | None = state.early.get(dialog_id) if role != "uac" else None
-        if method == "PRACK" and invite is not None:
-            waiting = invite._more.unpracked if invite._more is not None else False
-            state.link.uses += 1
-            self._chain(method).run(req, req.res)
-            if callable(waiting):
-                req._call(waiting, req)
-            invite._flush_queue()
-            return True
-        if method == "BYE" and invite is not None:
-            # The server refuses the INVITE by itself.
-            state.link.uses += 1
-            answer_ok(req)
-            pending = state.invites.get(invite.stack_txn_id)
-            if pending is not None:
-                pending._cancelled(req)
-            return True
-        if method == "UPDATE" and role != "uas" and dialog_id in state.calling:
-            answer = state.calling[dialog_id]._on_update
-            if answer is not None:
-                state.link.uses += 1
-                Chain([(answer, 2, 0)], self).run(req, req.res)
-                return True
-        elif method == "UPDATE":
-            pending = state.invites.get(req.stack_txn_id)
-            if pending is not None:
-                req._extended().shares_transaction = True
-                invite = pending._invite()
-            if invite is not None and not invite._final:
-                invite._update_came(req)
-            if invite is not None and invite._more is not None and invite._more.on_update:
-                handler = invite._more.on_update
-                state.link.uses += 1
-                chain = Chain([(handler, 2, 0)], self)
-                chain.run(req, req.res)
-                return True
-        return False
+    def _early_dialog_of(self, response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a provisional response is from."""
+        asking = response._state.calling.get(response.stack_dialog_id)
+        if asking is None or not 100 < response.status < 200 or not asking.rings:
+            return None
+        try:
+            tag = response.to.tag
+        except MessageError:
+            return None
+        return asking.early_dialog(tag) if tag else None
 
     # What happens to requests that the handlers leave
 
@@ -1032,11 +1059,16 @@ class Srf(Router, Ender):
             return
         method = req.method
         dialog_id = req.stack_dialog_id
-        if method == "PRACK":
-            res.send(200)
-        elif method == "UPDATE" and dialog_id and self._is_early(req):
-            res.send(500, headers={"Retry-After": "5"})
-        elif dialog_id and method in _IN_EARLY_DIALOG and self._is_early(req):
+        invite = None
+        if dialog_id:
+            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
+        if invite is not None and method != "BYE":
+            dialog = early.dialog_of(self, invite, req)
+            if method == "PRACK":
+                dialog.answer_prack(res)
+            else:
+                dialog.answer(req)
+        elif method == "PRACK":
             res.send(200)
         elif dialog_id or req._has_to_tag():
             res.send(481)
@@ -1046,15 +1078,6 @@ class Srf(Router, Ender):
             res.send(405, headers={"Allow": ", ".join(sorted(self._methods()))})
         else:
             res.send(404)
-
-    def _is_early(self, req: Request) -> bool:
-        state = req._state
-        dialog_id = req.stack_dialog_id
-        return (
-            dialog_id in state.early
-            or dialog_id in state.calling
-            or req.stack_txn_id in state.invites
-        )
 
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """Answer a request whose handler failed, and log it."""

@@ -15,6 +15,7 @@ from drachtwist import sip
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.locating import is_address
+from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.targets import request_uri_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ WILDCARD_CONTACT = "wildcard-contact-since"
 _EMBEDDED = "+drachtwist"
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _SIP = re.compile("sips?:", re.IGNORECASE)
-_OTHER = re.compile("(?:tel|urn):", re.IGNORECASE)
+_OTHER = re.compile("(?:tel|urn|im|pres):", re.IGNORECASE)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 # A host with a port looks like a scheme with something behind it.
 _PORT = re.compile(r"[^@:;]+:\d{1,5}(?:;|$)")
@@ -42,12 +43,12 @@ _NUMBER = re.compile(r"[+\d][\d\-.()#*]*")
 def complete_uri(uri: str, others: bool = False) -> str:
     """Give a URI its scheme, for ``bob@example.net``.
 
-    :param others: whether URIs of other schemes will do, such as ``tel:`` and ``urn:``.
+    :param others: whether URIs of the other schemes of SIP will do, such as ``tel:`` and ``urn:``.
     :raises LocalProtocolError: for what is no URI to send a request to.
     """
     if not _SIP.match(uri):
-        if _OTHER.match(uri) or (_SCHEME.match(uri.partition("@")[0]) and not _PORT.match(uri)):
-            if others:
+        if _has_scheme(uri):
+            if others and _OTHER.match(uri):
                 return _checked(uri)
             raise LocalProtocolError(
                 f"nobody knows where to send {uri!r} without a proxy= (sip:user@host is clear)"
@@ -56,6 +57,12 @@ def complete_uri(uri: str, others: bool = False) -> str:
             raise LocalProtocolError(f"a number without a domain: {uri!r} (sip:{uri}@host)")
         uri = f"sip:{uri}"
     return _checked(uri)
+
+
+def _has_scheme(uri: str) -> bool:
+    if _OTHER.match(uri):
+        return True
+    return _SCHEME.match(uri.partition("@")[0]) is not None and not _PORT.match(uri)
 
 
 def _checked(uri: str) -> str:
@@ -77,7 +84,7 @@ def referred_to(target: str) -> str:
             target = sip.Address.parse(target).uri
         except MessageError as error:
             raise LocalProtocolError(f"no target of a transfer: {error}") from None
-    return complete_uri(target, True)
+    return _checked(target) if _has_scheme(target) else complete_uri(target)
 
 
 def can_be_called(uri: str, *, routed: bool) -> bool:
@@ -90,6 +97,28 @@ def can_be_called(uri: str, *, routed: bool) -> bool:
     except MessageError:
         return False
     return isinstance(parsed, sip.SipUri) or (routed and _OTHER.match(uri) is not None)
+
+
+def with_contact(headers: HeadersLike, where: str) -> HeadersLike:
+    """Let the Contact that we wrote say how we are reached.
+
+    Servers do that where they choose the transport, and where there is no Contact; one that the
+    application has written says what it wants.
+
+    :param where: the URI that a request is sent to.
+    """
+    if "transport=" not in where.lower() and where[:5].lower() != "sips:":
+        return headers
+    given = Headers(headers)
+    try:
+        uri = sip.Uri.parse(where)
+    except MessageError:
+        return headers
+    if isinstance(uri, sip.SipUri):
+        contact = given.get("Contact") or ""
+        over = reached_over(contact, uri.transport or "udp", secure=uri.secure)
+        given.set("Contact", over)
+    return given.items()
 
 
 def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike) -> None:
@@ -105,13 +134,19 @@ def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike)
         _check(state, WILDCARD_CONTACT, "a REGISTER with Contact: *")
 
 
-def _check(state: LinkState, setting: str, what: str) -> None:
+def survives(state: LinkState, setting: str) -> bool:
+    """Whether a server is known to survive what a setting is about."""
     version = state.server.version
     since = state.srf.get(setting)
-    if version.endswith(_EMBEDDED) or (
-        since is not None and _numbers(version) >= _numbers(str(since))
-    ):
+    if version.endswith(_EMBEDDED):
+        return True
+    return since is not None and _numbers(version) >= _numbers(str(since))
+
+
+def _check(state: LinkState, setting: str, what: str) -> None:
+    if survives(state, setting):
         return
+    version = state.server.version
     raise LocalProtocolError(
         f"drachtio server {version} may die of {what}: set {setting!r} to the first version "
         "that survives it"

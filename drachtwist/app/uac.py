@@ -10,8 +10,8 @@ acknowledged and ended with a BYE.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -23,29 +23,36 @@ from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.early import EarlyDialog, target_of
+from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import (
+    UNKNOWN_TRANSACTION,
     ReceivedResponse,
     _Received,
     make_received_response,
     run_handler,
 )
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, LinkState, Pending
-from drachtwist.app.outgoing import DialogRequest
+from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.running import settle
-from drachtwist.app.targets import can_be_called, check_request, complete_uri
+from drachtwist.app.strangers import names
+from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
     ConnectionFailed,
     ConnectionLost,
     LocalProtocolError,
     MessageError,
+    RemoteProtocolError,
     SipError,
 )
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
+from drachtwist.sip.options import reliable_number
+from drachtwist.sip.sdp import description_of
 from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
 
@@ -56,6 +63,7 @@ __all__ = [
     "Asking",
     "Calling",
     "OutgoingRequest",
+    "PendingCall",
     "PendingRequest",
     "find_state",
     "prepare_uac",
@@ -65,8 +73,17 @@ _log = Logger(namespace="drachtwist.app.uac")
 
 MAX_HOPS = 4
 """How many redirects are followed."""
+RING_CEILING = 240.0
+"""Seconds without a response after which a call that rang is given up.
+
+That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
+rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
+callee ends it with a BYE.
+"""
 _CANCEL_TIMEOUT = 40.0
 """Seconds after which a cancelled request counts as ended although no server said so."""
+_CANCEL_GRACE = 2.0
+"""The same when the server does not know the request."""
 
 
 class OutgoingRequest(_Received, sip.Request):
@@ -107,7 +124,7 @@ class OutgoingRequest(_Received, sip.Request):
         run_handler(self, handler, *args)
 
 
-class PendingRequest(Deferred[ReceivedResponse]):
+class PendingRequest(Handed[ReceivedResponse]):
     """A request that was sent: fires with its final response, whichever it is.
 
     Cancelling it, also by ``addTimeout``, cancels an INVITE; of another request only nobody waits
@@ -129,10 +146,9 @@ class PendingRequest(Deferred[ReceivedResponse]):
         self._cancel_request(headers)
 
 
-class _Waiting(Pending[ReceivedResponse]):
-    """Somebody who waits for the final response, or does not."""
-
-    __slots__ = ()
+def _log_failure(method: str, uri: str, error: Exception) -> None:
+    """Log a failure that nobody listens to."""
+    _log.info("{method} to {uri} failed: {error}", method=method, uri=uri, error=error)
 
 
 class Asking:
@@ -145,7 +161,9 @@ class Asking:
     __slots__ = (
         "_cancel_headers",
         "_cancel_sent",
+        "_ceiling",
         "_early",
+        "_early_ids",
         "_follow",
         "_given",
         "_hops",
@@ -157,6 +175,7 @@ class Asking:
         "_proxy",
         "_refusal",
         "_route",
+        "_rung",
         "_state_name",
         "_targets",
         "_timer",
@@ -168,11 +187,13 @@ class Asking:
         "challenged",
         "headers",
         "method",
+        "on_bye",
         "on_final",
         "outcome",
         "over",
         "request",
         "sent",
+        "shows_number",
         "srf",
         "state",
         "uri",
@@ -213,20 +234,27 @@ class Asking:
         self._on_request = on_request
         self._on_provisional = on_provisional
         self._on_update = on_update
-        # The reliable provisional responses of early dialogs, by their ids, the newest last.
-        self._early: dict[str, ReceivedResponse] | None = None
+        # The early dialogs: their names, the last To of each that rings, and handles by To tag.
+        self._early_ids: list[str] | None = None
+        self._rung: dict[str, ReceivedResponse] | None = None
+        self._early: dict[str, EarlyDialog] | None = None
+        self._ceiling: IDelayedCall | None = None
         self._state_name = ""
         self.request: OutgoingRequest | None = None
         """The request as it was sent last."""
         self.on_final: Callable[[ReceivedResponse | Exception], None] | None = None
         """Called with the outcome."""
+        self.on_bye: Callable[[], None] | None = None
+        """Called when the callee ends the call before it has answered."""
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Handed[ReceivedResponse]] = []
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
+        self.shows_number = False
+        """Whether its Contact is one that we wrote, with the number of who calls."""
         self.sent = False
         """Whether the request was ever handed to the server."""
         self._hops = 0
@@ -249,15 +277,14 @@ class Asking:
 
         :param deferred: fire this one.
         """
-        waiting = _Waiting()
-        waiting.deferred = Deferred() if deferred is None else deferred
+        waiting: Handed[ReceivedResponse] = Handed() if deferred is None else deferred
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
-            waiting.deferred.errback(self.outcome)
+            waiting.errback(self.outcome)
         else:
-            waiting.deferred.callback(self.outcome)
-        return waiting.deferred
+            waiting.callback(self.outcome)
+        return waiting
 
     def send(self) -> None:
         """Send the request.
@@ -271,6 +298,8 @@ class Asking:
             if not self.sent:
                 realms.adopt(self.srf._nonces.find(self._place, realms.auth))
             headers = realms.joined(headers, self.method, self.uri, self.body)
+        if self.shows_number:
+            headers = with_contact(headers, self._route or self.uri)
         message = encode_request(self.method, self.uri, headers, self.body, typed=True)
         state = self.state
         if self.method == "REGISTER" or self.uri[:3].lower() != "sip":
@@ -314,10 +343,15 @@ class Asking:
             "CANCEL", self.uri if request is None else request.uri, self._cancel_headers, typed=True
         )
         try:
-            self.state.link.send_message(self._transaction_id, "", message, _CancelSent())
+            self.state.link.send_message(self._transaction_id, "", message, _CancelSent(self))
         except ConnectionLost:
             return
         self._timer = self.srf.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
+
+    def cancel_refused(self) -> None:
+        """The server knows no such INVITE: what it has not said by now, it will never say."""
+        if self._timer is not None and self._timer.active():
+            self._timer.reset(_CANCEL_GRACE)
 
     def _forgotten(self) -> None:
         """Nobody ends what was cancelled."""
@@ -393,10 +427,12 @@ class Asking:
     # Provisional responses
 
     def _provisional(self, response: ReceivedResponse) -> None:
-        raw = response.raw
-        # What is reliable requires 100rel (RFC 3262 section 3).
-        rseq = response.get("RSeq") if b"100rel" in raw and _RSEQ.search(raw) else None
-        reliable = rseq is not None and self.method == "INVITE" and bool(response.stack_dialog_id)
+        dialog_id = response.stack_dialog_id
+        reliable = False
+        if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
+            rseq = reliable_number(response)
+            reliable = rseq is not None
+            self._rings(response, dialog_id)
         if reliable:
             to = response.get("To") or ""
             key = f"{rseq} {to}"
@@ -405,13 +441,11 @@ class Asking:
             if key in self._pracked:
                 return  # it was repeated
             self._pracked.add(key)
-            if self._early is None:
-                self._early = {}
-            self._early.pop(response.stack_dialog_id, None)
-            self._early[response.stack_dialog_id] = response
-            self.state.calling[response.stack_dialog_id] = self
+            self.early_dialog(_tag_of(response)).session.received(
+                description_of(response), in_response=True
+            )
         if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = ";tag=" in (response.get("To") or "").lower()
+            has_tag = tag_of(response.get("To")) is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -436,10 +470,85 @@ class Asking:
         else:
             self._prack(response, None)
 
+    def _rings(self, response: ReceivedResponse, dialog_id: str) -> None:
+        """Know the early dialog that a provisional response makes, and wait no longer than that."""
+        if self._early_ids is None:
+            self._early_ids = []
+            self._rung = {}
+        if dialog_id not in self._early_ids:
+            self._early_ids.append(dialog_id)
+            self.state.calling[dialog_id] = self
+        assert self._rung is not None
+        to = response.get("To") or ""
+        self._rung.pop(to, None)
+        self._rung[to] = response  # the last one is last
+        if response.body:
+            self.early_dialog(_tag_of(response))
+        if self._ceiling is None:
+            self._ceiling = self.srf.clock.callLater(RING_CEILING, self._rang_too_long)
+        else:
+            self._ceiling.reset(RING_CEILING)
+
+    def _rang_too_long(self) -> None:
+        """Nothing was heard for longer than any server waits: it has forgotten the INVITE."""
+        self._ceiling = None
+        self.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
+        self._end(SipError(408, "Request Timeout"))
+
+    def early_dialog(self, tag: str = "") -> EarlyDialog:
+        """Return the early dialog with whom rings.
+
+        :param tag: the To tag of one that rang; otherwise the last one that did.
+        """
+        rung = list((self._rung or {}).values())
+        response = next((one for one in reversed(rung) if _tag_of(one) == tag), None)
+        if response is None:
+            response = rung[-1]
+            tag = _tag_of(response)
+        if self._early is None:
+            self._early = {}
+        early = self._early.get(tag)
+        if early is None:
+            assert self.request is not None, "a response comes behind the answer"
+            body = self.body if isinstance(self.body, bytes) else _encoded(self.body)
+            session = EarlySession(local=body)
+            realms = None if self.challenged is None else self.challenged.realms
+            early = EarlyDialog(self.state, "uac", self.request, session, realms)
+            early.id = response.stack_dialog_id
+            self._early[tag] = early
+        early.ends = (early.req.get("From") or "", response.get("To") or "")
+        early.target = target_of(response) or early.req.uri
+        if not early.session.settled:
+            early.session.hint = description_of(response) or early.session.hint
+        return early
+
     @property
-    def early(self) -> ReceivedResponse | None:
-        """The reliable provisional response that made the early dialog; None without one."""
-        return next(reversed(self._early.values())) if self._early else None
+    def rings(self) -> bool:
+        """Whether there is an early dialog."""
+        return bool(self._rung)
+
+    def early_of(self, response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a response is from, if it said anything there."""
+        return self._early.get(_tag_of(response)) if self._early else None
+
+    def hung_up(self, tag: str) -> None:
+        """The callee ended an early dialog with a BYE, which is answered.
+
+        :param tag: whose; when others ring too, only that one is over.
+        """
+        rung = self._rung or {}
+        if len(rung) > 1 and any(_tag_of(one) == tag for one in rung.values()):
+            for to in [to for to, one in rung.items() if _tag_of(one) == tag]:
+                del rung[to]
+            early = (self._early or {}).pop(tag, None)
+            if early is not None:
+                early.end(answered=False)
+            return
+        if self.on_bye is not None:
+            self.on_bye()
+        else:
+            self.cancel()
+            self._end(SipError(487, "Request Terminated"))
 
     def report(
         self,
@@ -478,13 +587,21 @@ class Asking:
         headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
-        self.in_early_dialog("PRACK", response).send(headers, sdp or b"")
+        early = self.early_dialog(_tag_of(response))
+        request = early.prepare("PRACK")
+        if sdp:
+            session = early.session
+            session.sent(sdp if isinstance(sdp, bytes) else _encoded(sdp), in_response=False)
+            over = request.over
 
-    def in_early_dialog(self, method: str, response: ReceivedResponse) -> DialogRequest:
-        """Begin a request in the early dialog that a reliable provisional response made."""
-        request = self.request
-        ends = (request.get("From") if request else None) or "", response.get("To") or ""
-        return DialogRequest(self.state, response.stack_dialog_id, method, ends=lambda: ends)
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(description_of(result), in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
 
     # Challenges
 
@@ -587,30 +704,27 @@ class Asking:
             return
         self.over = True
         self.outcome = outcome
-        for dialog_id in self._early or ():
+        for dialog_id in self._early_ids or ():
             self.state.calling.pop(dialog_id, None)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._ceiling):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None
         if on_final is not None:
             on_final(outcome)
+        early, self._early, self._rung = self._early, None, None
+        for dialog in (early or {}).values():
+            dialog.end(answered=not isinstance(outcome, Exception) and outcome.status == 200)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if each.deferred.called:
+            if each.called:
                 continue  # cancelled: nobody waits any more
             if not isinstance(outcome, Exception):
-                each.deferred.callback(outcome)
-            elif each.heard():
-                each.deferred.errback(Failure(outcome))
+                each.callback(outcome)
             else:
-                _log.info(
-                    "{method} to {uri} failed: {error}",
-                    method=self.method,
-                    uri=self.uri,
-                    error=outcome,
-                )
+                each.fail(outcome, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
         if self.challenged is not None:
@@ -619,11 +733,26 @@ class Asking:
         self.state.release()
 
 
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _tag_of(response: ReceivedResponse) -> str:
+    return tag_of(response.get("To")) or ""
+
+
 class _CancelSent:
-    """Listens to the answer to a CANCEL, which makes no difference."""
+    """Listens to the answer to a CANCEL."""
+
+    __slots__ = ("_asking",)
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
 
     def answered(self, answer: Answer) -> None:
-        """The server sent it, or knows no such transaction: then the final response comes."""
+        """The server sent it, or knows no such transaction: the final response was on its way."""
+        if answer.tokens[3] != "OK" and UNKNOWN_TRANSACTION in answer.text:
+            self._asking.cancel_refused()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away, which the request knows otherwise."""
@@ -725,12 +854,13 @@ def prepare_uac(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
+    joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
         find_state(srf, link),
         method,
         complete_uri(address, bool(proxy)),
-        headers=calling_headers(headers, calling_number, calling_name, called_number),
+        headers=joined,
         proxy=proxy,
         auth=auth,
         follow_redirects=follow_redirects,
@@ -739,10 +869,27 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
+    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
+    asking.shows_number = bool(calling_number) and ours in joined
     return Calling(asking, no_ack, timeout, auth)
 
 
-_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE)
+class PendingCall(Deferred[Dialog]):
+    """A call that was placed: fires with its dialog.
+
+    Cancelling it, also by ``addTimeout``, cancels the INVITE, and nobody waits any more.
+    """
+
+    def __init__(self, calling: Calling) -> None:
+        super().__init__(calling._cancel)
+        self._give_up = calling.give_up
+
+    def cancel_request(self, headers: HeadersLike = None) -> None:
+        """Cancel the INVITE (RFC 3261 section 9.1), and wait for what comes of it.
+
+        :param headers: headers of the CANCEL, Reason for example (RFC 3326).
+        """
+        self._give_up(headers)
 
 
 class Calling:
@@ -767,12 +914,13 @@ class Calling:
         self._timeout = timeout
         self._timer: IDelayedCall | None = None
         self._given_up = False
-        self.deferred: Deferred[Dialog] = Deferred(self._cancel)
+        self.deferred = PendingCall(self)
 
-    def start(self, local_sdp: SdpSource) -> Deferred[Dialog]:
+    def start(self, local_sdp: SdpSource) -> PendingCall:
         """Send the request as soon as there is a session description."""
         asking = self.asking
         asking.on_final = self._final
+        asking.on_bye = self._hung_up
         if local_sdp is None or type(local_sdp) in (bytes, str):
             self._send(local_sdp)  # type: ignore[arg-type]
             return self.deferred
@@ -819,6 +967,12 @@ class Calling:
         self._given_up = True
         self.asking.cancel()
 
+    def _hung_up(self) -> None:
+        """The callee ended the call before it has answered; what may still come is done behind."""
+        self._given_up = True
+        self.asking.cancel()
+        self._fail(SipError(487, "Request Terminated"))
+
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -834,6 +988,10 @@ class Calling:
         request = asking.request
         assert request is not None, "a response comes behind the answer"
         state = asking.state
+        if not names(outcome.stack_dialog_id, outcome):
+            text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
+            self._fail(RemoteProtocolError(text))
+            return
         dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
         request.res = outcome
         state.dialogs.add(dialog)
@@ -847,6 +1005,10 @@ class Calling:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
+        early = asking.early_of(outcome)
+        if early is not None:
+            early.session.hand_over(dialog, description_of(outcome))
+            late = late and not early.session.settled
         if asking.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if late:

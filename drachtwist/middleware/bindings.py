@@ -29,7 +29,7 @@ class Binding:
     uri: str
     """The URI that the phone gave."""
     expires_at: float
-    """Seconds on the application's clock; that of a reactor counts from 1970."""
+    """When, in seconds since 1970; on the clock of the application where that is a made-up one."""
     q: float | None
     call_id: str
     cseq: int

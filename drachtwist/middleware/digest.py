@@ -28,6 +28,7 @@ from drachtwist import sip
 from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.outside import may_refuse
 from drachtwist.sip import digest
 
@@ -170,7 +171,7 @@ class DigestAuth:
         if realm is None:
             res.send(403)
             return
-        now = req.srf.clock.seconds()
+        now = time_of_day(req.srf.clock)
         try:
             credentials = self._credentials(req, realm)
         except MessageError:

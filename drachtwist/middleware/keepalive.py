@@ -6,7 +6,7 @@ between, sent where calls would go, keeps it from that; what the phone answers d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
@@ -28,10 +28,12 @@ class KeepAlive:
     """Sends OPTIONS to bindings, as long as they last.
 
     :param every: seconds between two to the same phone.
+    :param now: tells the time that bindings expire by.
     """
 
-    def __init__(self, every: float) -> None:
+    def __init__(self, every: float, now: Callable[[], float]) -> None:
         self._every = every
+        self._now = now
         self._timers: dict[str, tuple[IDelayedCall, ...]] = {}
 
     def watch(self, srf: Srf, aor: str, bindings: Iterable[Binding]) -> None:
@@ -51,7 +53,7 @@ class KeepAlive:
 
     def _ask(self, srf: Srf, aor: str, binding: Binding) -> None:
         others = tuple(timer for timer in self._timers.pop(aor, ()) if timer.active())
-        if binding.expires_at > srf.clock.seconds() and srf.links:
+        if binding.expires_at > self._now() and srf.links:
             try:
                 srf.request(binding, method="OPTIONS").addErrback(self._failed, binding)
             except DrachtwistError as error:

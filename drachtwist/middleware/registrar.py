@@ -26,8 +26,10 @@ from drachtwist.middleware.bindings import (
     MemoryLocationStore,
     is_behind_nat,
 )
+from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.digest import authenticated_user
 from drachtwist.middleware.keepalive import KeepAlive
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import parse_expires
 from drachtwist.sip.uri import is_sip_uri, normal_user
 
@@ -158,7 +160,7 @@ def parse_registration(
                 min(expires, max_expires),
                 q if q is None or 0 <= q <= 1 else None,
                 params.text("+sip.instance"),
-                int(reg_id) if reg_id.isascii() and reg_id.isdigit() else None,
+                grammar.decimal(reg_id),
             )
         )
     return Registration(aor, tuple(found), False, call_id, cseq, path)
@@ -194,8 +196,7 @@ class Registrar:
         register again before their NAT forgets them need nothing else. It may be shorter than
         ``min_expires``.
     :param nat_keep_alive: seconds after which such phones are sent an OPTIONS, again and again.
-    :param clock: tells the time; that of the application if None, and before it has handed over
-        its first request that of the reactor.
+    :param clock: tells the time in place of the time of day; that of the application if None.
     """
 
     handles = ("REGISTER",)
@@ -231,7 +232,9 @@ class Registrar:
         self._clock = clock
         self._behind_nat = behind_nat or is_behind_nat
         self._nat_expires = nat_expires
-        self._keep_alive = None if nat_keep_alive is None else KeepAlive(nat_keep_alive)
+        self._keep_alive: KeepAlive | None = None
+        if nat_keep_alive is not None:
+            self._keep_alive = KeepAlive(nat_keep_alive, self._now)
 
     async def __call__(self, req: Request, res: Response, next: Next) -> None:
         """Answer a REGISTER; hand everything else on."""
@@ -248,7 +251,7 @@ class Registrar:
             res.send(error.status, error.reason, error.headers)
             return
         if not res.finished:
-            now = self._clock.seconds()
+            now = self._now()
             headers: dict[str, Any] = {"Contact": [_written(one, now) for one in bindings]}
             if registration.path:
                 headers["Path"] = req.get_all("Path")
@@ -263,16 +266,18 @@ class Registrar:
         :raises MessageError: when it is none.
         """
         found = await _result(self.store.find(address_of_record(aor)))
-        if self._clock is None:
-            from twisted.internet import reactor
-
-            now = reactor.seconds()
-        else:
-            now = self._clock.seconds()
+        now = self._now()
         alive = [one for one in found if one.expires_at > now]
         return sorted(alive, key=lambda one: (-(1.0 if one.q is None else one.q), -one.expires_at))
 
+    def _now(self) -> float:
+        """Give the time of day, which is the same after a restart, unless time is made up."""
+        return time_of_day(self._clock)
+
     async def _check(self, req: Request, registration: Registration) -> None:
+        # As many to be removed as to be added; each is compared with each binding.
+        if len(registration.contacts) > 2 * self._max_contacts:
+            raise RegistrationError(403, "Too Many Contacts")
         host = registration.aor.partition(":")[2].rpartition("@")[2]
         if self._domains is not None and host not in self._domains:
             raise RegistrationError(404)
@@ -296,8 +301,7 @@ class Registrar:
             lock.release()
 
     async def _change(self, registration: Registration, req: Request) -> list[Binding]:
-        assert self._clock is not None, "a request has brought one"
-        now = self._clock.seconds()
+        now = self._now()
         found = await _result(self.store.find(registration.aor))
         bindings = [one for one in found if one.expires_at > now]
         if registration.is_query:

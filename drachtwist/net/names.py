@@ -57,6 +57,10 @@ LONGEST_FAILURE = 5.0
 HOSTS_KEPT = 10.0
 """Seconds that a line of the hosts file is believed."""
 
+# Without EDNS, which is not used here, an answer over UDP has 512 octets (RFC 1035 section 4.2.1);
+# some servers do not care. The more it has, the longer names can make it take to read them.
+_LONGEST_DATAGRAM = 1232
+
 _KINDS: dict[str, Any] = {
     "A": dns.Record_A,
     "AAAA": dns.Record_AAAA,
@@ -320,8 +324,8 @@ class _Datagrams(dns.DNSDatagramProtocol):
             raise error
 
     def datagram_received(self, data: bytes, host: str, port: int) -> None:
-        """Take in a datagram; one from elsewhere, or that is no DNS message, is passed over."""
-        if (host, port) != self._server:
+        """Take in a datagram; what is from elsewhere, or no DNS message, is passed over."""
+        if (host, port) != self._server or len(data) > _LONGEST_DATAGRAM:
             return
         try:
             self.datagramReceived(data, (host, port))

@@ -17,7 +17,13 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -140,6 +146,8 @@ class DrachtioProtocol(_Clocked):
         self._lost: ConnectionLost | None = None
         self._error: Exception | None = None
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
+        self.on_routed: Callable[[DrachtioProtocol], None] | None = None
+        """Called once, when the server has taken the routes."""
         self.on_closed: Callable[[DrachtioProtocol, Exception], None] | None = None
 
     def __repr__(self) -> str:
@@ -258,6 +266,10 @@ class DrachtioProtocol(_Clocked):
         self._corked = True
         try:
             self._work(self.session.receive(data, self._clock.seconds()))
+            on_routed = self.on_routed
+            if on_routed is not None and self.session.routed:
+                self.on_routed = None
+                on_routed(self)
         finally:
             self._corked = False
             self._flush()
@@ -268,9 +280,7 @@ class DrachtioProtocol(_Clocked):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Everything that waits for an answer fails."""
         self._arm(None)
-        error = self._error or ConnectionLost(
-            describe_tls_failure(reason.value) or reason.getErrorMessage()
-        )
+        error = self._error or ConnectionLost(self._described(reason))
         self._error = error
         self._lost = lost = (
             error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
@@ -288,6 +298,15 @@ class DrachtioProtocol(_Clocked):
             self.on_closed(self, error)
 
     # Inside
+
+    def _described(self, reason: Failure) -> str:
+        """Say why the connection is gone, and what may be wrong when it never came up."""
+        text = describe_tls_failure(reason.value) or reason.getErrorMessage()
+        if self.session.state is not SessionState.AUTHENTICATING:
+            return text
+        encrypted = ISSLTransport.providedBy(self.transport)
+        hint = "speak plain TCP (tcp:)" if encrypted else "want TLS (tls:)"
+        return f"{text.rstrip('.')}, before the server accepted the secret; may that port {hint}?"
 
     def _work(self, events: Sequence[object]) -> None:
         handler = self.handler

@@ -74,6 +74,7 @@ class InboundConnection(Service):
         servers whose secret is about to be changed.
     :param on_error: told of each failed attempt, except when it is the same as the one before.
     :param on_reconnecting: told, with the wait in seconds, that another attempt follows.
+    :param on_ready: told of the connection each time that the server took the routes.
     """
 
     _log = Logger()
@@ -88,7 +89,9 @@ class InboundConnection(Service):
         retry_refused: bool = False,
         on_error: Callable[[Exception], None] | None = None,
         on_reconnecting: Callable[[float], None] | None = None,
+        on_ready: Callable[[DrachtioProtocol], None] | None = None,
     ) -> None:
+        self._on_ready = on_ready
         self._connect = connect
         self._back_off = BackOff() if back_off is None else back_off
         self._retry_refused = retry_refused
@@ -99,6 +102,8 @@ class InboundConnection(Service):
         self._clock = clock
         self._ended: Exception | None = None
         self._waiting: list[Deferred[DrachtioProtocol]] = []
+        self._until_ready: list[Deferred[DrachtioProtocol]] = []
+        self._ready = False
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
         # The service's own prepareConnection is not used: a connection that closes while it is
@@ -106,7 +111,7 @@ class InboundConnection(Service):
         # connection as success, and what to wait is counted here.
         self._client = ClientService(
             _Reporting(connect.endpoint, self._attempt_failed),
-            _Watched(factory, self._up, self._closed),
+            _Watched(factory, self._up, self._routed, self._closed),
             retryPolicy=self._wait,
             clock=clock,
         )
@@ -159,7 +164,9 @@ class InboundConnection(Service):
         return succeed(None)
 
     def when_connected(self) -> Deferred[DrachtioProtocol]:
-        """Wait for the connection to be up.
+        """Wait for the connection to be up: the server accepted the secret.
+
+        It may not have heard yet which requests are wanted; see :meth:`when_ready`.
 
         :returns: the link, at once when it is up. Fails with :exc:`AuthenticationError` when the
             server refuses the secret, with :exc:`ConnectionFailed` when the connection is stopped.
@@ -172,11 +179,25 @@ class InboundConnection(Service):
         self._waiting.append(waiting)
         return waiting
 
+    def when_ready(self) -> Deferred[DrachtioProtocol]:
+        """Wait until the server hands over requests: it took the routes of the application.
+
+        :returns: as :meth:`when_connected`.
+        """
+        if self.link is not None and self._ready:
+            return succeed(self.link)
+        if self._ended is not None:
+            return fail(self._ended)
+        waiting: Deferred[DrachtioProtocol] = Deferred(self._forget)
+        self._until_ready.append(waiting)
+        return waiting
+
     # Inside
 
     def _forget(self, waiting: Deferred[DrachtioProtocol]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        for all_waiting in (self._waiting, self._until_ready):
+            if waiting in all_waiting:
+                all_waiting.remove(waiting)
 
     def _up(self, link: DrachtioProtocol) -> None:
         self.link = link
@@ -186,9 +207,20 @@ class InboundConnection(Service):
         for waiter in waiting:
             waiter.callback(link)
 
+    def _routed(self, link: DrachtioProtocol) -> None:
+        if self.link is not link:
+            return
+        self._ready = True
+        if self._on_ready is not None:
+            self._on_ready(link)
+        waiting, self._until_ready = self._until_ready, []
+        for waiter in waiting:
+            waiter.callback(link)
+
     def _closed(self, link: DrachtioProtocol, error: Exception) -> None:
         if self.link is link:
             self.link = None
+            self._ready = False
         elif self.running:
             self._report(error)
             if isinstance(error, AuthenticationError):
@@ -225,7 +257,8 @@ class InboundConnection(Service):
 
     def _end(self, error: Exception) -> None:
         self._ended = error
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting + self._until_ready
+        self._waiting, self._until_ready = [], []
         for waiter in waiting:
             waiter.errback(error)
 
@@ -258,16 +291,19 @@ class _Watched(ClientFactory):
         self,
         factory: DrachtioClientFactory,
         up: Callable[[DrachtioProtocol], None],
+        routed: Callable[[DrachtioProtocol], None],
         closed: Callable[[DrachtioProtocol, Exception], None],
     ) -> None:
         self._factory = factory
         self._up = up
+        self._routed = routed
         self._closed = closed
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
         """Make the protocol of one attempt."""
         link = self._factory.buildProtocol(addr)
         link.on_up = self._up
+        link.on_routed = self._routed
         link.on_closed = self._closed
         return link
 

@@ -175,10 +175,19 @@ class Stream(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take in octets."""
         parser = self._parser
+        pings = 0
         for event in parser.feed(data):
             if not self.usable:
                 return
+            if isinstance(event, KeepAlive):
+                pings += 1
+                continue
+            if pings:
+                self.pinged(pings)
+                pings = 0
             self.take(event)
+        if pings:
+            self.pinged(pings)
         if parser.error is not None:
             self.close()
         elif self.usable:
@@ -193,6 +202,12 @@ class Stream(protocol.Protocol):
         if octets != self.held:
             self._transports.buffered(self, octets)
 
+    def pinged(self, count: int) -> None:
+        """Answer so many pings, all at once."""
+        self._last_use = self._transports.reactor.seconds()
+        self._spoken = True
+        self.send(self.flow, b"\r\n" * count)
+
     def take(self, event: StreamEvent) -> None:
         """Hand up what came."""
         transports, flow = self._transports, self.flow
@@ -200,7 +215,7 @@ class Stream(protocol.Protocol):
         self.begun = None
         self._spoken = True
         if isinstance(event, KeepAlive):
-            self.send(flow, b"\r\n")
+            self.pinged(1)
         elif isinstance(event, Malformed):
             transports.malformed(self._completed(event), flow, len(event.raw))
         elif isinstance(event, Request):

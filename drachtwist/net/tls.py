@@ -413,8 +413,14 @@ def describe_tls_failure(
         text = _of_openssl(error) or "the peer closed the handshake"
         if "certificate verify failed" in text:
             return f"{whose} certificate is not trusted ({remedy})"
+        if any(words in text for words in _NO_TLS):
+            return f"TLS failed: the other side speaks something else, plain TCP perhaps ({text})"
         return f"TLS failed: {text}"
     return None
+
+
+_NO_TLS = ("wrong version number", "packet length too long", "http request", "unknown protocol")
+"""What OpenSSL says of bytes that are no TLS."""
 
 
 def _of_openssl(error: SSL.Error) -> str:

@@ -13,7 +13,7 @@ from drachtwist.sip.locating import DEFAULT_PORTS, Hop, is_address
 __all__ = ["note_source", "response_hop"]
 
 _VIA = re.compile(
-    rb"\n(?:via|v)[ \t]*:((?:[^\",\r\n]+|\"(?:[^\"\\]|\\.)*\"|\r?\n[ \t])*)",
+    rb"\n(?:via|v)[ \t]*:[ \t,]*((?:[^\",\r\n]+|\"(?:[^\"\\]|\\.)*\"|\r?\n[ \t])*)",
     re.IGNORECASE | re.DOTALL,
 )
 _SENT_BY = re.compile(

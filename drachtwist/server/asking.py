@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from drachtwist.errors import RemoteProtocolError
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
+from drachtwist.server.hiding import without_password
 from drachtwist.wire.decisions import ANSWER_LIMIT, Decision, RoutingQuery, parse_decision
 
 __all__ = ["CONNECT_TIMEOUT", "TIMEOUT", "WebAsker"]
@@ -76,7 +77,7 @@ class WebAsker:
     ) -> None:
         found = _URL.fullmatch(url)
         if found is None:
-            raise ValueError(f"not an http or https URL: {url!r}")
+            raise ValueError(f"not an http or https URL: {without_password(url)}")
         scheme, login, rest = found.groups()
         self._reactor = reactor
         self._url = f"{scheme}{rest}".encode()

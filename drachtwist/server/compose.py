@@ -6,8 +6,8 @@ lets an application overwrite it, which only ever breaks calls. Headers come out
 those that SIP knows first, in their usual spelling, then Content-Length, then all others as they
 were written.
 
-Text is split at CRLF; a lone CR, LF or NUL that an application smuggles into a line becomes a
-blank, so that no header can be injected behind the server's back.
+Text is split at CRLF; a lone CR or LF that an application smuggles into a line becomes a blank, and
+so does a NUL that is no quoted pair, so that no header can be injected behind the server's back.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
+from uuid import uuid4
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Address, RAck, SessionExpires, parse_expires, parse_integer
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "in_brackets",
     "new_branch",
+    "new_call_id",
     "new_tag",
     "read_draft",
     "readdressed",
@@ -91,7 +93,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
 
 _TOP_VIA = re.compile(rb"\r\nVia: [^\r]*")
 _CONTACT = re.compile(rb"\r\nContact: [^\r]*")
-_BREAKERS = re.compile("[\r\n\0]+")
+_BREAKERS = re.compile(r"[\r\n]+|(?<!\\)\0+")
 _LOCALHOST = re.compile(r"(?<=[@:])localhost(?::\d+)?(?![\w.\-])")
 _QUOTED_OR_COMMA = re.compile(r'("(?:[^"\\]|\\.)*(?:"|\\?$))|,[ \t]*')
 _LEARNT_LIMIT = 1024
@@ -111,6 +113,11 @@ def new_tag() -> str:
     return os.urandom(8).hex()
 
 
+def new_call_id() -> str:
+    """Make a Call-ID that nobody can guess, of the length that a real server's have."""
+    return str(uuid4())
+
+
 def new_branch() -> str:
     """Make a branch for a client transaction."""
     return "z9hG4bK" + os.urandom(9).hex()
@@ -125,17 +132,16 @@ def via_of(protocol: str, local: str, branch: str) -> str:
     return f"SIP/2.0/{protocol.upper()} {local}{rport};branch={branch}"
 
 
-def readdressed(raw: bytes, via: str, old: str, new: str) -> bytes:
-    """Give a request of ours another Via, and the address that we are reached at in its Contact.
+def readdressed(raw: bytes, via: str, contact: str | None = None) -> bytes:
+    """Give a request of ours another Via, and another Contact if there is one to be given.
 
-    :param old: our address and port as they were written.
-    :param new: as they turned out to be.
+    :param contact: says where we are reached.
     """
     head, gap, body = raw.partition(b"\r\n\r\n")
     head = _TOP_VIA.sub(f"\r\nVia: {via}".encode(), head, count=1)
-    if old != new:
-        before, after = old.encode(), new.encode()
-        head = _CONTACT.sub(lambda found: found[0].replace(before, after), head, count=1)
+    if contact is not None:
+        line = f"\r\nContact: {contact}".encode("utf-8", "surrogateescape")
+        head = _CONTACT.sub(lambda found: line, head, count=1)
     return head + gap + body
 
 
@@ -206,6 +212,11 @@ class Draft:
                 return field.value
         return None
 
+    def values(self, key: str) -> list[str]:
+        """Return the values of all lines of a known header, by its name in lower case."""
+        order, _ = _ORDER[key]
+        return [field.value for field in self.fields if field.order == order]
+
     def add(self, name: str, value: str) -> None:
         """Add a header that is known."""
         order, spelling = _ORDER[name.lower()]
@@ -244,15 +255,13 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
         start = _BREAKERS.sub(" ", start)
         lines = [_BREAKERS.sub(" ", line) for line in lines]
     draft = Draft(start, body)
+    if "\r\n " in text or "\r\n\t" in text:
+        lines = _unfolded(lines)
     fields = draft.fields
     keys = draft.keys
-    for at, line in enumerate(lines):
+    for line in lines:
         name, colon, value = line.partition(":")
-        if not colon or line[0] in " \t":
-            if line[:1] in (" ", "\t") and line.strip() and at and fields:
-                # A folded line belongs to the one before it.
-                last = fields[-1]
-                fields[-1] = last._replace(value=f"{last.value} {line.strip()}")
+        if not colon:
             continue
         name = name.rstrip(" \t")
         value = value.strip(" \t")
@@ -281,6 +290,17 @@ def read_draft(message: bytes, *, checked: bool) -> Draft:
             value = _spaced(value)
         fields.append(Field(order, spelling, value))
     return draft
+
+
+def _unfolded(lines: list[str]) -> list[str]:
+    """Put folded lines behind those that they belong to."""
+    whole: list[list[str]] = []
+    for line in lines:
+        if line[:1] not in (" ", "\t"):
+            whole.append([line])
+        elif whole and (more := line.strip()):
+            whole[-1].append(more)
+    return [" ".join(parts) for parts in whole]
 
 
 def _spaced(value: str) -> str:

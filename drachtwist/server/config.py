@@ -10,6 +10,7 @@ from drachtwist.errors import LocalProtocolError, MessageError, RemoteProtocolEr
 from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
+from drachtwist.server.hiding import without_password
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
@@ -32,7 +33,8 @@ class RequestHandler:
         ``tcp://host:port`` or ``tls://host:port``.
     """
 
-    uri: str
+    uri: str = field(repr=False)
+    """It may hold a password, which is not shown."""
     method: str = "*"
     """The SIP method that it is for; ``*`` for all that have no handler of their own."""
     http_method: str = "GET"
@@ -48,20 +50,29 @@ class RequestHandler:
         object.__setattr__(self, "http_method", self.http_method.upper())
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
-            raise LocalProtocolError(f"web applications are asked by GET or POST: {self.uri!r}")
+            raise LocalProtocolError(f"web applications are asked by GET or POST: {self}")
         if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:
             raise LocalProtocolError(
-                f"not a request handler: {self.uri!r}"
+                f"not a request handler: {self}"
                 " (http://..., https://..., tcp://host:port or tls://host:port)"
             )
         try:
             address = AppAddress.parse(f"{found[2]};transport={found[1]}")
         except RemoteProtocolError:
-            raise LocalProtocolError(f"no host and port in {self.uri!r}") from None
+            raise LocalProtocolError(f"no host and port in {self}") from None
         object.__setattr__(self, "address", address)
+
+    def __str__(self) -> str:
+        return without_password(self.uri)
+
+    def __repr__(self) -> str:
+        return (
+            f"RequestHandler(uri={str(self)!r}, method={self.method!r},"
+            f" http_method={self.http_method!r}, verify_peer={self.verify_peer!r})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

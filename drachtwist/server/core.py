@@ -32,6 +32,7 @@ from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.server.ways import Ways
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -264,7 +265,7 @@ class ServerCore:
             value = request.get(name)
             if value is None:
                 continue
-            if name == "To" and status > 100 and "tag=" not in value.lower():
+            if name == "To" and status > 100 and tag_of(value) is None:
                 value = f"{value};tag={tag or new_tag()}"
             lines.append(f"{name}: {value}")
         phrase = reason_phrase(status) if reason is None else reason

@@ -75,6 +75,7 @@ class Dialog:
         "seq",
         "target",
         "timer",
+        "told",
         "unacked",
     )
 
@@ -108,6 +109,8 @@ class Dialog:
     """The route set, the next hop first."""
     contact: str
     """The Contact of this side."""
+    told: str
+    """The Contact that the application was told, if it was before it was known which way to go."""
     flow: Flow | None
     """Where packets go; None when a name has to be looked up first."""
     hop: Hop | None
@@ -135,6 +138,7 @@ class Dialog:
         self.early = False
         self.unacked = None
         self.by_race = False
+        self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None
         self.invite_ack = None
@@ -143,6 +147,7 @@ class Dialog:
         self.origin = None
         self.answers = None
         self.sdp = b""
+        self.told = ""
         self.timer = None
         self.open = []
         self.asked = []
@@ -255,8 +260,13 @@ def uri_of(protocol: str, address: str) -> str:
     return f"sip:{address};transport={protocol}"
 
 
-def contact_of_flow(flow: Flow) -> str:
-    """Give the Contact of this side of a flow."""
+def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
+    """Give the Contact of this side of a flow.
+
+    :param secure: whether a ``sips:`` URI was asked for.
+    """
+    if secure and flow.protocol == "tls":
+        return f"<sips:{flow.local}>"
     return f"<{uri_of(flow.protocol, flow.local)}>"
 
 

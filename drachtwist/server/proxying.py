@@ -36,13 +36,17 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
+from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, routes_left
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
+from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import rank, reason_phrase
+from drachtwist.sip.targets import by_preference, request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for
 from drachtwist.transactions.machine import (
@@ -68,7 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Proxied", "Proxying"]
 
-_TIME = re.compile(r"(\d+)(ms|s)")
+_TIME = re.compile(r"([0-9]+)(ms|s)")
 _STATELESS = "z9hG4bKst"
 _REPLACED = frozenset(
     """
@@ -76,6 +80,7 @@ _REPLACED = frozenset(
     """.split()
 )
 _CHALLENGING = (401, 407)
+_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 _TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
@@ -92,6 +97,7 @@ class Branch(Attempted):
         "final",
         "limit",
         "method",
+        "reasons",
         "request",
         "ringing",
         "source",
@@ -116,6 +122,8 @@ class Branch(Attempted):
         """Whether there was any attempt."""
         self.alarm: Alarm | None = None
         self.limit: Alarm | None = None
+        self.reasons: list[str] = []
+        """Why it was cancelled."""
 
     @property
     def is_busy(self) -> bool:
@@ -164,7 +172,7 @@ class Branch(Attempted):
             elif kind is SendCancel:
                 call.send_cancel(self)
             elif kind is RingTimedOut:
-                call.cancel(self)
+                call.cancel(self, [_because(408)])
             elif kind is TimedOut:
                 call.core.timed_out(self.flow)
                 self.unreached(408)
@@ -189,7 +197,8 @@ class Proxied:
         self._link = link
         self._message_id = message_id
         self._command = command
-        self._targets: list[str] = list(command.destinations)
+        self._targets: list[str] = [request_uri_of(one) for one in command.destinations]
+        self._routes = routes_left(incoming.request, core.is_own)
         self._tried = 0
         self.breadth = breadth_of(incoming.request)
         """How many branches there may be at a time; None for no limit."""
@@ -236,7 +245,10 @@ class Proxied:
     def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
         known = None
-        if core.config.outbound_proxy is None:
+        proxy = core.config.outbound_proxy
+        if proxy is None and self._routes:
+            proxy = self._routes[0].uri
+        if proxy is None:
             known = core.registered.find(destination)
         if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
             branch = Branch(self, destination, breadth)
@@ -247,9 +259,7 @@ class Proxied:
             self.ended(branch, 410)
             return True
         try:
-            uri = Uri.parse(destination)
-            if core.config.outbound_proxy is not None:
-                uri = Uri.parse(core.config.outbound_proxy)
+            uri = Uri.parse(destination if proxy is None else proxy)
         except MessageError:
             return False
         if not isinstance(uri, SipUri):
@@ -308,8 +318,13 @@ class Proxied:
             # Each side has to find the address that it can reach first (RFC 5658).
             own.append(f"<{uri_of(back.protocol, back.local)};lr>")
         uri = request.uri
-        if self.core.is_own(uri):
+        if self.core.is_own(uri) or branch.uri[:3].lower() != "sip":
             uri = branch.uri
+        routes = [str(one) for one in self._routes]
+        if routes and not is_loose(self._routes[0]):
+            # A strict router wants its own name in front (section 16.6, step 6).
+            routes = [*routes[1:], f"<{uri}>"]
+            uri = self._routes[0].uri
         added = read_draft(self._command.message, checked=True) if self._command.message else None
         replaced = set()
         if added is not None:
@@ -322,9 +337,12 @@ class Proxied:
         at = len(lines)
         if self._command.record_route and branch.method == "REGISTER":
             lines.append(f"Path: {own[0]}")
+        lines += [f"Route: {one}" for one in routes]
         hops = "70"
-        for name, value in _headers_behind_via(request, 1):
+        for name, value in _headers_behind_via(request, 0):
             key = name.lower()
+            if key == "route":
+                continue
             if key == "max-forwards":
                 hops = str(max(_number(value) - 1, 0))
             elif key == "max-breadth" and branch.breadth is not None:
@@ -353,7 +371,8 @@ class Proxied:
         if status == 100:
             return
         if self.known is not None and branch.source is not None:
-            self.core.proxying.learn(self.known, response, branch.source[0])
+            adjacent = is_adjacent(response, self.core.is_own)
+            self.core.proxying.learn(self.known, response, branch.source[0], adjacent)
         if status < 200:
             branch.rang = True
             if not self._settled and not self._cancelled:
@@ -380,9 +399,10 @@ class Proxied:
             self.core.record("stop", "network", response.raw, reason)
         if 300 <= status < 400 and self._command.follow_redirects and not self._cancelled:
             try:
-                contacts = [one.uri for one in response.contacts if not one.is_wildcard]
+                found = by_preference(response.contacts)
             except MessageError:
-                contacts = []
+                found = []
+            contacts = [request_uri_of(one.uri) for one in found]
             if contacts:
                 self._targets[:0] = contacts
                 branch.final = status
@@ -422,7 +442,7 @@ class Proxied:
         self._targets.clear()
         if first:
             for other in self._pending():
-                self.cancel(other)
+                self.cancel(other, [_ELSEWHERE])
 
     def ended(self, branch: Branch, status: int, raw: bytes | None = None) -> None:
         """A target is out: it refused, or could not be reached."""
@@ -434,7 +454,7 @@ class Proxied:
         if status >= 600:
             self._targets.clear()
             for other in self._pending():
-                self.cancel(other)
+                self.cancel(other, [_because(status)])
         self._go_on()
 
     def _go_on(self) -> None:
@@ -490,29 +510,34 @@ class Proxied:
         """A target let its time pass."""
         if branch.final:
             return
-        self.cancel(branch)
+        self.cancel(branch, [_because(408)])
         self.ended(branch, 408)
 
     # The caller
 
-    def caller_cancelled(self) -> None:
+    def caller_cancelled(self, cancel: Request) -> None:
         """The caller gave up, and was answered."""
         if self._settled or self._cancelled:
             return
         self._cancelled = True
         self._targets.clear()
+        reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
         for branch in self._pending():
-            self.cancel(branch)
+            self.cancel(branch, reasons)
         if not self._pending():
             self._settled = True
             self._finish()
 
-    def cancel(self, branch: Branch) -> None:
-        """Cancel what was sent to a target, as soon as it has responded with anything."""
+    def cancel(self, branch: Branch, reasons: list[str]) -> None:
+        """Cancel what was sent to a target, as soon as it has responded with anything.
+
+        :param reasons: what the target is told (RFC 3326).
+        """
         machine = branch.machine
         if branch.cancelled:
             return
         branch.cancelled = True
+        branch.reasons = reasons
         if isinstance(machine, InviteClient):
             self._run(branch, machine.cancel(self.core.clock.seconds()))
         elif machine is None:
@@ -524,6 +549,9 @@ class Proxied:
         core = self.core
         assert branch.request is not None and branch.flow is not None
         cancel = cancel_for(branch.request)
+        if branch.reasons:
+            cancel.set("Reason", branch.reasons)
+            cancel = Request.from_bytes(bytes(cancel))
         machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
         owner = Spent(core, branch.flow, ClientKey(f"{branch.branch} CANCEL"), machine)
         effects = machine.start(core.clock.seconds())
@@ -652,7 +680,9 @@ class Proxying:
         if command.record_route:
             call.known = self.calls.begun(incoming.request)
             if call.known is not None:
-                self.learn(call.known, incoming.request, incoming.flow)
+                request = incoming.request
+                adjacent = is_adjacent(request, core.is_own)
+                self.learn(call.known, request, incoming.flow, adjacent)
         if not call.begin() and not call.branches:
             call._done = True
             core.uas.refuse(incoming, 500)
@@ -714,11 +744,20 @@ class Proxying:
         if call.known is not None:
             self.calls.settled(call.known)
 
-    def learn(self, known: KnownCall, message: Request | Response, flow: Flow) -> None:
-        """Take note of the WebSocket of somebody in a call: nobody can connect to a browser."""
-        if flow.protocol not in WEBSOCKETS:
-            return
+    def learn(
+        self, known: KnownCall, message: Request | Response, flow: Flow, adjacent: bool
+    ) -> None:
+        """Take note of how somebody in a call is reached whose Contact leads nowhere.
+
+        That is a browser, since nobody can connect to one, and whoever is behind a NAT.
+
+        :param adjacent: whether there is no other proxy in between.
+        """
         contact = contact_of(message)
+        if flow.protocol not in WEBSOCKETS:
+            nat = self.core.config.nat_detection
+            if not adjacent or not is_behind_nat(contact, flow, nat):
+                return
         key = None if contact is None else place_of(contact.uri)
         if key is not None:
             known.places = {**(known.places or {}), key: flow}
@@ -764,7 +803,9 @@ class Proxying:
             self.core.record("stop", "network", bytes(plain), "normal-release")
         known = None if call.places is None else call.places.get(place_of(following) or "")
         if known is not None and not self.core.carriers.is_open(known):
-            known = self.core.registered.find(following) or known
+            moved = self.core.registered.find(following)
+            # To one behind a NAT a new connection may do; to a browser it never does.
+            known = moved or (known if known.protocol in WEBSOCKETS else None)
         if known is None:
             hop = hop_of(uri, self.core.default_protocol())
             self.core.ways.send(hop, self._passing(request, own))
@@ -844,8 +885,13 @@ def _seconds(text: str) -> float | None:
     found = _TIME.fullmatch(text)
     if found is None:
         return None
-    number = int(found[1]) / (1000 if found[2] == "ms" else 1)
-    return number or None
+    number = grammar.decimal(found[1])
+    return number / (1000 if found[2] == "ms" else 1) if number else None
+
+
+def _because(status: int) -> str:
+    """Write the Reason of a status."""
+    return f'SIP;cause={status};text="{reason_phrase(status)}"'
 
 
 def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:

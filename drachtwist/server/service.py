@@ -389,7 +389,7 @@ class DrachtioServer(Service):
             if not core.stopped:
                 self._log.warn(
                     "{uri} does not decide: {error}",
-                    uri=handler.uri,
+                    uri=str(handler),
                     error=failure.getErrorMessage(),
                 )
                 core.decided(incoming, None)
@@ -398,7 +398,7 @@ class DrachtioServer(Service):
         asking.addCallbacks(lambda decision: core.decided(incoming, decision), failed)
         asking.addErrback(
             lambda failure: self._log.failure(
-                "a decision of {uri} made us fail", failure, uri=handler.uri
+                "a decision of {uri} made us fail", failure, uri=str(handler)
             )
         )
 

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.siptransports import Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
 from drachtwist.server.checks import carries_session, has_more_hops
@@ -30,6 +30,7 @@ from drachtwist.server.compose import (
     encode,
     in_brackets,
     new_branch,
+    new_call_id,
     new_tag,
     read_draft,
     readdressed,
@@ -44,12 +45,13 @@ from drachtwist.server.dialogs import (
     place_uac,
     record_routes,
     refresh_target,
-    uri_of,
 )
+from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
-from drachtwist.sip.fields import Address, CSeq
+from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.options import reliable_number
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
@@ -101,6 +103,7 @@ class Outgoing(Attempted):
         "answered",
         "call_id",
         "cancel",
+        "contact",
         "dialog",
         "dialog_id",
         "ended",
@@ -109,15 +112,18 @@ class Outgoing(Attempted):
         "held",
         "id",
         "link",
-        "local",
         "message_id",
         "method",
+        "named",
         "protocol",
         "refresh",
         "request",
         "rung",
+        "secure",
         "side",
         "source",
+        "tags",
+        "told",
         "written",
     )
 
@@ -134,8 +140,14 @@ class Outgoing(Attempted):
     """What applications call the dialog; empty outside of dialogs."""
     request: Request
     """As it is sent, or would be if its name had an address."""
-    local: str
-    """Our address and port as they were written into it."""
+    contact: str | None
+    """The Contact as the application wrote it, of a request that has one outside of dialogs."""
+    named: bool
+    """Whether the application has named the transport."""
+    secure: bool
+    """Whether it is for a ``sips:`` URI."""
+    told: str
+    """The Contact that the application was told first."""
     written: bool
     """Whether it was written for the flow that it takes first."""
     protocol: str
@@ -158,6 +170,8 @@ class Outgoing(Attempted):
     """The CANCEL that waits for a provisional response."""
     rung: dict[str, tuple[Response, Flow]] | None
     """The reliable responses to this INVITE, by RSeq, if several that ring sent one."""
+    tags: set[str] | None
+    """The To tags of those that ring."""
     held: list[Incoming] | None
     """NOTIFYs that came before the answer to this SUBSCRIBE."""
 
@@ -176,24 +190,40 @@ class Outgoing(Attempted):
         self.ended = False
         self.cancel = None
         self.rung = None
+        self.tags = None
         self.held = None
         self.answered = False
         self.forks = None
         self.alarm = None
         self.refresh = None
         self.written = True
+        self.contact = None
+        self.secure = self.named = False
+        self.told = ""
 
     def write(self, flow: Flow) -> int:
         """Write into the request which way it goes, unless that was known when it was written."""
         if self.written:
             self.written = False
             return len(self.request.raw)
-        local = flow.local
-        old = self.local if self.dialog is None else local
-        via = via_of(flow.protocol, local, self.branch)
-        self.request = Request.from_bytes(readdressed(self.request.raw, via, old, local))
-        self.local = local
+        via = via_of(flow.protocol, flow.local, self.branch)
+        contact = None
+        if self.dialog is None and self.contact is not None:
+            # TCP that only the length of the request wants is nothing to be reached by.
+            side = self.instead or flow
+            contact = self.contact_over(side.protocol, side.local)
+        self.request = Request.from_bytes(readdressed(self.request.raw, via, contact))
         return len(self.request.raw)
+
+    def contact_over(self, protocol: str, local: str) -> str:
+        """Write the Contact for a way that the request takes.
+
+        An application that names the transport of the request may name it there as well; as the
+        real server, ours then leaves that to it.
+        """
+        assert self.contact is not None, "it has one"
+        shown = "udp" if self.named and self.contact != NOBODY else protocol
+        return own_contact(self.contact, shown, local, secure=self.secure)
 
     def start(self) -> None:
         """Begin the transaction."""
@@ -301,6 +331,7 @@ class Calling:
         outgoing = Outgoing(self, link, method)
         flow = None if route or method not in METHODS else core.registered.find(found[2])
         if flow is not None:
+            outgoing.secure = uri.scheme.lower() == "sips"
             self._ask_over(outgoing, flow, draft, found[2], message_id)
             return
         asked = next_hop.transport
@@ -311,6 +342,8 @@ class Calling:
         local = self._local_toward(hop)
         if not route:
             draft.routes.clear()
+        outgoing.secure = uri.scheme.lower() == "sips" or next_hop.secure
+        outgoing.named = asked is not None
         problem = self._write_new(outgoing, draft, found[2], local, hop.protocol)
         if problem is not None:
             link.answer(message_id, "NOK", problem)
@@ -357,18 +390,16 @@ class Calling:
         method = outgoing.method
         apart = draft.apart
         default = f"<sip:{local}>"
-        if draft.contact is not None and "localhost" in draft.contact:
-            draft.replace_contact(with_host(draft.contact, local))
         contact = draft.contact
-        if contact == "*":
+        if contact is None and method in ("INVITE", "SUBSCRIBE"):
+            outgoing.contact = NOBODY
+        elif contact == "*":
             contact = None  # of a REGISTER: nobody's From
-        if draft.contact is not None:
-            bracketed = in_brackets(draft.contact)
-            if bracketed is not None and bracketed != draft.contact:
-                draft.replace_contact(bracketed)
-        elif method in ("INVITE", "SUBSCRIBE"):
-            websocket = protocol in WEBSOCKETS
-            draft.add("Contact", f"<{uri_of(protocol, local)}>" if websocket else default)
+        else:
+            outgoing.contact = contact
+        if outgoing.contact is not None:
+            outgoing.told = outgoing.contact_over(protocol, local)
+            draft.replace_contact(outgoing.told)
         from_ = with_host(apart.get("from") or contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
@@ -390,9 +421,10 @@ class Calling:
                 number = 0
         if not number:
             number = 1 + int.from_bytes(os.urandom(3), "big")
-        outgoing.call_id = apart.get("call-id") or new_id()
+        outgoing.call_id = apart.get("call-id") or new_call_id()
+        if "|" in outgoing.call_id or "|" in tag:
+            return "a Call-ID or tag with a bar"
         outgoing.from_tag = tag
-        outgoing.local = local
         outgoing.request = self._write(
             outgoing.branch,
             protocol,
@@ -426,7 +458,10 @@ class Calling:
     def ask_in_dialog(self, link: AppLink, message_id: str, name: str, message: bytes) -> None:
         """Send a request in a dialog."""
         core = self.core
-        dialogs = [one for one in core.dialogs.named(name) if not (one.early and one.is_uas)]
+        dialogs = core.dialogs.named(name)
+        early = core.uas.early_dialog(name)
+        if early is not None:
+            dialogs.append(early)
         method = message.partition(b" ")[0].decode("ascii", "replace")
         if not dialogs:
             link.answer(message_id, "NOK", _NO_ACK if method == "ACK" else _NO_DIALOG)
@@ -455,8 +490,44 @@ class Calling:
             if draft.contact is None:
                 draft.add("Contact", dialog.contact)
             else:
-                draft.replace_contact(with_host(draft.contact, _host_of(dialog.contact)))
+                told = draft.contact == dialog.told
+                ours = dialog.contact if told else like_contact(draft.contact, dialog.contact)
+                draft.replace_contact(ours)
         self._send_in_dialog(outgoing, dialog, draft, message_id)
+
+    def _early(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
+        """Make the early dialog of a call that rings (RFC 3261 section 12.1.2).
+
+        The real server makes it of reliable responses only; as there, one of these is not given up
+        for one that is not.
+        """
+        try:
+            tag = response.to.tag
+        except MessageError:
+            tag = None
+        if tag:
+            if outgoing.tags is None:
+                outgoing.tags = set()
+            if len(outgoing.tags) < _MAX_FORKS:
+                outgoing.tags.add(tag)
+        if reliable_number(response) is not None:
+            self._rings(outgoing, response, flow)
+        elif outgoing.rung is not None or not tag:
+            return
+        self._make_dialog(outgoing, response, flow, early=True)
+
+    def left(self, outgoing: Outgoing, tag: str) -> None:
+        """Cancel a call whose callee, who rang, has sent a BYE; not if others ring too.
+
+        The real server forgets such an INVITE, so that the application waits for ever.
+        """
+        if outgoing.tags is not None:
+            outgoing.tags.discard(tag)
+        if outgoing.tags:
+            if outgoing.dialog is not None and not self.core.dialogs.knows(outgoing.dialog):
+                outgoing.dialog = None  # the next one that rings has the early dialog
+        elif not outgoing.cancelled:
+            self._cancel(outgoing, None)
 
     def _rings(self, outgoing: Outgoing, response: Response, flow: Flow) -> None:
         """Remember whose reliable response this is: of several that ring, each gets its PRACK."""
@@ -492,7 +563,6 @@ class Calling:
         """Write a request with the number of the dialog, and send it to the peer."""
         hop, flow = self._way(dialog)
         protocol, local = self._local(hop, flow)
-        outgoing.local = local
         outgoing.request = self._in_dialog(
             dialog, outgoing.branch, protocol, local, outgoing.method, dialog.seq, draft
         )
@@ -874,7 +944,7 @@ class Calling:
             return
         if status < 200:
             outgoing.rang = True
-            if response.has("RSeq") and carries_session(response):
+            if reliable_number(response) is not None and carries_session(response):
                 outgoing.answered = True
         elif status == 503 and outgoing.way is not None:
             outgoing.unreached(status, response)
@@ -898,9 +968,7 @@ class Calling:
         raw = response.raw
         if forming:
             if status < 200:
-                if response.has("RSeq"):
-                    self._rings(outgoing, response, side)
-                    self._make_dialog(outgoing, response, side, early=True)
+                self._early(outgoing, response, side)
             elif status < 300:
                 self._make_dialog(outgoing, response, side, early=False)
                 assert outgoing.dialog is not None, "just made"
@@ -965,8 +1033,7 @@ class Calling:
             if status not in (401, 407):
                 uas.end(dialog)
         elif outgoing.method == "NOTIFY" and dialog.method == "SUBSCRIBE" and dialog.is_uas:
-            state = outgoing.request.get("Subscription-State") or ""
-            if "terminated" in state.lower():
+            if is_terminated(outgoing.request.get("Subscription-State")):
                 uas.end(dialog)
         elif (
             outgoing.method == dialog.method == "SUBSCRIBE"
@@ -1033,7 +1100,7 @@ class Calling:
             branch = Request.from_bytes(ack).vias[0].branch or new_branch()
             self.core.ways.send(
                 hop,
-                lambda flow: readdressed(ack, via_of(flow.protocol, flow.local, branch), "", ""),
+                lambda flow: readdressed(ack, via_of(flow.protocol, flow.local, branch)),
             )
 
     def _make_dialog(
@@ -1066,6 +1133,7 @@ class Calling:
         dialog.local_tag = outgoing.from_tag
         dialog.seq = request.cseq.number
         dialog.contact = request.get("Contact") or contact_of_flow(flow)
+        dialog.told = outgoing.told
         if outgoing.method == "INVITE":
             dialog.invite_seq = dialog.seq
         return dialog
@@ -1126,7 +1194,7 @@ class Calling:
             return
         if not told:
             to = request.get("To") or ""
-            if "tag=" not in to:
+            if tag_of(to) is None:
                 to = f"{_bare(to)};tag={new_tag()}"
             lines = [
                 f"Via: {request.get('Via')}",
@@ -1192,12 +1260,6 @@ def _uri_of(route: str) -> Uri | None:
         return Address.parse(route).parsed_uri if "<" in route else Uri.parse(route)
     except MessageError:
         return None
-
-
-def _host_of(contact: str) -> str:
-    """Give the host and port of a Contact of ours."""
-    found = re.search(r"sips?:(?:[^@>]*@)?([^;>?]+)", contact)
-    return found[1] if found is not None else contact
 
 
 def _bare(address: str) -> str:

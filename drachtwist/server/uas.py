@@ -41,10 +41,12 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
-from drachtwist.sip.fields import Address, RAck
+from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
 from drachtwist.sip.message import Request
+from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
@@ -52,6 +54,7 @@ from drachtwist.transactions.matching import (
     MergeKey,
     ServerKey,
     cancelled_key,
+    cancelled_keys,
     merge_key,
     server_key,
 )
@@ -76,6 +79,7 @@ _NO_DECISION = "Server Internal Error"
 _ALLOWED = OFFERED | {"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"}
 _NO_ANSWER = 'SIP;cause=480;text="No answer of the application"'
 _CANCELLED = 'SIP;cause=487;text="cancelled before the PRACK came"'
+_LEFT = 'SIP;cause=487;text="The caller left"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
@@ -105,6 +109,7 @@ class Incoming:
         "described",
         "dialog",
         "dialog_id",
+        "early_dialog",
         "flow",
         "from_tag",
         "id",
@@ -172,6 +177,8 @@ class Incoming:
     """The CANCEL that came before the application had the request."""
     proxied: Proxied | None
     """What forwards it, once an application asked for that."""
+    early_dialog: Dialog | None
+    """The dialog that the application asks in before it answered, if it does."""
     described: bool
     """Whether a response had a session description."""
     offering: bool
@@ -206,6 +213,7 @@ class Incoming:
         self.queue = None
         self.cancelled = None
         self.proxied = None
+        self.early_dialog = None
         self.described = False
         self.offering = False
         self.update = None
@@ -316,6 +324,9 @@ class Answering:
             call_id = request.call_id
             from_tag = request.from_.tag or ""
             to_tag = request.to.tag
+            if "|" in call_id or "|" in from_tag:
+                self._refuse_name(request, "From" if "|" in from_tag else "Call-ID", flow)
+                return
             arrival = merge_key(request, from_tag) if to_tag is None else None
         except MessageError as error:
             self.core.complain(flow, error)
@@ -345,7 +356,9 @@ class Answering:
                 if method == "NOTIFY" and self.core.uac.hold(outgoing, incoming):
                     self._register(incoming)
                     return
-            elif outgoing is not None and method not in ("BYE", "INVITE"):
+            elif outgoing is not None and (
+                outgoing.rang if method == "BYE" else method != "INVITE"
+            ):
                 self._register(incoming)
                 incoming.refreshes = True
                 if self._requires_too_much(incoming):
@@ -356,6 +369,10 @@ class Answering:
                 incoming.link = outgoing.link
                 incoming.dialog_id = outgoing.dialog_id
                 self._hand_over(incoming)
+                if method == "BYE":
+                    incoming.dialog_id = ""
+                    self._set_alarm(incoming, self.core.timing.lifetime)
+                    self.core.uac.left(outgoing, from_tag)
                 return
         self._outside(incoming, from_tag, to_tag)
 
@@ -371,6 +388,15 @@ class Answering:
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
+
+    def _refuse_name(self, request: Request, header: str, flow: Flow) -> None:
+        """Refuse a Call-ID or tag that would shift the tokens of frames, and name another's dialog.
+
+        Nothing is remembered of it: a repeat gets the same answer again.
+        """
+        phrase, tag = f"Bad {header} Header", stateless_tag(request)
+        self.core.complain(flow, MessageError(f"a bar in the {header} of {request.method}"))
+        self.core.carriers.send(flow, self.core.stateless(request, 400, phrase, tag))
 
     def _merged(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Refuse a request that came here before, by another way (RFC 3261 section 8.2.2.2)."""
@@ -638,14 +664,20 @@ class Answering:
             self.end(dialog)
             incoming.dialog_id = ""
             self._set_alarm(incoming, core.timing.lifetime)
-            core.record("stop", "network", request.raw, "normal-release")
+            outgoing = core.uac.forming(dialog.id) if dialog.early else None
+            if outgoing is not None:
+                core.uac.left(outgoing, incoming.from_tag)
+            else:
+                core.record("stop", "network", request.raw, "normal-release")
             return
-        if method == "NOTIFY" and dialog.method == "SUBSCRIBE":
-            state = request.get("Subscription-State")
-            if state is not None and "terminated" in state.lower():
-                self._hand_over(incoming)
-                self.end(dialog)
-                return
+        if (
+            method == "NOTIFY"
+            and dialog.method == "SUBSCRIBE"
+            and is_terminated(request.get("Subscription-State"))
+        ):
+            self._hand_over(incoming)
+            self.end(dialog)
+            return
         dialog.open.append(incoming)
         self._hand_over(incoming)
 
@@ -692,15 +724,7 @@ class Answering:
         if method == "PRACK":
             self._prack(incoming, invite)
         elif method == "BYE":
-            if invite.pracked:
-                incoming.link = invite.link
-                incoming.dialog_id = invite.dialog_id
-                self._hand_over(incoming)
-                incoming.dialog_id = ""
-                self._set_alarm(incoming, self.core.timing.lifetime)
-            else:
-                self.refuse(incoming, 481)
-            self.refuse(invite, 500)
+            self._left(incoming, invite)
         elif method == "INVITE":
             self.core.carriers.send(incoming.flow, trying(incoming.request))
             self._refuse_for_now(incoming)
@@ -714,13 +738,52 @@ class Answering:
             incoming.dialog_id = invite.dialog_id
             self._hand_over(incoming)
 
+    def _left(self, bye: Incoming, invite: Incoming) -> None:
+        """End a call that its caller leaves before it is answered (RFC 3261 section 15.1.2).
+
+        The application hears what it hears of every caller that gives up. Behind a PRACK it gets
+        the BYE too, as from the real server, and answers that.
+        """
+        accepted = invite.accepted
+        was_open = invite.is_open
+        if invite.pracked and not accepted:
+            bye.link = invite.link
+            bye.dialog_id = invite.dialog_id
+            self._hand_over(bye)
+            bye.dialog_id = ""
+            self._set_alarm(bye, self.core.timing.lifetime)
+        else:
+            self.refuse(bye, 200)
+        self.refuse(invite, 487)
+        if invite.proxied is not None:
+            invite.proxied.caller_cancelled(bye.request)
+        elif not was_open:
+            return
+        elif accepted:
+            self._tell_ended(invite, _LEFT)
+        else:
+            self._tell_given_up(invite, invite.dialog_id, *bye.request.get_all("Reason"))
+
+    def early_dialog(self, name: str) -> Dialog | None:
+        """Return the dialog of a caller whose INVITE is not finally answered; None without one."""
+        invite = self.early.get(name)
+        if invite is None or invite.transaction.status >= 200:
+            return None
+        if invite.early_dialog is None:
+            invite.early_dialog = dialog = Dialog()
+            dialog.early = True
+            dialog.contact = contact_of_flow(invite.flow)
+            self._fill(dialog, invite)
+        return invite.early_dialog
+
     def _has_to_wait_early(self, update: Incoming, invite: Incoming) -> bool:
         """Refuse an UPDATE that crosses an offer or another UPDATE; say whether it does.
 
         A description in a response that was not reliable is taken as the answer, too.
         """
         offers = carries_session(update.request)
-        if offers and invite.offering:
+        asked = () if invite.early_dialog is None else invite.early_dialog.asked
+        if offers and (invite.offering or any(one.offers for one in asked)):
             self.refuse(update, 491)
         elif (invite.update is not None and invite.update.transaction.status < 200) or (
             offers and not invite.described and carries_session(invite.request)
@@ -801,20 +864,29 @@ class Answering:
     def _cancel(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Look at a CANCEL (RFC 3261 section 9.2)."""
         invite = self.transactions.get(cancelled_key(request))
+        if invite is None:
+            found = map(self.transactions.get, cancelled_keys(request))
+            invite = next((one for one in found if one is not None), None)
         if invite is None and self.core.proxying.passes(request, flow):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
+        named = request._has_to_tag()  # SIPp writes the tag of the 180 that it has seen
         cancel.key = key
         self._register(cancel)
         status = 0 if invite is None else invite.transaction.status
-        if invite is None or invite.method != "INVITE" or 200 <= status < 300:
-            if invite is not None:
+        if invite is None or (invite.method == "INVITE" and 200 <= status < 300):
+            if invite is not None and not named:
                 cancel.to_tag = invite.to_tag
             self.refuse(cancel, 481)
             return
+        if invite.method != "INVITE":
+            # It has no effect, but is answered (section 9.2).
+            self.refuse(cancel, 200)
+            return
         if not invite.to_tag and not invite.refreshes:
             invite.to_tag = new_tag()
-        cancel.to_tag = invite.to_tag
+        if not named:
+            cancel.to_tag = invite.to_tag
         self.refuse(cancel, 200)
         if status >= 300:
             return
@@ -824,7 +896,7 @@ class Answering:
         core = self.core
         if invite.proxied is not None:
             core.record("stop", "application", invite.request.raw, "call-rejected")
-            invite.proxied.caller_cancelled()
+            invite.proxied.caller_cancelled(request)
             return
         if invite.refreshes or not was_open:
             return
@@ -851,14 +923,14 @@ class Answering:
             raw,
         )
 
-    def _tell_given_up(self, invite: Incoming, name: str, reason: str) -> None:
-        """Tell an application that the server refused an INVITE by itself.
+    def _tell_given_up(self, invite: Incoming, name: str, *reasons: str) -> None:
+        """Tell an application that an INVITE is over without a CANCEL.
 
         That looks as if the caller had cancelled, which every application understands.
         """
         lines = invite.lines(100)
         lines[-1] = f"CSeq: {invite.request.cseq.number} CANCEL"
-        lines.append(f"Reason: {reason}")
+        lines += [f"Reason: {reason}" for reason in reasons]
         raw = encode(f"CANCEL {invite.request.uri} SIP/2.0", lines, [], b"")
         self._tell_cancelled(invite, 0, raw, name)
 
@@ -950,9 +1022,11 @@ class Answering:
         reliable = silent = False
         if initial and method == "INVITE":
             if 100 < status < 200:
-                asked = _lists_100rel(draft.value("require"))
-                required = _lists_100rel(request.get("Require"))
-                if asked and not required and not _lists_100rel(request.get("Supported")):
+                asked = lists_option(draft.values("require"), RELIABLE)
+                required = lists_option(request.get_all("Require"), RELIABLE)
+                if not (
+                    required or not asked or lists_option(request.get_all("Supported"), RELIABLE)
+                ):
                     return "Remote endpoint does not support 100rel"
                 reliable = asked or required
                 silent = reliable and not asked
@@ -960,11 +1034,14 @@ class Answering:
                 self.refuse(incoming, 480)
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
+        secure = request.uri[:5].lower() == "sips:"
         if draft.contact is not None and "localhost" in draft.contact:
-            draft.replace_contact(with_host(draft.contact, flow.local))
+            ours = own_contact(draft.contact, flow.protocol, flow.local, secure=secure)
+            draft.replace_contact(ours)
         if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
-            draft.add("Contact", contact_of_flow(flow) if dialog is None else dialog.contact)
+            ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
+            draft.add("Contact", ours)
         session = None
         if initial and method == "INVITE" and 200 <= status < 300:
             session = self.core.sessions.offer_answered(incoming, draft)
@@ -1023,19 +1100,10 @@ class Answering:
         if incoming.to_tag or status <= 100:
             return
         request = incoming.request
-        if "tag" in (request.get("To") or "").lower():
-            try:
-                if request.to.tag is not None:
-                    return
-            except MessageError:
-                return
+        if request._has_to_tag():
+            return
         if draft is not None:
-            given = draft.apart.get("to")
-            if given is not None and ";tag=" in given:
-                try:
-                    incoming.to_tag = Address.parse(given).tag or ""
-                except MessageError:
-                    pass
+            incoming.to_tag = tag_of(draft.apart.get("to")) or ""
         if not incoming.to_tag:
             incoming.to_tag = new_tag()
 
@@ -1128,8 +1196,21 @@ class Answering:
         core.watch(repeater)
 
     def _make_dialog(self, incoming: Incoming, raw: bytes) -> Dialog:
+        dialog = incoming.early_dialog
+        incoming.early_dialog = None
+        if dialog is None:
+            dialog = Dialog()
+        dialog.early = False
+        self._fill(dialog, incoming)
+        head = Request.from_bytes(raw)
+        dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
+        incoming.dialog = dialog
+        self.core.dialogs.add(dialog)
+        return dialog
+
+    def _fill(self, dialog: Dialog, incoming: Incoming) -> None:
+        """Fill a dialog with what the request says that makes it."""
         request = incoming.request
-        dialog = Dialog()
         dialog.id = incoming.dialog_id
         dialog.is_uas = True
         dialog.method = incoming.method
@@ -1141,21 +1222,18 @@ class Answering:
         dialog.remote = in_brackets(remote) or remote
         dialog.local_tag = incoming.to_tag
         dialog.remote_tag = incoming.from_tag
-        dialog.seq = request.cseq.number
-        dialog.peer_seq = max(dialog.seq, incoming.peer_seq)
+        number = request.cseq.number
+        dialog.seq = max(number, dialog.seq)
+        dialog.peer_seq = max(number, incoming.peer_seq)
         contact, flow = incoming.target or (contact_of(request), incoming.flow)
         if contact is None:
             dialog.target = uri_of(flow.protocol, flow.remote)
         else:
             dialog.target = request_uri_of(contact.uri)
         dialog.routes = record_routes(request)
-        head = Request.from_bytes(raw)
-        dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
         dialog.origin = incoming
+        dialog.flow = None
         place_uas(dialog, flow, contact, self.core.config.nat_detection)
-        incoming.dialog = dialog
-        self.core.dialogs.add(dialog)
-        return dialog
 
     def refuse(
         self,
@@ -1308,7 +1386,3 @@ class Answering:
         if effects:
             incoming.react(transaction, effects)
         self.core.watch(transaction)
-
-
-def _lists_100rel(value: str | None) -> bool:
-    return value is not None and "100rel" in value.lower()

@@ -32,12 +32,15 @@ __all__ = [
     "verify",
 ]
 
+_A = TypeVar("_A", bound="AuthParams")
 _S = TypeVar("_S", bound="_Schemed")
 _WS = grammar.WS
 _SCHEME = re.compile(rf"{_WS}({grammar.TOKEN})(?:[ \t]+|(?=,)|\Z)")
 _AUTH_PARAM = re.compile(
-    rf'{_WS}({grammar.TOKEN}){_WS}={_WS}({grammar.QUOTED}|[^\s,"]*)(?={_WS}(?:,|\Z))', re.DOTALL
+    rf'{_WS}({grammar.TOKEN}){_WS}={_WS}({grammar.QUOTED}|[^\s,"\0]*)', re.DOTALL
 )
+# Apart from the pattern above: behind its blanks, which may be many, it would be tried for each.
+_PARAM_END = re.compile(rf"{_WS}(?:,|\Z)")
 _TOKEN68 = re.compile(rf"([A-Za-z0-9\-._~+/]+=*)(?={_WS}(?:,|\Z))")
 _COMMAS = re.compile(rf"(?:{_WS},)+{_WS}")
 
@@ -58,6 +61,22 @@ ALGORITHMS = tuple(name for name in ("SHA-512-256", "SHA-256", "MD5") if name in
 """The algorithms that can be used here, the strongest first; each also as ``-sess``."""
 
 
+def _read_params(text: str, at: int) -> tuple[list[tuple[str, str | None]], int]:
+    """Read parameters as long as there are any; give them, and where the last one ends."""
+    pairs: list[tuple[str, str | None]] = []
+    end = at
+    while True:
+        found = _AUTH_PARAM.match(text, at)
+        if found is None or _PARAM_END.match(text, found.end()) is None:
+            return pairs, end
+        pairs.append((found[1], found[2]))
+        end = found.end()
+        comma = _COMMAS.match(text, end)
+        if comma is None:
+            return pairs, end
+        at = comma.end()
+
+
 class AuthParams(Params):
     """The comma-separated parameters of a challenge or of credentials."""
 
@@ -69,9 +88,20 @@ class AuthParams(Params):
             raise LocalProtocolError(f"the authentication parameter {name} needs a value")
         Params._check(name, value)
 
+    @classmethod
+    def parse(cls: type[_A], text: str) -> _A:
+        """Read ``a=1, b="2"``; blanks around separators are allowed.
+
+        :raises MessageError: when the text is something else.
+        """
+        text = text.strip(" \t")
+        if _read_params(text, 0)[1] != len(text) or not text:
+            raise MessageError(f"bad authentication parameters: {text!r}")
+        return cls._trusted(text)
+
     @staticmethod
     def _split(text: str) -> tuple[tuple[str, str | None], ...]:
-        return tuple((found[1], found[2]) for found in _AUTH_PARAM.finditer(text))
+        return tuple(_read_params(text, 0)[0])
 
     @staticmethod
     def _write(pairs: Iterable[tuple[str, str | None]]) -> str:
@@ -118,26 +148,21 @@ class _Schemed:
             if scheme is None:
                 raise MessageError(f"bad {cls.__name__}: {text!r}")
             start = at
-            at = first = scheme.end()
+            at = scheme.end()
             word = _TOKEN68.match(text, at)
-            param = None if word is not None else _AUTH_PARAM.match(text, at)
+            params = _NO_AUTH_PARAMS
             if word is not None:
                 at = word.end()
-            elif param is None and at < end and text[at] != ",":
-                raise MessageError(f"bad {cls.__name__}: {text!r}")
-            last = at
-            while param is not None:
-                at = last = param.end()
-                comma = _COMMAS.match(text, at)
-                if comma is None:
-                    break
-                param = _AUTH_PARAM.match(text, comma.end())
-            one = cls(
-                scheme[1],
-                _NO_AUTH_PARAMS if last == first or word else AuthParams._trusted(text[first:last]),
-                None if word is None else word[1],
-            )
-            object.__setattr__(one, "_written", text[start:last].strip(" \t"))
+            else:
+                pairs, last = _read_params(text, at)
+                if pairs:
+                    params = AuthParams._trusted(text[at:last])
+                    params._pairs = tuple(pairs)
+                    at = last
+                elif at < end and text[at] != ",":
+                    raise MessageError(f"bad {cls.__name__}: {text!r}")
+            one = cls(scheme[1], params, None if word is None else word[1])
+            object.__setattr__(one, "_written", text[start:at].strip(" \t"))
             found.append(one)
             comma = _COMMAS.match(text, at)
             if comma is not None:
@@ -278,16 +303,7 @@ class AuthenticationInfo:
 
         :raises MessageError: when it is not a list of ``name=value``.
         """
-        text = text.strip(" \t")
-        at = 0
-        while True:
-            param = _AUTH_PARAM.match(text, at)
-            if param is None:
-                raise MessageError(f"bad Authentication-Info: {text!r}")
-            comma = _COMMAS.match(text, param.end())
-            if comma is None:
-                return cls(AuthParams._trusted(text))
-            at = comma.end()
+        return cls(AuthParams.parse(text))
 
     @property
     def next_nonce(self) -> str | None:

@@ -32,16 +32,19 @@ __all__ = [
     "SubscriptionState",
     "Valued",
     "Via",
+    "is_terminated",
+    "tag_of",
 ]
 
 _V = TypeVar("_V", bound="Valued")
 _WS = grammar.WS
+# Blanks in front belong to the plain name: two places for them would be tried in all combinations.
 _NAME_ADDR = re.compile(
-    rf'{_WS}(?:({grammar.QUOTED}){_WS}|([^"<>,;]*))<([^<>]*)>({grammar.PARAMS}){_WS}',
+    rf'(?:{_WS}({grammar.QUOTED}){_WS}|([^"<>,;\r\n\0]*))<([^<>\r\n\0]*)>({grammar.PARAMS}){_WS}',
     re.DOTALL,
 )
 _ADDR_SPEC = re.compile(
-    rf'{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>,;?"]+)({grammar.PARAMS}){_WS}', re.DOTALL
+    rf'{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>,;?"\0]+)({grammar.PARAMS}){_WS}', re.DOTALL
 )
 _VIA = re.compile(
     rf"{_WS}({grammar.TOKEN}){_WS}/{_WS}({grammar.TOKEN}){_WS}/{_WS}({grammar.TOKEN})[ \t]+"
@@ -50,13 +53,13 @@ _VIA = re.compile(
 )
 _CSEQ = re.compile(rf"{_WS}([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
 _RACK = re.compile(rf"{_WS}([0-9]+)[ \t]+([0-9]+)[ \t]+({grammar.TOKEN}){_WS}")
-_VALUED = re.compile(rf'{_WS}([^\s;,"<>]+)({grammar.PARAMS}){_WS}', re.DOTALL)
+_VALUED = re.compile(rf'{_WS}([^\s;,"<>\0]+)({grammar.PARAMS}){_WS}', re.DOTALL)
 _MEDIA_TYPE = re.compile(
-    rf'{_WS}([^\s;,"<>/]+{_WS}/{_WS}[^\s;,"<>]+)({grammar.PARAMS}){_WS}', re.DOTALL
+    rf'{_WS}([^\s;,"<>/\0]+{_WS}/{_WS}[^\s;,"<>\0]+)({grammar.PARAMS}){_WS}', re.DOTALL
 )
 # A Call-ID may hold quotes and brackets (RFC 3261 section 25.1, "word").
-_CALL_ID = re.compile(rf"{_WS}([^\s;,]+)({grammar.PARAMS}){_WS}", re.DOTALL)
-_WITH_HEADERS = re.compile(rf"{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>?]+\?[^\s<>]*){_WS}")
+_CALL_ID = re.compile(rf"{_WS}([^\s;,\0]+)({grammar.PARAMS}){_WS}", re.DOTALL)
+_WITH_HEADERS = re.compile(rf"{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>?\0]+\?[^\s<>\0]*){_WS}")
 _COMMAS = re.compile(r"[ \t,]*")
 _LONGEST_DATE = 64
 """Characters; ``Sunday, 06-Nov-94 08:49:37 GMT`` has half of that."""
@@ -174,6 +177,17 @@ class Address:
         return f"{grammar.quote(self.display)} <{self.uri}>{self.params}"
 
 
+def tag_of(text: str | None) -> str | None:
+    """Give the tag of a From or To; None when it has none, or cannot be read."""
+    # Hardly any value without a tag has the letters of the word, so the rest is rare.
+    if text is None or "tag" not in text.lower():
+        return None
+    try:
+        return Address.parse(text).tag
+    except MessageError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Via:
     """One hop that a request took (RFC 3261 section 20.42)."""
@@ -249,7 +263,7 @@ class Via:
     def rport(self) -> int | None:
         """The port that the request came from, when somebody noted it (RFC 3581)."""
         value = self.params.get("rport")
-        return int(value) if value and value.isdecimal() and len(value) < 6 else None
+        return None if value is None else grammar.decimal(value, 65535)
 
     @property
     def wants_rport(self) -> bool:
@@ -424,6 +438,16 @@ class SubscriptionState(Valued):
         return _seconds(self.params.get("retry-after"))
 
 
+def is_terminated(text: str | None) -> bool:
+    """Whether a Subscription-State says that the subscription is over."""
+    if text is None:
+        return False
+    try:
+        return SubscriptionState.parse(text).state == "terminated"
+    except MessageError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Reason(Valued):
     """Why a request was sent (RFC 3326)."""
@@ -536,20 +560,14 @@ def _skip_commas(text: str, at: int) -> int:
 
 
 def _number(digits: str, what: str, limit: int = _MAX_NUMBER) -> int:
-    if not (digits.isascii() and digits.isdecimal()):
-        raise MessageError(f"bad {what}: {digits!r}")
-    # int() refuses thousands of digits with an error of its own, so look at the length first.
-    significant = digits.lstrip("0")
-    if len(significant) > 10:
+    value = grammar.decimal(digits, limit)
+    if value is not None:
+        return value
+    if digits.isascii() and digits.isdigit():
         raise MessageError(f"{what} out of range: {digits[:40]}")
-    value = int(significant or "0")
-    if value > limit:
-        raise MessageError(f"{what} out of range: {digits[:40]}")
-    return value
+    raise MessageError(f"bad {what}: {digits!r}")
 
 
 def _seconds(text: str | None) -> int | None:
     """Read an optional number of a parameter; what is none reads as None."""
-    if text is None or not (text.isascii() and text.isdecimal()) or len(text) > 10:
-        return None
-    return int(text)
+    return None if text is None or len(text) > 10 else grammar.decimal(text, 10**10)

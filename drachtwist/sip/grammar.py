@@ -22,6 +22,8 @@ __all__ = [
     "QUOTED",
     "TOKEN",
     "WS",
+    "decimal",
+    "has_bare_nul",
     "has_line_break",
     "is_token",
     "quote",
@@ -34,10 +36,12 @@ __all__ = [
 TOKEN_CHARS = r"A-Za-z0-9\-.!%*_+`'~"
 TOKEN = rf"[{TOKEN_CHARS}]+"
 WS = r"[ \t]*"
-QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# Of NUL, and of the line breaks that a value unfolded from a message cannot have, only a quoted
+# pair may hold the former (RFC 3261 section 25.1, RFC 4475 section 3.1.1.2).
+QUOTED = r'"[^"\\\r\n\0]*(?:\\[^\r\n][^"\\\r\n\0]*)*"'
 # A repeated group may not contain a choice that could match the same text in two ways.
-PARAM = rf';{WS}({TOKEN}){WS}(?:={WS}({QUOTED}|[^\s;,"<>]*))?'
-PARAMS = rf'(?:{WS};(?:{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>]*))?)?)*'
+PARAM = rf';{WS}({TOKEN}){WS}(?:={WS}({QUOTED}|[^\s;,"<>\0]*))?'
+PARAMS = rf'(?:{WS};(?:{WS}{TOKEN}(?:{WS}={WS}(?:{QUOTED}|[^\s;,"<>\0]*))?)?)*'
 
 COMPACT_FORMS = {
     "a": "accept-contact",
@@ -66,13 +70,39 @@ COMPACT_FORMS = {
 is_token = re.compile(TOKEN).fullmatch
 """Match when the whole text is a token (RFC 3261 section 25.1)."""
 
-has_line_break = re.compile("[\r\n\0]").search
-"""Match when the text holds CR, LF or NUL, which must never enter a header."""
+has_line_break = re.compile(r"[\r\n]|(?<!\\)\0").search
+"""Match when the text holds CR, LF or a NUL that is no quoted pair, which never enter a header."""
 
+# Those may be folded, so lines may end in them.
+_QUOTED_STRINGS = re.compile(rb'"[^"\\\0]*(?:\\[^\r\n][^"\\\0]*)*"')
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE = re.compile(r'(["\\])')
 _ESCAPES = re.compile("((?:%[0-9A-Fa-f]{2})+)")
 _LIST_ITEM = re.compile(rf"(?:{QUOTED}|<[^<>]*>|[^,\"<])+", re.DOTALL)
+
+
+def has_bare_nul(head: bytes) -> bool:
+    """Whether start line and headers hold a NUL elsewhere than in a quoted pair.
+
+    Only there it may stand (RFC 3261 section 25.1, RFC 4475 section 3.1.1.2).
+    """
+    return b"\0" in head and b"\0" in _QUOTED_STRINGS.sub(b"", head)
+
+
+def decimal(text: str, most: int = 2**32 - 1) -> int | None:
+    """Read a number that a peer wrote in decimal, of the digits that SIP knows (``0`` to ``9``).
+
+    :returns: None for anything else, and for what is greater than ``most``, however long it is:
+        ``int()`` takes digits of any script, and refuses thousands of them with an error of its
+        own.
+    """
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0")
+    if len(digits) > 19:
+        return None
+    value = int(digits or "0")
+    return value if value <= most else None
 
 
 def unfold(value: str) -> str:

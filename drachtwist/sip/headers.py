@@ -32,6 +32,9 @@ _LONG_TO_COMPACT = {long: compact for compact, long in grammar.COMPACT_FORMS.ite
 _PATTERNS: dict[str, re.Pattern[bytes]] = {}
 _PATTERNS_LIMIT = 1024
 _NEVER = re.compile(rb"(?!)")
+_FEW = 64
+"""As many fields are looked through; of more there is an index."""
+
 _STRIPPED = " \t\r\n"
 
 # One field: key (long name in lower case), name as spelled, unfolded value, and the line as it
@@ -45,8 +48,13 @@ def header_key(name: str) -> str:
     return grammar.COMPACT_FORMS.get(key, key)
 
 
-def _pattern(name: str) -> re.Pattern[bytes]:
-    """Make the pattern that finds a header, and remember it while there is room."""
+def _pattern(name: str) -> re.Pattern[bytes] | None:
+    """Make the pattern that finds a header, and remember it; None when there is no more room.
+
+    Making one takes far longer than a look into the table.
+    """
+    if len(_PATTERNS) >= _PATTERNS_LIMIT:
+        return None
     key = header_key(name)
     if not grammar.is_token(key):
         return _NEVER  # no field has such a name
@@ -56,8 +64,7 @@ def _pattern(name: str) -> re.Pattern[bytes]:
     pattern = re.compile(
         rb"\n%b[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)" % names.encode("ascii"), re.IGNORECASE
     )
-    if len(_PATTERNS) < _PATTERNS_LIMIT:
-        _PATTERNS[name] = pattern
+    _PATTERNS[name] = pattern
     return pattern
 
 
@@ -107,18 +114,21 @@ class Headers:
     :raises LocalProtocolError: for a name that is no token, or a value with CR, LF or NUL.
     """
 
-    __slots__ = ("_changed", "_end", "_fields", "_raw")
+    __slots__ = ("_changed", "_end", "_fields", "_index", "_raw")
 
     _raw: bytes
     # Where the last header line ends in the bytes.
     _end: int
     _fields: list[_Field] | None
+    # The fields by key, made when there are many; None when it would have to be made anew.
+    _index: dict[str, list[_Field]] | None
     _changed: bool
 
     def __init__(self, headers: HeadersLike = None) -> None:
         self._raw = b""
         self._end = 0
         self._changed = True
+        self._index = None
         self._fields = fields = []
         if headers is None:
             return
@@ -145,7 +155,7 @@ class Headers:
             if end < 0:
                 end = len(raw)
         self._end = end
-        self._fields = None
+        self._fields = self._index = None
         self._changed = False
         return self
 
@@ -153,41 +163,35 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Give the first value of a header, unfolded and without surrounding blanks."""
-        fields = self._fields
-        if fields is None:
+        if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
-            found = pattern.search(self._raw, 0, self._end)
-            return default if found is None else _text(found[1])
-        key = header_key(name)
-        for field in fields:
-            if field[0] == key:
-                return field[2]
+            if pattern is not None:
+                found = pattern.search(self._raw, 0, self._end)
+                return default if found is None else _text(found[1])
+        for field in self._of(name):
+            return field[2]
         return default
 
     def has(self, name: str) -> bool:
         """Whether the header is there."""
-        fields = self._fields
-        if fields is None:
+        if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
-            return pattern.search(self._raw, 0, self._end) is not None
-        key = header_key(name)
-        return any(field[0] == key for field in fields)
+            if pattern is not None:
+                return pattern.search(self._raw, 0, self._end) is not None
+        return bool(self._of(name))
 
     def get_all(self, name: str) -> list[str]:
         """Give the values of a header, one for each line it has."""
-        fields = self._fields
-        if fields is None:
+        if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
-            return [_text(value) for value in pattern.findall(self._raw, 0, self._end)]
-        key = header_key(name)
-        return [field[2] for field in fields if field[0] == key]
+            if pattern is not None:
+                return [_text(value) for value in pattern.findall(self._raw, 0, self._end)]
+        return [field[2] for field in self._of(name)]
 
     def get_name(self, name: str) -> str | None:
         """Give the spelling in which the header's first field has its name."""
-        key = header_key(name)
-        for field in self._read():
-            if field[0] == key:
-                return field[1]
+        for field in self._of(name):
+            return field[1]
         return None
 
     def items(self) -> list[tuple[str, str]]:
@@ -290,14 +294,31 @@ class Headers:
         new = Headers.__new__(Headers)
         new._raw, new._end = self._raw, self._end
         new._changed = self._changed
+        new._index = None
         new._fields = None if self._fields is None else list(self._fields)
         return new
 
     # The table
 
+    def _of(self, name: str) -> list[_Field]:
+        """Give the fields of a header."""
+        key = header_key(name)
+        if not key:
+            return []  # what stands under no name is no field
+        fields = self._read()
+        if len(fields) <= _FEW:
+            return [field for field in fields if field[0] == key]
+        index = self._index
+        if index is None:
+            self._index = index = {}
+            for field in fields:
+                index.setdefault(field[0], []).append(field)
+        return index.get(key, [])
+
     def _for_change(self) -> list[_Field]:
         fields = self._read()
         self._changed = True
+        self._index = None
         return fields
 
     def _read(self) -> list[_Field]:
@@ -311,11 +332,11 @@ class Headers:
         lines = self._raw[: self._end].decode("utf-8", "surrogateescape").split("\n")
         at, end = 1, len(lines)  # behind the start line
         while at < end:
-            line = lines[at]
+            first = at
             at += 1
             while at < end and lines[at][:1] in (" ", "\t"):
-                line += "\n" + lines[at]
                 at += 1
+            line = lines[first] if at == first + 1 else "\n".join(lines[first:at])
             if line[-1:] == "\r":
                 line = line[:-1]
             name, colon, value = line.partition(":")
@@ -339,8 +360,21 @@ class Headers:
         if found:
             self.set(found[0][1], value)
         else:
-            self._changed = True
-            fields.append(("content-length", "Content-Length", value, None))
+            self._for_change().append(("content-length", "Content-Length", value, None))
+
+    def first_twice(self, names: Mapping[str, str]) -> str | None:
+        """Give the first of some names that has more than one field; None when none has.
+
+        :param names: by :func:`header_key`.
+        """
+        seen: set[str] = set()
+        for field in self._read():
+            key = field[0]
+            if key in names:
+                if key in seen:
+                    return names[key]
+                seen.add(key)
+        return None
 
     def malformed_lines(self) -> list[str]:
         """Give the lines that are no header field at all."""

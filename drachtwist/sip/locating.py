@@ -65,6 +65,9 @@ _SRV_PREFIX = {
     "ws": "_sip._ws",
     "wss": "_sips._ws",
 }
+# An answer may have thousands of records; nobody tries so many, and each may be one more question.
+_MOST_SERVICES = 8
+_MOST_SERVERS = 64
 _SECURE = {"ws": "wss", "wss": "wss"}
 
 
@@ -239,11 +242,14 @@ def _services(
         if not secure or protocol in ("tls", "wss"):
             found.append((protocol, record))
     found.sort(key=lambda one: (one[1].order, one[1].preference))
-    return found
+    return found[:_MOST_SERVICES]
 
 
 def _servers(records: Records) -> list[Srv]:
-    return [record for record in records if isinstance(record, Srv) and record.target.strip(".")]
+    found = [record for record in records if isinstance(record, Srv) and record.target.strip(".")]
+    if len(found) > _MOST_SERVERS:
+        found.sort(key=lambda record: record.priority)
+    return found[:_MOST_SERVERS]
 
 
 def _ordered(

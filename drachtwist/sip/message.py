@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar, multipart
-from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer, tag_of
 from drachtwist.sip.headers import (
     Headers,
     HeadersLike,
@@ -512,14 +512,7 @@ class Request(Message):
         return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
 
     def _has_to_tag(self) -> bool:
-        text = self.get("To")
-        # Hardly any To without a tag has the letters of the word, so the rest is rare.
-        if text is None or "tag" not in text.lower():
-            return False
-        try:
-            return Address.parse(text).tag is not None
-        except MessageError:
-            return False
+        return tag_of(self.get("To")) is not None
 
     @property
     def called_number(self) -> str:
@@ -740,7 +733,11 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
     text = "\r\n".join(lines)
     # One look at the whole: more line ends than we wrote mean that a value brought its own.
     ends = len(lines) - 1
-    if text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
+    if (
+        text.count("\n") != ends
+        or text.count("\r") != ends
+        or ("\0" in text and any(map(grammar.has_line_break, lines)))
+    ):
         raise LocalProtocolError(f"line break or NUL in {_culprit(lines)!r}")
     return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
 
@@ -817,25 +814,29 @@ def parse_message(raw: bytes) -> Request | Response:
 
 
 # Headers that make no sense twice, of those that somebody acts upon.
-_ONCE = (
-    "From",
-    "To",
-    "Call-ID",
-    "CSeq",
-    "Max-Forwards",
-    "Content-Length",
-    "Content-Type",
-    "Expires",
-    "Event",
-    "Session-Expires",
-    "RSeq",
-    "RAck",
-    "Subject",
-)
+_ONCE = {
+    header_key(name): name
+    for name in (
+        "From",
+        "To",
+        "Call-ID",
+        "CSeq",
+        "Max-Forwards",
+        "Content-Length",
+        "Content-Type",
+        "Expires",
+        "Event",
+        "Session-Expires",
+        "RSeq",
+        "RAck",
+        "Subject",
+    )
+}
 
 
 # Headers that have to be legible, in the order in which they are looked at.
-_CHECKED = ("CSeq", "From", "To", "Via", "Contact", "Max-Forwards", "Content-Length")
+_NEEDED = ("CSeq", "From", "To", "Via")
+_CHECKED = (*_NEEDED, "Contact", "Max-Forwards", "Content-Length")
 
 
 def parse_datagram(raw: bytes) -> Request | Response:
@@ -877,26 +878,32 @@ def check_head(message: Request | Response, head: bytes) -> None:
     ends = head.count(b"\r\n")
     if head.count(b"\n") != ends or head.count(b"\r") != ends:
         raise MessageError("a line ends with CR or LF only")
+    if grammar.has_bare_nul(head):
+        raise MessageError("a NUL outside of a quoted pair")
     headers = message.headers
     bad = headers.malformed_lines()
     if bad:
         raise MessageError(f"not a header field: {bad[0]!r}")
-    for name in _ONCE:
-        if len(headers.get_all(name)) > 1:
-            raise MessageError(f"more than one {name}")
+    twice = headers.first_twice(_ONCE)
+    if twice is not None:
+        raise MessageError(f"more than one {twice}")
     if not message.call_id:
         raise MessageError("empty Call-ID")
-    for name in _CHECKED:
-        try:
-            message.get_parsed_header(name)
-        except MessageError as error:
-            raise MessageError(str(error), error.status, name) from error
-    cseq = message.cseq
-    _ = message.from_, message.to, message.vias
+    parsed: dict[str, Any] = {}
+    name = ""
+    try:
+        for name in _CHECKED:
+            parsed[name] = message.get_parsed_header(name)
+    except MessageError as error:
+        raise MessageError(str(error), error.status, name) from error
+    for name in _NEEDED:
+        if parsed[name] is None:
+            raise MessageError(f"no {name} header")
+    cseq = parsed["CSeq"]
     if isinstance(message, Request) and cseq.method != message.method:
         status = 400 if message.method in METHODS else 501
         raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
-    hops = message.get_parsed_header("Max-Forwards")
+    hops = parsed["Max-Forwards"]
     if hops is not None and hops > 255:
         raise MessageError(f"Max-Forwards of {hops}", header="Max-Forwards")
 

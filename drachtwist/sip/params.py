@@ -11,10 +11,13 @@ from drachtwist.sip import grammar
 
 __all__ = ["NO_PARAMS", "Params", "UriHeaders"]
 
+_FEW = 8
+"""As many parameters are looked through; of more there is an index."""
+
 _P = TypeVar("_P", bound="Params")
 _PARAM = re.compile(grammar.PARAM, re.DOTALL)
 _PARAMS = re.compile(grammar.PARAMS + grammar.WS, re.DOTALL)
-_VALUE = re.compile(rf'{grammar.QUOTED}|[^\s;,"<>]*', re.DOTALL)
+_VALUE = re.compile(rf'{grammar.QUOTED}|[^\s;,"<>\0]*', re.DOTALL)
 
 
 class Params(Mapping[str, "str | None"]):
@@ -28,10 +31,13 @@ class Params(Mapping[str, "str | None"]):
     :raises LocalProtocolError: for a name or value that cannot be written in a header.
     """
 
-    __slots__ = ("_pairs", "_written")
+    __slots__ = ("_index", "_pairs", "_written")
 
     _pairs: tuple[tuple[str, str | None], ...] | None
     _written: str | None
+    # The first value of each name in lower case. It is missing until there are many parameters and
+    # somebody looks for one: then every look at all of them would be a look for each.
+    _index: dict[str, str | None]
 
     def __init__(
         self, pairs: Mapping[str, str | int | None] | Iterable[tuple[str, str | int | None]] = ()
@@ -80,19 +86,29 @@ class Params(Mapping[str, "str | None"]):
         pairs: Any = [found.groups() for found in _PARAM.finditer(text)]
         return tuple(pairs)
 
+    def _indexed(self) -> dict[str, str | None]:
+        """Give the first value of each name."""
+        try:
+            return self._index
+        except AttributeError:
+            index: dict[str, str | None] = {}
+            self._index = index
+            for key, value in self.pairs:
+                index.setdefault(key.lower(), value)
+            return index
+
     def __getitem__(self, name: str) -> str | None:
-        name = name.lower()
-        for key, value in self.pairs:
-            if key.lower() == name:
-                return value
-        raise KeyError(name)
+        return self._indexed()[name.lower()]
 
     def get(  # type: ignore[override]  # narrower than Mapping's, which takes any default
         self, name: str, default: str | None = None
     ) -> str | None:
         """Give the value of a parameter; None also when it has none."""
         name = name.lower()
-        for key, value in self.pairs:
+        pairs = self.pairs
+        if len(pairs) > _FEW:
+            return self._indexed().get(name, default)
+        for key, value in pairs:
             if key.lower() == name:
                 return value
         return default
@@ -101,7 +117,10 @@ class Params(Mapping[str, "str | None"]):
         if not isinstance(name, str):
             return False
         name = name.lower()
-        return any(key.lower() == name for key, _ in self.pairs)
+        pairs = self.pairs
+        if len(pairs) > _FEW:
+            return name in self._indexed()
+        return any(key.lower() == name for key, _ in pairs)
 
     def __iter__(self) -> Iterator[str]:
         seen = set()
@@ -111,7 +130,7 @@ class Params(Mapping[str, "str | None"]):
                 yield key
 
     def __len__(self) -> int:
-        return len({key.lower() for key, _ in self.pairs})
+        return len(self._indexed())
 
     def text(self, name: str) -> str | None:
         """Give the value of a parameter without quotes and backslashes, or None."""

@@ -12,6 +12,7 @@ was not half a ping. Each octet is looked at a bounded number of times.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Union
 
@@ -23,6 +24,8 @@ from drachtwist.sip.message import Request, Response, check_head, parse_message
 __all__ = ["KeepAlive", "Malformed", "StreamEvent", "StreamParser"]
 
 _HEAD_END = b"\r\n\r\n"
+# Many pings are looked at together: somebody may send nothing else.
+_PINGS = re.compile(b"(?:\r\n\r\n)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Malformed:
     message: Request | Response | None
     """A lenient reading to answer from, None when even the start line cannot be read."""
 
+
+_KEEP_ALIVE = KeepAlive()
 
 StreamEvent = Union[Request, Response, KeepAlive, Malformed]  # noqa: UP007 - Python 3.10
 """What comes out of a stream."""
@@ -114,9 +119,11 @@ class StreamParser:
     def _between(self, at: int, events: list[StreamEvent]) -> int:
         """Take line ends between messages; say how many octets, 0 when more are needed."""
         buffer = self._buffer
-        if buffer.startswith(_HEAD_END, at):
-            events.append(KeepAlive())
-            return 4
+        pings = _PINGS.match(buffer, at)
+        if pings is not None:
+            size = pings.end() - at
+            events += [_KEEP_ALIVE] * (size // 4)
+            return size
         if _HEAD_END.startswith(buffer[at : at + 4]):
             return 0
         return 1 if buffer[at] == 0x0A or buffer[at + 1] != 0x0A else 2

@@ -32,7 +32,8 @@ _OTHER = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>"\0]+)')
 _SEPARATORS = str.maketrans("", "", "-.()")
 _ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 _ENDS_ADDRESS = frozenset("]0123456789")
-_KEPT_ESCAPED = frozenset(b";/?:@&=+$,%")
+# The reserved ones, and what cannot stand in a URI otherwise.
+_KEPT_ESCAPED = frozenset((*b';/?:@&=+$,%<>"', *range(0x21), *range(0x7F, 0x100)))
 _ALONE_MATTERS = frozenset(("user", "ttl", "method", "maddr", "transport"))
 
 
@@ -116,7 +117,9 @@ class SipUri(Uri):
         if self.host[:1] == "[":
             return "ipv6"
         parts = self.host.split(".")
-        if len(parts) == 4 and all(p.isdecimal() and len(p) < 4 and int(p) < 256 for p in parts):
+        if len(parts) == 4 and all(
+            len(p) < 4 and grammar.decimal(p, 255) is not None for p in parts
+        ):
             return "ipv4"
         return "name"
 
@@ -248,7 +251,7 @@ def normal_user(user: str) -> str:
 
 
 def _normal(text: str | None) -> str | None:
-    """Resolve the escapes that make no difference: all but those of reserved characters."""
+    """Resolve the escapes that make no difference; what was a URI still is one."""
     if text is None or "%" not in text:
         return text
 

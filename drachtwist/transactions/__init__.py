@@ -19,6 +19,7 @@ from drachtwist.transactions.machine import (
 )
 from drachtwist.transactions.matching import (
     cancelled_key,
+    cancelled_keys,
     client_key,
     merge_key,
     request_client_key,
@@ -51,6 +52,7 @@ __all__ = [
     "TransportFailed",
     "cancel_for",
     "cancelled_key",
+    "cancelled_keys",
     "client_key",
     "failure_ack",
     "merge_key",

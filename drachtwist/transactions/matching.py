@@ -14,11 +14,12 @@ is. Some peers use the branch of the INVITE all the same; the transaction in ACC
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NewType
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Via
-from drachtwist.sip.message import Request, Response
+from drachtwist.sip.message import METHODS, Request, Response
 
 __all__ = [
     "MAGIC_COOKIE",
@@ -26,6 +27,7 @@ __all__ = [
     "MergeKey",
     "ServerKey",
     "cancelled_key",
+    "cancelled_keys",
     "client_key",
     "merge_key",
     "request_client_key",
@@ -63,6 +65,14 @@ def cancelled_key(cancel: Request) -> ServerKey:
     :raises MessageError: as :func:`server_key` does.
     """
     return _server_key(cancel, "INVITE")
+
+
+def cancelled_keys(cancel: Request) -> Iterator[ServerKey]:
+    """Give the keys of all that a CANCEL may be for; its CSeq does not say which method that is.
+
+    :raises MessageError: as :func:`server_key` does.
+    """
+    return (_server_key(cancel, method) for method in METHODS if method not in ("ACK", "CANCEL"))
 
 
 def _server_key(request: Request, method: str) -> ServerKey:

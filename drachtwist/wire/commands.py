@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import NewType, Union
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.sip.grammar import decimal
 
 __all__ = [
     "AddRoute",
@@ -514,5 +515,4 @@ def parse_event(payload: bytes) -> Event:
 
 def _number(text: str) -> int:
     """Read a decimal number; what is none counts as 0."""
-    text = text.strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    return decimal(text.strip(), 10**9 - 1) or 0

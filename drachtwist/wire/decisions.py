@@ -17,9 +17,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Union
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError
+from drachtwist.sip.grammar import decimal
 
 __all__ = [
     "ANSWER_LIMIT",
@@ -40,7 +41,7 @@ ANSWER_LIMIT = 16_384
 QUERY_LIMIT = 1_024
 """A real server cuts the whole URL after so many characters."""
 
-_ADDRESS = re.compile(r"(.*):(\d+)(?:;transport=([A-Za-z]+))?(?:[\s/].*)?", re.DOTALL)
+_ADDRESS = re.compile(r"(.*):([0-9]+)(?:;transport=([A-Za-z]+))?(?:[\s/].*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,12 @@ class AppAddress:
         match = _ADDRESS.fullmatch(text)
         if match is None:
             raise RemoteProtocolError(f"not host:port[;transport=tcp|tls]: {text!r}")
-        host, port, transport = match[1], int(match[2]), (match[3] or "tcp").lower()
+        host, port, transport = match[1], decimal(match[2], 65535), (match[3] or "tcp").lower()
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         if (
             transport not in ("tcp", "tls")
-            or not 0 < port < 65536
+            or not port
             or re.search(r"[\s/@\[\]]", host)
             or any(len(label) > 63 for label in host.split("."))
             or ".." in host
@@ -144,12 +145,26 @@ class RoutingQuery:
     """The parameters of the Request-URI, without values as empty text."""
 
     def encode(self) -> str:
-        """Give the query string, with the keys and the order of a real server."""
+        """Give the query string, with the keys and the order of a real server.
+
+        Parameters of the URI that have the name of another key are left out: what a caller writes
+        must not pass for what the server knows about him. The whole URI has them all the same.
+        """
         pairs = [(key, getattr(self, name)) for key, name in _QUERY_KEYS]
-        text = "&".join(f"{key}={_escape(value)}" for key, value in pairs)
-        for key, value in self.uri_params.items():
-            text += f"&{key}={_escape(value)}"
-        return text
+        pairs += [pair for pair in self.uri_params.items() if pair[0].lower() not in _RESERVED]
+        return "&".join([f"{_escape(key)}={_escape(value)}" for key, value in pairs])
+
+    @classmethod
+    def parse(cls, text: str) -> RoutingQuery:
+        """Read a query string; of a key that stands there twice the first value counts.
+
+        A real server writes its own keys first, and the parameters of the URI behind them as the
+        caller wrote them.
+        """
+        arguments: dict[str, str] = {}
+        for key, value in parse_qsl(text, keep_blank_values=True, errors="surrogateescape"):
+            arguments.setdefault(key, value)
+        return cls.decode(arguments)
 
     @classmethod
     def decode(cls, arguments: Mapping[str, str]) -> RoutingQuery:
@@ -171,6 +186,7 @@ _QUERY_KEYS = (
     ("contentType", "content_type"),
     ("uri", "uri"),
 )
+_RESERVED = frozenset(key.lower() for key, _ in _QUERY_KEYS)
 
 
 def _escape(value: str) -> str:

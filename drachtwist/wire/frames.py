@@ -43,6 +43,10 @@ def encode_frame(payload: bytes, limit: int | None = MAX_PAYLOAD) -> bytes:
     return b"%d#%b" % (size, payload)
 
 
+_TLS = (b"\x15\x03", b"\x16\x03")
+"""How an alert and a handshake begin."""
+
+
 class FrameDecoder:
     """Cuts a byte stream into payloads, however TCP happened to slice it.
 
@@ -119,4 +123,7 @@ class FrameDecoder:
         return frames
 
     def _fail(self, prefix: bytes) -> None:
-        self.error = FrameError(f"not a frame length: {prefix!r}")
+        text = f"not a frame length: {prefix!r}"
+        if prefix[:2] in _TLS:
+            text = "the peer speaks TLS, and this connection is plain TCP (tls: in place of tcp:?)"
+        self.error = FrameError(text)

@@ -140,7 +140,7 @@ Answered = tuple[Any, Answer]
 
 SessionEvent = Union[Delivery, Cdr, Malformed, Authenticated, Broken, Answered]  # noqa: UP007
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 _FIRST_WITH_PING = (0, 8, 2)
 
 
@@ -184,6 +184,7 @@ class ApplicationSession:
         "_queue",
         "_routes",
         "_secret",
+        "_unrouted",
         "host_ports",
         "local_host_ports",
         "state",
@@ -206,6 +207,7 @@ class ApplicationSession:
         self._secret = secret
         self.tags = check_tags(tags)
         self._routes = dict.fromkeys(routes)
+        self._unrouted = 0  # commands about routes that were not answered
         self._decoder = FrameDecoder(limit)
         self._max_payload = max_payload
         self._lone_payload = 1 << 62 if lone_payload is None else lone_payload
@@ -370,13 +372,18 @@ class ApplicationSession:
             return
         self._routes[verb] = None
         if self.state is SessionState.AUTHENTICATED:
-            self._send(bytes(AddRoute(verb)), _Own.ROUTE)
+            self._send_route(AddRoute(verb))
 
     def remove_route(self, verb: str) -> None:
         """Want a verb no longer."""
         if self._routes.pop(verb, self) is self:
             return
         self._replace_routes()
+
+    @property
+    def routed(self) -> bool:
+        """Whether the server has taken, or refused, all routes that are wanted."""
+        return self.state is SessionState.AUTHENTICATED and not self._unrouted
 
     @property
     def can_ping(self) -> bool:
@@ -394,11 +401,15 @@ class ApplicationSession:
 
     # Inside
 
+    def _send_route(self, command: AddRoute | RemoveRoute) -> None:
+        self._unrouted += 1
+        self._send(bytes(command), _Own.ROUTE)
+
     def _replace_routes(self) -> None:
         if self.state is SessionState.AUTHENTICATED:
-            self._send(bytes(RemoveRoute(next(iter(self._routes), "all"))), _Own.ROUTE)
+            self._send_route(RemoveRoute(next(iter(self._routes), "all")))
             for verb in self._routes:
-                self._send(bytes(AddRoute(verb)), _Own.ROUTE)
+                self._send_route(AddRoute(verb))
 
     def _send(self, command: bytes, waiter: Any) -> MessageId:
         if self.state is SessionState.CLOSED:
@@ -459,6 +470,8 @@ class ApplicationSession:
             message_id, payload = self._queue.popleft()
             self._lone = message_id
             self._out.append(b"%d#%b" % (len(payload), payload))
+        elif waiter is _Own.ROUTE:
+            self._unrouted -= 1
         elif waiter is _Own.PING:
             self._pinged = None
             self._set_deadline()
@@ -476,7 +489,7 @@ class ApplicationSession:
             self._set_deadline()
             waiting, self._queue = self._queue, deque()
             for verb in self._routes:
-                self._send(bytes(AddRoute(verb)), _Own.ROUTE)
+                self._send_route(AddRoute(verb))
             self._queue.extend(waiting)
             self._pump()
             events.append(Authenticated(self.host_ports, self.version, self.local_host_ports))
@@ -525,6 +538,10 @@ class Commanded:
 
 
 ServerSessionEvent = Union[Signed, Commanded, Broken]  # noqa: UP007 - evaluated on Python 3.10
+
+
+_MOST_TAGS = 1024
+"""How many tags of a connection count; those of drachtio-srf are 20 at most."""
 
 
 class ServerSession:
@@ -586,7 +603,8 @@ class ServerSession:
             message_id, command = parse_command(payload)
             if isinstance(command, Authenticate):
                 # Tags count even before the secret was looked at, and add up.
-                self.tags += tuple(tag for tag in command.tags if tag not in self.tags)
+                if command.tags:
+                    self.tags = tuple(dict.fromkeys(self.tags + command.tags))[:_MOST_TAGS]
                 if not _same(command.secret, self._secret):
                     self.refuse(message_id, "incorrect secret")
                     return events

@@ -316,7 +316,10 @@ class Server:
         """Send the response of a peer to a request of the application."""
         message = sip.Response(status)
         message.set("CSeq", f"2 {method}")
-        message.set("Call-ID", "c1")
+        call, _, tag = dialog_id.rpartition(";from-tag=")
+        message.set("Call-ID", call or "c1")
+        if call:
+            message.set("From", f"<sip:app@127.0.0.1>;tag={tag}")
         for name, value in (headers or {}).items():
             message.set(name, value)
         message.body = body

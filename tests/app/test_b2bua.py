@@ -293,6 +293,81 @@ class UpTests(B2buaTestCase):
         self.assertEqual([(head(one), one.text) for one in a], [("200 INVITE", ANSWER)])
 
 
+class ReferTests(B2buaTestCase):
+    """A REFER has another number on the other side, and NOTIFYs name it by its number."""
+
+    def setUp(self) -> None:
+        """Pass two REFERs of A on, of which B has not answered the second."""
+        super().setUp()
+        forward_in_dialog(*self.up())
+        self.refers = [self.refer(7), self.refer(9)]
+        self.whole.respond(self.refers[0], 202)
+        self.assertEqual([head(one) for one in self.to_a()], ["202 REFER"])
+
+    def refer(self, number: int) -> SipRequest:
+        """Let A send a REFER, and take what B gets."""
+        self.from_a("REFER", number=number, extra="Refer-To: <sip:carol@127.0.0.1>")
+        [refer] = self.to_b()
+        assert isinstance(refer, SipRequest)
+        self.assertNotEqual(refer.cseq.number, number)
+        return refer
+
+    def notify(self, event: str, number: int) -> None:
+        """Let B send a NOTIFY in its dialog."""
+        [refer, *_] = self.refers
+        body = "SIP/2.0 200 OK\r\n"
+        lines = [
+            f"NOTIFY {refer.contacts[0].uri} SIP/2.0",
+            f"Via: SIP/2.0/UDP 127.0.0.1:{B};branch=z9hG4bKnotify{number}",
+            "Max-Forwards: 70",
+            f"From: {refer.get('To')}",
+            f"To: {refer.get('From')}",
+            f"Call-ID: {refer.get('Call-ID')}",
+            f"CSeq: {number} NOTIFY",
+            f"Contact: <sip:bob@127.0.0.1:{B}>",
+            f"Event: {event}",
+            "Subscription-State: active;expires=60",
+            "Content-Type: message/sipfrag",
+            f"Content-Length: {len(body)}",
+        ]
+        self.whole.receive("\n".join(lines) + "\n\n" + body, B)
+
+    def told(self) -> list[str | None]:
+        """Say which REFERs A is told of."""
+        return [one.get("Event") for one in self.to_a()]
+
+    def test_named_as_it_was_sent(self) -> None:
+        """A NOTIFY names the REFER of the side that it goes to; others stay as they are."""
+        number = self.refers[0].cseq.number
+        for at, (event, told) in enumerate(
+            [
+                (f"refer;id={number}", "refer;id=7"),
+                ("refer", "refer"),
+                ("presence;id=7", "presence;id=7"),
+            ]
+        ):
+            self.notify(event, at + 1)
+            self.assertEqual(self.told(), [told])
+
+    def test_overtaking(self) -> None:
+        """A NOTIFY that comes before the response to its REFER waits for it."""
+        self.notify(f"refer;id={self.refers[1].cseq.number}", 1)
+        self.assertEqual(self.to_a(), [])
+        self.whole.respond(self.refers[1], 202)
+        found = self.to_a()
+        self.assertEqual([head(one) for one in found], ["202 REFER", "NOTIFY"])
+        self.assertEqual(found[1].get("Event"), "refer;id=9")
+
+    def test_refused(self) -> None:
+        """A NOTIFY about a REFER that was refused goes on as it came."""
+        event = f"refer;id={self.refers[1].cseq.number}"
+        self.notify(event, 1)
+        self.whole.respond(self.refers[1], 603)
+        found = self.to_a()
+        self.assertEqual([head(one) for one in found], ["603 REFER", "NOTIFY"])
+        self.assertEqual(found[1].get("Event"), event)
+
+
 class HeaderTests(SynchronousTestCase):
     def test_chosen(self) -> None:
         """A list chooses headers by name, or all but some; what belongs to one side stays there."""

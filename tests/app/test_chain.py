@@ -179,7 +179,8 @@ class OrderTests(ChainTestCase):
         """What cannot be a handler is refused when it is added."""
         for arguments in (
             (),
-            ("options",),
+            ("options", ["no handler"]),
+            ("bad method",),
             (1,),
             ("bad method", self.note("1")),
             (lambda req: None,),

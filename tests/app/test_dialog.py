@@ -279,6 +279,20 @@ class EndTests(DialogTestCase):
         self.assertTrue(self.srf.idle)
         self.assertEqual(self.successResultOf(self.dialog.when_ended()), ended)
 
+    def test_text(self) -> None:
+        """What is known of the end can be shown to people: the BYE's own words, if it has any."""
+        self.ask("BYE")
+        ended = self.dialog.ended
+        assert ended is not None
+        self.assertEqual(ended.text, "the peer ended it")
+
+    def test_text_of_the_peer(self) -> None:
+        """A Reason of the BYE tells more (RFC 3326)."""
+        self.ask("BYE", headers={"Reason": 'Q.850;cause=16;text="Normal call clearing"'})
+        ended = self.dialog.ended
+        assert ended is not None
+        self.assertEqual(ended.text, "Normal call clearing")
+
     def test_destroy(self) -> None:
         """The application ends a dialog with a BYE; its handlers are not called for that."""
         seen: list[Any] = []
@@ -901,8 +915,10 @@ class SubscriptionTests(SynchronousTestCase):
         self.assertTrue(self.dialog.connected)
 
     def test_refresh(self) -> None:
-        """A SUBSCRIBE that keeps it alive has to be handled; otherwise it is refused."""
+        """A SUBSCRIBE that keeps it alive is accepted, and may be handled."""
         self.ask("SUBSCRIBE", Expires="60", Event="presence")
+        self.assertEqual(self.server.heads(), ["200"])
+        self.ask("SUBSCRIBE", Expires="60", Event="dialog")
         self.assertEqual(self.server.heads(), ["489"])
         self.dialog.on_subscribe(lambda req, res: res.send(200, headers={"Expires": "60"}))
         self.ask("SUBSCRIBE", Expires="60", Event="presence")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Dialog, Request, Response
+from drachtwist import Dialog, Request, Response, SipError
 from drachtwist.app.dialogs import role_of
 from tests.app.doubles import ANSWER, OFFER, Bench
 
@@ -135,5 +135,6 @@ class EarlyTests(SynchronousTestCase):
         other = {"From": "<sip:app@b>;tag=app", "To": "<sip:app@127.0.0.1:32060>;tag=a"}
         self.server.ask("BYE", dialog_id="c1;from-tag=a", headers=other)
         self.assertEqual(self.heard, [])
+        self.assertEqual(self.failureResultOf(self.calling, SipError).value.status, 487)
         self.server.ask("BYE", dialog_id="c1;from-tag=a")
         self.assertEqual(self.heard, ["uas over"])

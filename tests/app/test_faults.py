@@ -27,6 +27,7 @@ from tests.app.doubles import ANSWER, OFFER, Bench, Server
 from tests.server.doubles import head, request
 from tests.whole import TARGET
 
+DIALOG = "c1;from-tag=a"
 PLAIN = OFFER.replace("a=sendrecv\r\n", "")
 """An offer that says nothing of directions, which means sendrecv."""
 
@@ -75,8 +76,8 @@ class FaultTestCase(SynchronousTestCase):
     def call(self, body: str = OFFER) -> Dialog:
         """Let a call come, and be established."""
         self.server.invite(body=body)
-        self.server.confirm(self.server.one(), "d1")
-        self.server.ask("ACK", dialog_id="d1")
+        self.server.confirm(self.server.one(), DIALOG)
+        self.server.ask("ACK", dialog_id=DIALOG)
         return self.dialogs[-1]
 
 
@@ -137,7 +138,7 @@ class LinkFaultTests(FaultTestCase):
         assert dialog.ended is not None
         self.assertIs(dialog.ended.reason, DialogEnd.LINK_LOST)
         self.assertEqual(told, [None])
-        self.assertIsNone(self.srf.find_dialog_by_id("d1"))
+        self.assertIsNone(self.srf.find_dialog_by_id(DIALOG))
 
     def test_garbage_frame_kills_the_process(self) -> None:
         """Garbage costs the connection that it came over, and nothing else."""
@@ -217,7 +218,7 @@ class DialogFaultTests(FaultTestCase):
         """Let a re-INVITE of ours be refused."""
         modifying = dialog.modify(OFFER)
         transaction = self.server.confirm(self.server.one())
-        self.server.respond(transaction, status, method="INVITE", dialog_id="d1")
+        self.server.respond(transaction, status, method="INVITE", dialog_id=DIALOG)
         return modifying
 
     def test_modify_dead_after_refusal(self) -> None:
@@ -228,7 +229,7 @@ class DialogFaultTests(FaultTestCase):
         self.assertNoResult(modifying)
         self.bench.pass_time(5)
         transaction = self.server.confirm(self.server.one())
-        self.server.respond(transaction, 200, method="INVITE", dialog_id="d1", body=ANSWER)
+        self.server.respond(transaction, 200, method="INVITE", dialog_id=DIALOG, body=ANSWER)
         self.assertEqual(self.successResultOf(modifying), ANSWER.encode())
         self.assertEqual(self.server.heads(), ["ACK"])
 
@@ -242,9 +243,9 @@ class DialogFaultTests(FaultTestCase):
         """``dialog.info()`` sends an INFO in the dialog, and gives the response."""
         asking = self.call().info(body="hello")
         sent = self.server.one()
-        self.assertEqual((sent.head, sent.dialog_id), ("INFO", "d1"))
+        self.assertEqual((sent.head, sent.dialog_id), ("INFO", DIALOG))
         self.assertEqual(sent.request.body, b"hello")
-        self.server.respond(self.server.confirm(sent), 200, dialog_id="d1")
+        self.server.respond(self.server.confirm(sent), 200, dialog_id=DIALOG)
         self.assertEqual(self.successResultOf(asking).status, 200)
 
     def test_hold_unseen_without_sendrecv(self) -> None:
@@ -254,11 +255,11 @@ class DialogFaultTests(FaultTestCase):
         held: list[Request] = []
         dialog.on_hold(held.append)
         body = PLAIN.replace("1001 1 IN", "1001 2 IN") + "a=sendonly\r\n"
-        self.server.ask("INVITE", dialog_id="d1", number=2, body=body)
+        self.server.ask("INVITE", dialog_id=DIALOG, number=2, body=body)
         self.assertEqual(len(held), 1)
         self.assertTrue(dialog.is_on_hold)
         self.server.take()
-        self.server.ask("ACK", dialog_id="d1", number=2)  # a re-INVITE of ours waits for it
+        self.server.ask("ACK", dialog_id=DIALOG, number=2)  # a re-INVITE of ours waits for it
         dialog.modify("hold").addErrback(lambda failure: failure.trap(ConnectionLost))
         self.assertIn(b"a=inactive", self.server.one().request.body)
 
@@ -278,9 +279,9 @@ class DialogFaultTests(FaultTestCase):
         server.invite()
         accepted = server.one()
         with server.in_one_read():
-            server.confirm(accepted, "d1")
-            server.ask("ACK", dialog_id="d1")
-            server.ask("BYE", dialog_id="d1", number=2)
+            server.confirm(accepted, DIALOG)
+            server.ask("ACK", dialog_id=DIALOG)
+            server.ask("BYE", dialog_id=DIALOG, number=2)
         self.assertEqual([bye.method for bye in told], ["BYE"])
 
     def test_subscriber_dialog_never_ends(self) -> None:
@@ -289,15 +290,15 @@ class DialogFaultTests(FaultTestCase):
             "sip:bob@example.net", method="SUBSCRIBE", headers={"Event": "presence"}
         )
         transaction = self.server.confirm(self.server.one())
-        self.server.respond(transaction, 202, method="SUBSCRIBE", dialog_id="s1")
+        self.server.respond(transaction, 202, method="SUBSCRIBE", dialog_id="c1;from-tag=s")
         dialog = self.successResultOf(subscribing)
         told: list[Any] = []
         dialog.on_destroy(told.append)
         state = {"Event": "presence", "Subscription-State": "terminated;reason=timeout"}
-        self.server.ask("NOTIFY", dialog_id="s1", number=2, headers=dict(state))
+        self.server.ask("NOTIFY", dialog_id="c1;from-tag=s", number=2, headers=dict(state))
         self.assertEqual(len(told), 1)
         self.assertFalse(dialog.connected)
-        self.assertIsNone(self.srf.find_dialog_by_id("s1"))
+        self.assertIsNone(self.srf.find_dialog_by_id("c1;from-tag=s"))
 
 
 class AnswerFaultTests(FaultTestCase):
@@ -315,7 +316,7 @@ class AnswerFaultTests(FaultTestCase):
         self.accepts = False
         self.server.invite(headers={"Contact": None})
         self.srf.create_uas(*self.kept[0], local_sdp=ANSWER).addBoth(outcomes.append)
-        self.server.confirm(self.server.one(), "d1")
+        self.server.confirm(self.server.one(), DIALOG)
         self.bench.pass_time(60)
         self.assertEqual([type(outcome) for outcome in outcomes], [Dialog])
 

@@ -92,6 +92,23 @@ class RoutingResourceTests(TestCase):
         assert seen[1] is not None
         self.assertEqual(seen[1].get("call-id"), "c1")
 
+    async def test_message_by_its_default(self) -> None:
+        """A second parameter that has a default gets the request too."""
+        seen: list[Request | None] = []
+
+        def decide(query: RoutingQuery, request: Request | None = None) -> Decision:
+            seen.append(request)
+            return reject(404)
+
+        def other(query: RoutingQuery, *, retries: int = 3) -> Decision:
+            return reject(400 + retries)
+
+        await self.ask(decide, "method=INVITE", INVITE)
+        assert seen[0] is not None
+        self.assertEqual(seen[0].get("call-id"), "c1")
+        _, answer = await self.ask(other, "method=INVITE", INVITE)
+        self.assertEqual(answer["data"]["status"], 403)
+
     async def test_later(self) -> None:
         """A Deferred is waited for."""
 

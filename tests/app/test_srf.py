@@ -560,7 +560,7 @@ class OutboundTests(SrfTestCase):
         self.srf.end_session(self.dialogs[0])
         for what in ("req", "res"):
             server = self.bench.dial()
-            server.invite()
+            server.invite(call=what)
             dialog_id = f"{what};from-tag=a"
             server.confirm(server.one(), dialog_id)
             self.srf.end_session(getattr(self.dialogs[-1], what))

@@ -13,8 +13,8 @@ from drachtwist import (
     CommandRefused,
     ConnectionFailed,
     ConnectionLost,
-    Dialog,
     LocalProtocolError,
+    PendingCall,
     SipError,
     Srf,
 )
@@ -33,7 +33,7 @@ class UacTestCase(SynchronousTestCase):
         self.whole = Whole()
         self.srf = self.whole.srf
 
-    def call(self, uri: str = TARGET, **options: Any) -> tuple[Deferred[Dialog], Request]:
+    def call(self, uri: str = TARGET, **options: Any) -> tuple[PendingCall, Request]:
         """Place a call; give it, and the INVITE that left."""
         options.setdefault("local_sdp", SDP)
         self.whole.heads()  # what was left of calls before
@@ -255,6 +255,22 @@ class CancelTests(UacTestCase):
         self.assertEqual(cancel.method, "CANCEL")
         self.whole.respond(cancel, 200)
         self.whole.respond(invite, 487)
+        self.nothing_left()
+
+    def test_with_a_reason(self) -> None:
+        """The CANCEL may say why; the call then ends with what comes of it."""
+        calling, invite = self.call()
+        self.whole.respond(invite, 180)
+        calling.cancel_request({"Reason": 'SIP;cause=200;text="Call completed elsewhere"'})
+        cancel = self.whole.request()
+        self.assertEqual(
+            (cancel.method, cancel.get("Reason")),
+            ("CANCEL", 'SIP;cause=200;text="Call completed elsewhere"'),
+        )
+        self.assertNoResult(calling)
+        self.whole.respond(cancel, 200)
+        self.whole.respond(invite, 487)
+        self.assertEqual(self.failureResultOf(calling, SipError).value.status, 487)
         self.nothing_left()
 
     def test_before_the_server_answered(self) -> None:

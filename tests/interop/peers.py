@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -52,10 +52,23 @@ def missing(what: str) -> None:
 
 def need_sipp() -> str:
     """Give the path of SIPp."""
-    path = shutil.which("sipp")
+    return need_program("sipp", "sip-tester")
+
+
+def need_program(name: str, package: str) -> str:
+    """Give the path of a program.
+
+    :param package: of Debian, where it is from.
+    """
+    path = shutil.which(name)
     if path is None:
-        missing("SIPp (Debian: sip-tester)")
+        missing(f"{name} (Debian: {package})")
     return cast(str, path)
+
+
+def need_chromium() -> str:
+    """Give the path of Chromium."""
+    return need_program("chromium", "chromium")
 
 
 @cache
@@ -123,6 +136,15 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def free_ports(count: int) -> int:
+    """Give the first of some ports in a row that are free, and nobody else's."""
+    first = last = free_port()
+    while last - first < count - 1:
+        port = free_port()
+        first, last = (first if port == last + 1 else port), port
+    return first
 
 
 def is_bound(port: int, transport: str) -> bool:
@@ -384,6 +406,20 @@ class InteropTestCase(TestCase):
     async def passes(self, scenario: str, port: int, **options: Any) -> None:
         """Run a scenario of ours, which must succeed."""
         await self.succeeds(self.sipp(port, "-sf", str(SCENARIOS / f"{scenario}.xml"), **options))
+
+    async def comes_true(self, holds: Callable[[], bool], what: str, peer: Peer) -> None:
+        """Wait until something holds that only looking can tell.
+
+        :param what: it is, for the error.
+        :param peer: who is told of then.
+        """
+        for _ in range(PATIENCE * 20):
+            if holds():
+                return
+            if peer.status is not None:
+                break
+            await self.rest(0.05)
+        self.fail(f"waited in vain for {what}: {self.account(peer)}")
 
     async def rest(self, seconds: float = 0.0) -> None:
         """Let the reactor turn."""

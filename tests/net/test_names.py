@@ -235,6 +235,15 @@ class AskingTests(NamesTestCase):
         self.assertEqual(await self.ask(asker, "A", "example.test"), ["192.0.2.1"])
         self.assertEqual(peer.asked, 1)
 
+    async def test_too_long_for_a_datagram(self) -> None:
+        """A datagram that is far longer than any answer is not even read."""
+        self.patch(names, "WAITS", (0.05, 5.0))
+        usual = says("10.0.0.1")
+        peer, endless = self.peer(lambda query: usual(query) + bytes(2000))
+        _, good = self.peer(says("10.0.0.2"))
+        self.assertEqual(await self.ask(self.names(endless, good), "A", "a.test"), ["10.0.0.2"])
+        self.assertEqual(peer.asked, 1)
+
     async def test_from_elsewhere(self) -> None:
         """An answer that comes from another address than the one asked is passed over."""
         stranger, _ = self.peer(says("10.6.6.6"))

@@ -261,6 +261,20 @@ class RealSocketTests(TestCase):
         await connection.stop()
         self.assertEqual([kind for kind, _ in self.server.events if kind == "signed"], [])
 
+    async def test_tls_to_a_plain_port(self) -> None:
+        """Who speaks TLS to a port that does not is told so."""
+        connection = self.connect(await self.serve(), self.trusting)
+        error = await self.app.next("error")
+        self.assertIn("plain TCP", str(error))
+        await connection.stop()
+
+    async def test_plain_to_a_tls_port(self) -> None:
+        """Who speaks plainly to a port of TLS is told so."""
+        connection = self.connect(await self.serve(self.server_tls))
+        error = await self.app.next("error")
+        self.assertIn("TLS", str(error))
+        await connection.stop()
+
     async def test_certificate_of_another_name(self) -> None:
         """A trusted certificate for another name is refused too."""
         options = TlsOptions(ca=self.trusting.ca, server_name="other.example")

@@ -34,6 +34,14 @@ class NoteSourceTests(SynchronousTestCase):
                 "SIP/2.0/UDP 192.0.2.1;rport=40;branch=z9hG4bK1",
             )
 
+    def test_empty_items(self) -> None:
+        """Commas without a hop before them, or behind the last, are not taken for one."""
+        for front, back in ((", ", ""), (" ,,", ","), ("", " , ")):
+            self.check(
+                f"{front}SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1{back}",
+                f"{front}SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1;rport=40;received=192.0.2.1{back}",
+            )
+
     def test_received(self) -> None:
         """Added when the sender calls itself something else, corrected when it lies."""
         self.check(

@@ -657,7 +657,7 @@ class UnfinishedTests(TortureCase):
             self.tap.sent.clear()
             sender.emit(octets(entry))
             await self.call()
-            patience = Limits().first_message
+            patience = Limits().message_timeout
             clocked.clock.pump([patience / 4] * 3)
             await self.call()
             self.assertFalse(sender.is_gone)

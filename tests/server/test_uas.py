@@ -264,6 +264,15 @@ class CancelTests(ServerTestCase):
         [frame] = self.app.take()
         self.assertIn(f"|{invite}|c1;from-tag=a|\r\nCANCEL ", frame)
 
+    def test_with_a_tag(self) -> None:
+        """A CANCEL with the tag of the 180, as SIPp sends it, is answered with that tag alone."""
+        _, tag = self.ringing()
+        self.bench.receive(request("CANCEL", to_tag=tag))
+        for response in self.bench.take():
+            assert isinstance(response, Response)
+            self.assertEqual((response.get("To") or "").count(tag), 1)
+            self.assertEqual((response.get("To") or "").count("tag="), 1)
+
     def test_too_late(self) -> None:
         """A CANCEL behind the 200 is refused with the tag of the call, which goes on."""
         _, tag = self.answered()
@@ -488,7 +497,7 @@ class CrasherTests(SynchronousTestCase):
         """What ends the real server, or its connection, is refused here, and others go on."""
         bench = Bench()
         other = bench.link("options")
-        for command in (
+        commands = (
             "sip||\r\nOPTIONS tel:+15551212 SIP/2.0\r\n\r\n",
             "sip|||sip:127.0.0.1:32078\r\nOPTIONS tel:+15551212 SIP/2.0\r\n\r\n",
             "sip|no-such-id|\r\nBYE sip:bob@127.0.0.1 SIP/2.0\r\n\r\n",
@@ -503,7 +512,8 @@ class CrasherTests(SynchronousTestCase):
             "sip||\r\nSIP/2.0 200 OK\r\n\r\n",
             "sip||\r\n\r\n\r\n",
             "sip|x|y|z|\r\nINVITE",
-        ):
+        )
+        for at, command in enumerate(commands):
             link = bench.link()
             answers = link.command(command)
             if link.transport.disconnecting:
@@ -511,7 +521,7 @@ class CrasherTests(SynchronousTestCase):
             else:
                 self.assertEqual(len(link.command("ping")), 1, command)
                 self.assertEqual(len(answers), 1, command)
-            bench.receive(request("OPTIONS", call=repr(command)))
+            bench.receive(request("OPTIONS", call=f"c{at}"))
             self.assertEqual(len(other.take()), 1)
         # The one that is no mistake: a number, and the way to somebody who knows it.
         [sent] = [one for one in bench.take() if isinstance(one, Request)]

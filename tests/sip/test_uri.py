@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.params import UriHeaders, UriParams
-from drachtwist.sip.uri import AnyUri, OtherUri, SipUri, TelUri, Uri
+from drachtwist.sip.uri import AnyUri, OtherUri, SipUri, TelUri, Uri, normal_user
 
 users = st.from_regex(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/]{1,8}(%[0-9A-F]{2})?", fullmatch=True)
 hosts = st.one_of(
@@ -177,3 +177,12 @@ class ComparingTests(SynchronousTestCase):
             ("urn:a:b", "urn:a:B"),
         ):
             self.assertSame(one, two, False)
+
+    @given(st.binary(max_size=8))
+    def test_normal_user(self, octets: bytes) -> None:
+        """A user in its normal form is a user again, whatever was escaped in it."""
+        user = "".join(f"%{octet:02x}" for octet in octets) or "a"
+        uri = Uri.parse(f"sip:{normal_user(user)}@h")
+        assert isinstance(uri, SipUri)
+        self.assertEqual(uri.host, "h")
+        self.assertTrue(uri.equivalent(Uri.parse(f"sip:{user}@h")))

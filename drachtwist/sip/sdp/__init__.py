@@ -8,7 +8,7 @@ read does, with :class:`~drachtwist.errors.SdpError`, which says where the line 
 
 from __future__ import annotations
 
-from drachtwist.sip.sdp.answering import answer, answer_with, refuse, sdp_of
+from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse, sdp_of
 from drachtwist.sip.sdp.description import Sdp
 from drachtwist.sip.sdp.streams import Media
 from drachtwist.sip.sdp.values import Codec, Connection, Direction, Origin, mirrored
@@ -22,6 +22,7 @@ __all__ = [
     "Sdp",
     "answer",
     "answer_with",
+    "description_of",
     "mirrored",
     "refuse",
     "sdp_of",

@@ -17,7 +17,7 @@ from drachtwist.sip.sdp.description import Sdp
 from drachtwist.sip.sdp.streams import _OF_FORMAT, Media, payload_of
 from drachtwist.sip.sdp.values import AUXILIARY, Direction, family_of, mirrored
 
-__all__ = ["answer", "answer_with", "refuse", "sdp_of"]
+__all__ = ["answer", "answer_with", "description_of", "refuse", "sdp_of"]
 
 
 def sdp_of(message: Message) -> Sdp | None:
@@ -36,6 +36,15 @@ def sdp_of(message: Message) -> Sdp | None:
         except MessageError:
             continue  # another part may be legible
     return None
+
+
+def description_of(message: Message) -> bytes:
+    """Return the session description of a message, as it is; empty without one."""
+    body = message.body
+    if not body or body.startswith(b"v="):
+        return body
+    found = sdp_of(message)
+    return b"" if found is None else bytes(found)
 
 
 def answer(

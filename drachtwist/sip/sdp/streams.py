@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Media"]
 
 _MEDIA = re.compile(
-    r"([^\s]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s]+)((?:[ \t]+[^\s]+)*)[ \t]*"
+    r"([^\s\0]+)[ \t]+([0-9]{1,5})(?:/([0-9]{1,5}))?[ \t]+([^\s\0]+)((?:[ \t]+[^\s\0]+)*)[ \t]*"
 ).fullmatch
 # Kind, port, number of ports, protocol, formats.
 _Parts = tuple[str, str, "str | None", str, "list[str]"]

@@ -32,6 +32,8 @@ Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
 _DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
+# RFC 8866 section 9: what could not be written again.
+_NOT_IN_LINE = re.compile("[\r\n\0]").search
 _NUMBER = re.compile(r"[0-9]{1,20}").fullmatch
 RTPMAP = re.compile(r"([0-9]{1,3})[ \t]+([^\s/]+)/([0-9]{1,9})(?:/([^\s/]+))?").fullmatch
 
@@ -96,7 +98,7 @@ class Origin:
         :raises SdpError: when it is no origin.
         """
         words = text.rsplit(None, 5)
-        if len(words) != 6 or _NUMBER(words[2]) is None:
+        if len(words) != 6 or _NUMBER(words[2]) is None or _NOT_IN_LINE(text):
             raise SdpError(f"not an origin: {text!r}")
         username, session_id, version, nettype, addrtype, address = words
         return cls(username, session_id, int(version), nettype, addrtype, address)
@@ -132,7 +134,7 @@ class Connection:
         :raises SdpError: when it is no connection.
         """
         words = text.split()
-        if len(words) != 3:
+        if len(words) != 3 or _NOT_IN_LINE(text):
             raise SdpError(f"not a connection: {text!r}")
         nettype, addrtype, address = words
         address, _, scope = address.partition("/")

@@ -1,0 +1,427 @@
+"""The dialog of a call that rings: what comes in it, and what may be sent.
+
+A provisional response with a To tag makes an early dialog (RFC 3261 section 12.1). Requests in it
+are offered, in this order, to the handlers of the :class:`EarlyDialog`, to ``on_update`` if it is
+an UPDATE, and to those of the application. What nobody takes is answered here, never with 481,
+which ends the call of whoever gets it (RFC 3261 section 12.2.1.2):
+
+=====================================  ============================================================
+BYE                                    200; the call is over before it was answered
+INFO, MESSAGE, NOTIFY, OPTIONS,        200
+PRACK, PUBLISH, REFER
+UPDATE                                 200; with an offer 491 while one of ours is not answered, 500
+                                       with Retry-After while one of the peer's is not
+                                       (RFC 3311 section 5.2)
+anything else                          501
+=====================================  ============================================================
+
+A real server delivers an UPDATE under the name of the INVITE that it crosses, refuses most other
+requests by itself before a reliable provisional response, and sends nothing there for the
+application (protocol.md 5.6).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail
+
+from drachtwist import sip
+from drachtwist.app.chain import Chain
+from drachtwist.app.challenges import Challenged, Realms
+from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.early_session import EarlySession
+from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_ok
+from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.links import LinkState
+from drachtwist.app.outgoing import DialogRequest
+from drachtwist.errors import LocalProtocolError, MessageError, SipError
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.sdp import Sdp, answer_with, description_of
+
+if TYPE_CHECKING:
+    from drachtwist.app.srf import Srf
+    from drachtwist.app.uac import Asking, OutgoingRequest
+
+__all__ = ["EarlyDialog"]
+
+_ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+_NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
+
+
+class EarlyDialog:
+    """A call that rings, for what there is to say before it is answered.
+
+    Applications get it from a request that they answered with a provisional response
+    (:attr:`Request.early_dialog`), or from a provisional response that came
+    (:attr:`ReceivedResponse.early_dialog`).
+    """
+
+    __slots__ = (
+        "_handlers",
+        "_realms",
+        "_requests",
+        "_state",
+        "_update",
+        "ends",
+        "id",
+        "over",
+        "req",
+        "session",
+        "target",
+        "type",
+    )
+
+    id: str
+    """The server's name of the dialog."""
+
+    type: Role
+    """``uas`` when the peer calls, ``uac`` when the application does."""
+
+    req: Request | OutgoingRequest
+    """The INVITE, the peer's or ours."""
+
+    over: bool
+    """Whether the INVITE has its final response, so that nothing can be sent here any more."""
+
+    def __init__(
+        self,
+        state: LinkState,
+        type: Role,
+        req: Request | OutgoingRequest,
+        session: EarlySession,
+        realms: Realms | None = None,
+    ) -> None:
+        self._state = state
+        self.id = ""
+        self.ends: Ends = ("", "")
+        self.type = type
+        self.req = req
+        self.over = False
+        self.session = session
+        self.target = ""
+        self._realms = realms
+        self._handlers: dict[str, Callable[..., Any]] = {}
+        self._requests: set[DialogRequest] = set()
+        self._update: Request | None = None
+
+    def __repr__(self) -> str:
+        return f"<EarlyDialog {self.type} {self.id}{', over' if self.over else ''}>"
+
+    @property
+    def local_sdp(self) -> bytes:
+        """The session description that we gave last, empty before there is one."""
+        return self.session.local
+
+    @property
+    def remote_sdp(self) -> bytes:
+        """The session description that the peer gave last, empty before there is one."""
+        return self.session.remote or self.session.hint
+
+    # What comes
+
+    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+        """Call a handler, with (req, res), for each request of a method; it has to answer."""
+        self._handlers[method.upper()] = handler
+        return handler
+
+    def on_info(self, handler: AnyHandler) -> AnyHandler:
+        """Handle INFO requests, DTMF before the answer for example: ``handler(req, res)``."""
+        return self.on_request("INFO", handler)
+
+    def on_notify(self, handler: AnyHandler) -> AnyHandler:
+        """Handle NOTIFY requests: ``handler(req, res)``."""
+        return self.on_request("NOTIFY", handler)
+
+    def on_update(self, handler: AnyHandler) -> AnyHandler:
+        """Handle UPDATE requests: ``handler(req, res)``."""
+        return self.on_request("UPDATE", handler)
+
+    # What is sent
+
+    def request(
+        self, method: str, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a request in the early dialog.
+
+        The embedded server sends it. A real one does so only for a caller, and only behind a
+        reliable provisional response.
+
+        :param body: text is sent as UTF-8; in an UPDATE, an offer.
+        :returns: the final response; a refusal is a result too. Fails with :exc:`SipError` 481 when
+            the INVITE was answered meanwhile, with :exc:`CommandRefused` when the server sends
+            nothing in this dialog, with :exc:`ConnectionLost`.
+        :raises LocalProtocolError: for a method that has no place here (an INVITE is cancelled, not
+            ended), for an offer while another one waits for its answer (RFC 3311 section 5.1), and
+            for what cannot be sent as one well-formed message.
+        """
+        method = method.upper()
+        if method in _NOT_HERE:
+            raise LocalProtocolError(f"{method} has no place before the call is answered")
+        if self.over:
+            return fail(SipError(481, "Call/Transaction Does Not Exist"))
+        sdp = b""
+        if method == "UPDATE" and body:
+            sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+            if self.session.offering or self.session.offered:
+                raise LocalProtocolError("an offer waits for its answer: no other one now")
+        request = self.prepare(method)
+        if sdp:
+            self.session.offering = True
+            before = self.session.local
+
+            def over(result: ReceivedResponse | Exception) -> None:
+                self._requests.discard(request)
+                self.session.offering = False
+                if isinstance(result, ReceivedResponse) and result.status < 300:
+                    self.session.updated(sdp, description_of(result))
+                else:
+                    self.session.local = before
+
+            request.over = over
+        return request.send(headers, body).deferred
+
+    def info(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an INFO; see :meth:`request`."""
+        return self.request("INFO", headers=headers, body=body)
+
+    def message(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a MESSAGE; see :meth:`request`."""
+        return self.request("MESSAGE", headers=headers, body=body)
+
+    def notify(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send a NOTIFY: with ``Event: talk`` many phones answer; see :meth:`request`."""
+        return self.request("NOTIFY", headers=headers, body=body)
+
+    def options(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an OPTIONS; see :meth:`request`."""
+        return self.request("OPTIONS", headers=headers, body=body)
+
+    def update(
+        self, *, headers: HeadersLike = None, body: bytes | str = b""
+    ) -> Deferred[ReceivedResponse]:
+        """Send an UPDATE (RFC 3311); see :meth:`request`."""
+        return self.request("UPDATE", headers=headers, body=body)
+
+    # Inside
+
+    def prepare(self, method: str) -> DialogRequest:
+        """Make a request that is forgotten when it is over."""
+        request = DialogRequest(self._state, self.id, method, ends=lambda: self.ends)
+        request.early_target = self.target
+        if self._realms is not None:
+            request.challenged = Challenged(self._realms)
+        self._requests.add(request)
+        request.over = lambda _: self._requests.discard(request)
+        return request
+
+    def take(self, srf: Srf, req: Request, handler: Callable[..., Any] | None) -> bool:
+        """Look at a request of the peer that is neither PRACK nor BYE.
+
+        :param handler: of UPDATEs, unless one of this dialog takes them.
+        :returns: whether a handler has it, or it is answered; otherwise it is for the application.
+        """
+        method = req.method
+        if method == "UPDATE":
+            pending = self._update
+            if pending is not None and not pending._final:
+                _refuse_for_now(req)
+                return True
+            self._update = req
+            offer = description_of(req)
+            more = req._extended()
+            told = more.on_final
+
+            def answered(it: Request, status: int, body: bytes | str | None) -> None:
+                if offer:
+                    self._answered(status, body, offer)
+                if told is not None:
+                    told(it, status, body)
+
+            more.on_final = answered
+        handler = self._handlers.get(method, handler if method == "UPDATE" else None)
+        if handler is None:
+            return False
+        Chain([(handler, 2, 0)], srf).run(req, req.res)
+        return True
+
+    def _answered(self, status: int, body: bytes | str | None, offer: bytes) -> None:
+        """An UPDATE of the peer with an offer was answered."""
+        if status < 300:
+            sdp = body or b""
+            if isinstance(sdp, str):
+                sdp = sdp.encode("utf-8", "surrogateescape")
+            self.session.updated(sdp, offer)
+
+    def answer(self, req: Request) -> None:
+        """Answer what no handler took."""
+        res = req.res
+        method = req.method
+        if method in _ANSWERED_OK:
+            res.send(200)
+            return
+        if method != "UPDATE":
+            res.send(501)
+            return
+        offer = description_of(req)
+        session = self.session
+        if not offer:
+            res.send(200)
+        elif session.offering:
+            res.send(491)
+        elif session.offered or not session.local:
+            _refuse_for_now(req)
+        else:
+            self._accept(res, offer)
+
+    def _accept(self, res: Response, offer: bytes) -> None:
+        """Accept an offer with what we described before, the directions turned round."""
+        made = answer_with(Sdp(self.session.local), Sdp(offer))
+        if made.carries_media:
+            res.send(200, headers={"Content-Type": "application/sdp"}, body=bytes(made))
+        else:
+            res.send(488)
+
+    def prack_came(self, prack: Request) -> None:
+        """Note what a PRACK describes."""
+        self.session.received(description_of(prack), in_response=False)
+
+    def answer_prack(self, res: Response) -> None:
+        """Answer a PRACK that no handler took."""
+        offer = description_of(res.req)
+        if offer and self.session.offered and self.session.local:
+            answer = bytes(answer_with(Sdp(self.session.local), Sdp(offer)))
+            self.session.sent(answer, in_response=False)
+            res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
+        else:
+            res.send(200)
+
+    def end(self, *, answered: bool) -> None:
+        """The INVITE has its final response.
+
+        :param answered: there is a dialog now, in which what was sent is answered.
+        """
+        self.over = True
+        self._handlers.clear()
+        self._update = None
+        if not answered:
+            for request in tuple(self._requests):
+                request.give_up_later()
+
+
+def target_of(message: sip.Message) -> str:
+    """Return the URI of a Contact, empty when there is none that requests may go to."""
+    try:
+        contacts = message.contacts
+        if contacts and not contacts[0].is_wildcard:
+            return str(sip.Uri.parse(contacts[0].uri))
+    except MessageError:
+        pass
+    return ""
+
+
+def _refuse_for_now(req: Request) -> None:
+    """Let the peer come again within ten seconds."""
+    req.res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
+
+
+# What the connection delivers
+
+
+def find(
+    state: LinkState, req: Request, dialog_id: str, role: Role | None
+) -> Request | Asking | None:
+    """Find the INVITE, of a caller or ours, in whose early dialog a request is.
+
+    :param role: which side of it we are.
+    """
+    caller: Request | None = state.early.get(dialog_id) if role != "uac" else None
+    ours: Asking | None = state.calling.get(dialog_id) if role != "uas" else None
+    if caller is None and ours is None:
+        # The server has not confirmed the provisional response yet.
+        pending = state.invites.get(req.stack_txn_id)
+        return None if pending is None else pending._invite()
+    return ours if caller is None else caller
+
+
+def dialog_of(srf: Srf, invite: Request | Asking, req: Request) -> EarlyDialog:
+    """Return the early dialog that a request is in."""
+    if isinstance(invite, Request):
+        return srf._early_dialog(invite)
+    return invite.early_dialog(_tag_of(req))
+
+
+def _tag_of(req: Request) -> str:
+    try:
+        return req.from_.tag or ""
+    except MessageError:
+        return ""
+
+
+def take(
+    srf: Srf, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
+) -> bool:
+    """Look at a request in a dialog whose INVITE is not answered yet.
+
+    :param role: which side of it we are.
+    :returns: whether that was everything there is to do.
+    """
+    invite = find(state, req, dialog_id, role)
+    if invite is None:
+        return False
+    if method == "PRACK":
+        return isinstance(invite, Request) and _take_prack(srf, state, invite, req)
+    if method == "BYE":
+        if not isinstance(invite, Request):
+            state.link.uses += 1
+            answer_ok(req)
+            invite.hung_up(_tag_of(req))
+            return True
+        if not invite._more or not invite._more.early_id:
+            return False
+        # The server refuses the INVITE by itself.
+        state.link.uses += 1
+        answer_ok(req)
+        pending = state.invites.get(invite.stack_txn_id)
+        if pending is not None:
+            pending._cancelled(req)
+        return True
+    dialog = dialog_of(srf, invite, req)
+    handler = None
+    if isinstance(invite, Request):
+        if method == "UPDATE" and not invite._final:
+            invite._update_came(req)
+        handler = invite._more.on_update if invite._more is not None else None
+    else:
+        handler = invite._on_update
+    state.link.uses += 1
+    if dialog.take(srf, req, handler):
+        return True
+    state.link.uses -= 1
+    return False
+
+
+def _take_prack(srf: Srf, state: LinkState, invite: Request, prack: Request) -> bool:
+    """Take a PRACK: what waited for it is sent."""
+    more = invite._more
+    if more is None or not more.early_id:
+        return False
+    waiting = more.unpracked
+    state.link.uses += 1
+    if more.early is not None:
+        more.early.prack_came(prack)
+    srf._chain("PRACK").run(prack, prack.res)
+    if callable(waiting):
+        prack._call(waiting, prack)
+    invite._flush_queue()
+    return True

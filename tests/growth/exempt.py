@@ -1,0 +1,46 @@
+"""Public functions of the modules that no reader has to run, and why."""
+
+from __future__ import annotations
+
+__all__ = ["EXEMPT"]
+
+_WRITES = """
+app.routing.proxy app.routing.redirect app.routing.route
+net.sipwebsocket.SipWebSocket.encode
+server.compose.new_branch server.compose.new_call_id server.compose.via_of
+sip.digest.Challenge.digest sip.digest.Nonces.make
+sip.message.Message.set_parts sip.message.encode_request sip.message.encode_response
+sip.multipart.Part.make sip.multipart.encode
+sip.sdp.description.Sdp.remove_media sip.sdp.sections.Section.set_bandwidth
+sip.sdp.streams.Media.reject
+wire.commands.Delivery.make
+wire.session.ApplicationSession.command wire.session.ApplicationSession.ping
+wire.session.ApplicationSession.remove_route wire.session.ApplicationSession.send_message
+wire.session.ServerSession.refuse
+"""
+"""They write what the application or the server gives."""
+
+_COMPARES = """
+middleware.bindings.MemoryLocationStore.find middleware.bindings.MemoryLocationStore.purge
+middleware.registrar.Registrar.find
+server.spammers.Spammers.rejects
+sip.sdp.values.Origin.is_same_session
+wire.session.ApplicationSession.can_ping
+wire.session.ApplicationSession.connection_lost wire.session.ApplicationSession.tick
+"""
+"""They look things up, compare values or keep time, and read nothing."""
+
+_OWN = """
+net.names.Names.full_names net.names.Names.look_up net.names.Names.servers net.names.Names.stop
+net.names.name_server
+server.configfile.ConfigFile.read server.configfile.oldest_tls
+sip.message.Message.from_bytes
+"""
+"""They read settings and files of this machine, or are what readers of their own stand for."""
+
+_CALLED = """
+net.names.Names.connectionLost net.names.Names.connectionMade net.names.Names.messageReceived
+"""
+"""Twisted calls them, with nothing to read."""
+
+EXEMPT = frozenset((_WRITES + _COMPARES + _OWN + _CALLED).split())
