@@ -8,12 +8,22 @@ BIN := $(VENV)/bin
 DEMO ?=
 TRIAL ?= -j2
 TESTS ?= tests
+WARNINGS ?=
+TWISTED ?=
+# The oldest Twisted that is supported.
+OLDEST := $(shell sed -n 's/.*twisted\[tls\]>=//p' setup.cfg)
+# What is said about Twisted and Python: no foreign peers, and nothing about time.
+ALONE := $(filter-out tests.interop tests.growth,\
+	$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py))) \
+	$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
 
-.PHONY: help demo test lint types docs wheel ci clean
+.PHONY: help demo test test-warnings test-oldest lint types docs wheel ci clean
 
 help:
 	@echo 'make demo    install, start a server and an application, and call it'
 	@echo 'make test    install, and run the tests (TESTS=tests.sip for some of them)'
+	@echo 'make test-warnings, make test-oldest    those without foreign peers: with warnings as'
+	@echo '             errors, and on the oldest Twisted that is supported'
 	@echo 'make lint    check format and style      make types   check the types'
 	@echo 'make docs    build the documentation     make wheel   build and try the distributions'
 	@echo 'make ci      everything, as CI does it   make clean   remove what these made'
@@ -24,8 +34,15 @@ demo: $(VENV)/installed
 # What the tests write goes to a directory that is removed, whatever happens.
 test: $(VENV)/installed-test
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
-	HYPOTHESIS_STORAGE_DIRECTORY="$$scratch/hypothesis" PATH="$(abspath $(BIN)):$$PATH" \
+	PYTHONWARNINGS='$(WARNINGS)' HYPOTHESIS_STORAGE_DIRECTORY="$$scratch/hypothesis" PATH="$(abspath $(BIN)):$$PATH" \
 	$(BIN)/trial --temp-directory="$$scratch/trial" $(TRIAL) $(TESTS)
+
+# Whatever is deprecated, in Python or in Twisted, is an error.
+test-warnings: $(VENV)/installed-test
+	$(MAKE) test WARNINGS=error TESTS='$(ALONE)'
+
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest TWISTED='twisted[tls]==$(OLDEST)' TESTS='$(ALONE)'
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -45,7 +62,7 @@ ci:
 	.ci/run
 
 clean:
-	rm -rf $(VENV) build dist drachtwist.egg-info docs/_build .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest build dist drachtwist.egg-info docs/_build .mypy_cache .ruff_cache .hypothesis
 	rm -rf _trial_temp* twisted/plugins/dropin.cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -57,7 +74,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-test: $(VENV)/installed
 	@echo 'Installing what the tests need into $(VENV) ...'
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' && touch $@
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' $(if $(TWISTED),'$(TWISTED)') && touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-test
 	@echo 'Installing the tools into $(VENV) ...'

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.records import CallSummary
+    from drachtwist.app.service import SrfService
     from drachtwist.app.srf import CallRecord, Srf
     from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
@@ -58,6 +59,13 @@ if TYPE_CHECKING:
         SdpError,
         SipError,
     )
+    from drachtwist.net.protocol import (
+        DrachtioClientFactory,
+        DrachtioListenerFactory,
+        DrachtioProtocol,
+        DrachtioServerFactory,
+        DrachtioServerProtocol,
+    )
     from drachtwist.net.tls import TlsOptions
 
 __all__ = [
@@ -75,6 +83,11 @@ __all__ = [
     "DialogEnd",
     "DialogEnded",
     "DialogState",
+    "DrachtioClientFactory",
+    "DrachtioListenerFactory",
+    "DrachtioProtocol",
+    "DrachtioServerFactory",
+    "DrachtioServerProtocol",
     "DrachtwistError",
     "EarlyDialog",
     "LocalProtocolError",
@@ -96,6 +109,7 @@ __all__ = [
     "Simring",
     "SipError",
     "Srf",
+    "SrfService",
     "TlsOptions",
     "accept_refer",
     "couple",
@@ -140,7 +154,13 @@ _HOMES = {
     "Response": "app.exchange",
     "Router": "app.chain",
     "Srf": "app.srf",
+    "SrfService": "app.service",
     "TlsOptions": "net.tls",
+    "DrachtioClientFactory": "net.protocol",
+    "DrachtioListenerFactory": "net.protocol",
+    "DrachtioProtocol": "net.protocol",
+    "DrachtioServerFactory": "net.protocol",
+    "DrachtioServerProtocol": "net.protocol",
 }
 
 

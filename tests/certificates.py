@@ -7,13 +7,15 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -227,10 +229,9 @@ class Careless:
     def __init__(self, identity: Identity) -> None:
         self._context = SSL.Context(SSL.TLS_METHOD)
         self._context.set_cipher_list(b"ALL:@SECLEVEL=0")
-        self._context.use_certificate(
-            crypto.load_certificate(crypto.FILETYPE_PEM, identity.certificate)
-        )
-        self._context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key))
+        self._context.use_certificate(x509.load_pem_x509_certificate(identity.certificate))
+        key: Any = load_pem_private_key(identity.key, None)
+        self._context.use_privatekey(key)
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         return SSL.Connection(self._context, None)

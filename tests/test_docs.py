@@ -54,7 +54,7 @@ from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER
 from tests.certificates import identity
-from tests.interop.peers import free_port
+from tests.interop.peers import Peer, free_port
 from tests.server.phones import ready
 
 ROOT = Path(__file__).parent.parent
@@ -864,6 +864,50 @@ class ExampleTests(TestCase):
             await stop()
         self.assertEqual(loaded.srf.links, [])
         self.assertEqual(server.sip_addresses, ())
+
+    async def test_tac(self) -> None:
+        """Services of a .tac file start and stop together, under twistd."""
+        admin, sip = free_port(), free_port()
+        path = Path(self.mktemp()).absolute().with_suffix(".tac")
+        text = example("tac").text.replace("9022", str(admin)).replace("5060", str(sip))
+        path.write_text(text, "utf-8")
+        peer = Peer("twistd -ny app.tac")
+        arguments = [
+            *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *("-n", "--pidfile=", "-y", str(path)),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        installed: Any = reactor
+        installed.spawnProcess(peer, arguments[0], arguments, environment)
+        self.addCleanup(peer.kill, "KILL")
+        await peer.when_prints("starting up")
+        phone = Phone(("127.0.0.1", sip), clock=installed)
+        listening = installed.listenUDP(0, phone, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        while True:
+            try:
+                answer = await phone.request("OPTIONS", f"sip:a@127.0.0.1:{sip}")
+                break
+            except SipError as error:
+                # The application is not there yet.
+                self.assertEqual(error.status, 503)
+        self.assertEqual(answer.status, 200)
+        peer.kill("TERM")
+        await peer.ended
+        self.assertIn(b"Server Shut Down", peer.output)
+        self.assertNotIn(b"Traceback", peer.output)
+
+    async def test_wire(self) -> None:
+        """The wire alone answers OPTIONS, in twenty lines or so."""
+        server = await self.serve()
+        loaded = self.load("wire", {"127.0.0.1:9022": f"127.0.0.1:{server.admin_port}"})
+        link = await loaded.names["connecting"]
+        await loaded.when_says("SIP on udp/127.0.0.1:")
+        await ready(link)
+        answer = await self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(answer.status, 200)
+        link.close()
+        await loaded.when_says("lost:")
 
     # Calls
 

@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, FileBodyProducer, readBody
+from twisted.web.client import Agent, FileBodyProducer
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -23,6 +23,7 @@ from drachtwist import Dialog, Progress, Request, Response, SipError, Srf, trans
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.sdp import Sdp
+from tests.web import body_of
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -299,7 +300,7 @@ class ExampleTests(TestCase):
 
         async def post(body: bytes) -> tuple[int, bytes]:
             answer = await agent.request(b"POST", url, bodyProducer=FileBodyProducer(BytesIO(body)))
-            return answer.code, await readBody(answer)
+            return answer.code, await body_of(answer)
 
         good = json.dumps({"to": ann.uri, "text": "Hello"}).encode()
         self.assertEqual(await post(good), (200, b'{"result": 200}\n'))

@@ -161,7 +161,14 @@ class InboundConnection(Service):
             parent.removeService(self)
         if self.running:
             return self.stopService()
+        if self._ended is None:
+            self._end(ConnectionFailed("the connection was stopped"))
         return succeed(None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was given up, or stopped."""
+        return self._ended is not None
 
     def when_connected(self) -> Deferred[DrachtioProtocol]:
         """Wait for the connection to be up: the server accepted the secret.

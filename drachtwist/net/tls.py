@@ -169,18 +169,18 @@ class TlsOptions:
                 )
             more["trustRoot"] = trust_root(trusted)
         options = CertificateOptions(
-            privateKey=identity.privateKey.original,
-            certificate=identity.original,
-            extraCertChain=[item.original for item in chain],
+            privateKey=identity.privateKey.original.to_cryptography_key(),
+            certificate=identity.original.to_cryptography(),
+            extraCertChain=[item.original.to_cryptography() for item in chain],
             **more,
         )
         _try(options, "certificate and key")
         if self.dh_parameters is not None:
             path = FilePath(str(self.dh_parameters))
             options = CertificateOptions(
-                privateKey=identity.privateKey.original,
-                certificate=identity.original,
-                extraCertChain=[item.original for item in chain],
+                privateKey=identity.privateKey.original.to_cryptography_key(),
+                certificate=identity.original.to_cryptography(),
+                extraCertChain=[item.original.to_cryptography() for item in chain],
                 dhParameters=DiffieHellmanParameters.fromFile(path),
                 **more,
             )
@@ -192,9 +192,9 @@ class TlsOptions:
         extra = self._common()
         if self.has_identity:
             identity, chain = self._identity()
-            extra["extraCertChain"] = [item.original for item in chain]
-            extra["privateKey"] = identity.privateKey.original
-            extra["certificate"] = identity.original
+            extra["extraCertChain"] = [item.original.to_cryptography() for item in chain]
+            extra["privateKey"] = identity.privateKey.original.to_cryptography_key()
+            extra["certificate"] = identity.original.to_cryptography()
         plain = CertificateOptions(verify=False, **extra)
         if self.has_identity:
             _try(plain, "certificate and key")

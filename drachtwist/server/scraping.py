@@ -7,7 +7,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.web.resource import Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from drachtwist.server.metrics import Metrics
@@ -30,6 +31,11 @@ class _Numbers(Resource):
         return self._metrics.text()
 
 
+class _Root(Resource):
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return notFound()
+
+
 class _Quiet(Site):
     """Writes no line into the log for every look."""
 
@@ -46,7 +52,7 @@ def listen(reactor: Any, host: str, port: int, metrics: Metrics) -> Deferred[ILi
     :param port: 0 for any free one.
     :returns: the port; fails with :exc:`~twisted.internet.error.CannotListenError`.
     """
-    root = Resource()
+    root = _Root()
     root.putChild(b"metrics", _Numbers(metrics))
     kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
     interface = "" if host in ("*", "0.0.0.0") else host

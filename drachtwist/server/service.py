@@ -82,6 +82,7 @@ class DrachtioServer(Service):
         self._application_tls: Credentials | None = None
         self._askers: dict[RequestHandler, WebAsker] = {}
         self._outcome: Failure | None = None
+        self._begun = False
         self._listening = False
         self._waiting: list[Deferred[None]] = []
 
@@ -113,9 +114,22 @@ class DrachtioServer(Service):
 
     # Service
 
+    def privilegedStartService(self) -> None:
+        """Open all ports, before privileges are given up."""
+        super().privilegedStartService()
+        self._begin()
+
     def startService(self) -> None:
-        """Open all ports."""
+        """Open all ports; a port that cannot be opened is told by :meth:`when_listening`, and
+        logged if nobody has asked there.
+        """
         super().startService()
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
         self._outcome = None
         config = self.config
         self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
@@ -178,6 +192,9 @@ class DrachtioServer(Service):
         self._outcome = outcome
         self._listening = outcome is None
         waiting, self._waiting = self._waiting, []
+        if outcome is not None and not waiting:
+            # Whoever asks later learns it too; but in a .tac file, say, nobody does.
+            self._log.error("the server cannot start: {error}", error=outcome.getErrorMessage())
         for each in waiting:
             if outcome is None:
                 each.callback(None)
@@ -185,9 +202,23 @@ class DrachtioServer(Service):
                 each.errback(outcome)
 
     def stopService(self) -> Deferred[None]:
-        """Close all ports and connections; calls are not ended, as by the real server."""
+        """Close all ports and connections; calls are not ended, as by the real server.
+
+        Applications in the same parent that are being stopped, and so are hanging up on their
+        calls, are waited for.
+        """
         super().stopService()
-        return Deferred.fromCoroutine(self._close())
+        self._begun = False
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        siblings: Any = self.parent or ()
+        for other in siblings:
+            # An SrfService, of whose module nothing is known here.
+            stopping = getattr(other, "stopping", None)
+            if isinstance(stopping, Deferred):
+                await _without_taking(stopping)
+        await self._close()
 
     async def _close(self) -> None:
         self._listening = False
@@ -413,6 +444,18 @@ class DrachtioServer(Service):
         return self.names.full_names(host)
 
 
+def _without_taking(waiting: Deferred[Any]) -> Deferred[None]:
+    """Wait for what others wait for too."""
+    over: Deferred[None] = Deferred()
+
+    def fire(result: Any) -> Any:
+        over.callback(None)
+        return result
+
+    waiting.addBoth(fire)
+    return over
+
+
 def _toward_applications(config: ServerConfig) -> TlsOptions:
     """Say how to connect to applications; whether they are verified depends."""
     own = config.tls or TlsOptions()
@@ -433,6 +476,8 @@ def keep_alive(transport: Any, seconds: int) -> None:
     if seconds <= 0 or get_handle is None:
         return
     handle = get_handle()
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return  # Twisted takes sockets of the file system for TCP too
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, name):
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides, providedBy
 
 from drachtwist import (
     CallRecord,
@@ -81,10 +84,24 @@ class FaultTestCase(SynchronousTestCase):
         return self.dialogs[-1]
 
 
+class _Addresses:
+    """Knows where addresses are, which older reactors for tests ask a thread for."""
+
+    name = "nothing"
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, **_: Any) -> Any:
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv4Address("TCP", hostName, portNumber))
+        receiver.resolutionComplete()
+        return self
+
+
 class LinkFaultTests(FaultTestCase):
     def test_tls_link_reopened_as_plain_tcp(self) -> None:
         """A TLS connection that was lost is opened again as TLS."""
-        reactor = MemoryReactorClock()
+        reactor: Any = MemoryReactorClock()
+        reactor.nameResolver = _Addresses()
+        directlyProvides(reactor, IReactorPluggableNameResolver, *providedBy(reactor))
         srf = Srf(reactor=reactor)
         connection = srf.connect(host="127.0.0.1", port=9023, tls=TlsOptions(), secret="cymru")
         waiting = connection.when_connected()

@@ -10,12 +10,13 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, FileBodyProducer, readBody
+from twisted.web.client import Agent, FileBodyProducer
 from twisted.web.server import Site
 
 from drachtwist.app.routing import RoutingResource, proxy, redirect, reject, route
 from drachtwist.sip.message import Request
 from drachtwist.wire.decisions import Decision, RoutingQuery
+from tests.web import body_of
 
 INVITE = (
     b"INVITE sip:bob@127.0.0.1 SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\n"
@@ -36,7 +37,7 @@ class RoutingResourceTests(TestCase):
                 f"http://127.0.0.1:{port.getHost().port}/any/?{query}".encode(),
                 bodyProducer=None if body is None else FileBodyProducer(BytesIO(body)),
             )
-            text = await readBody(response)
+            text = await body_of(response)
             return response.code, json.loads(text) if response.code == 200 else text
         finally:
             await port.stopListening()

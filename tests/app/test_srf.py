@@ -76,7 +76,7 @@ class ConnectTests(SrfTestCase):
             with self.assertRaises(LocalProtocolError):
                 Srf(tags=tags)
             with self.assertRaises(LocalProtocolError):
-                self.srf.connect(secret="x", tags=tags)
+                self.srf.connect(_memory(self.bench), secret="x", tags=tags)
             with self.assertRaises(LocalProtocolError):
                 self.srf.listen(secret="x", tags=tags)
 

@@ -40,7 +40,7 @@ from drachtwist.sip.numbers import number_of, sip_uri
 from drachtwist.sip.params import Params, UriHeaders, UriParams
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
-from drachtwist.sip.sdp.answering import answer, answer_with, refuse
+from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
 from drachtwist.sip.targets import by_preference, request_uri_of, split_target
@@ -408,7 +408,7 @@ def _answer_offer(raw: bytes) -> object:
 def _sdp_of(raw: bytes) -> object:
     request = Request.from_bytes(raw)
     checks.carries_session(request)
-    return sdp.sdp_of(request)
+    return sdp.sdp_of(request), description_of(request)
 
 
 add("Origin.parse", Origin.parse, "a 1 2 IN IP4 1.2.3.4")
@@ -518,6 +518,7 @@ def _draft(raw: bytes) -> object:
     draft = compose.read_draft(raw, checked=False)
     for key in ("contact", "subject", "x"):
         draft.value(key)
+    draft.values("contact"), draft.values("subject")
     draft.replace_contact("<sip:a@b>")
     draft.complete_type()
     return [
