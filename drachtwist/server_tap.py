@@ -689,7 +689,7 @@ class ServerService(Service):
             self._log.info("configured by {path}", path=self._path)
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
-        stop_on_sigterm(self._reactor)
+        stop_on_sigterm(self._reactor, self.server.hurry)
         reload_on_sighup(self._reactor, self.reload)
         self._wait()
         self.server.startService()

@@ -104,14 +104,14 @@ class ServerLimits:
         usable = files - min(256, files // 4)
         connections = self.connections or min(4096, usable * 3 // 4)
         applications = self.applications or min(1024, usable // 4)
-        strangers = self.strangers or min(64, applications // 2)
+        strangers = self.strangers or max(1, min(64, applications // 2))
         return dataclasses.replace(
             self,
             connections=connections,
             connections_per_source=self.connections_per_source or max(8, connections // 4),
             applications=applications,
             strangers=strangers,
-            strangers_per_source=self.strangers_per_source or max(2, strangers // 4),
+            strangers_per_source=self.strangers_per_source or max(1, strangers // 4),
         )
 
     def of_transports(self) -> Limits:

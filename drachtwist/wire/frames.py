@@ -69,6 +69,11 @@ class FrameDecoder:
         self._pieces: list[bytes] = []  # an incomplete payload ...
         self._missing = 0  # ... and the bytes it lacks
 
+    @property
+    def announced(self) -> int:
+        """Bytes that the payload will have that is not complete; 0 when there is none."""
+        return sum(map(len, self._pieces)) + self._missing
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they were read; return the payloads that they complete.
 
