@@ -462,7 +462,8 @@ def _application_session(raw: bytes) -> object:
 @reader("5#hello10#0123456789", binary=True, largest=1 << 20, places=8)
 def _frames(raw: bytes) -> object:
     decoder = FrameDecoder()
-    return decoder.feed(raw)[:1], [FrameDecoder().feed(_framed(raw))]
+    found = decoder.feed(raw)[:1]
+    return found, decoder.announced, [FrameDecoder().feed(_framed(raw))]
 
 
 @reader("100#hello", binary=True, places=4, suffixes=("",))
