@@ -469,7 +469,11 @@ def _frames(raw: bytes) -> object:
 @reader("100#hello", binary=True, places=4, suffixes=("",))
 def _sliced_frames(raw: bytes) -> object:
     decoder, framed = FrameDecoder(), _framed(raw)
-    return [decoder.feed(framed[at : at + 7])[:1] for at in range(0, len(framed), 7)][-1]
+    found: list[bytes] = []
+    for at in range(0, len(framed), 7):
+        found = decoder.feed(framed[at : at + 7])[:1]
+        assert decoder.announced == (0 if found else decoder._size)
+    return found
 
 
 @reader(
