@@ -98,6 +98,8 @@ VARIABLES = {
     "tls-cipherlist": "TLS_CIPHER_LIST",
     "mtu": "UDP_MTU",
     "tcp-keepalive-interval": "TCP_KEEPALIVE_INTERVAL",
+    "orphan-grace": "ORPHAN_GRACE",
+    "max-orphans": "MAX_ORPHANS",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
     "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
 }
@@ -192,6 +194,19 @@ class Options(usage.Options):
             None,
             None,
             "Seconds between two probes of an idle application; 45 unless given, 0 for none.",
+        ],
+        [
+            "orphan-grace",
+            None,
+            None,
+            "Seconds that a call goes on whose application is gone, unless another takes it; 60"
+            " unless given.",
+        ],
+        [
+            "max-orphans",
+            None,
+            None,
+            "How many such calls there may be; of more the oldest are ended. 10000 unless given.",
         ],
         [
             "user-agent-options-auto-respond",
@@ -385,6 +400,8 @@ class Options(usage.Options):
             )
         host, scrape = self._prometheus(file)
         keepalive = self._number("tcp-keepalive-interval", 32767, file.tcp_keepalive)
+        grace = self._number("orphan-grace", (1 << 31) - 1, file.orphan_grace)
+        orphans = self._number("max-orphans", (1 << 31) - 1, file.max_orphans)
         nat = "usual"
         if self["disable-nat-detection"]:
             nat = "off"
@@ -406,6 +423,8 @@ class Options(usage.Options):
             verify_sips=self._whom_to_verify(file) != "none",
             contacts=self._contacts(file, tls),
             timing=_timing(file),
+            orphan_grace=60.0 if grace is None else float(grace),
+            max_orphans=10_000 if orphans is None else orphans,
             cdrs=bool(self["cdrs"] or file.cdrs),
             outbound_proxy=file.outbound_proxy,
             name_servers=self["name-servers"],

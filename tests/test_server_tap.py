@@ -11,6 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.server.config import Contact
+from drachtwist.server.configfile import ConfigFile
 from drachtwist.server_tap import (
     SWITCHES_NOT_OBEYED,
     VALUES_NOT_OBEYED,
@@ -349,6 +350,18 @@ class OptionsTests(SynchronousTestCase):
             usage.UsageError, self.parse, *words[:4], DRACHTIO_TLS_VERIFY_CLIENT_CERT="1"
         )
         self.assertIn("vouch for them", str(error))
+
+    def test_orphans(self) -> None:
+        """What becomes of calls whose application is gone: flags, variables, file, defaults."""
+        config = self.parse()["config"]
+        self.assertEqual((config.orphan_grace, config.max_orphans), (60.0, 10_000))
+        config = self.parse("--orphan-grace", "0", DRACHTIO_MAX_ORPHANS="7")["config"]
+        self.assertEqual((config.orphan_grace, config.max_orphans), (0.0, 7))
+        file = ConfigFile.parse(
+            b"<drachtio><admin orphan-grace='5' max-orphans='9'>127.0.0.1</admin></drachtio>"
+        )
+        self.assertEqual((file.orphan_grace, file.max_orphans, file.findings), (5, 9, ()))
+        self.assertRaises(usage.UsageError, self.parse, "--orphan-grace", "-1")
 
     def test_applications(self) -> None:
         """Certificates of applications are verified if that is wanted."""

@@ -55,6 +55,7 @@ from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
 from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
+from drachtwist.app.targets import check_request
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -631,6 +632,9 @@ class Dialog:
             return self._modify(_Modification(body, headers, no_ack))
         if method == "BYE":
             return self._send_last(method, headers, body, False)
+        if method == "REGISTER":
+            headers = sip.Headers(headers).items()
+            check_request(self._state, method, "sip:", headers)
         request = self._new_request(method)
         if method == "UPDATE":
             headers = sessiontimers.complete_request(self, headers)

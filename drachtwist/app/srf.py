@@ -545,21 +545,24 @@ class Srf(Router, Ender):
         crosses it is acknowledged and ended with a BYE.
 
         :param uri: whom; ``sip:`` may be left out. Or a :class:`~drachtwist.middleware.Binding`,
-            which knows the way to a phone that registered.
+            which knows the way to a phone that registered. ``tel:`` and ``urn:`` take a ``proxy``.
+            Headers in the URI go into the request, those that do no harm (RFC 3261 section 19.1.5).
         :param method: ``INVITE`` or ``SUBSCRIBE``.
         :param headers: further headers. The server supplies what is missing.
         :param local_sdp: the offer, or a source of it as for :meth:`create_uas`. Without one the
             200 has the offer, and :meth:`Dialog.ack` takes the answer.
         :param proxy: a SIP URI to send the request to, instead of to ``uri``.
         :param auth: user name and password, or a function that gives them for a realm, the request
-            and the challenge. Each challenge is answered once.
-        :param calling_number: the user part of From and Contact.
+            and the challenge. Each challenge is answered once, and each realm that has asked is
+            answered in what follows, in the dialog too.
+        :param calling_number: the user part of From and Contact; none when it is empty.
         :param calling_name: the display name of From.
         :param called_number: the user part of To.
         :param follow_redirects: call the contacts of a 3xx, the best first, four times at most.
         :param keep_uri_on_redirect: send the same Request-URI there.
         :param no_ack: leave the ACK to :meth:`Dialog.ack`.
-        :param timeout: seconds until the call is cancelled and fails with :exc:`SipError` 408.
+        :param timeout: seconds until the call is cancelled, and fails with :exc:`SipError` 408 at
+            once, whatever the callee does then.
         :param on_request: called with each request as it was sent; it can be cancelled with
             headers.
         :param on_provisional: called with each provisional response. A reliable one is acknowledged

@@ -37,6 +37,7 @@ from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.targets import request_uri_of, split_headers
 from drachtwist.sip.uri import is_sip_uri
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def transfer(
         # Seen from the target: its own tag is the to-tag.
         tags = f"to-tag={target.remote.tag};from-tag={target.local.tag}"
         replaces = quote(f"{target.call_id};{tags}", safe="")
-        to = f"{_bare(target.remote.uri)}?Replaces={replaces}"
+        to = f"{request_uri_of(target.remote.uri)}?Replaces={replaces}"
     else:
         to = referred_to(target)
     given = sip.Headers(headers)
@@ -162,11 +163,6 @@ def transfer(
         given.add("Contact", contact)
     referring = _Referring(dialog, on_progress)
     return referring.start(given.items(), timeout)
-
-
-def _bare(uri: str) -> str:
-    """Give a URI without headers."""
-    return uri.partition("?")[0]
 
 
 class _Referring:
@@ -268,7 +264,7 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         if len(values) != 1:
             raise MessageError("a REFER has one Refer-To header")
         address = sip.Address.parse_with_headers(values[0])
-        uri, _, escaped = address.uri.partition("?")
+        uri, escaped = split_headers(address.uri)
         sip.Uri.parse(uri)
         replaces = None
         for header in escaped.split("&"):

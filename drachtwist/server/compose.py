@@ -223,6 +223,13 @@ class Draft:
         self.keys.add(name.lower())
         self.fields.append(Field(order, spelling, value))
 
+    def change_contacts(self, change: Callable[[str], str]) -> None:
+        """Write another value in each line of Contact; the last one is :attr:`contact`."""
+        for at, field in enumerate(self.fields):
+            if field.order == 0:
+                self.contact = change(field.value)
+                self.fields[at] = field._replace(value=self.contact)
+
     def replace_contact(self, value: str) -> None:
         """Write another Contact."""
         self.fields = [field for field in self.fields if field.order]

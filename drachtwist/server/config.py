@@ -114,6 +114,12 @@ class ServerConfig:
     """The timers of SIP transactions."""
     answer_within: float = 64.0
     """Seconds that an application has for its first response to a new request."""
+    orphan_grace: float | None = 60.0
+    """Seconds that a call goes on whose application is gone, unless somebody takes it, until it is
+    ended with a BYE; 0 for none, None for any time, as the real server. Applications of this
+    package try to come back every 30 seconds or more often, and then end their calls."""
+    max_orphans: int = 10_000
+    """How many such calls there may be; of more, the oldest are ended."""
     cdrs: bool = False
     """Whether call detail records are written."""
     outbound_proxy: str | None = None
@@ -176,6 +182,11 @@ class ServerConfig:
         if self.shortest_session < 1:
             raise LocalProtocolError(
                 f"a session lasts a second or more, not {self.shortest_session}"
+            )
+        if self.max_orphans < 0 or (self.orphan_grace is not None and not self.orphan_grace >= 0):
+            raise LocalProtocolError(
+                "orphan_grace and max_orphans are numbers from 0 on, not"
+                f" {self.orphan_grace!r} and {self.max_orphans!r}"
             )
         object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
         for contact in self.contacts:

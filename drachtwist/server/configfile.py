@@ -42,6 +42,8 @@ ELEMENTS: dict[str, str] = {
     "admin@tls-port": "",
     "admin@secret": "",
     "admin@tcp-keepalive": "",
+    "admin@orphan-grace": "",
+    "admin@max-orphans": "",
     "admin@tls": "the real server does not use it either: give tls-port",
     "request-handlers": "",
     "request-handlers/request-handler": "",
@@ -174,6 +176,9 @@ class ConfigFile:
     admin_tls_port: int | None = None
     secret: str | None = field(default=None, repr=False)
     tcp_keepalive: int | None = None
+    orphan_grace: int | None = None
+    """Not in the real server, as the next."""
+    max_orphans: int | None = None
     request_handlers: tuple[RequestHandler, ...] = ()
     contacts: tuple[FileContact, ...] = ()
     outbound_proxy: str | None = None
@@ -402,6 +407,8 @@ class _Reader:
             admin_tls_port=self.number("admin@tls-port", 65535),
             secret=self.text("admin@secret"),
             tcp_keepalive=self.number("admin@tcp-keepalive", 32767),
+            orphan_grace=self.number("admin@orphan-grace"),
+            max_orphans=self.number("admin@max-orphans"),
             request_handlers=self.handlers(),
             contacts=self.contacts(),
             outbound_proxy=self.text("sip/outbound-proxy"),

@@ -25,6 +25,7 @@ from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
+from drachtwist.server.orphans import Orphans
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -131,6 +132,9 @@ class ServerCore:
         self.proxying = Proxying(self)
         self.ways = Ways(self)
         self.sessions = Sessions(self)
+        self.orphans = Orphans(self)
+        self.handed_on = 0
+        """New requests that went from an application that is gone to another one."""
         self.registered = Registered(self.clock.seconds)
         self.metrics: Metrics | None = None
         if config.prometheus_port is not None:
@@ -156,6 +160,7 @@ class ServerCore:
         self.proxying.stop()
         self.ways.stop()
         self.dialogs = Dialogs()
+        self.orphans = Orphans(self)
         self._expected.clear()
 
     def counts(self) -> dict[str, int]:
@@ -166,6 +171,7 @@ class ServerCore:
             "server_transactions": len(self.uas.transactions),
             "open_requests": len(self.uas.open),
             "client_transactions": len(self.uac.transactions),
+            "orphans": len(self.orphans),
             "passing_calls": len(self.proxying.calls),
             "deadlines": len(self.clock),
         }
@@ -278,6 +284,7 @@ class ServerCore:
         self.clients.add(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
+            incoming.dialled = True
             self.uas.give(incoming, link)
 
     def commanded(self, link: AppLink, event: Commanded) -> None:
@@ -325,13 +332,32 @@ class ServerCore:
             self.uac.ask(link, message_id, command.route, message)
 
     def gone(self, link: AppLink) -> None:
-        """A connection to an application is gone; the network is told nothing."""
+        """A connection to an application is gone; its work is seen to (see ``orphans``)."""
         self.clients.remove(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
             self.unreachable(incoming)
+        if self.stopped:
+            return
+        before = self.handed_on, self.orphans.lost
+        answered = self.uas.abandoned(link)
+        cancelled = self.uac.abandoned(link)
         for dialog in self.dialogs.of_link(link):
-            dialog.link = None
+            if dialog.early:
+                dialog.link = None  # it ends with its INVITE
+            elif not self.uac.hang_up_unconfirmed(dialog):
+                self.orphans.add(dialog)
+        handed_on, calls = self.handed_on - before[0], self.orphans.lost - before[1]
+        if answered or handed_on or cancelled or calls:
+            self.log.warn(
+                "an application is gone: {calls} calls wait for somebody to take them, {handed_on}"
+                " new requests went to others, {answered} requests were answered for it, and"
+                " {cancelled} INVITEs cancelled",
+                calls=calls,
+                handed_on=handed_on,
+                answered=answered,
+                cancelled=cancelled,
+            )
 
     def expect(self, link: AppLink, incoming: Incoming) -> None:
         """Remember which request a connection was made for."""

@@ -53,6 +53,7 @@ class Dialog:
         "asked",
         "by_race",
         "call_id",
+        "confirmed",
         "contact",
         "early",
         "flow",
@@ -117,6 +118,8 @@ class Dialog:
     """Where packets go when there is no flow, or it is closed."""
     unacked: int | None
     """The CSeq of the last INVITE of this side that was accepted, until the application's ACK."""
+    confirmed: bool
+    """Whether the 2xx to our INVITE that made it was acknowledged."""
     by_race: bool
     """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: Incoming | None
@@ -138,6 +141,7 @@ class Dialog:
         self.early = False
         self.unacked = None
         self.by_race = False
+        self.confirmed = False
         self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None

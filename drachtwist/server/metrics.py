@@ -339,7 +339,26 @@ class Metrics:
         dialogs.set(inbound, "inbound")
         dialogs.set(outbound, "outbound")
         yield dialogs
+        orphans = core.orphans
+        ended = Counter(
+            "drachtio_orphans_ended_total",
+            "dialogs whose application was gone and that wait no more",
+            "by",
+        )
+        for by, number in (
+            ("application", orphans.claimed),
+            ("peer", orphans.left),
+            ("server", orphans.ended),
+        ):
+            ended.set(number, by)
+        yield ended
+        handed_on = Counter(
+            "drachtio_requests_handed_on_total", "requests whose application was gone, to another"
+        )
+        handed_on.set(core.handed_on)
+        yield handed_on
         for name, about, value in (
+            ("orphans", "dialogs whose application is gone, and that wait", len(orphans)),
             ("proxy_cores", "requests that are being proxied", core.proxying.count()),
             (
                 "registered_endpoints",

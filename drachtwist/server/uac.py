@@ -46,6 +46,7 @@ from drachtwist.server.dialogs import (
     record_routes,
     refresh_target,
 )
+from drachtwist.server.orphans import GONE, REASON
 from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
 from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
@@ -390,16 +391,18 @@ class Calling:
         method = outgoing.method
         apart = draft.apart
         default = f"<sip:{local}>"
-        contact = draft.contact
-        if contact is None and method in ("INVITE", "SUBSCRIBE"):
-            outgoing.contact = NOBODY
-        elif contact == "*":
-            contact = None  # of a REGISTER: nobody's From
-        else:
+        contact = None if draft.contact == "*" else draft.contact  # of a REGISTER: nobody's From
+        if method in ("INVITE", "SUBSCRIBE"):
+            outgoing.contact = contact or NOBODY
+        elif contact is not None and sum(not one.order for one in draft.fields) == 1:
             outgoing.contact = contact
+        else:
+            draft.change_contacts(lambda one: own_contact(one, "udp", local, secure=False))
         if outgoing.contact is not None:
             outgoing.told = outgoing.contact_over(protocol, local)
             draft.replace_contact(outgoing.told)
+        if contact is not None and in_brackets(contact) is None:
+            contact = None  # several are nobody's From either
         from_ = with_host(apart.get("from") or contact or default, local)
         sender = in_brackets(from_)
         if sender is None:
@@ -477,11 +480,13 @@ class Calling:
         if not draft.complete_type():
             link.answer(message_id, "NOK", "Server error: missing content-type")
             return
+        if dialog.link is None:
+            core.orphans.claim(dialog, link)
         if method == "ACK":
             self._ack(link, message_id, dialog, draft)
             return
         if method == "BYE":
-            self._cancel_pending(dialog)
+            self.cancel_pending(dialog)
         elif method == "PRACK" and dialog.early:
             self._turn_to(dialog, (draft.value("rack") or "").strip())
         outgoing = Outgoing(self, link, method)
@@ -659,6 +664,7 @@ class Calling:
             link.answer(message_id, "NOK", _NO_ACK)
             return
         dialog.unacked = None
+        dialog.confirmed = True
         outgoing = Outgoing(self, link, "ACK")
         self._send_ack(outgoing, dialog, draft, dialog.invite_seq)
         self._echo(link, message_id, outgoing)
@@ -698,7 +704,7 @@ class Calling:
             if last:
                 dialog.invite_ack = outgoing.request.raw
 
-    def _cancel_pending(self, dialog: Dialog) -> None:
+    def cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog that is to end."""
         for outgoing in list(dialog.asked):
             if outgoing.method == "INVITE" and not outgoing.cancelled and not outgoing.ended:
@@ -763,15 +769,63 @@ class Calling:
         cancel.ended = True
         self._start(cancel)
 
+    def abandoned(self, link: AppLink) -> int:
+        """Cancel the INVITEs of an application that is gone; say how many there were."""
+        found = [
+            one
+            for one in self.invites.values()
+            if one.link is link and one.method == "INVITE" and not one.cancelled
+        ]
+        draft = Draft("", b"")
+        draft.add("Reason", REASON)
+        for outgoing in found:
+            self._cancel(outgoing, self._write_cancel(outgoing, draft))
+            if outgoing.machine is None:
+                self.invent(outgoing, 487)
+        return len(found)
+
+    def _is_abandoned(self, outgoing: Outgoing) -> bool:
+        """Whether the application that asked is gone."""
+        return outgoing.link is not None and outgoing.link not in self.core.clients
+
+    def hang_up_unconfirmed(self, dialog: Dialog) -> bool:
+        """Acknowledge a 2xx for an application that is gone, and end the call if it was the first.
+
+        :returns: whether it was that, and the call is over.
+        """
+        number = dialog.unacked
+        if dialog.is_uas or number is None:
+            return False
+        dialog.unacked = None
+        invite = next(
+            (
+                one
+                for one in self.transactions.values()
+                if one.dialog is dialog
+                and one.method == "INVITE"
+                and one.request.cseq.number == number
+            ),
+            None,
+        )
+        if invite is not None:
+            self.acknowledge(dialog, invite)
+        else:
+            self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""), number)
+        if dialog.confirmed:
+            return False
+        self.bye(dialog, GONE, cause=503)
+        self.core.uas.end(dialog)
+        return True
+
     def give_up(self, outgoing: Outgoing) -> None:
         """Cancel an INVITE that rings for too long."""
         if not outgoing.cancelled:
             self._cancel(outgoing, None)
 
-    def bye(self, dialog: Dialog, reason: str) -> None:
+    def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
         """End a dialog because of the server itself, and tell the application."""
         draft = Draft("", b"")
-        draft.add("Reason", f'SIP;cause=200;text="{reason}"')
+        draft.add("Reason", f'SIP;cause={cause};text="{reason}"')
         outgoing = Outgoing(self, None, "BYE")
         outgoing.ended = True
         self._send_in_dialog(outgoing, dialog, draft, "")
@@ -998,6 +1052,16 @@ class Calling:
         if status >= 200:
             self._settled(outgoing, status)
             self._release(outgoing)
+            if status < 300 and outgoing.dialog is not None and self._is_abandoned(outgoing):
+                self._accepted_for_nobody(outgoing.dialog)
+
+    def _accepted_for_nobody(self, dialog: Dialog) -> None:
+        """A request was accepted whose application is gone."""
+        core = self.core
+        if not core.dialogs.knows(dialog) or self.hang_up_unconfirmed(dialog):
+            return
+        if dialog.link is not None and dialog.link not in core.clients:
+            core.orphans.add(dialog)
 
     def hold(self, outgoing: Outgoing, incoming: Incoming) -> bool:
         """Let a NOTIFY wait for the answer to its SUBSCRIBE; say whether there is room for it."""

@@ -41,6 +41,7 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.server.spammers import stateless_tag
@@ -107,11 +108,13 @@ class Incoming:
         "arrival",
         "cancelled",
         "described",
+        "dialled",
         "dialog",
         "dialog_id",
         "early_dialog",
         "flow",
         "from_tag",
+        "hand_overs",
         "id",
         "is_open",
         "key",
@@ -130,6 +133,7 @@ class Incoming:
         "side",
         "silent",
         "size",
+        "tag",
         "target",
         "to_tag",
         "transaction",
@@ -151,6 +155,12 @@ class Incoming:
     transaction: InviteServer | NonInviteServer
     link: AppLink | None
     """The application that has it."""
+    dialled: bool
+    """Whether the application was connected to for it."""
+    tag: str | None
+    """The tag that the application has to have; None for any application."""
+    hand_overs: int
+    """How many applications it was given to."""
     dialog: Dialog | None
     """The dialog that it is in, or that it made."""
     dialog_id: str
@@ -199,6 +209,9 @@ class Incoming:
         self.id = new_id()
         self.arrival = None
         self.link = None
+        self.dialled = False
+        self.tag = None
+        self.hand_overs = 0
         self.dialog = None
         self.dialog_id = ""
         self.refreshes = False
@@ -529,6 +542,7 @@ class Answering:
         if not incoming.is_open and cancelled is None:
             return
         incoming.link = link
+        incoming.hand_overs += 1
         flow = incoming.flow
         self.core.deliver(
             link,
@@ -570,6 +584,7 @@ class Answering:
                 return
             link = core.clients.pick(incoming.method.lower(), decision.tag)
             if link is not None:
+                incoming.tag = decision.tag
                 self.give(incoming, link)
                 return
             decision = Reject(480)
@@ -652,9 +667,7 @@ class Answering:
             self._prack(incoming, dialog.origin)
             return
         if dialog.link is None or dialog.link not in core.clients:
-            if method == "BYE":
-                self.end(dialog)
-            self.refuse(incoming, 481)
+            self._answer_for_gone(incoming, dialog)
             return
         incoming.link = dialog.link
         incoming.dialog = dialog
@@ -680,6 +693,56 @@ class Answering:
             return
         dialog.open.append(incoming)
         self._hand_over(incoming)
+
+    def _answer_for_gone(self, incoming: Incoming, dialog: Dialog | None = None) -> None:
+        """Answer a request in a dialog whose application is gone, so that the dialog goes on.
+
+        :param dialog: the one that it came in, if it ends that.
+        """
+        method = incoming.method
+        ends = method == "BYE"
+        if dialog is not None and method == "NOTIFY" and dialog.method == "SUBSCRIBE":
+            ends = is_terminated(incoming.request.get("Subscription-State"))
+        if ends and dialog is not None:
+            self.end(dialog)
+            if method == "BYE":
+                self.core.record("stop", "network", incoming.request.raw, "normal-release")
+        if ends or method == "PRACK":
+            self.refuse(incoming, 200)
+        else:
+            self.refuse(incoming, 500, lines=(RETRY_AFTER,))
+
+    def abandoned(self, link: AppLink) -> int:
+        """Answer the requests that an application had which is gone, or give them to another.
+
+        :returns: how many were answered.
+        """
+        count = 0
+        for incoming in [one for one in self.open.values() if one.link is link]:
+            if not incoming.is_open or incoming.transaction.status >= 200:
+                continue
+            if incoming.refreshes:
+                self._answer_for_gone(incoming)
+            elif self._hand_on(incoming):
+                continue
+            elif incoming.untouched and not incoming.dialled and incoming.tag is None:
+                self.refuse(incoming, 503, lines=(RETRY_AFTER,))
+            else:
+                self.refuse(incoming, 480, lines=(RETRY_AFTER, f"Reason: {REASON}"))
+            count += 1
+        return count
+
+    def _hand_on(self, incoming: Incoming) -> bool:
+        """Give a new request to the next application, as long as nobody has touched it."""
+        if incoming.dialled or not incoming.untouched or incoming.hand_overs >= MOST_HAND_OVERS:
+            return False
+        core = self.core
+        link = core.clients.pick(incoming.method.lower(), incoming.tag)
+        if link is None:
+            return False
+        core.handed_on += 1
+        self.give(incoming, link)
+        return True
 
     def _has_to_wait(self, incoming: Incoming, dialog: Dialog) -> bool:
         """Refuse what crosses something of the same kind; say whether it does.
@@ -1035,9 +1098,14 @@ class Answering:
                 return "dialog already exists, rejecting this request"
         self._set_alarm(incoming, None)
         secure = request.uri[:5].lower() == "sips:"
-        if draft.contact is not None and "localhost" in draft.contact:
-            ours = own_contact(draft.contact, flow.protocol, flow.local, secure=secure)
-            draft.replace_contact(ours)
+        if draft.contact is not None:
+            draft.change_contacts(
+                lambda one: (
+                    own_contact(one, flow.protocol, flow.local, secure=secure)
+                    if "localhost" in one
+                    else one
+                )
+            )
         if draft.contact is None and self._needs_contact(incoming, status, reliable):
             dialog = incoming.dialog
             ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
@@ -1205,7 +1273,10 @@ class Answering:
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
         incoming.dialog = dialog
-        self.core.dialogs.add(dialog)
+        core = self.core
+        core.dialogs.add(dialog)
+        if dialog.link is None or dialog.link not in core.clients:
+            core.orphans.add(dialog)
         return dialog
 
     def _fill(self, dialog: Dialog, incoming: Incoming) -> None:
@@ -1290,6 +1361,8 @@ class Answering:
         """Forget a dialog; what the application has not answered in it is answered 500."""
         self.core.dialogs.remove(dialog)
         self.core.sessions.end(dialog)
+        if dialog.link is None:
+            self.core.orphans.over(dialog)
         answers = dialog.answers
         if answers is not None:
             dialog.answers = None

@@ -14,7 +14,7 @@ from drachtwist.sip.fields import Address
 from drachtwist.sip.grammar import has_line_break, unescape
 from drachtwist.sip.registry import is_legible
 
-__all__ = ["by_preference", "request_uri_of", "split_target"]
+__all__ = ["by_preference", "request_uri_of", "split_headers", "split_target"]
 
 _TAKEN = frozenset(
     """
@@ -37,11 +37,18 @@ def split_target(uri: str) -> tuple[str, list[tuple[str, str]]]:
     """Give the Request-URI of a request for a URI, and the headers that go into the request."""
     if uri[:3].lower() != "sip":
         return uri, []
+    bare, headers = split_headers(uri)
+    user, at, rest = bare.rpartition("@")
+    return user + at + _METHOD.sub("", rest), [*_headers(headers)]
+
+
+def split_headers(uri: str) -> tuple[str, str]:
+    """Give a URI without its headers, and the headers, as they are escaped."""
     user, at, rest = uri.partition("@")  # a question mark may be part of a user part
     if not at:
         user, rest = "", uri
     rest, _, headers = rest.partition("?")
-    return user + at + _METHOD.sub("", rest), [*_headers(headers)]
+    return user + at + rest, headers
 
 
 def _headers(text: str) -> Iterable[tuple[str, str]]:

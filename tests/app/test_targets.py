@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from drachtwist import LocalProtocolError, SipError, accept_refer, transfer
+from drachtwist import Dialog, LocalProtocolError, Referral, SipError, accept_refer, transfer
+from drachtwist.middleware import Registrar
 from drachtwist.sip import Request
 from tests.app.calling import OFFER, A, CallTestCase
 from tests.app.doubles import Bench
@@ -97,6 +98,17 @@ class RealServerTests(UacTestCase):
             with self.assertRaises(LocalProtocolError) as caught:
                 self.srf.request("sip:h", method="REGISTER", headers=headers)
             self.assertIn("wildcard-contact-since", str(caught.exception))
+        dialogs: list[Dialog] = []
+
+        @self.srf.invite
+        async def answer(req: Any, res: Any) -> None:
+            dialogs.append(await self.srf.create_uas(req, res))
+
+        self.bench.settle()
+        self.server.take()
+        self.server.establish()
+        self.assertRaises(LocalProtocolError, dialogs[0].register, headers={"Contact": "*"})
+        self.assertEqual(self.server.take(), [])
         self.srf.set("wildcard-contact-since", "0.9.9")
         self.srf.request("sip:h", method="register", headers={"Contact": "*", "Expires": "0"})
         self.assertEqual(len(self.server.take()), 1)
@@ -244,6 +256,66 @@ class TransferTargetTests(CallTestCase):
             self.assertRaises(LocalProtocolError, transfer, call, target)
         self.assertEqual(self.whole.heads(), [])
         self.assertEqual(call._extended().referrals, [])
+
+
+class ReferralTargetTests(CallTestCase):
+    def referred(self, to: str) -> Referral:
+        """Let a REFER come."""
+        call = self.answered()
+        referrals: list[Referral] = []
+        call.on_refer(lambda req, res: referrals.append(accept_refer(call, req, res)))
+        self.from_a("REFER", 2, f"Refer-To: {to}")
+        self.whole.sent()
+        return referrals[0]
+
+    def test_followed(self) -> None:
+        """``tel:`` and ``urn:`` are followed where there is a proxy."""
+        for uri in OTHERS:
+            calling = self.referred(f"<{uri}>").follow(proxy=PROXY)
+            invite = last(self.whole)
+            self.assertEqual(invite.uri, uri)
+            self.whole.respond(invite, 200, body=THEIRS, port=32099)
+            self.successResultOf(calling)
+            self.setUp()
+
+    def test_question_mark(self) -> None:
+        """A question mark in a user part begins no headers."""
+        replaces = "Replaces=c%3Bto-tag%3D1%3Bfrom-tag%3D2"
+        referral = self.referred(f"<sip:what?@127.0.0.1:32072?{replaces}>")
+        self.assertEqual(referral.target, "sip:what?@127.0.0.1:32072")
+        self.assertEqual(str(referral.replaces), "c;to-tag=1;from-tag=2")
+
+    def test_attended(self) -> None:
+        """Nor does it when we refer to somebody whose Contact has one, and headers."""
+        call = self.answered()
+        calling = self.srf.create_uac(TARGET, local_sdp=OFFER)
+        contact = {"Contact": "<sip:what?@127.0.0.1:32071?Subject=x>"}
+        self.whole.respond(last(self.whole), 200, headers=contact, body=THEIRS)
+        dialog = self.successResultOf(calling)
+        self.whole.sent()
+        transfer(call, dialog)
+        to = last(self.whole).get("Refer-To") or ""
+        self.assertTrue(to.startswith("<sip:what?@127.0.0.1:32071?Replaces="), to)
+
+
+class RegisteredTargetTests(UacTestCase):
+    def test_called(self) -> None:
+        """A registered Contact is called without its headers and method, by whatever way."""
+        registrar = Registrar()
+        self.srf.register(registrar)
+        self.whole.pump()
+        contact = "Contact: <sip:alice@127.0.0.1:32070;method=BYE?Subject=x&From=y>"
+        self.whole.receive(
+            request("REGISTER").replace("Contact: <sip:alice@127.0.0.1:32070>", contact), A
+        )
+        self.assertEqual(self.whole.heads(), ["200 REGISTER"])
+        finding = registrar.find("sip:app@127.0.0.1")
+        [binding] = self.successResultOf(finding)
+        for target in (binding, binding.uri):
+            self.srf.create_uac(target)
+            invite = last(self.whole)
+            self.assertEqual(invite.uri, "sip:alice@127.0.0.1:32070")
+            self.assertNotIn("y", invite.get("From") or "")
 
 
 class MisspeltTests(CallTestCase):

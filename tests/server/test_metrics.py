@@ -23,7 +23,9 @@ from tests.web import body_of
 NAMES = """
 drachtio_app_connections drachtio_build_info drachtio_call_answer_seconds_in
 drachtio_call_answer_seconds_out drachtio_call_pdd_seconds_in drachtio_call_pdd_seconds_out
-drachtio_proxy_cores drachtio_registered_endpoints drachtio_sip_requests_in_total
+drachtio_orphans drachtio_orphans_ended_total
+drachtio_proxy_cores drachtio_registered_endpoints
+drachtio_requests_handed_on_total drachtio_sip_requests_in_total
 drachtio_sip_requests_out_total drachtio_sip_responses_in_total drachtio_sip_responses_out_total
 drachtio_sofia_bad_msgs_recv drachtio_sofia_bad_reqs_recv drachtio_sofia_client_txns
 drachtio_sofia_dialogs drachtio_sofia_msgs_recv drachtio_sofia_msgs_sent
@@ -31,7 +33,8 @@ drachtio_sofia_requests_recv_total drachtio_sofia_requests_sent
 drachtio_sofia_retransmitted_requests drachtio_sofia_retransmitted_responses
 drachtio_sofia_server_txns drachtio_stable_dialogs drachtio_time_started
 """.split()
-"""What the real server serves too; sizes of hash tables have no meaning here."""
+"""What the real server serves too, but for orphans and what was handed on; sizes of hash tables
+have no meaning here."""
 
 
 class WritingTests(SynchronousTestCase):
@@ -105,6 +108,30 @@ class CoreTests(SynchronousTestCase):
         found = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         self.assertEqual(sorted(found), NAMES)
         self.assertEqual(text.count("# HELP"), len(NAMES))
+
+    def test_orphans(self) -> None:
+        """What an application leaves behind is counted, and what became of it."""
+        bench = Bench(prometheus_port=0)
+        app = bench.link("invite")
+        bench.receive(request("INVITE"))
+        app.answer(app.take()[0].split("|")[8], "SIP/2.0 200 OK")
+        *_, answer = bench.take()
+        tag = answer.to.tag or ""
+        other = bench.link("invite")
+        bench.receive(request("INVITE", call="c2"))
+        while not app.take():
+            bench.receive(request("INVITE", call="c3"))
+        app.close()
+        self.assertTrue(other.take())
+        metrics = bench.core.metrics
+        assert metrics is not None
+        lines = metrics.text().decode().splitlines()
+        self.assertIn("drachtio_orphans 1", lines)
+        self.assertIn("drachtio_requests_handed_on_total 1", lines)
+        bench.receive(request("BYE", number=2, to_tag=tag))
+        lines = metrics.text().decode().splitlines()
+        self.assertIn("drachtio_orphans 0", lines)
+        self.assertIn('drachtio_orphans_ended_total{by="peer"} 1', lines)
 
     def test_start(self) -> None:
         """Version and start are there from the beginning."""

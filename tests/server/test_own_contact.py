@@ -146,3 +146,38 @@ class ResponseTests(OwnContactTestCase):
             answer = self.sent()[-1][1]
             self.assertEqual(answer.status, 200)
             self.assertTrue(answer.contacts[0].uri.startswith("sips:"), answer.get("Contact"))
+
+
+class SeveralTests(OwnContactTestCase):
+    """A Contact in several lines stays that."""
+
+    CONTACTS: tuple[tuple[str, str], ...] = (
+        ("<sip:a@localhost>;q=0.5", f"<sip:a@{US}>;q=0.5"),
+        ("<sip:b@127.0.0.2>", "<sip:b@127.0.0.2>"),
+        ("sip:c@127.0.0.3;expires=5", "<sip:c@127.0.0.3>;expires=5"),
+    )
+
+    def test_registered(self) -> None:
+        """In a REGISTER."""
+        given = [one for one, _ in self.CONTACTS]
+        self.srf.request("sip:127.0.0.1", method="REGISTER", headers={"Contact": given})
+        [(_, sent)] = self.sent()
+        self.assertEqual(sent.get_all("Contact"), [one for _, one in self.CONTACTS])
+        self.srf.request("sip:127.0.0.1", method="REGISTER", headers={"Contact": ", ".join(given)})
+        [(_, sent)] = self.sent()
+        self.assertEqual(
+            [one.uri for one in sent.contacts][1:], ["sip:b@127.0.0.2", "sip:c@127.0.0.3"]
+        )
+
+    def test_redirected(self) -> None:
+        """In a redirect."""
+        kept: list[Any] = []
+        self.srf.invite(lambda req, res: kept.append(res))
+        self.whole.pump()
+        self.whole.receive(request("INVITE", body=OFFER), A)
+        kept[0].send(302, headers={"Contact": [one for one, _ in self.CONTACTS]})
+        answer = self.sent()[-1][1]
+        self.assertEqual(
+            [one.uri for one in answer.contacts],
+            [f"sip:a@{US}", "sip:b@127.0.0.2", "sip:c@127.0.0.3"],
+        )

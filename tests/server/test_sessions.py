@@ -160,11 +160,13 @@ class CalledTests(ServerTestCase):
 
     def test_application_gone(self) -> None:
         """Nor does one that nobody is there to answer."""
+        self.bench = Bench(orphan_grace=None)
+        self.app = self.bench.link("invite")
         self.session("120;refresher=uac")
         self.app.close()
         self.seen(100)
         self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
-        self.assertEqual(self.bench.heads(), ["481 UPDATE"])
+        self.assertEqual(self.bench.heads(), ["500 UPDATE"])
         self.assertEqual(self.seen(20)[-1], (120.0, "BYE"))
 
     def test_answered_late(self) -> None:

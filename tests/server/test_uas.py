@@ -330,12 +330,12 @@ class InDialogTests(ServerTestCase):
         self.assertEqual((self.bench.heads(), self.app.take()), (["481 BYE"], []))
 
     def test_application_gone(self) -> None:
-        """The dialogs of an application that is gone are answered 481; others' go on."""
+        """Requests in the dialogs of an application that is gone are answered for it."""
         tag = self.up()
         self.app.close()
         self.bench.receive(request("INFO", number=2, to_tag=tag))
         self.bench.receive(request("BYE", number=3, to_tag=tag))
-        self.assertEqual(self.bench.heads(), ["481 INFO", "481 BYE"])
+        self.assertEqual(self.bench.heads(), ["500 INFO", "200 BYE"])
         self.nothing_left()
 
     def test_another_connection(self) -> None:
