@@ -132,7 +132,10 @@ class WebAsker:
             location = response.headers.getRawHeaders(b"Location", [b""])[0]
             if response.code not in (301, 302, 303, 307, 308) or not location:
                 return answer
+            secure = url.startswith(b"https:")
             url = urljoin(url, location)
+            if secure and not url.startswith(b"https:"):
+                raise RemoteProtocolError(f"it redirects from https to {location!r}")
             if not url.startswith((b"http://", b"https://")):
                 raise RemoteProtocolError(f"it redirects to {location!r}")
             # As web browsers do.

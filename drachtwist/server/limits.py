@@ -74,6 +74,10 @@ class ServerLimits:
     unsent: int = _limit(4 << 20, "bytes that a phone may leave unread before it is cut off")
     idle: float = _limit(1800.0, "seconds without a message or keep-alive until it is closed")
     connect: float = _limit(30.0, "seconds that connecting to a phone may take")
+    # SIP
+    transactions: int = _limit(
+        50_000, "requests of phones that are not forgotten yet; new ones get 503 beyond that"
+    )
     # The process
     stop: float = _limit(5.0, "seconds that connections get to close when the server stops")
 

@@ -149,12 +149,22 @@ class KnownCalls:
         if not call.pending and not call.accepted and not call.is_over:
             self.forget(call)
 
+    def is_full(self, request: Request) -> bool:
+        """Return whether there is no room for the call of a request that is to be proxied.
+
+        What is known is never forgotten for it: a flood of new calls would take away the BYEs of
+        those that are up.
+        """
+        return (
+            len(self._calls) >= MOST
+            and request.method in _MAKING_DIALOGS
+            and request.call_id not in self._calls
+        )
+
     def _keep(self, call: KnownCall) -> None:
-        """Make room for a call."""
+        """Keep a call, behind those that were used before it."""
         self._calls[call.id] = call
         self._calls.move_to_end(call.id)
-        while len(self._calls) > MOST:
-            self.forget(next(iter(self._calls.values())))
 
     def _set(self, call: KnownCall, after: float) -> None:
         call.deadline = self._clock.seconds() + after

@@ -37,6 +37,7 @@ from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, u
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
 from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, routes_left
+from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.server.spammers import stateless_tag
@@ -673,6 +674,9 @@ class Proxying:
         refusal = self._refusal(incoming.request, call.breadth)
         if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
             refusal = self._circle(incoming.request, call.mark)
+        if refusal is None and command.record_route and self.calls.is_full(incoming.request):
+            core.alerts.note("proxied_calls", "too many proxied calls are known: new ones get 503")
+            refusal = 503, "too many calls", [RETRY_AFTER]
         if refusal is not None:
             status, why, lines = refusal
             core.uas.refuse(incoming, status, lines=lines)

@@ -341,6 +341,9 @@ class Answering:
                 self._refuse_name(request, "From" if "|" in from_tag else "Call-ID", flow)
                 return
             arrival = merge_key(request, from_tag) if to_tag is None else None
+            if arrival is not None and len(self.transactions) >= self.core.limits.transactions:
+                self._refuse_load(request, flow)
+                return
         except MessageError as error:
             self.core.complain(flow, error)
             return
@@ -401,6 +404,18 @@ class Answering:
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
+
+    def _refuse_load(self, request: Request, flow: Flow) -> None:
+        """Send a new request away without remembering it (RFC 3261 section 8.2.7)."""
+        core = self.core
+        core.alerts.note(
+            "transactions",
+            "too many transactions: new requests get 503, the last from {peer}",
+            peer=flow.remote_host,
+        )
+        tag = stateless_tag(request)
+        raw = core.stateless(request, 503, tag=tag, extra=[RETRY_AFTER])
+        core.carriers.send(flow, raw)
 
     def _refuse_name(self, request: Request, header: str, flow: Flow) -> None:
         """Refuse a Call-ID or tag that would shift the tokens of frames, and name another's dialog.

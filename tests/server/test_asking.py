@@ -187,6 +187,26 @@ class WebAskerTests(TestCase):
         self.assertEqual(await self.ask(f"{url}/old", b"INVITE", post=True), Reject(486))
         self.assertEqual(seen, [b"GET"])
 
+    async def test_redirected_out_of_tls(self) -> None:
+        """What was asked over TLS is never asked in the clear, whatever a redirect says."""
+        me = identity()
+        seen: list[Request] = []
+
+        def answer(request: Request) -> bytes:
+            seen.append(request)
+            return BUSY
+
+        plain = await self.serve(Page(answer))
+        away = Redirect(f"{plain}/".encode())
+        away.isLeaf = True
+        context = TlsOptions(key=me.key, certificate=me.certificate).server_context()
+        port = reactor.listenSSL(0, Site(away), context, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        credentials = Credentials(TlsOptions(ca=me.certificate))
+        with self.assertRaisesRegex(RemoteProtocolError, "redirects from https to"):
+            await self.ask(f"https://127.0.0.1:{port.getHost().port}", credentials=credentials)
+        self.assertEqual(seen, [])
+
     async def test_redirected_for_ever(self) -> None:
         """Redirects that lead nowhere are an error."""
         old = Redirect(b"/")
