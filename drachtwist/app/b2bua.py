@@ -184,6 +184,9 @@ class _Bridge:
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
         req = self._req
+        unreachable = calls.refuse_unreachable(req, self._res)
+        if unreachable is not None:
+            raise unreachable
         offer = req.body
         sdp = self._local_sdp_b
         if sdp is None:

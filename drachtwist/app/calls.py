@@ -31,7 +31,7 @@ from drachtwist.errors import (
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
 
-__all__ = ["create_uas"]
+__all__ = ["create_uas", "refuse_unreachable"]
 
 
 def create_uas(
@@ -47,6 +47,9 @@ def create_uas(
         raise LocalProtocolError(f"a {method} makes no dialog")
     if req._final:
         return fail(_not_sent(req))
+    unreachable = refuse_unreachable(req, res)
+    if unreachable is not None:
+        return fail(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
     req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
@@ -54,6 +57,17 @@ def create_uas(
     else:
         accepting.wait(local_sdp)
     return accepting.deferred
+
+
+def refuse_unreachable(req: Request, res: Response) -> SipError | None:
+    """Answer an INVITE without Contact 400 (RFC 3261 section 8.1.1.8); return the failure then.
+
+    Nothing can be sent in a dialog without one: servers have no route, not for a BYE either.
+    """
+    if req.method != "INVITE" or b"\nContact:" in req.raw or req.has("Contact") or req._final:
+        return None
+    res.send(400, "Missing Contact Header")
+    return SipError(400, "Missing Contact Header")
 
 
 class _Accepting:

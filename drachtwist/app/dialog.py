@@ -79,6 +79,8 @@ _log = Logger(namespace="drachtwist.app.dialog")
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 _CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).search
 _MAX_GLARES = 5
+_UNREACHABLE = "unable to find"
+"""Part of the refusals (of a route, of the dialog) after which nobody can end a dialog."""
 _CONFIRMATION = 32.0
 """Seconds after which an INVITE that is not confirmed holds up no other one (64 times T1)."""
 
@@ -576,7 +578,7 @@ class Dialog:
         :param headers: further headers of that request.
         :returns: the response; None when the dialog was over, or being ended, before. Fails with
             :exc:`ConnectionLost`, or with :exc:`CommandRefused` when the server refuses the
-            request, after which the dialog is still up.
+            request, after which the dialog is still up, unless the server cannot reach the peer.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         if self._end is not None:
@@ -864,7 +866,7 @@ class Dialog:
 
     def _destroyed(self, result: ReceivedResponse | Exception) -> None:
         """The request that was to end the dialog is over."""
-        if isinstance(result, CommandRefused) or (
+        if (isinstance(result, CommandRefused) and _UNREACHABLE not in result.text) or (
             # The server keeps the dialog, so that the BYE can be repeated with credentials.
             isinstance(result, ReceivedResponse)
             and result.status in (401, 407)

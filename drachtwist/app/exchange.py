@@ -253,9 +253,10 @@ class Request(_Received, sip.Request):
         """Call a handler when the caller gives up before the INVITE was answered.
 
         It gets the CANCEL (or the BYE, in an early dialog), or None when the server only said that
-        the transaction is gone. One that is added too late is called at once.
+        the transaction is gone, or the connection to the server is lost. One that is added too late
+        is called at once.
         """
-        if self.canceled:
+        if self.canceled or (not self._final and self._state.link.closed):
             self._call(handler, self._more.cancel if self._more else None)
         else:
             self._extended().on_cancel.append(handler)
@@ -438,7 +439,10 @@ class Request(_Received, sip.Request):
             self._report("terminated", event="error")
         more = self._more
         if more is not None:
-            more.on_cancel = []
+            handlers, more.on_cancel = more.on_cancel, []
+            if not self._final:  # otherwise whoever answered is told
+                for handler in handlers:
+                    self._call(handler, None)
             waiting, more.waiting = more.waiting, []
             for waiter in waiting:
                 waiter.errback(Failure(reason))

@@ -145,6 +145,9 @@ class Simring:
 
     async def _run(self) -> B2bua:
         req, res = self._req, self._res
+        unreachable = calls.refuse_unreachable(req, res)
+        if unreachable is not None:
+            raise unreachable
         sdp = self._local_sdp_b
         self._offer = req.body if sdp is None else await resolve(sdp, req.body, req)
         req.on_cancel(self._cancelled)

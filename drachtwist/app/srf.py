@@ -83,6 +83,7 @@ from drachtwist.net.protocol import (
 from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
+from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Cdr, Delivery, check_tags
 from drachtwist.wire.session import ApplicationSession
@@ -155,14 +156,19 @@ class Srf(Router, Ender):
     :param tags: what servers may know this application by: at most 20 words of at most 32
         characters.
     :param reactor: the reactor; the global one when it is needed first, if None.
+    :param end_failed_calls: end a call with a BYE when the handler of its INVITE fails behind
+        :meth:`create_uas`, and the other side of it if it is bridged; otherwise it stays up.
     :raises LocalProtocolError: for bad tags.
     """
 
     locals: dict[str, Any]
     """What the handlers of this application want to tell each other."""
 
-    def __init__(self, tags: Sequence[str] = (), *, reactor: Any = None) -> None:
+    def __init__(
+        self, tags: Sequence[str] = (), *, reactor: Any = None, end_failed_calls: bool = True
+    ) -> None:
         super().__init__()
+        self._end_failed_calls = end_failed_calls
         self.tags = check_tags(tags)
         self.locals = {}
         self._settings: dict[str, Any] = {}
@@ -1120,6 +1126,18 @@ class Srf(Router, Ender):
             if isinstance(error, SipError) and 400 <= error.status <= 699:
                 status = error.status
             res.send(status)
+        elif method == "INVITE" and self._end_failed_calls:
+            self._end_call(req)
+
+    def _end_call(self, invite: Request) -> None:
+        """End the call that an INVITE began: whoever was to do that has failed."""
+        name = f"{invite.get('Call-ID')};from-tag={tag_of(invite.get('From') or '') or ''}"
+        dialog = invite._state.dialogs.get(name, "uas")
+        if dialog is None or dialog.req is not invite:
+            return
+        for each in (dialog, dialog.other):
+            if each is not None and each.connected:
+                each.destroy({"Reason": 'SIP;cause=500;text="The application failed"'})
 
     # Inside
 

@@ -1018,6 +1018,13 @@ class Calling:
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
+        if invite and not outcome.has("Contact"):
+            # Nothing can be sent in it, not to everybody at least: it is ended as well as can be.
+            dialog._acked = True
+            dialog._send_ack()
+            dialog.destroy()
+            self._fail(SipError(500, "Missing Contact Header", outcome))
+            return
         if invite:
             dialog._acked = True  # there is none to wait for
             if late or self._no_ack:

@@ -139,7 +139,7 @@ class RealServerUpdateTests(RealServerTestCase):
         self.server.respond(
             self.txn,
             200,
-            headers={"To": "<sip:bob@127.0.0.1>;tag=b"},
+            headers={"To": "<sip:bob@127.0.0.1>;tag=b", "Contact": "<sip:bob@127.0.0.1>"},
             dialog_id=DIALOG,
             method="INVITE",
             body=ANSWER,

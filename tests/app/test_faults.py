@@ -328,14 +328,16 @@ class AnswerFaultTests(FaultTestCase):
             self.assertEqual(self.server.heads(), [str(status)])
 
     def test_create_uas_without_contact(self) -> None:
-        """An INVITE without Contact has one outcome, as any other."""
+        """An INVITE without Contact has one outcome, as any other: it is refused."""
         outcomes: list[Any] = []
         self.accepts = False
         self.server.invite(headers={"Contact": None})
         self.srf.create_uas(*self.kept[0], local_sdp=ANSWER).addBoth(outcomes.append)
-        self.server.confirm(self.server.one(), DIALOG)
+        refused = self.server.one()
+        self.assertEqual(refused.head, "400")
+        self.server.confirm(refused)
         self.bench.pass_time(60)
-        self.assertEqual([type(outcome) for outcome in outcomes], [Dialog])
+        self.assertEqual([type(outcome.value) for outcome in outcomes], [SipError])
 
     def test_cancel_during_answer(self) -> None:
         """A CANCEL that crosses the answer gives one outcome: 487."""
