@@ -680,6 +680,9 @@ class ServerService(Service):
     def _wait(self) -> None:
         if not self._waits:
             self._waits = True
+            # Before it says that it listens: whoever reads that may send signals.
+            stop_on_sigterm(self._reactor, self.server.hurry)
+            reload_on_sighup(self._reactor, self.reload)
             self.server.when_listening().addCallbacks(self._opened, self._failed)
 
     def startService(self) -> None:
@@ -689,8 +692,6 @@ class ServerService(Service):
             self._log.info("configured by {path}", path=self._path)
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
-        stop_on_sigterm(self._reactor)
-        reload_on_sighup(self._reactor, self.reload)
         self._wait()
         self.server.startService()
 

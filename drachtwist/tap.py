@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger, LogLevel
@@ -43,6 +43,7 @@ from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.selfsigned import identity_at_hand
 from drachtwist.net.service import InboundConnection
 from drachtwist.net.tls import TlsOptions
+from drachtwist.net.waiting import either
 from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm
 from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
@@ -129,7 +130,7 @@ class Options(usage.Options):
             "d",
             "0",
             "Seconds that calls get to end by themselves after SIGTERM or Ctrl-C, before they are"
-            " sent a BYE; a second signal ends them at once.",
+            " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
     ]
 
@@ -397,8 +398,11 @@ class ApplicationService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
-        """Wait for nothing any more: a stop that is under way ends at once."""
-        if self._hurried is not None and not self._hurried.called:
+        """Stop faster: calls that are given time are hung up, or else nothing is waited for."""
+        if self.srf is not None and self.srf.draining:
+            self._log.warn("hanging up; another signal does not wait for that")
+            self.srf.stop()
+        elif self._hurried is not None and not self._hurried.called:
             self._log.warn("stopping at once")
             self._hurried.callback(None)
 
@@ -482,9 +486,9 @@ class ApplicationService(Service):
             drain = self._settings.drain
             if drain and not self.srf.idle:
                 self._log.info("calls have {seconds:g} s to end by themselves", seconds=drain)
-            await _either(self.srf.stop(drain=drain), hurried)
+            await either(self.srf.stop(drain=drain), hurried)
         if self.server is not None:
-            await _either(self.server.stopService(), hurried)
+            await either(self.server.stopService(), hurried)
 
     # What happens
 
@@ -552,23 +556,6 @@ def makeService(options: Options) -> Service:
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
     return ApplicationService(settings, found, reactor, decide)
-
-
-def _either(first: Deferred[Any], second: Deferred[None]) -> Deferred[None]:
-    """Wait for one of two; the second may be waited for again."""
-    if second.called:
-        first.addErrback(lambda _: None)
-        return succeed(None)
-    over: Deferred[None] = Deferred()
-
-    def fire(result: Any) -> Any:
-        if not over.called:
-            over.callback(None)
-        return None if isinstance(result, Failure) else result
-
-    first.addBoth(fire)
-    second.addBoth(fire)
-    return over
 
 
 def _first(failure: Failure) -> Failure:

@@ -17,12 +17,15 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import SipError, TlsOptions, server_tap, tap
+from drachtwist import Request, Response, SipError, TlsOptions, server_tap, sip, tap
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.phone import Call, Phone
+from tests.app.doubles import ANSWER
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
 from tests.net.test_tls import shake
+from tests.server.doubles import head, request
+from tests.whole import Whole
 
 HELLO = """
 from drachtwist import Srf
@@ -269,6 +272,53 @@ class ServerOptionsTests(OptionsTestCase):
             self.assertIn(hint, self.refused(*words), words)
 
 
+class SignalTests(SynchronousTestCase):
+    """What further signals do to an application that is stopping."""
+
+    def setUp(self) -> None:
+        self.whole = Whole()
+        srf = self.whole.srf
+
+        @srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            if req.call_id == "rings":
+                res.send(180)
+            else:
+                await srf.create_uas(req, res, local_sdp=ANSWER)
+
+        settings = tap.Settings("app", "cymru", None, 60.0, (), None)
+        self.service = tap.ApplicationService(settings, srf, self.whole.clock)
+        self.service.srf = srf
+        self.whole.pump()
+        for name in ("up", "rings"):
+            self.whole.receive(request("INVITE", call=name))
+        [answer_] = [one for one in self.whole.sent() if getattr(one, "status", 0) == 200]
+        self.whole.receive(request("ACK", call="up", to_tag=answer_.to.tag or ""))
+        self.stopped: Any = self.service.stopService()
+
+    def test_first_and_second(self) -> None:
+        """The first gives calls time. The second hangs up what is up and refuses what rings, and
+        the application leaves as soon as that is answered.
+        """
+        self.assertEqual(self.whole.heads(), [])
+        self.service.hurry()
+        sent = self.whole.sent()
+        self.assertEqual(sorted(map(head, sent)), ["503 INVITE", "BYE"])
+        [bye] = [one for one in sent if isinstance(one, sip.Request)]
+        self.assertNoResult(self.stopped)
+        self.whole.receive(request("ACK", call="rings", branch="INVITE-1", to_tag="x"))
+        self.whole.respond(bye, 200)
+        self.whole.pass_time(1)
+        self.successResultOf(self.stopped)
+
+    def test_third(self) -> None:
+        """The third waits for no answer."""
+        self.service.hurry()
+        self.assertNoResult(self.stopped)
+        self.service.hurry()
+        self.successResultOf(self.stopped)
+
+
 class ProcessTests(InteropTestCase):
     """Real processes."""
 
@@ -321,14 +371,15 @@ class ProcessTests(InteropTestCase):
         self.assertEqual(call.requests, [])
 
     async def test_second_signal(self) -> None:
-        """A second signal does not wait for the calls any more."""
+        """A second signal hangs up the calls that were given time, and then the process ends."""
         peer = self.start("--drain", "60")
         await peer.when_prints("connected")
-        await self.call()
+        call = await self.call()
         peer.kill("TERM")
         await peer.when_prints("calls have 60 s")
         peer.kill("TERM")
-        await peer.when_prints("stopping at once")
+        bye = await call.when_ended()
+        self.assertEqual(getattr(bye, "method", None), "BYE")
         self.assertEqual(await peer.ended, 0, str(peer))
 
     async def test_interrupted(self) -> None:

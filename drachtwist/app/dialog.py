@@ -1254,8 +1254,9 @@ class Dialog:
         headers = {}
         body = own if method == "INVITE" else b""
         if offer and own:
-            made = answer_with(Sdp(own), described)
-            if described.carries_media and not made.carries_media:
+            ours = Sdp(own)
+            made = answer_with(ours, described)
+            if described.carries_media and ours.carries_media and not made.carries_media:
                 res.send(488)  # the session stays as it is (RFC 3261 section 14.2)
                 return
             body = bytes(made)

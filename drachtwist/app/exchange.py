@@ -440,9 +440,8 @@ class Request(_Received, sip.Request):
         more = self._more
         if more is not None:
             handlers, more.on_cancel = more.on_cancel, []
-            if not self._final:  # otherwise whoever answered is told
-                for handler in handlers:
-                    self._call(handler, None)
+            for handler in handlers:
+                self._call(handler, None)
             waiting, more.waiting = more.waiting, []
             for waiter in waiting:
                 waiter.errback(Failure(reason))

@@ -188,6 +188,7 @@ class Srf(Router, Ender):
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
         self._stopping = False  # nothing new is taken
         self._closing = False  # what there was is ended
+        self._draining: Deferred[None] | None = None
         self._when_idle: list[Deferred[None]] = []
         self._when_gone: list[Deferred[None]] = []
         self._when_stopped: list[Deferred[None]] = []
@@ -397,11 +398,18 @@ class Srf(Router, Ender):
         that were not answered. Calls that are up get a BYE, whose answer is waited for a little.
         Afterwards the application may connect and listen again.
 
+        Another call while calls are given time to end by themselves gives them no more, if it has
+        no ``drain``.
+
         :param drain: seconds that the calls get to end by themselves.
         :returns: fires when everything is closed.
         """
         over: Deferred[None] = Deferred()
         self._when_stopped.append(over)
+        draining = self._draining
+        if draining is not None and not drain:
+            self._when_idle.remove(draining)
+            draining.callback(None)
         if not self._stopping:
             self._stopping = True
             Deferred.fromCoroutine(self._stop(drain)).addErrback(
@@ -413,8 +421,11 @@ class Srf(Router, Ender):
         self._changed()
         await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
         self._listeners.clear()
-        if drain > 0:
-            await self._until_idle(drain)
+        if drain > 0 and not self.idle:
+            idle = self._until_idle(drain)
+            self._draining = idle
+            await idle
+            self._draining = None
         self._closing = True
         for state in list(self._states.values()):
             state.hang_up()
@@ -464,6 +475,11 @@ class Srf(Router, Ender):
                 timer.cancel()
 
         return idle.addCallback(over)
+
+    @property
+    def draining(self) -> bool:
+        """Whether :meth:`stop` was called, and calls are given time to end by themselves."""
+        return self._draining is not None
 
     @property
     def links(self) -> list[DrachtioProtocol]:

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -28,6 +29,7 @@ from drachtwist import sip
 from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.middleware.cred import DigestCredentials, check_checker, is_let_in
 from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.outside import may_refuse
 from drachtwist.sip import digest
@@ -104,7 +106,8 @@ class DigestAuth:
 
     :param realm: what the password is for; clients show it to people. With several tenants a
         function of the request, which gives None for a request that is nobody's (403).
-    :param lookup: gives the password of a user name, see :data:`Lookup`.
+    :param lookup: gives the password of a user name, see :data:`Lookup`; or a checker of
+        ``twisted.cred`` that takes ``IUsernameHashedPassword`` or ``IUsernameDigestHash``.
     :param algorithms: what to offer: one, or several with the strongest first, as :data:`STRONG`.
         Of several, phones that know only MD5 may refuse all; they are let in when they try again,
         usually after half a minute.
@@ -120,13 +123,14 @@ class DigestAuth:
         on the way may have rewritten it (RFC 3261 section 22.4), so this is for where there are
         none.
     :param on_failure: called with the request and the user name when credentials were wrong.
-    :raises LocalProtocolError: for an algorithm or protection that is unknown here.
+    :raises LocalProtocolError: for an algorithm or protection that is unknown here, and a checker
+        that wants the password itself.
     """
 
     def __init__(
         self,
         realm: str | Callable[[Request], str | None],
-        lookup: Lookup,
+        lookup: Lookup | ICredentialsChecker,
         *,
         algorithms: str | Sequence[str] = "MD5",
         qop: Iterable[str] = ("auth",),
@@ -139,6 +143,8 @@ class DigestAuth:
         on_failure: Callable[[Request, str], Any] | None = None,
     ) -> None:
         self.realm = realm
+        if ICredentialsChecker.providedBy(lookup):
+            check_checker(lookup)
         self._lookup = lookup
         self._algorithms = (algorithms,) if isinstance(algorithms, str) else tuple(algorithms)
         self._qop = tuple(qop)
@@ -240,6 +246,12 @@ class DigestAuth:
         return None
 
     async def _is_right(self, credentials: digest.Credentials, req: Request, realm: str) -> bool:
+        if ICredentialsChecker.providedBy(self._lookup):
+            offered = {algorithm.upper() for algorithm in self._algorithms}
+            if credentials.algorithm.upper() not in offered or credentials.qop not in self._qop:
+                return False
+            proof = DigestCredentials(credentials, method=req.method, body=req.body)
+            return await is_let_in(self._lookup, proof)
         found: Any = self._lookup(credentials.username, realm)
         if isinstance(found, Deferred | Awaitable):
             found = await found

@@ -20,12 +20,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IPushProducer,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.tls import describe_tls_failure
@@ -38,6 +40,7 @@ from drachtwist.wire.session import (
     ServerSession,
     SessionState,
     Signed,
+    WrongSecret,
 )
 
 __all__ = [
@@ -50,6 +53,10 @@ __all__ = [
     "LinkHandler",
     "ServerLinkHandler",
 ]
+
+
+UNREAD = 16 << 20
+"""Bytes that an application may leave unread, unless told otherwise."""
 
 
 class AnswerSink(Protocol):
@@ -407,6 +414,15 @@ class ServerLinkHandler(Protocol):
     def signed(self, link: DrachtioServerProtocol) -> None:
         """The application showed the right secret; its answer is on the way."""
 
+    def wrong_secret(self, link: DrachtioServerProtocol) -> None:
+        """The application showed another secret; its answer waits a while."""
+
+    def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
+        """What the application sends cannot be read; the connection will be closed."""
+
+    def unread(self, link: DrachtioServerProtocol) -> None:
+        """The application leaves too much unread; the connection is cut."""
+
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """The application sent a command that has to be carried out and answered."""
 
@@ -414,21 +430,43 @@ class ServerLinkHandler(Protocol):
         """The connection is gone."""
 
 
+@implementer(IPushProducer)
 class DrachtioServerProtocol(protocol.Protocol):
     """A server's end of a connection to an application.
+
+    What an application does not read waits here. While anything does, :attr:`paused` says so, and
+    beyond a limit the connection is cut.
 
     :param session: secret, version and addresses of the server.
     :param handler: carries the commands out.
     :param outbound: the server opened the connection, for one request.
+    :param unread: bytes that the application may leave unread.
+    :param clock: the reactor, or a Clock; needed for a delay.
+    :param secret_delay: seconds that a wrong secret waits for its answer.
     """
 
     _log = Logger()
 
     def __init__(
-        self, session: ServerSession, handler: ServerLinkHandler, *, outbound: bool = False
+        self,
+        session: ServerSession,
+        handler: ServerLinkHandler,
+        *,
+        outbound: bool = False,
+        unread: int = UNREAD,
+        clock: IReactorTime | None = None,
+        secret_delay: float = 0.0,
     ) -> None:
         self.session = session
         self.outbound = outbound
+        self.paused = False
+        """Whether the application does not read as fast as it is written to."""
+        self._unread = unread
+        self._waits = 0  # bytes that were written since it is paused
+        self._clock = clock
+        self._secret_delay = secret_delay
+        self._delayed: IDelayedCall | None = None
+        self._losing = False
         self._handler = handler
         self._corked = False
         self.connected_now = False
@@ -468,12 +506,20 @@ class DrachtioServerProtocol(protocol.Protocol):
         """Close the connection once everything was written."""
         if self.transport is not None:
             self._flush()
-            self.transport.loseConnection()
+            self._lose()
 
     def abort(self) -> None:
         """Close the connection at once."""
         if self.transport is not None:
             cast(Any, self.transport).abortConnection()
+
+    def _lose(self) -> None:
+        assert self.transport is not None
+        if not self._losing:
+            self._losing = True
+            # A producer would keep it from closing.
+            cast(Any, self.transport).unregisterProducer()
+            self.transport.loseConnection()
 
     def when_gone(self) -> Deferred[None]:
         """Wait until the connection is gone."""
@@ -491,7 +537,20 @@ class DrachtioServerProtocol(protocol.Protocol):
         assert self.transport is not None
         self.connected_now = True
         _tune(self.transport)
+        cast(Any, self.transport).registerProducer(self, True)
         self._handler.opened(self)
+
+    def pauseProducing(self) -> None:
+        """Learn that the application does not read as fast as it is written to."""
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """Learn that the application has read everything."""
+        self.paused = False
+        self._waits = 0
+
+    def stopProducing(self) -> None:
+        """Learn that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""
@@ -503,12 +562,11 @@ class DrachtioServerProtocol(protocol.Protocol):
                         self._handler.commanded(self, event)
                     elif isinstance(event, Signed):
                         self._handler.signed(self)
+                    elif isinstance(event, WrongSecret):
+                        self._delay()
+                        self._handler.wrong_secret(self)
                     else:
-                        self._log.warn(
-                            "closing the connection to {peer}: {error}",
-                            peer=self.peer,
-                            error=event.error,
-                        )
+                        self._handler.broken(self, event.error)
                 except Exception:
                     self._log.failure("failed to handle a command of {peer}", peer=self.peer)
         finally:
@@ -518,6 +576,8 @@ class DrachtioServerProtocol(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Tell the server."""
         self.connected_now = False
+        if self._delayed is not None and self._delayed.active():
+            self._delayed.cancel()
         self.loss = reason.value
         self._handler.gone(self)
         waiting, self._waiting = self._waiting, []
@@ -528,15 +588,28 @@ class DrachtioServerProtocol(protocol.Protocol):
         if not self._corked:
             self._flush()
 
+    def _delay(self) -> None:
+        """Let whoever guesses secrets wait for the next try; nothing more is read of him."""
+        if self._clock is not None and self._secret_delay:
+            cast(Any, self.transport).pauseProducing()
+            self._delayed = self._clock.callLater(self._secret_delay, self._flush)
+
     def _flush(self) -> None:
         transport = self.transport
-        if transport is None:
+        if transport is None or (self._delayed is not None and self._delayed.active()):
             return
         data = self.session.data_to_send()
         if data:
             transport.write(data)
+            if self.paused:
+                self._waits += len(data)
+                if self._waits > self._unread and self.connected_now:
+                    self.connected_now = False
+                    self._handler.unread(self)
+                    self.abort()
+                    return
         if self.session.closing:
-            transport.loseConnection()
+            self._lose()
 
 
 class DrachtioServerFactory(protocol.Factory):
@@ -544,7 +617,7 @@ class DrachtioServerFactory(protocol.Factory):
 
     :param make_session: gives the state of each connection.
     :param handler: carries the commands out.
-    :param outbound: the server opens these connections.
+    :param options: those of :class:`DrachtioServerProtocol`.
     """
 
     noisy = False
@@ -553,16 +626,15 @@ class DrachtioServerFactory(protocol.Factory):
         self,
         make_session: Callable[[], ServerSession],
         handler: ServerLinkHandler,
-        *,
-        outbound: bool = False,
+        **options: Any,
     ) -> None:
         self._make_session = make_session
         self._handler = handler
-        self._outbound = outbound
+        self.options = options
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioServerProtocol:
         """Make the protocol of one connection."""
-        link = DrachtioServerProtocol(self._make_session(), self._handler, outbound=self._outbound)
+        link = DrachtioServerProtocol(self._make_session(), self._handler, **self.options)
         link.factory = self
         return link
 

@@ -428,6 +428,12 @@ class SipTransports:
             self._finish(waiting, streams)
         return self._stopped
 
+    def cut(self) -> None:
+        """Cut all connections, without waiting for what was sent."""
+        for channel in list(self._channels.values()):
+            if isinstance(channel, Stream):
+                channel.cut(ConnectionAborted())
+
     def _finish(self, waiting: list[Deferred[Any]], streams: list[Stream]) -> None:
         stopped = self._stopped
         assert stopped is not None

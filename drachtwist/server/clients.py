@@ -22,6 +22,10 @@ class AppLink(Protocol):
     def tags(self) -> tuple[str, ...]:
         """The tags that the application gave."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether it does not read as fast as it is written to."""
+
     def send(self, payload: bytes) -> None:
         """Send a frame."""
 
@@ -87,14 +91,19 @@ class Clients:
     def pick(self, verb: str, tag: str | None = None) -> AppLink | None:
         """Say whose turn it is, and move on.
 
+        One that does not read is passed over, unless nobody reads.
+
         :param tag: only connections with this tag.
         """
         turns = self._turns.get(verb)
         if turns is None:
             return None
+        otherwise = None
         for _ in range(len(turns)):
             link = turns[0]
             turns.rotate(-1)
             if tag is None or tag in link.tags:
-                return link
-        return None
+                if not link.paused:
+                    return link
+                otherwise = otherwise or link
+        return otherwise

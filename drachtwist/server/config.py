@@ -11,6 +11,7 @@ from drachtwist.net.contacts import Contact
 from drachtwist.net.names import name_server
 from drachtwist.net.tls import PemSource, TlsOptions
 from drachtwist.server.hiding import without_password
+from drachtwist.server.limits import ServerLimits
 from drachtwist.server.spammers import Spammers
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.timing import Timing
@@ -169,6 +170,8 @@ class ServerConfig:
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    """What peers may cost: connections, memory and time."""
     version: str = "v0.9.10+drachtwist"
     """What applications are told on authentication: the version whose behaviour this is, and which
     server it is."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from drachtwist.errors import DrachtwistError, MessageError
+from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
@@ -107,6 +108,7 @@ class ServerCore:
 
     :param clock: the reactor, or a Clock.
     :param wall: the time of day, in seconds since the epoch; it only appears in frames.
+    :param alerts: where it is noted that a limit was reached.
     """
 
     log = Logger()
@@ -118,12 +120,15 @@ class ServerCore:
         connector: Connector,
         clock: Any,
         wall: Callable[[], float] = time.time,
+        alerts: Alerts | None = None,
     ) -> None:
         self.config = config
+        self.limits = config.limits
         self.timing = config.timing
         self.carriers = carriers
         self.connector = connector
         self.clock = DeadlineClock(clock, self._perform)
+        self.alerts = Alerts(self.log, self.clock.seconds) if alerts is None else alerts
         self.clients = Clients()
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()

@@ -1,8 +1,6 @@
 """What peers may cost the server: every limit, its name, its default and what it is for.
 
-One table for all places that have to know the limits: :class:`ServerLimits` holds them,
-``twistd drachtio-server`` makes a flag of each (``--limit-transactions``), the configuration file
-an element (``limits/transactions``), and the documentation a row.
+A program gives them as ``limits`` of :class:`~drachtwist.server.config.ServerConfig`.
 
 How many connections there may be follows from how many files the process may have open
 (``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not
@@ -76,14 +74,6 @@ class ServerLimits:
     unsent: int = _limit(4 << 20, "bytes that a phone may leave unread before it is cut off")
     idle: float = _limit(1800.0, "seconds without a message or keep-alive until it is closed")
     connect: float = _limit(30.0, "seconds that connecting to a phone may take")
-    # Requests
-    transactions: int = _limit(40_000, "server transactions; beyond them new requests get 503")
-    retry_after: int = _limit(10, "seconds in the Retry-After of that 503")
-    amplification: float = _limit(
-        5.0,
-        "octets sent for each one received over UDP, until the source has shown that it hears us",
-    )
-    proxied_calls: int = _limit(50_000, "calls that are proxied at a time, with Record-Route")
     # The process
     stop: float = _limit(5.0, "seconds that connections get to close when the server stops")
 
@@ -104,14 +94,14 @@ class ServerLimits:
         usable = files - min(256, files // 4)
         connections = self.connections or min(4096, usable * 3 // 4)
         applications = self.applications or min(1024, usable // 4)
-        strangers = self.strangers or min(64, applications // 2)
+        strangers = self.strangers or max(1, min(64, applications // 2))
         return dataclasses.replace(
             self,
             connections=connections,
             connections_per_source=self.connections_per_source or max(8, connections // 4),
             applications=applications,
             strangers=strangers,
-            strangers_per_source=self.strangers_per_source or max(2, strangers // 4),
+            strangers_per_source=self.strangers_per_source or max(1, strangers // 4),
         )
 
     def of_transports(self) -> Limits:
@@ -124,7 +114,7 @@ class ServerLimits:
 _MAY_BE_0 = frozenset(
     """
     strangers strangers_per_source applications connections connections_per_source
-    secret_delay retry_after stop
+    secret_delay stop
     """.split()
 )
 

@@ -370,7 +370,8 @@ class Proxied:
             self._clear(branch, "alarm")
         if status == 100:
             return
-        if self.known is not None and branch.source is not None:
+        if status < 300 and self.known is not None and branch.source is not None:
+            # The Contact of a redirect is somebody else's.
             adjacent = is_adjacent(response, self.core.is_own)
             self.core.proxying.learn(self.known, response, branch.source[0], adjacent)
         if status < 200:
@@ -627,6 +628,7 @@ class _Nobody:
     """Stands in for an application where there is none."""
 
     tags: tuple[str, ...] = ()
+    paused = False
 
     def send(self, payload: bytes) -> None:
         """Send nothing."""

@@ -22,13 +22,17 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.net.alerts import Alerts
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
+from drachtwist.net.steady import steady
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
+from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
+from drachtwist.server.door import AdmissionFactory, Door
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
@@ -52,15 +56,24 @@ class DrachtioServer(Service):
 
     :param config: its settings.
     :param reactor: the reactor; the usual one unless given.
+    :param clock: what deadlines hang on; the reactor's calls on a time that nobody can set, unless
+        given.
     """
 
     _log = Logger()
 
-    def __init__(self, config: ServerConfig | None = None, reactor: Any = None) -> None:
+    def __init__(
+        self, config: ServerConfig | None = None, reactor: Any = None, clock: Any = None
+    ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.config = ServerConfig() if config is None else config
         self.reactor = reactor
+        self.clock = steady(reactor) if clock is None else clock
+        self.alerts = Alerts(self._log, self.clock.seconds)
+        """What an operator is told of, and how often it happened."""
+        self.limits = self.config.limits
+        """What peers may cost; while the server runs, what was left open is settled."""
         self.transports: SipTransports | None = None
         self.names: Names | None = None
         self.core: ServerCore | None = None
@@ -73,8 +86,19 @@ class DrachtioServer(Service):
         self._ports: list[IListeningPort] = []
         self._links: set[DrachtioServerProtocol] = set()
         self._pending: set[Deferred[Any]] = set()
-        self._factory = DrachtioServerFactory(self._new_session, self)
-        self._dialing_factory = DrachtioServerFactory(self._new_session, self, outbound=True)
+        self._door = Door(self.limits.settled(), self.clock, self.alerts, required=True)
+        self._factory = DrachtioServerFactory(
+            self._new_session,
+            self,
+            clock=self.clock,
+            unread=self.limits.unread,
+            secret_delay=self.limits.secret_delay,
+        )
+        self._dialing_factory = DrachtioServerFactory(
+            self._new_session, self, outbound=True, unread=self.limits.unread
+        )
+        # Fires when nobody is waited for any more, once the server stops.
+        self._leaving: Deferred[None] | None = None
         # Connections that the server made, until the application shows the secret.
         self._unsigned: dict[DrachtioServerProtocol, IDelayedCall] = {}
         # What the admin port for TLS shows, and what is used to connect to applications.
@@ -132,6 +156,8 @@ class DrachtioServer(Service):
         self._begun = True
         self._outcome = None
         config = self.config
+        self.limits = limits = config.limits.settled()
+        self._door = Door(limits, self.clock, self.alerts, config.require_authentication)
         self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
         # The core and what carries its messages know each other.
         self.transports = SipTransports(
@@ -142,8 +168,10 @@ class DrachtioServer(Service):
             verify_sips=config.verify_sips,
             backlog=config.listen_backlog,
             udp_buffer=config.udp_buffer_size,
+            limits=limits.of_transports(),
+            alerts=self.alerts,
         )
-        self.core = ServerCore(config, self.transports, self, self.reactor)
+        self.core = ServerCore(config, self.transports, self, self.clock, alerts=self.alerts)
         self.transports.handler = self.core
         try:
             self._application_tls = Credentials(_toward_applications(config))
@@ -168,6 +196,7 @@ class DrachtioServer(Service):
             if name == "admin_tls_port":
                 self._admin_tls = Credentials(self.config.tls or TlsOptions(), listens=True)
                 factory = TLSMemoryBIOFactory(self._admin_tls.server_creator(), False, factory)
+            factory = AdmissionFactory(self._door, factory)
             interface = "" if host in ("*", "0.0.0.0") else host
             port = await kind(self.reactor, number, interface=interface).listen(factory)
             self._ports.append(port)
@@ -206,42 +235,74 @@ class DrachtioServer(Service):
 
         Applications in the same parent that are being stopped, and so are hanging up on their
         calls, are waited for.
+        Connections that their peers do not let end are cut after a while (``stop`` of
+        :class:`~drachtwist.server.limits.ServerLimits`), or when :meth:`hurry` is called.
         """
         super().stopService()
         self._begun = False
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        leaving: Deferred[None] = Deferred()
+        self._leaving = leaving
+        leaving.addCallback(self._cut)
         siblings: Any = self.parent or ()
         for other in siblings:
             # An SrfService, of whose module nothing is known here.
             stopping = getattr(other, "stopping", None)
             if isinstance(stopping, Deferred):
-                await _without_taking(stopping)
-        await self._close()
+                await either(_without_taking(stopping), leaving)
+        await self._close(leaving)
 
-    async def _close(self) -> None:
+    def hurry(self) -> None:
+        """Wait for no peer any more: a stop that is under way ends at once."""
+        leaving = self._leaving
+        if leaving is not None and not leaving.called:
+            leaving.callback(None)
+
+    def _cut(self, _: None) -> None:
+        """Cut what does not end by itself."""
+        left = list(self._links)
+        if left:
+            self._log.warn("{count} connections to applications are cut", count=len(left))
+        for link in left:
+            link.abort()
+        if self.transports is not None:
+            self.transports.cut()
+
+    async def _close(self, leaving: Deferred[None]) -> None:
+        timer = self.clock.callLater(self.limits.stop, self.hurry)
+        try:
+            await self._close_all(leaving)
+        finally:
+            self._leaving = None
+            if timer.active():
+                timer.cancel()
+
+    async def _close_all(self, leaving: Deferred[None]) -> None:
         self._listening = False
         if self.core is not None:
             self.core.stop()
         for pending in list(self._pending):
             pending.cancel()
         if self.names is not None:
-            await self.names.stop()
+            await either(self.names.stop(), leaving)
         ports, self._ports = self._ports, []
         for port in ports:
-            await maybeDeferred(port.stopListening)
+            await either(maybeDeferred(port.stopListening), leaving)
         self.admin_port = self.admin_tls_port = self.prometheus_port = None
         for link in list(self._links):
             link.close()
-        gone = [link.when_gone() for link in list(self._links)]
-        for each in gone:
-            await each
+        for link in list(self._links):
+            await either(link.when_gone(), leaving)
         askers, self._askers = self._askers, {}
         for asker in askers.values():
-            await asker.close()
+            await either(asker.close(), leaving)
         if self.transports is not None:
-            await self.transports.stop()
+            stopped = self.transports.stop()
+            if leaving.called:
+                self.transports.cut()
+            await stopped
             self.transports = None
 
     def reload(self, config: ServerConfig | None = None) -> list[LocalProtocolError]:
@@ -292,6 +353,7 @@ class DrachtioServer(Service):
             [f"{one.protocol}/{one.address_toward('')}" for one in listeners],
             self.config.version,
             [str(one) for one in listeners],
+            stranger_limit=self.limits.secret_frame,
             require_authentication=self.config.require_authentication,
         )
 
@@ -299,12 +361,37 @@ class DrachtioServer(Service):
         """Take note of a connection."""
         self._links.add(link)
         keep_alive(link.transport, self.config.tcp_keepalive)
+        if not link.outbound:
+            self._door.entered(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
         """An application showed the right secret."""
+        self._door.signed(link)
         self._no_longer_unsigned(link)
         if self.core is not None:
             self.core.signed(link)
+
+    def wrong_secret(self, link: DrachtioServerProtocol) -> None:
+        """Somebody guesses secrets, or was given another one."""
+        self.alerts.note("wrong_secret", "{peer} shows a wrong secret", peer=link.peer)
+
+    def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
+        """What an application sends cannot be read."""
+        self.alerts.note(
+            "broken_frames",
+            "closing the connection to {peer}: {error}",
+            peer=link.peer,
+            error=error,
+        )
+
+    def unread(self, link: DrachtioServerProtocol) -> None:
+        """An application leaves too much unread."""
+        self.alerts.note(
+            "unread",
+            "the connection of the application at {peer} is cut: it left {most} bytes unread",
+            peer=link.peer,
+            most=self.limits.unread,
+        )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """An application sent a command."""
@@ -314,6 +401,7 @@ class DrachtioServer(Service):
     def gone(self, link: DrachtioServerProtocol) -> None:
         """A connection to an application is gone."""
         self._links.discard(link)
+        self._door.left(link)
         if self._no_longer_unsigned(link) and self._listening:
             self._log.warn(
                 "the application at {peer} is gone before it showed the secret: {error}",
@@ -321,7 +409,9 @@ class DrachtioServer(Service):
                 error=self._described(link.loss),
             )
         elif (problem := describe_tls_failure(link.loss, "its", _CLIENT_REMEDY)) is not None:
-            self._log.info("{peer} does not get in: {error}", peer=link.peer, error=problem)
+            self.alerts.note(
+                "application_tls", "{peer} does not get in: {error}", peer=link.peer, error=problem
+            )
         if self.core is not None:
             self.core.gone(link)
 
@@ -371,7 +461,7 @@ class DrachtioServer(Service):
                 return
             # Later nobody waits for it any more.
             patience = self.config.answer_within
-            self._unsigned[link] = self.reactor.callLater(patience, link.abort)
+            self._unsigned[link] = self.clock.callLater(patience, link.abort)
             core.expect(link, incoming)
 
         def failed(failure: Failure) -> None:

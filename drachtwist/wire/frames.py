@@ -59,7 +59,7 @@ class FrameDecoder:
     :param max_digits: digits of the longest length to accept. A real server takes five.
     """
 
-    __slots__ = ("_head", "_missing", "_pieces", "error", "limit", "max_digits")
+    __slots__ = ("_head", "_missing", "_pieces", "_size", "error", "limit", "max_digits")
 
     def __init__(self, limit: int = DEFAULT_LIMIT, max_digits: int = _PREFIX_DIGITS) -> None:
         self.limit = limit
@@ -67,7 +67,13 @@ class FrameDecoder:
         self.error: FrameError | None = None
         self._head = b""  # an incomplete length
         self._pieces: list[bytes] = []  # an incomplete payload ...
-        self._missing = 0  # ... and the bytes it lacks
+        self._missing = 0  # ... the bytes it lacks ...
+        self._size = 0  # ... and those it will have
+
+    @property
+    def announced(self) -> int:
+        """Bytes that the payload will have that is not complete; 0 when there is none."""
+        return self._size if self._missing else 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes as they were read; return the payloads that they complete.
@@ -119,6 +125,7 @@ class FrameDecoder:
             else:
                 self._pieces = [data[start:]]
                 self._missing = at - size
+                self._size = length
                 break
         return frames
 

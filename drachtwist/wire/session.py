@@ -41,6 +41,7 @@ from typing import Any, Union
 from drachtwist.errors import (
     AuthenticationError,
     ConnectionLost,
+    FrameError,
     FrameTooLarge,
     LocalProtocolError,
     RemoteProtocolError,
@@ -75,6 +76,7 @@ __all__ = [
     "ServerSession",
     "SessionState",
     "Signed",
+    "WrongSecret",
     "new_id",
 ]
 
@@ -537,7 +539,13 @@ class Commanded:
     command: Command
 
 
-ServerSessionEvent = Union[Signed, Commanded, Broken]  # noqa: UP007 - evaluated on Python 3.10
+@dataclass(frozen=True, slots=True)
+class WrongSecret:
+    """The application showed another secret; it is told, and the connection is to be closed."""
+
+
+# The union is evaluated on Python 3.10.
+ServerSessionEvent = Union[Signed, WrongSecret, Commanded, Broken]  # noqa: UP007
 
 
 _MOST_TAGS = 1024
@@ -554,6 +562,8 @@ class ServerSession:
     :param host_ports: ``proto/host:port`` of each SIP transport.
     :param version: the server's version string, ``v<major>.<minor>.<patch>``.
     :param local_host_ports: the bound addresses; like ``host_ports`` when absent.
+    :param limit: bytes of the longest frame to accept.
+    :param stranger_limit: the same before the right secret was shown, if that is required.
     :param require_authentication: refuse other commands before the right secret was shown.
     """
 
@@ -564,6 +574,7 @@ class ServerSession:
         "_out",
         "_required",
         "_secret",
+        "_stranger_limit",
         "_version",
         "authenticated",
         "closing",
@@ -578,6 +589,7 @@ class ServerSession:
         local_host_ports: Sequence[str] | None = None,
         *,
         limit: int = DEFAULT_LIMIT,
+        stranger_limit: int = DEFAULT_LIMIT,
         require_authentication: bool = False,
     ) -> None:
         self._secret = secret
@@ -588,6 +600,7 @@ class ServerSession:
         self._version = version
         self._required = require_authentication
         self._decoder = FrameDecoder(limit, max_digits=len(str(limit)))
+        self._stranger_limit = stranger_limit
         self._out: list[bytes] = []
         self.authenticated = False
         self.closing = False
@@ -607,6 +620,7 @@ class ServerSession:
                     self.tags = tuple(dict.fromkeys(self.tags + command.tags))[:_MOST_TAGS]
                 if not _same(command.secret, self._secret):
                     self.refuse(message_id, "incorrect secret")
+                    events.append(WrongSecret())
                     return events
                 self.authenticated = True
                 self.answer(
@@ -624,6 +638,11 @@ class ServerSession:
             else:
                 events.append(Commanded(message_id, command))
         error = self._decoder.error
+        if error is None and self._required and not self.authenticated:
+            announced = self._decoder.announced
+            if announced > self._stranger_limit:
+                text = f"a frame of {announced} bytes before the secret"
+                error = FrameError(f"{text} is over {self._stranger_limit}")
         if error is not None:
             self.closing = True
             events.append(Broken(error))

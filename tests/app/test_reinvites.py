@@ -206,6 +206,13 @@ class HoldTests(CallTestCase):
             self.whole.heads()
             self.successResultOf(changing)
 
+    def test_no_streams_of_ours(self) -> None:
+        """Who describes no stream is asked for nothing else: a refresh leaves the call up."""
+        status, answer = self.changed(
+            "v=0\r\no=- 1 1 IN IP4 h\r\ns=-\r\nt=0 0\r\n", sdp("alice", 2)
+        )
+        self.assertEqual((status, [one.port for one in answer.media]), (200, [0]))
+
     def test_another_order(self) -> None:
         """Streams are answered in the order of the offer."""
         video = "m=video 4002 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\n"

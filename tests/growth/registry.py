@@ -462,13 +462,18 @@ def _application_session(raw: bytes) -> object:
 @reader("5#hello10#0123456789", binary=True, largest=1 << 20, places=8)
 def _frames(raw: bytes) -> object:
     decoder = FrameDecoder()
-    return decoder.feed(raw)[:1], [FrameDecoder().feed(_framed(raw))]
+    found = decoder.feed(raw)[:1]
+    return found, decoder.announced, [FrameDecoder().feed(_framed(raw))]
 
 
 @reader("100#hello", binary=True, places=4, suffixes=("",))
 def _sliced_frames(raw: bytes) -> object:
     decoder, framed = FrameDecoder(), _framed(raw)
-    return [decoder.feed(framed[at : at + 7])[:1] for at in range(0, len(framed), 7)][-1]
+    found: list[bytes] = []
+    for at in range(0, len(framed), 7):
+        found = decoder.feed(framed[at : at + 7])[:1]
+        assert decoder.announced == (0 if found else decoder._size)
+    return found
 
 
 @reader(

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.cred.checkers import (
+    AllowAnonymousAccess,
+    FilePasswordDB,
+    ICredentialsChecker,
+    InMemoryUsernamePasswordDatabaseDontUse,
+)
+from twisted.cred.credentials import IUsernameDigestHash, IUsernameHashedPassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from drachtwist import LocalProtocolError
 from drachtwist.middleware import STRONG, DigestAuth, Ha1, authenticated_user
@@ -20,6 +29,29 @@ PASSWORDS = {"alice": "open-sesame"}
 def lookup(name: str, realm: str) -> str | None:
     """Give a password."""
     return PASSWORDS.get(name) if realm == "example.net" else None
+
+
+@implementer(ICredentialsChecker)
+class HashChecker:
+    """Keeps a hash of the password."""
+
+    credentialInterfaces = (IUsernameDigestHash,)
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        ha1 = digest.make_ha1("alice", "example.net", "open-sesame")
+        if credentials.username == b"alice" and credentials.checkHash(ha1):
+            return succeed(b"alice")
+        return fail(UnauthorizedLogin())
+
+
+@implementer(ICredentialsChecker)
+class Careless:
+    """Says yes without having looked."""
+
+    credentialInterfaces = (IUsernameHashedPassword,)
+
+    def requestAvatarId(self, credentials: Any) -> Any:
+        return succeed(b"alice")
 
 
 class DigestAuthTests(MiddlewareTestCase):
@@ -84,6 +116,30 @@ class DigestAuthTests(MiddlewareTestCase):
             self.assertEqual(response.status, 401)
             self.assertFalse(self.challenges(response)[0].stale)
         self.assertEqual((self.passed, failed), ([], ["alice", "nobody"]))
+
+    def test_checkers(self) -> None:
+        """Checkers of twisted.cred know the passwords, each algorithm asked for and no other."""
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("alice:open-sesame\n")
+        memory = InMemoryUsernamePasswordDatabaseDontUse()
+        memory.addUser(b"alice", b"open-sesame")
+        for checker in (memory, FilePasswordDB(path), HashChecker(), Careless()):
+            self.passed.clear()
+            self.guard(checker, algorithms=STRONG)
+            good = 401 if isinstance(checker, Careless) else 200
+            # The hash that is kept is one of MD5.
+            for which in (1,) if isinstance(checker, HashChecker) else (0, 1):
+                response = self.ask(extra=self.answer(self.ask(), which=which))
+                self.assertEqual(response.status, good, checker)
+            for who in ({"password": "wrong"}, {"username": "nobody"}):
+                extra = self.answer(self.ask(), which=1, **cast(Any, who))
+                self.assertEqual(self.ask(extra=extra).status, 401, checker)
+            self.setUp()
+
+    def test_checkers_that_want_more(self) -> None:
+        """A checker that needs the password itself is refused at once."""
+        self.assertRaises(LocalProtocolError, DigestAuth, "example.net", AllowAnonymousAccess())
 
     def test_replayed(self) -> None:
         """The same credentials do not open twice; a higher count does."""

@@ -67,6 +67,15 @@ class Recorder:
     def signed(self, link: DrachtioServerProtocol) -> None:
         self.note("signed", link)
 
+    def wrong_secret(self, link: DrachtioServerProtocol) -> None:
+        """Do nothing."""
+
+    def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
+        """Do nothing."""
+
+    def unread(self, link: DrachtioServerProtocol) -> None:
+        """Do nothing."""
+
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         self.note("commanded", event.command)
         link.answer(event.message_id, "OK")

@@ -142,6 +142,8 @@ class Bench:
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
         self.wanted: list[tuple[AppAddress, Incoming]] = []
         self.asked: list[Incoming] = []
+        self.unread_links: list[DrachtioServerProtocol] = []
+        """The applications that left too much unread."""
         self.zone: dict[tuple[str, str], Records] | None = None
         """Records by kind and name; None for a DNS that lets everybody wait."""
         self.looked_up: list[tuple[Question, Callable[[Records | None], object]]] = []
@@ -188,6 +190,16 @@ class Bench:
         """An application showed the secret."""
         self.core.signed(link)
 
+    def wrong_secret(self, link: DrachtioServerProtocol) -> None:
+        """An application showed another secret."""
+
+    def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
+        """An application sends what is no frame."""
+
+    def unread(self, link: DrachtioServerProtocol) -> None:
+        """An application leaves too much unread."""
+        self.unread_links.append(link)
+
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """An application sent a command."""
         self.core.commanded(link, event)
@@ -210,7 +222,10 @@ class Bench:
 
     def link(self, *verbs: str, outbound: bool = False) -> Link:
         """Connect an application that routes some verbs."""
-        link = Link(self, DrachtioServerProtocol(self.session(), self, outbound=outbound))
+        protocol = DrachtioServerProtocol(
+            self.session(), self, outbound=outbound, unread=self.config.limits.unread
+        )
+        link = Link(self, protocol)
         if verbs:
             link.command("authenticate|cymru|")
             for verb in verbs:

@@ -240,6 +240,21 @@ class NatTests(ProxyTestCase):
                 self.assertEqual(where, "udp:127.0.0.1:32071", f"{method} {contact}")
                 self.assertEqual(f"<{sent.uri}>", contact)
 
+    def test_redirected(self) -> None:
+        """Whom a redirect names is found there, not where the redirect comes from."""
+        self.arrive()
+        _, [(_, invite)] = self.proxy(record_route=True, follow_redirects=True)
+        moved = "<sip:bob@127.0.0.1:32072>"
+        headers: Any = {"Contact": moved, "Record-Route": invite.get_all("Record-Route")}
+        self.whole.respond(invite, 302, headers=headers)
+        [invite] = [one for _, one in self.sent() if one.method == "INVITE"]
+        headers["Record-Route"] = invite.get_all("Record-Route")
+        self.whole.respond(invite, 200, headers=headers, port=32072, body=ANSWER)
+        [(_, answer)] = self.sent()
+        self.from_a(answer, "ACK")
+        [(where, _)] = self.sent()
+        self.assertEqual(where, "udp:127.0.0.1:32072")
+
     def test_no_nat(self) -> None:
         """One whose Contact is right, or a name, is found there."""
         answer = self.up("<sip:bob@127.0.0.1:32071>", 32071)

@@ -25,6 +25,7 @@ from drachtwist.wire.session import (
     ServerSession,
     SessionEvent,
     Signed,
+    WrongSecret,
     new_id,
 )
 from tests.transcripts import connections
@@ -79,7 +80,7 @@ class AuthenticationTests(SynchronousTestCase):
         app = ApplicationSession("wrong")
         server = ServerSession("cymru", HOST_PORTS, "v0.9.10")
         app.start(0.0)
-        self.assertEqual(server.receive(app.data_to_send()), [])
+        self.assertEqual(server.receive(app.data_to_send()), [WrongSecret()])
         self.assertTrue(server.closing)
         [event] = app.receive(server.data_to_send(), 0.0)
         assert isinstance(event, Broken)
