@@ -370,7 +370,8 @@ class Srf(Router, Ender):
         """Close the outbound connection of a message or dialog, once everything is written.
 
         A connection that the application made itself stays as it is. Dialogs that are up are let
-        go: the peers stay in their calls.
+        go: the peers stay in their calls at a real server; the embedded one ends these after its
+        ``orphan_grace``.
         """
         state = self._states.get(of.link)
         if state is not None and state.link.outbound:
