@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -641,6 +642,7 @@ class DrachtioServerFactory(protocol.Factory):
 
 def _tune(transport: object) -> None:
     """Send small frames at once, and let the kernel notice peers that vanished."""
-    if ITCPTransport.providedBy(transport):
+    # The UNIX sockets of older Twisted say that they are TCP too.
+    if ITCPTransport.providedBy(transport) and not isinstance(transport.getHost(), UNIXAddress):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
