@@ -28,7 +28,6 @@ __all__ = [
     "ConnectionFailed",
     "ConnectionLost",
     "DrachtwistError",
-    "FailedResponse",
     "FrameError",
     "FrameTooLarge",
     "LocalProtocolError",
