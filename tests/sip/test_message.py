@@ -453,6 +453,41 @@ class DatagramTests(SynchronousTestCase):
             self.refused(INVITE.replace(old, new, 1), status)
         self.refused(OK.replace(b"SIP/2.0 200", b"SIP/3.0 200"), 505)
 
+    def test_other_method_in_cseq(self) -> None:
+        """A CSeq of another method is a bad request; of a method that nobody knows, that counts."""
+        for method, status in ((b"BYE", 400), (b"NEWMETHOD", 501), (b"invite", 501)):
+            raw = INVITE.replace(b"INVITE sip", method + b" sip", 1)
+            self.assertIn(b"CSeq: 1 INVITE", raw)
+            self.refused(raw, status)
+        self.assertEqual(parse_datagram(INVITE.replace(b"INVITE", b"NEWMETHOD")).cseq.number, 1)
+
+    def test_once(self) -> None:
+        """What is acted upon must not be there twice, in whatever spelling."""
+        for name, value in (
+            ("From", "<sip:x@y>"),
+            ("To", "<sip:x@y>"),
+            ("Call-ID", "c"),
+            ("CSeq", "1 INVITE"),
+            ("Max-Forwards", "70"),
+            ("Content-Type", "text/plain"),
+            ("Expires", "60"),
+            ("Event", "presence"),
+            ("Session-Expires", "1800"),
+            ("RSeq", "1"),
+            ("RAck", "1 1 INVITE"),
+            ("Subject", "x"),
+        ):
+            whole = Request.from_bytes(INVITE)
+            whole.remove(name)
+            once = bytes(whole).replace(b"\r\n", f"\r\n{name}: {value}\r\n".encode(), 1)
+            self.assertEqual(parse_datagram(once).get(name), value)
+            twice = once.replace(b"\r\n", f"\r\n{name.upper()}: {value}\r\n".encode(), 1)
+            error = self.assertRaises(MessageError, parse_datagram, twice)
+            self.assertEqual(str(error), f"more than one {name}")
+        length = INVITE.replace(b"Supported", b"l: 0\r\nSupported", 1)
+        error = self.assertRaises(MessageError, parse_datagram, length)
+        self.assertEqual(str(error), "more than one Content-Length")
+
     @given(st.binary(max_size=200), st.integers(0, len(INVITE)), st.integers(0, 20))
     def test_any_bytes(self, noise: bytes, at: int, gap: int) -> None:
         """Whatever arrives is read or raises MessageError, also when everything is asked for."""
