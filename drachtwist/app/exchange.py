@@ -29,10 +29,10 @@ from drachtwist.app.running import settle
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip import grammar
+from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import METHODS, encode_response
 from drachtwist.sip.options import RELIABLE, lists_option
-from drachtwist.sip.registry import is_legible
+from drachtwist.sip.registry import METHODS, is_legible
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:

@@ -47,9 +47,9 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
 from drachtwist.sip.options import reliable_number
 from drachtwist.sip.sdp import description_of

@@ -36,9 +36,10 @@ from drachtwist.sip.fields import (
 )
 from drachtwist.sip.headers import Headers
 from drachtwist.sip.locating import Naptr, Place, Question, Records, Srv, hop_of, is_address, search
-from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
+from drachtwist.sip.message import Request, Response
 from drachtwist.sip.numbers import number_of, sip_uri
 from drachtwist.sip.params import Params, UriHeaders, UriParams
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
 from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
@@ -807,6 +808,7 @@ MODULES = [
         f"drachtwist.sip.{name}"
         for name in (
             "digest",
+            "encoding",
             "fields",
             "grammar",
             "headers",
@@ -814,7 +816,9 @@ MODULES = [
             "message",
             "multipart",
             "numbers",
+            "options",
             "params",
+            "parsing",
             "reachability",
             "registry",
             "sdp.answering",

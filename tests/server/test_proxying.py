@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import PORT, Bench, head, request
 from tests.server.test_uac import TARGET, reply
 from tests.server.test_uas import transaction

@@ -7,16 +7,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.sip.encoding import encode_request, encode_response
 from drachtwist.sip.fields import Address, CSeq, MediaType, SessionExpires
-from drachtwist.sip.message import (
-    Request,
-    Response,
-    encode_request,
-    encode_response,
-    parse_datagram,
-    parse_message,
-)
+from drachtwist.sip.message import Request, Response
 from drachtwist.sip.multipart import Part
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import Uri
 
