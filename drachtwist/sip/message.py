@@ -21,7 +21,7 @@ from drachtwist.sip.encoding import (
     checked_uri,
     encoded_body,
 )
-from drachtwist.sip.fields import Address, CSeq, MediaType, Via, tag_of
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, is_terminated, tag_of
 from drachtwist.sip.headers import (
     Headers,
     HeadersLike,
@@ -29,6 +29,7 @@ from drachtwist.sip.headers import (
     header_key,
 )
 from drachtwist.sip.numbers import number_of
+from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.uri import AnyUri, Uri
@@ -47,6 +48,7 @@ _RS = TypeVar("_RS", bound="Response")
 
 _CODEC = ("utf-8", "surrogateescape")
 
+_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE).search
 _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
 
@@ -186,6 +188,41 @@ class Message:
         :raises MessageError: when there is none, or a bad one.
         """
         return self._required("To")  # type: ignore[no-any-return]
+
+    @property
+    def from_tag(self) -> str | None:
+        """The tag in From; None when there is none, or From cannot be read."""
+        return tag_of(self.get("From"))
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag in To; None when there is none, or To cannot be read.
+
+        A request that has one belongs to a dialog (RFC 3261 section 12.2).
+        """
+        return tag_of(self.get("To"))
+
+    def requires(self, option: str) -> bool:
+        """Say whether Require lists an option tag (RFC 3261 section 20.32).
+
+        :param option: the tag in lower case.
+        """
+        return self._lists("Require", option)
+
+    def supports(self, option: str) -> bool:
+        """Say whether Supported or Require lists an option tag: what is required is supported.
+
+        :param option: the tag in lower case.
+        """
+        return self._lists("Supported", option) or self._lists("Require", option)
+
+    def _lists(self, name: str, option: str) -> bool:
+        return self.has(name) and lists_option(self.get_all(name), option)
+
+    @property
+    def subscription_is_over(self) -> bool:
+        """Whether Subscription-State says that the subscription ended (RFC 6665 section 4.1.3)."""
+        return is_terminated(self.get("Subscription-State"))
 
     @property
     def vias(self) -> list[Via]:
@@ -481,15 +518,12 @@ class Request(Message):
     @property
     def is_new_invite(self) -> bool:
         """Whether this is an INVITE outside of any dialog."""
-        return self.method == "INVITE" and not self._has_to_tag()
+        return self.method == "INVITE" and self.to_tag is None
 
     @property
     def can_form_dialog(self) -> bool:
         """Whether this is an INVITE or SUBSCRIBE outside of any dialog."""
-        return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
-
-    def _has_to_tag(self) -> bool:
-        return tag_of(self.get("To")) is not None
+        return self.method in ("INVITE", "SUBSCRIBE") and self.to_tag is None
 
     @property
     def called_number(self) -> str:
@@ -603,6 +637,21 @@ class Response(Message):
     def reason(self, reason: str) -> None:
         self._complete_line()
         self._reason = checked_reason(reason)
+
+    @property
+    def reliable_number(self) -> str | None:
+        """The RSeq of a reliable provisional response; None for any other response.
+
+        It has one, and requires ``100rel`` (RFC 3262 section 3).
+        """
+        # Hardly any response has one, so a look at the bytes is enough for most.
+        raw = self._raw
+        if (raw and _RSEQ(raw) is None) or not 100 < self.status < 200:
+            return None
+        number = self.get("RSeq")
+        if not number or not self.requires(RELIABLE):
+            return None
+        return number.strip() or None
 
     def _complete_line(self) -> None:
         """Read what is not read yet, since the received line no longer counts."""
