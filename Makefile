@@ -9,9 +9,10 @@ DEMO ?=
 TRIAL ?= -j2
 TESTS ?= tests
 WARNINGS ?=
-TWISTED ?=
-# The oldest Twisted that is supported.
-OLDEST := $(shell sed -n 's/.*twisted\[tls\]>=//p' setup.cfg)
+WITH ?=
+# The oldest Twisted and pyOpenSSL that are supported. They go together: Twisted 24.7 changes the context
+# of a twisted.web site's TLS connections, which pyOpenSSL 26 refuses.
+OLDEST := $(shell sed -nE 's/^ *(twisted\[tls\]|pyOpenSSL)>=/\1==/p' setup.cfg)
 # What is said about Twisted and Python: no foreign peers, and nothing about time.
 ALONE := $(filter-out tests.interop tests.growth,\
 	$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py))) \
@@ -42,7 +43,7 @@ test-warnings: $(VENV)/installed-test
 	$(MAKE) test WARNINGS=error TESTS='$(ALONE)'
 
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest TWISTED='twisted[tls]==$(OLDEST)' TESTS='$(ALONE)'
+	$(MAKE) test VENV=.venv-oldest WITH='$(OLDEST)' TESTS='$(ALONE)'
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -74,7 +75,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-test: $(VENV)/installed
 	@echo 'Installing what the tests need into $(VENV) ...'
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' $(if $(TWISTED),'$(TWISTED)') && touch $@
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' $(foreach one,$(WITH),'$(one)') && touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-test
 	@echo 'Installing the tools into $(VENV) ...'
