@@ -101,7 +101,7 @@ class ServerLimits:
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            kinds = int if type(one.default) is int else (int, float)
+            kinds = int if isinstance(one.default, int) else (int, float)
             is_number = isinstance(value, kinds) and not isinstance(value, bool)
             if not is_number or not math.isfinite(value) or value < 0:
                 raise LocalProtocolError(f"the limit {one.name} {_is_none(one.name, value)}")
@@ -135,23 +135,8 @@ class ServerLimits:
         )
 
 
-_MAY_BE_0 = frozenset(
-    """
-    strangers strangers_per_source applications connections connections_per_source
-    secret_delay stop
-    """.split()
-)
-
-_DEFAULTS: dict[str, float] = {one.name: one.default for one in dataclasses.fields(ServerLimits)}
-
-ABOUT: dict[str, str] = {
-    one.name: one.metadata["about"] for one in dataclasses.fields(ServerLimits)
-}
-"""What each limit is, by its name."""
-
-
 def _is_none(name: str, value: object) -> str:
-    if type(_DEFAULTS[name]) is int:
+    if name in _WHOLE_NUMBERS:
         return f"{value!r} is no whole number from 0 on"
     return f"{value!r} is no number of seconds, like 2 or 0.5"
 
@@ -168,7 +153,7 @@ def read_limit(name: str, text: str) -> float:
 
     :raises LocalProtocolError: when it is none; its text goes behind the name of the setting.
     """
-    whole = type(_DEFAULTS[name]) is int
+    whole = name in _WHOLE_NUMBERS
     if (_WHOLE if whole else _SECONDS).fullmatch(text) is None:
         raise LocalProtocolError(_is_none(name, text))
     value = int(text) if whole else float(text)
@@ -186,3 +171,21 @@ def describe_limit(name: str) -> str:
 def show_limit(value: float) -> str:
     """Write the value of a limit down as people do."""
     return f"{value:g}" if isinstance(value, float) else str(value or "from the open files")
+
+
+_MAY_BE_0 = frozenset(
+    """
+    strangers strangers_per_source applications connections connections_per_source
+    secret_delay stop
+    """.split()
+)
+
+_WHOLE_NUMBERS = frozenset(
+    one.name for one in dataclasses.fields(ServerLimits) if isinstance(one.default, int)
+)
+_DEFAULTS: dict[str, float] = dataclasses.asdict(ServerLimits())
+
+ABOUT: dict[str, str] = {
+    one.name: one.metadata["about"] for one in dataclasses.fields(ServerLimits)
+}
+"""What each limit is, by its name."""

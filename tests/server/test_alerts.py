@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 import drachtwist
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -61,7 +62,7 @@ def causes() -> set[str]:
             if name.endswith("alerts.note"):
                 cause = call.args[0]
                 if isinstance(cause, ast.Constant):
-                    found.add(cause.value)
+                    found.add(str(cause.value))
             elif name.endswith(".complain") and len(call.args) > 2:
                 found.add(ast.literal_eval(call.args[2]))
     return found | {"bad_messages"}
@@ -89,6 +90,7 @@ class ServerTests(ProxyTestCase):
         """Look at the log."""
         self.lines: list[str] = []
 
+        @implementer(ILogObserver)
         def observe(event: LogEvent) -> None:
             if "cause" in event:
                 self.lines.append(formatEvent(event))
@@ -117,6 +119,11 @@ class ServerTests(ProxyTestCase):
         bad = Malformed(b"", MessageError("a" * 10_000), None)
         flow = self.bench.wire.flow("127.0.0.1", 32070)
         self.often("bad_messages", lambda number: self.bench.core.sip_malformed(bad, flow, 9))
+
+    def test_no_from(self) -> None:
+        """What lacks a header that it needs."""
+        bad = request("OPTIONS").replace("From:", "X-From:")
+        self.often("bad_messages", lambda number: self.bench.receive(bad))
 
     def test_bars(self) -> None:
         """Call-IDs that name another's dialog."""
