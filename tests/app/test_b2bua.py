@@ -470,8 +470,9 @@ class GoneTests(B2buaTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.logged: list[Any] = []
-        globalLogPublisher.addObserver(self.logged.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def unsent(self) -> list[str]:
         """Take what the log says of responses that were not sent."""

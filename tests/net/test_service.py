@@ -263,8 +263,9 @@ class StoppedListenerTests(SynchronousTestCase):
     def stop(self, endpoint: OpeningEndpoint) -> list[Any]:
         """Start and stop a listener; return what was logged as an error."""
         logged: list[Any] = []
-        globalLogPublisher.addObserver(logged.append)
-        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
         factory = DrachtioListenerFactory(lambda: ApplicationSession("cymru"), Recorder(), Clock())
         where: Any = endpoint
         listener = OutboundListener(Listen(where, "memory", False), factory, Clock())

@@ -13,9 +13,12 @@ from types import CoroutineType
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["settle"]
+__all__ = ["call_logged", "settle"]
+
+_log = Logger()
 
 Done = Callable[["Failure | None"], object]
 
@@ -45,6 +48,25 @@ def settle(result: Any, done: Done) -> bool:
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
     return True
+
+
+def call_logged(what: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Run a handler whose failure can only be logged.
+
+    :param what: what the handler is for, as the log names it.
+    """
+
+    def done(failure: Failure | None) -> None:
+        if failure is not None:
+            _log.failure("a handler of the {what} failed", failure, what=what)
+
+    try:
+        result = handler(*args, **kwargs)
+    except Exception:
+        done(Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 async def _await(awaitable: Awaitable[object]) -> object:
