@@ -7,21 +7,24 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin
 DEMO ?=
 TRIAL ?= -j2
-TESTS ?= tests
 WARNINGS ?=
 TWISTED ?=
 # The oldest Twisted that is supported.
 OLDEST := $(shell sed -n 's/.*twisted\[tls\]>=//p' setup.cfg)
-# What is said about Twisted and Python: no foreign peers, and nothing about time.
-ALONE := $(filter-out tests.interop tests.growth,\
+# All but what takes minutes.
+QUICK := $(filter-out tests.slow,\
 	$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py))) \
 	$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
+# What is said about Twisted and Python: no foreign peers, and nothing about time.
+ALONE := $(filter-out tests.interop tests.growth,$(QUICK))
+TESTS ?= $(QUICK)
 
-.PHONY: help demo test test-warnings test-oldest lint types docs wheel ci clean
+.PHONY: help demo test test-slow test-warnings test-oldest lint types docs wheel ci clean
 
 help:
 	@echo 'make demo    install, start a server and an application, and call it'
 	@echo 'make test    install, and run the tests (TESTS=tests.sip for some of them)'
+	@echo 'make test-slow    the tests that take minutes'
 	@echo 'make test-warnings, make test-oldest    those without foreign peers: with warnings as'
 	@echo '             errors, and on the oldest Twisted that is supported'
 	@echo 'make lint    check format and style      make types   check the types'
@@ -36,6 +39,10 @@ test: $(VENV)/installed-test
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && trap 'exit 130' INT TERM && \
 	PYTHONWARNINGS='$(WARNINGS)' HYPOTHESIS_STORAGE_DIRECTORY="$$scratch/hypothesis" PATH="$(abspath $(BIN)):$$PATH" \
 	$(BIN)/trial --temp-directory="$$scratch/trial" $(TRIAL) $(TESTS)
+
+# Thousands of calls, for memory and for networks that lose.
+test-slow:
+	$(MAKE) test TESTS=tests.slow
 
 # Whatever is deprecated, in Python or in Twisted, is an error.
 test-warnings: $(VENV)/installed-test
