@@ -2,8 +2,9 @@
 
 The core owns the tables and writes the frames; what requests of the network lead to is decided in
 :mod:`~drachtwist.server.uas`, what requests of applications lead to in
-:mod:`~drachtwist.server.uac`. It talks to sockets through :class:`Carriers` and to applications
-through :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
+:mod:`~drachtwist.server.uac`. It talks to sockets through
+:class:`~drachtwist.server.ports.Carriers` and to applications through
+:class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
 :class:`~twisted.internet.task.Clock` without any of them.
 
 Nothing that a peer or an application sends may raise out of here.
@@ -20,12 +21,13 @@ from twisted.logger import Logger
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
+from drachtwist.server.ports import Carriers
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -45,38 +47,10 @@ from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
 
-__all__ = ["Carriers", "Connector", "ServerCore"]
+__all__ = ["Connector", "ServerCore"]
 
 COMPLAIN_EVERY = 10.0
 """Seconds between two lines about bad messages in the log."""
-
-
-class Carriers(Protocol):
-    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
-
-    @property
-    def listeners(self) -> Sequence[Listener]:
-        """What is listened on."""
-
-    def send(self, flow: Flow, data: bytes) -> bool:
-        """Send over a flow; False when its connection is gone."""
-
-    def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
-
-    def flow_to(
-        self, target: Target, listener: Listener | None = None, timeout: float | None = None
-    ) -> Flow:
-        """Find or make the flow to an address."""
-
-    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
-        """Find the connection whose other end has this address, if there is one."""
-
-    def listener_for(self, protocol: str, host: str) -> Listener | None:
-        """Choose our address for talking to another."""
-
-    def close(self, flow: Flow) -> None:
-        """Close the connection of a flow."""
 
 
 class Connector(Protocol):
