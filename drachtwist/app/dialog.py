@@ -48,8 +48,7 @@ from drachtwist.app.exchange import (
     answer_ok,
     make_request,
 )
-from drachtwist.app.handlers import settle
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack

@@ -15,8 +15,7 @@ from typing import Any, Generic, ParamSpec
 from twisted.internet.interfaces import IAddress
 
 from drachtwist.app.call_records import CallRecord, CallSummary
-from drachtwist.app.handlers import call_logged
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, call_logged
 from drachtwist.app.states import DialogState
 from drachtwist.net.protocol import DrachtioProtocol
 

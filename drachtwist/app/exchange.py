@@ -23,8 +23,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
-from drachtwist.app.handlers import settle
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import Handed, LinkState, Server, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["call_logged", "settle"]
+__all__ = ["AnyHandler", "call_logged", "settle"]
 
 _log = Logger()
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+"""A handler that is returned as it was given, for decorators."""
 
 Done = Callable[["Failure | None"], object]
 

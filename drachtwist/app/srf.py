@@ -51,7 +51,8 @@ from drachtwist.app.exchange import (
     Response,
     make_request,
 )
-from drachtwist.app.interfaces import AnyHandler, SdpSource
+from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
