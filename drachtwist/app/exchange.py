@@ -353,7 +353,7 @@ class Request(_Received, sip.Request):
     ) -> None:
         """Tell those who watch what has become of a call, once for each state."""
         more = self._extended()
-        if self.method == "INVITE" and not self._has_to_tag() and more.state != name:
+        if self.method == "INVITE" and self.to_tag is None and more.state != name:
             more.state = name
             states.report(
                 self._state.events.dialog_state.emit,

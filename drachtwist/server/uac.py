@@ -505,10 +505,7 @@ class Calling:
         The real server makes it of reliable responses only; as there, one of these is not given up
         for one that is not.
         """
-        try:
-            tag = response.to.tag
-        except MessageError:
-            tag = None
+        tag = response.to_tag
         if tag:
             if outgoing.tags is None:
                 outgoing.tags = set()
@@ -1205,10 +1202,7 @@ class Calling:
         """Learn of a response who the peer is, and how to reach it."""
         to = response.get("To") or ""
         dialog.remote = in_brackets(to) or to
-        try:
-            tag = response.to.tag or ""
-        except MessageError:
-            tag = ""
+        tag = response.to_tag or ""
         if tag != dialog.remote_tag:
             dialog.remote_tag = tag
             dialog.peer_seq = 0

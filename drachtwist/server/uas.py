@@ -711,11 +711,7 @@ class Answering:
             else:
                 core.record("stop", "network", request.raw, "normal-release")
             return
-        if (
-            method == "NOTIFY"
-            and dialog.method == "SUBSCRIBE"
-            and request.subscription_is_over
-        ):
+        if method == "NOTIFY" and dialog.method == "SUBSCRIBE" and request.subscription_is_over:
             self._hand_over(incoming)
             self.end(dialog)
             return

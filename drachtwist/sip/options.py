@@ -14,7 +14,6 @@ RELIABLE = "100rel"
 """The option tag of reliable provisional responses."""
 
 
-
 def lists_option(values: Iterable[str], tag: str) -> bool:
     """Say whether header lines list an option tag.
 
