@@ -48,12 +48,11 @@ from drachtwist.app.exchange import (
     answer_ok,
     make_request,
 )
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
-from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -1333,7 +1332,7 @@ class Dialog:
             self._extended().end_text = text
         if self._more is not None:
             self._give_up(self._more, end)
-        if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
+        if state.events.dialog_state.handlers and self.dialog_type == "INVITE":
             self._report_end(end)
         self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
@@ -1357,7 +1356,14 @@ class Dialog:
         direction = states.RECIPIENT if self.type == "uas" else states.INITIATOR
         request = self.req
         response = self.res if self.type == "uac" else self._local_response()
-        states.report(self.srf, "terminated", request, direction, response, event=event)
+        states.report(
+            self._state.events.dialog_state.emit,
+            "terminated",
+            request,
+            direction,
+            response,
+            event=event,
+        )
 
     def _local_response(self) -> sip.Response:
         """Give the response of ours that established the dialog."""

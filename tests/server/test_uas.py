@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.sip.message import Request, Response
@@ -146,25 +144,6 @@ class NewRequestTests(ServerTestCase):
         self.nothing_left()
 
 
-class ComplaintTests(ServerTestCase):
-    def test_flood(self) -> None:
-        """Bad messages, which anybody can send, fill no log: one line tells of many."""
-        seen: list[int] = []
-
-        def count(event: dict[str, Any]) -> None:
-            if "count" in event:
-                seen.append(event["count"])
-
-        observe: Any = count
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
-        bad = request("OPTIONS").replace("From:", "X-From:")
-        for _ in range(30):
-            self.bench.receive(bad)
-            self.bench.clock.advance(1)
-        self.assertEqual(seen, [1, 10, 10])
-
-
 class AnswerTests(ServerTestCase):
     def test_200_is_repeated(self) -> None:
         """A 200 is repeated until its ACK comes."""
@@ -239,32 +218,6 @@ class AnswerTests(ServerTestCase):
             [echo] = self.app.answer(invite, f"SIP/2.0 {status}")
             self.assertIn("|OK|", echo)
             self.assertEqual(self.bench.heads(), [f"{status} INVITE"])
-
-
-class ManyTests(ServerTestCase):
-    """There are only so many transactions at a time (RFC 3261 section 8.2.7)."""
-
-    def test_refused_without_a_trace(self) -> None:
-        """Beyond the limit new requests are told to come later; what is known goes on."""
-        self.bench.core.limits = replace(self.bench.core.limits, transactions=2)
-        _, tag = self.answered()
-        self.offered(request("INVITE", call="c2"))
-        self.bench.take()
-        for method in ("INVITE", "SUBSCRIBE", "REGISTER", "MESSAGE", "OPTIONS"):
-            self.bench.receive(request(method, call=f"flood-{method}"))
-            [answer] = self.bench.take()
-            assert isinstance(answer, Response)
-            self.assertEqual((answer.status, answer.get("Retry-After")), (503, "5"), method)
-            self.assertEqual(self.app.take(), [])
-        self.assertEqual(len(self.bench.core.uas.transactions), 2)
-        self.bench.receive(request("CANCEL", call="c2"))
-        self.assertEqual(self.bench.heads(), ["200 CANCEL", "487 INVITE"])
-        self.bench.receive(request("ACK", branch="ack", to_tag=tag))
-        self.app.take()
-        self.bench.receive(request("BYE", number=2, to_tag=tag))
-        [frame] = self.app.take()
-        self.assertIn("\r\nBYE ", frame)
-        self.assertEqual(self.bench.core.alerts.counts["transactions"], 5)
 
 
 class CancelTests(ServerTestCase):
