@@ -164,7 +164,7 @@ class _Accepting:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs.add(dialog)
                 state.link.uses += 1
-                if state.srf._event_handlers.get("dialog state"):
+                if state.events.dialog_state.handlers:
                     req._report("confirmed", dialog._local_response(), status=self.status)
                 if req._more is not None and req._more.early is not None:
                     req._more.early.session.hand_over(dialog, dialog._local_response().body)

@@ -48,12 +48,11 @@ from drachtwist.app.exchange import (
     answer_ok,
     make_request,
 )
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
-from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -647,7 +646,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            if is_terminated((given.get("Subscription-State") or "").strip()):
+            if is_terminated(given.get("Subscription-State")):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -1104,11 +1103,7 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if (
-                method == "NOTIFY"
-                and self.dialog_type == "SUBSCRIBE"
-                and is_terminated(req.get("Subscription-State"))
-            ):
+            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE" and req.subscription_is_over:
                 self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:
@@ -1333,7 +1328,7 @@ class Dialog:
             self._extended().end_text = text
         if self._more is not None:
             self._give_up(self._more, end)
-        if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
+        if state.events.dialog_state.handlers and self.dialog_type == "INVITE":
             self._report_end(end)
         self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
@@ -1357,7 +1352,14 @@ class Dialog:
         direction = states.RECIPIENT if self.type == "uas" else states.INITIATOR
         request = self.req
         response = self.res if self.type == "uac" else self._local_response()
-        states.report(self.srf, "terminated", request, direction, response, event=event)
+        states.report(
+            self._state.events.dialog_state.emit,
+            "terminated",
+            request,
+            direction,
+            response,
+            event=event,
+        )
 
     def _local_response(self) -> sip.Response:
         """Give the response of ours that established the dialog."""

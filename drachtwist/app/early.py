@@ -34,7 +34,7 @@ from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_ok
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
@@ -358,14 +358,7 @@ def dialog_of(srf: Srf, invite: Request | Asking, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return srf._early_dialog(invite)
-    return invite.early_dialog(_tag_of(req))
-
-
-def _tag_of(req: Request) -> str:
-    try:
-        return req.from_.tag or ""
-    except MessageError:
-        return ""
+    return invite.early_dialog(req.from_tag or "")
 
 
 def take(
@@ -385,7 +378,7 @@ def take(
         if not isinstance(invite, Request):
             state.link.uses += 1
             answer_ok(req)
-            invite.hung_up(_tag_of(req))
+            invite.hung_up(req.from_tag or "")
             return True
         if not invite._more or not invite._more.early_id:
             return False

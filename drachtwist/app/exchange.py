@@ -23,16 +23,15 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import Handed, LinkState, Server, fail_later
-from drachtwist.app.running import settle
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip import grammar
+from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import METHODS, encode_response
 from drachtwist.sip.options import RELIABLE, lists_option
-from drachtwist.sip.registry import is_legible
+from drachtwist.sip.registry import METHODS, is_legible
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
@@ -308,7 +307,7 @@ class Request(_Received, sip.Request):
             return
         self.canceled = True
         state = self._state
-        if not self._final and state.srf._event_handlers.get("dialog state"):
+        if not self._final and state.events.dialog_state.handlers:
             self._report("terminated", event="cancelled")
         pending = state.invites.pop(self._token(8), None)
         if pending is not None and self._more is not None and self._more.shares_transaction:
@@ -354,10 +353,16 @@ class Request(_Received, sip.Request):
     ) -> None:
         """Tell those who watch what has become of a call, once for each state."""
         more = self._extended()
-        if self.method == "INVITE" and not self._has_to_tag() and more.state != name:
+        if self.method == "INVITE" and self.to_tag is None and more.state != name:
             more.state = name
             states.report(
-                self.srf, name, self, states.RECIPIENT, response, event=event, status=status
+                self._state.events.dialog_state.emit,
+                name,
+                self,
+                states.RECIPIENT,
+                response,
+                event=event,
+                status=status,
             )
 
     def _tell(self, result: Request | None) -> None:
@@ -435,7 +440,7 @@ class Request(_Received, sip.Request):
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and with it every way to answer."""
-        if self._state.srf._event_handlers.get("dialog state"):
+        if self._state.events.dialog_state.handlers:
             self._report("terminated", event="error")
         more = self._more
         if more is not None:
@@ -846,7 +851,7 @@ class Sending:
         """The server sent the response, or refused to."""
         req = self.res.req
         if answer.tokens[3] == "OK":
-            if req._state.srf._event_handlers.get("dialog state"):
+            if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()

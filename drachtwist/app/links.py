@@ -15,6 +15,7 @@ from drachtwist.app.dialogs import DialogTable
 from drachtwist.errors import ConnectionLost
 
 if TYPE_CHECKING:
+    from drachtwist.app.events import Events
     from drachtwist.app.exchange import Request
     from drachtwist.app.srf import Srf
     from drachtwist.app.uac import Asking
@@ -102,12 +103,14 @@ class LinkState:
 
     :param srf: whose connection it is.
     :param link: the connection.
+    :param events: who is told of what.
     """
 
     __slots__ = (
         "calling",
         "dialogs",
         "early",
+        "events",
         "held",
         "idle_call",
         "invites",
@@ -120,8 +123,9 @@ class LinkState:
         "unconfirmed",
     )
 
-    def __init__(self, srf: Srf, link: DrachtioProtocol) -> None:
+    def __init__(self, srf: Srf, link: DrachtioProtocol, events: Events) -> None:
         self.srf = srf
+        self.events = events
         self.link = link
         self.server = Server(
             str(getattr(link.peer, "host", "")),

@@ -32,10 +32,10 @@ from drachtwist.app.exchange import (
     make_received_response,
     run_handler,
 )
+from drachtwist.app.handlers import settle
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
-from drachtwist.app.running import settle
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
@@ -47,11 +47,9 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
-from drachtwist.sip.fields import tag_of
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
-from drachtwist.sip.options import reliable_number
 from drachtwist.sip.sdp import description_of
 from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
@@ -377,7 +375,7 @@ class Asking:
         self.request = request
         if self.challenged is not None:
             self.challenged.request = request
-        if self.srf._event_handlers.get("dialog state"):
+        if self.state.events.dialog_state.handlers:
             self.report("trying")
         if self._on_request is not None:
             request._call(self._on_request, request)
@@ -430,7 +428,7 @@ class Asking:
         dialog_id = response.stack_dialog_id
         reliable = False
         if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
-            rseq = reliable_number(response)
+            rseq = response.reliable_number
             reliable = rseq is not None
             self._rings(response, dialog_id)
         if reliable:
@@ -444,8 +442,8 @@ class Asking:
             self.early_dialog(_tag_of(response)).session.received(
                 description_of(response), in_response=True
             )
-        if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = tag_of(response.get("To")) is not None
+        if response.status > 100 and self.state.events.dialog_state.handlers:
+            has_tag = response.to_tag is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -567,7 +565,13 @@ class Asking:
         if response is not None:
             status = response.status
         states.report(
-            self.srf, name, self.request, states.INITIATOR, response, event=event, status=status
+            self.state.events.dialog_state.emit,
+            name,
+            self.request,
+            states.INITIATOR,
+            response,
+            event=event,
+            status=status,
         )
 
     def _provisional_done(self, failure: Failure | None) -> None:
@@ -738,7 +742,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _tag_of(response: ReceivedResponse) -> str:
-    return tag_of(response.get("To")) or ""
+    return response.to_tag or ""
 
 
 class _CancelSent:
@@ -1001,7 +1005,7 @@ class Calling:
             realms = asking.challenged.realms
             realms.uri = dialog.remote.uri
             dialog._extended().realms = realms
-        if asking.srf._event_handlers.get("dialog state"):
+        if asking.state.events.dialog_state.handlers:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
@@ -1035,7 +1039,7 @@ class Calling:
 
     def _fail(self, error: Exception) -> None:
         asking = self.asking
-        if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
+        if asking.state.events.dialog_state.handlers and asking._state_name != "confirmed":
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             asking.report("terminated", event=event, status=status)

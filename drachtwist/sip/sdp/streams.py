@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from drachtwist.errors import LocalProtocolError, SdpError
+from drachtwist.sip.sdp.ports import Session
 from drachtwist.sip.sdp.sections import Section
 from drachtwist.sip.sdp.values import (
     RTPMAP,
@@ -20,9 +21,6 @@ from drachtwist.sip.sdp.values import (
     receives,
     sends,
 )
-
-if TYPE_CHECKING:
-    from drachtwist.sip.sdp.description import Sdp
 
 __all__ = ["Media"]
 
@@ -42,7 +40,7 @@ class Media(Section):
 
     _order = "micbka"
 
-    def __init__(self, sdp: Sdp, lines: list[str]) -> None:
+    def __init__(self, sdp: Session, lines: list[str]) -> None:
         super().__init__(lines)
         self._sdp = sdp
         # The parts of the m= line, once they were read; False while they were not.
