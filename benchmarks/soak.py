@@ -204,6 +204,7 @@ class Soak:
         self._enough = asyncio.Event()
         self.legs: set[asyncio.Task[None]] = set()
         self.ending: list[asyncio.Task[None]] = []
+        self.under_way: dict[asyncio.Task[Any], float] = {}
         calls: set[asyncio.Task[None]] = set()
         cutting = asyncio.ensure_future(self._cut_now_and_then(relay, line))
         watching = asyncio.ensure_future(self._watch())
@@ -245,13 +246,19 @@ class Soak:
 
     async def _judge(self, kind: str, call: Call, work: Awaitable[Any]) -> None:
         outcome = Outcome(kind, self.now(), 0.0)
+        task = asyncio.current_task()
+        assert task is not None
+        self.under_way[task] = outcome.began
         try:
             await work
         except (Failed, Silence) as error:
             outcome.failure = str(error)
             outcome.silent = isinstance(error, Silence)
+        except asyncio.CancelledError:
+            outcome.failure, outcome.silent = "given up, since the server was restarted", True
         except Exception as error:
             outcome.failure, outcome.silent = f"the soak itself failed: {error!r}", True
+        del self.under_way[task]
         outcome.over = self.now()
         self.outcomes.append(outcome)
         # What comes again late is answered for a while.
@@ -336,6 +343,11 @@ class Soak:
                 await asyncio.get_running_loop().run_in_executor(None, self.running[what].kill)
                 await self._start(what)
             await self._recover(cut, self.now())
+            if cut.may_silence:
+                # Nobody can tell them anything.
+                for task, began in list(self.under_way.items()):
+                    if began < cut.until:
+                        task.cancel()
 
     async def _recover(self, cut: Cut, since: float) -> None:
         """Ask until somebody answers."""
@@ -430,6 +442,11 @@ class Soak:
 
     # The end
 
+    @property
+    def restarted(self) -> bool:
+        """Whether a program was started again, so that there is nothing to compare."""
+        return len(self.programs) > len({one.name for one in self.programs})
+
     def report(self) -> Iterator[str]:
         """Say what came of it; problems are noted on the way."""
         options = self.options
@@ -452,7 +469,7 @@ class Soak:
             yield f"| seconds until requests were answered again | {text} |"
         yield f"| failed, by a cut | {len(failed) - len(lost)} |"
         yield f"| failed, otherwise | {len(lost)} |"
-        for program in self.programs if len(self.programs) == 2 else ():
+        for program in () if self.restarted else self.programs:
             start, warm, end = (program.at(when) for when in (0.0, warm_up, self.last))
             memory = ", ".join(f"{one.rss / 2**20:.1f}" for one in (start, warm, end))
             files = ", ".join(str(one.files) for one in (start, warm, end))

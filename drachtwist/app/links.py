@@ -67,6 +67,12 @@ class PendingRequest(Protocol):
     def hang_up(self) -> None: ...
 
 
+class Farewell(Protocol):
+    """A BYE for a dialog that is not in the table any more."""
+
+    def crossed(self, req: Request) -> None: ...
+
+
 class Handed(Deferred[_T]):
     """A Deferred that is handed out to many who never look at it.
 
@@ -111,6 +117,7 @@ class LinkState:
         "dialogs",
         "early",
         "events",
+        "farewells",
         "held",
         "idle_call",
         "invites",
@@ -143,6 +150,8 @@ class LinkState:
         """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
+        self.farewells: dict[str, Farewell] = {}
+        """BYEs for dialogs of earlier connections, by dialog id."""
         self.unconfirmed = 0
         """Requests of ours whose transaction id is not known yet."""
         self.strays: dict[str, list[tuple[Any, bytes]]] = {}

@@ -84,7 +84,7 @@ class ReturningTests(CallTestCase):
         invite = self.whole.request()
         self.whole.respond(invite, 200, body=ANSWER)
         [answer] = [one for one in self.whole.sent() if not isinstance(one, SipRequest)]
-        self.answer = answer  # type: ignore[assignment]
+        self.answer = answer
         self.from_a("ACK", 1)
         both = self.successResultOf(bridging)
         couple(both.uas, both.uac)
@@ -113,7 +113,7 @@ class ReturningTests(CallTestCase):
         self.answered()
         self.whole.lose()
         core = self.whole.server.core
-        core.orphans.tick(self.whole.clock.seconds() + core.config.orphan_grace)
+        core.orphans.tick(self.whole.clock.seconds() + 60)
         [bye] = [one for one in self.whole.server.take() if isinstance(one, SipRequest)]
         self.assertIn("Application gone", bye.get("Reason") or "")
         self.whole.server.receive(reply(bye, 200), A)

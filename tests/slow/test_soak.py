@@ -42,7 +42,7 @@ class ShortTests(TestCase):
         self.assertGreater(int(found["cuts"]), 0)
         self.assertGreater(int(found["calls that phones got"]), 0)
         useful, garbage = map(int, found["datagrams of phones, garbage"].split(", "))
-        self.assertAlmostEqual(garbage / (useful + garbage), 0.02, delta=0.01)
+        self.assertTrue(0.01 < garbage / (useful + garbage) < 0.03, (useful, garbage))
 
     async def test_outbound(self) -> None:
         """So it is where the server connects."""
