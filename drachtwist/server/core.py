@@ -22,7 +22,6 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
 from drachtwist.server.clients import AppLink, Clients
-from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
@@ -30,11 +29,11 @@ from drachtwist.server.orphans import Orphans
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
+from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.server.ways import Ways
-from drachtwist.sip.fields import tag_of
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -145,6 +144,7 @@ class ServerCore:
         if config.prometheus_port is not None:
             self.metrics = Metrics(self, wall)
             self.carriers = Metered.around(carriers, self.metrics)
+        self.send_away = SendingAway(self.carriers)
         self._bad_messages = 0
         self._complain_at = float("-inf")
         self._wall = wall
@@ -204,20 +204,15 @@ class ServerCore:
         self.complain(flow, bad.error)
         if self.metrics is not None:
             self.metrics.malformed(message)
-        if self.stopped or not isinstance(message, Request) or not message.has("Via"):
+        if self.stopped or not isinstance(message, Request):
             return
-        try:
-            if message.method == "ACK":
-                return
-        except MessageError:
-            pass
         status = bad.error.status
         reason = reason_phrase(status)
         if status == 400:
             reason = bad.error.phrase or reason
         elif status == 505:
             reason = "Version Not Supported"
-        self.carriers.send(flow, self.stateless(message, status, reason))
+        self.send_away(message, flow, status, reason)
 
     def complain(self, flow: Flow, error: Exception) -> None:
         """Write of bad messages into the log: a line for many, since anybody can send them."""
@@ -261,26 +256,6 @@ class ServerCore:
         if count >= most:
             self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
             self.carriers.close(flow)
-
-    def stateless(
-        self,
-        request: Request,
-        status: int,
-        reason: str | None = None,
-        tag: str | None = None,
-        extra: Sequence[str] = (),
-    ) -> bytes:
-        """Write a response to a request that gets no transaction."""
-        lines = [f"Via: {via}" for via in request.get_all("Via")]
-        for name in ("From", "To", "Call-ID", "CSeq"):
-            value = request.get(name)
-            if value is None:
-                continue
-            if name == "To" and status > 100 and tag_of(value) is None:
-                value = f"{value};tag={tag or new_tag()}"
-            lines.append(f"{name}: {value}")
-        phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 
