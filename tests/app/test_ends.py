@@ -1,10 +1,10 @@
-"""What ends, tags and routes of a call are, whoever chose them: the application on a real server."""
+"""Tags and routes of calls, whoever chose them: an application on a real server core."""
 
 from __future__ import annotations
 
 from drachtwist import sip
 from drachtwist.sip import Response as SipResponse
-from tests.app.calling import ANSWER, OFFER, CallTestCase, A
+from tests.app.calling import ANSWER, OFFER, A, CallTestCase
 from tests.server.doubles import request
 
 LOOSE = "<sip:127.0.0.1:32080;lr>"
