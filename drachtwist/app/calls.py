@@ -163,7 +163,7 @@ class _Accepting:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs.add(dialog)
                 state.link.uses += 1
-                if state.srf._event_handlers.get("dialog state"):
+                if state.events.dialog_state.handlers:
                     req._report("confirmed", dialog._local_response(), status=self.status)
                 if req._extras is not None and req._extras.early is not None:
                     req._extras.early.session.hand_over(dialog, dialog._local_response().body)

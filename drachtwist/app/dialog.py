@@ -41,7 +41,7 @@ from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
@@ -49,7 +49,6 @@ from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import AnswerState, Request, make_request
 from drachtwist.app.response import Response, answer_ok
-from drachtwist.app.running import settle
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -1327,7 +1326,7 @@ class Dialog:
             self._extended().end_text = text
         if self._more is not None:
             self._give_up(self._more, end)
-        if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
+        if state.events.dialog_state.handlers and self.dialog_type == "INVITE":
             self._report_end(end)
         self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
@@ -1351,7 +1350,14 @@ class Dialog:
         direction = states.RECIPIENT if self.type == "uas" else states.INITIATOR
         request = self.req
         response = self.res if self.type == "uac" else self._local_response()
-        states.report(self.srf, "terminated", request, direction, response, event=event)
+        states.report(
+            self._state.events.dialog_state.emit,
+            "terminated",
+            request,
+            direction,
+            response,
+            event=event,
+        )
 
     def _local_response(self) -> sip.Response:
         """Give the response of ours that established the dialog."""

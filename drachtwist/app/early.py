@@ -33,7 +33,7 @@ from drachtwist.app.chain import Chain
 from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.received import ReceivedResponse

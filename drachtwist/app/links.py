@@ -15,6 +15,7 @@ from drachtwist.app.dialogs import DialogTable
 from drachtwist.app.ports import PendingInvite, PendingRequest
 
 if TYPE_CHECKING:
+    from drachtwist.app.events import Events
     from drachtwist.app.request import Request
     from drachtwist.app.srf import Srf
     from drachtwist.app.uac import Asking
@@ -82,12 +83,14 @@ class LinkState:
 
     :param srf: whose connection it is.
     :param link: the connection.
+    :param events: who is told of what.
     """
 
     __slots__ = (
         "calling",
         "dialogs",
         "early",
+        "events",
         "held",
         "idle_call",
         "invites",
@@ -100,8 +103,9 @@ class LinkState:
         "unconfirmed",
     )
 
-    def __init__(self, srf: Srf, link: DrachtioProtocol) -> None:
+    def __init__(self, srf: Srf, link: DrachtioProtocol, events: Events) -> None:
         self.srf = srf
+        self.events = events
         self.link = link
         self.server = Server(
             str(getattr(link.peer, "host", "")),

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from drachtwist.errors import ConnectionLost
 from drachtwist.wire.commands import Answer
 
-__all__ = ["Clock", "CommandListener", "PendingInvite", "PendingRequest", "Watchers"]
+__all__ = ["Clock", "CommandListener", "PendingInvite", "PendingRequest"]
 
 
 class Clock(Protocol):
@@ -63,14 +63,3 @@ class PendingRequest(Protocol):
 
     def hang_up(self) -> None:
         """The application stops."""
-
-
-class Watchers(Protocol):
-    """Those who want to know what becomes of calls (RFC 4235)."""
-
-    @property
-    def watches_calls(self) -> bool:
-        """Whether there are any."""
-
-    def _emit(self, event: str, *args: Any) -> None:
-        """Tell those who listen to an event."""

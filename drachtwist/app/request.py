@@ -24,12 +24,11 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, run_handler
 from drachtwist.app.links import LinkState
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
-from drachtwist.app.running import run_handler
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.message import METHODS
@@ -264,7 +263,7 @@ class Request(Received, sip.Request):
         self.canceled = True
         state = self._state
         is_open = self._answer is _OPEN
-        if is_open and state.srf._event_handlers.get("dialog state"):
+        if is_open and state.events.dialog_state.handlers:
             self._report("terminated", event="cancelled")
         pending = state.invites.pop(self._token(8), None)
         if pending is not None and self._shares_transaction():
@@ -312,7 +311,13 @@ class Request(Received, sip.Request):
         if self.method == "INVITE" and not self._has_to_tag() and extras.told != name:
             extras.told = name
             states.report(
-                self.srf, name, self, states.RECIPIENT, response, event=event, status=status
+                self._state.events.dialog_state.emit,
+                name,
+                self,
+                states.RECIPIENT,
+                response,
+                event=event,
+                status=status,
             )
 
     def _tell(self, result: Request | None) -> None:
@@ -337,7 +342,7 @@ class Request(Received, sip.Request):
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and with it every way to answer."""
-        if self._state.srf._event_handlers.get("dialog state"):
+        if self._state.events.dialog_state.handlers:
             self._report("terminated", event="error")
         extras = self._extras
         if extras is not None:

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger, LogLevel
 
 from drachtwist import sip
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.links import Handed, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
@@ -360,7 +360,7 @@ class Sending:
         """The server sent the response, or refused to."""
         req = self.res.req
         if answer.tokens[3] == "OK":
-            if req._state.srf._event_handlers.get("dialog state"):
+            if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()

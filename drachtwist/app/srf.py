@@ -37,22 +37,23 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import calls, early
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
+from drachtwist.app.call_records import CallRecord, CallSummary, Correlator
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.interfaces import AnyHandler, SdpSource
+from drachtwist.app.events import CDR_EVENTS, Events
+from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.records import CallSummary, Correlator
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
-from drachtwist.app.running import settle
 from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
@@ -92,7 +93,6 @@ _log = Logger(namespace="drachtwist.app.srf")
 _NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
-_CDR_EVENTS = ("attempt", "start", "stop")
 _MAX_ORPHANS = 10_000
 
 UNUSED_TIMEOUT = 64.0
@@ -100,51 +100,6 @@ UNUSED_TIMEOUT = 64.0
 
 STOP_TIMEOUT = 5.0
 """Seconds that the peers have to answer the BYEs of an application that stops."""
-
-
-class CallRecord:
-    """A call detail record of the server.
-
-    :param cdr: the record as it came.
-    :param link: the connection that it came over.
-    """
-
-    __slots__ = ("_cdr", "link", "message")
-
-    def __init__(self, cdr: Cdr, link: DrachtioProtocol) -> None:
-        self._cdr = cdr
-        self.link = link
-        """The connection that the record came over."""
-        self.message = sip.parse_message(cdr.message)
-        """The INVITE, the 200, or the message that ended the call."""
-
-    @property
-    def event(self) -> str:
-        """``attempt``, ``start`` or ``stop``."""
-        return self._cdr.event
-
-    @property
-    def source(self) -> str:
-        """``network`` or ``application``: who sent the message."""
-        return self._cdr.source
-
-    @property
-    def time(self) -> str:
-        """When: ``HH:MM:SS.uuuuuu``, UTC."""
-        return self._cdr.time
-
-    @property
-    def role(self) -> str:
-        """On ``start``: ``uas``, ``uac``, ``proxy-uas`` or ``proxy-uac``; otherwise empty."""
-        return self._cdr.detail if self._cdr.event == "start" else ""
-
-    @property
-    def reason(self) -> str:
-        """On ``stop``: ``normal-release``, ``call-rejected``, ...; otherwise empty."""
-        return self._cdr.detail if self._cdr.event == "stop" else ""
-
-    def __repr__(self) -> str:
-        return f"<CallRecord {self.event} {self._cdr.detail}>"
 
 
 class Srf(Router, Ender):
@@ -177,8 +132,7 @@ class Srf(Router, Ender):
         self._withdrawn: set[str] = set()
         self._connections: list[InboundConnection] = []
         self._listeners: list[OutboundListener] = []
-        self._cdr_handlers: dict[str, list[Callable[[CallRecord], Any]]] = {}
-        self._event_handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._events = Events()
         self._correlator = Correlator()
         self._nonces = Nonces()
         # Dialogs that outlived their connection, by server.
@@ -263,9 +217,9 @@ class Srf(Router, Ender):
             clock=self.clock,
             back_off=back_off,
             retry_refused=retry_refused,
-            on_error=lambda error: self._emit("error", error),
-            on_reconnecting=lambda delay: self._emit("reconnecting", delay),
-            on_ready=lambda link: self._emit("ready", link),
+            on_error=lambda error: self._events.error.emit(error),
+            on_reconnecting=lambda delay: self._events.reconnecting.emit(delay),
+            on_ready=lambda link: self._events.ready.emit(link),
         )
         self._connections.append(connection)
         if isinstance(reactor, ReactorBase) and not reactor.running:
@@ -331,8 +285,8 @@ class Srf(Router, Ender):
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
-            lambda address: self._emit("listening", address),
-            lambda failure: self._emit("error", failure.value),
+            lambda address: self._events.listening.emit(address),
+            lambda failure: self._events.error.emit(failure.value),
         )
         return listener
 
@@ -823,30 +777,30 @@ class Srf(Router, Ender):
 
     def on_connect(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection, of either kind, once the server accepted us."""
-        return self._on("connect", handler)
+        return self._events.connect.add(handler)
 
     def on_ready(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that we made, once the server took our routes.
 
         From then on it hands over requests; before, they are refused if nobody else is there.
         """
-        return self._on("ready", handler)
+        return self._events.ready.add(handler)
 
     def on_close(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that was up and is gone."""
-        return self._on("close", handler)
+        return self._events.close.add(handler)
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the error when connecting or listening fails; repeats are spared."""
-        return self._on("error", handler)
+        return self._events.error.add(handler)
 
     def on_reconnecting(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the seconds until the next attempt to connect."""
-        return self._on("reconnecting", handler)
+        return self._events.reconnecting.add(handler)
 
     def on_listening(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the address of each listener that is bound."""
-        return self._on("listening", handler)
+        return self._events.listening.add(handler)
 
     def on_cdr(self, event: str) -> Callable[[AnyHandler], AnyHandler]:
         """Decorate a handler of call detail records: it gets a :class:`CallRecord`.
@@ -854,11 +808,11 @@ class Srf(Router, Ender):
         :param event: ``attempt``, ``start`` or ``stop``. There may be several handlers for each.
         :raises LocalProtocolError: for any other event.
         """
-        if event not in _CDR_EVENTS:
+        if event not in CDR_EVENTS:
             raise LocalProtocolError(f"no CDR event: {event!r}")
 
         def decorate(handler: AnyHandler) -> AnyHandler:
-            self._cdr_handlers.setdefault(event, []).append(handler)
+            self._events.cdr[event].add(handler)
             self._changed()
             return handler
 
@@ -870,41 +824,19 @@ class Srf(Router, Ender):
         It joins the call detail records of the call, with durations. The server then reports all of
         them to this application.
         """
-        self._on("call summary", handler)
+        self._events.call_summary.add(handler)
         self._changed()
         return handler
 
     def on_dialog_state(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
-        return self._on("dialog state", handler)
-
-    def _on(self, event: str, handler: AnyHandler) -> AnyHandler:
-        self._event_handlers.setdefault(event, []).append(handler)
-        return handler
-
-    def _emit(self, event: str, *args: Any) -> None:
-        # A handler may add another one, for the next time.
-        for handler in tuple(self._event_handlers.get(event, ())):
-            self._call(f"{event} event", handler, *args)
-
-    def _call(self, what: str, handler: Callable[..., Any], *args: Any) -> None:
-        def done(failure: Failure | None) -> None:
-            if failure is not None:
-                _log.failure("a handler of the {what} failed", failure, what=what)
-
-        try:
-            result = handler(*args)
-        except Exception:
-            done(Failure())
-        else:
-            if result is not None:
-                settle(result, done)
+        return self._events.dialog_state.add(handler)
 
     # What the connections report
 
     def link_up(self, link: DrachtioProtocol) -> None:
         """A server accepted us."""
-        state = self._states[link] = LinkState(self, link)
+        state = self._states[link] = LinkState(self, link, self._events)
         if link.outbound:
             if not self._listeners and (self._closing or not self._stopping):
                 link.close()  # too late, we have stopped
@@ -917,7 +849,7 @@ class Srf(Router, Ender):
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
-        self._emit("connect", link)
+        self._events.connect.emit(link)
 
     def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
         """Say that a server has nothing to hand over: no handler is there for any method."""
@@ -956,8 +888,8 @@ class Srf(Router, Ender):
         for dialog in list(state.dialogs):
             dialog._link_lost(lost)
         for summary in self._correlator.lose(link):
-            self._emit("call summary", summary)
-        self._emit("close", link)
+            self._events.call_summary.emit(summary)
+        self._events.close.emit(link)
         self._check_idle()
         if not self._states:
             waiting, self._when_gone = self._when_gone, []
@@ -997,7 +929,7 @@ class Srf(Router, Ender):
         if method == "INVITE":
             if not dialog_id:
                 state.invites[tokens[8]] = req
-                if self._event_handlers.get("dialog state"):
+                if state.events.dialog_state.handlers:
                     req._report("trying")
         elif method == "CANCEL":
             invite = state.invites.get(tokens[8])
@@ -1048,17 +980,17 @@ class Srf(Router, Ender):
 
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""
-        handlers = self._cdr_handlers.get(cdr.event)
-        summarised = self._event_handlers.get("call summary")
-        if not handlers and not summarised:
+        event = self._events.cdr.get(cdr.event)
+        summarised = self._events.call_summary.handlers
+        if not summarised and (event is None or not event.handlers):
             return
         record = CallRecord(cdr, link)
-        for handler in tuple(handlers or ()):
-            self._call(f"{cdr.event} record", handler, record)
+        if event is not None:
+            event.emit(record)
         if summarised:
             summary: CallSummary | None = self._correlator.add(record)
             if summary is not None:
-                self._emit("call summary", summary)
+                self._events.call_summary.emit(summary)
 
     def _early_dialog(self, req: Request) -> EarlyDialog:
         """Return the early dialog of a caller, which begins with his INVITE."""
@@ -1172,11 +1104,11 @@ class Srf(Router, Ender):
         if not self._stopping:
             offered = self._methods() - _NEVER_OFFERED - self._withdrawn
             verbs += [method.lower() for method in sorted(offered)]
-            summarised = self._event_handlers.get("call summary")
+            summarised = bool(self._events.call_summary.handlers)
             verbs += [
-                f"cdr:{event}"
-                for event in _CDR_EVENTS
-                if summarised or self._cdr_handlers.get(event)
+                f"cdr:{name}"
+                for name, event in self._events.cdr.items()
+                if summarised or event.handlers
             ]
         if tuple(verbs) != self._verbs:
             self._verbs = tuple(verbs)

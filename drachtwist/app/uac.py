@@ -25,12 +25,12 @@ from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
+from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import Received, ReceivedResponse, make_received_response
 from drachtwist.app.response import UNKNOWN_TRANSACTION
-from drachtwist.app.running import run_handler, settle
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
@@ -372,7 +372,7 @@ class Asking:
         self.request = request
         if self.challenged is not None:
             self.challenged.request = request
-        if self.srf._event_handlers.get("dialog state"):
+        if self.state.events.dialog_state.handlers:
             self.report("trying")
         if self._on_request is not None:
             request._call(self._on_request, request)
@@ -439,7 +439,7 @@ class Asking:
             self.early_dialog(_tag_of(response)).session.received(
                 description_of(response), in_response=True
             )
-        if response.status > 100 and self.srf._event_handlers.get("dialog state"):
+        if response.status > 100 and self.state.events.dialog_state.handlers:
             has_tag = tag_of(response.get("To")) is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
@@ -562,7 +562,13 @@ class Asking:
         if response is not None:
             status = response.status
         states.report(
-            self.srf, name, self.request, states.INITIATOR, response, event=event, status=status
+            self.state.events.dialog_state.emit,
+            name,
+            self.request,
+            states.INITIATOR,
+            response,
+            event=event,
+            status=status,
         )
 
     def _provisional_done(self, failure: Failure | None) -> None:
@@ -998,7 +1004,7 @@ class Calling:
             realms = asking.challenged.realms
             realms.uri = dialog.remote.uri
             dialog._extended().realms = realms
-        if asking.srf._event_handlers.get("dialog state"):
+        if asking.state.events.dialog_state.handlers:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
@@ -1032,7 +1038,7 @@ class Calling:
 
     def _fail(self, error: Exception) -> None:
         asking = self.asking
-        if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
+        if asking.state.events.dialog_state.handlers and asking._state_name != "confirmed":
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             asking.report("terminated", event=event, status=status)

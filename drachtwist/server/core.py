@@ -2,8 +2,9 @@
 
 The core owns the tables and writes the frames; what requests of the network lead to is decided in
 :mod:`~drachtwist.server.uas`, what requests of applications lead to in
-:mod:`~drachtwist.server.uac`. It talks to sockets through :class:`Carriers` and to applications
-through :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
+:mod:`~drachtwist.server.uac`. It talks to sockets through
+:class:`~drachtwist.server.ports.Carriers` and to applications through
+:class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
 :class:`~twisted.internet.task.Clock` without any of them.
 
 Nothing that a peer or an application sends may raise out of here.
@@ -20,12 +21,13 @@ from twisted.logger import Logger
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
+from drachtwist.server.ports import Carriers
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -45,38 +47,7 @@ from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
 
-__all__ = ["Carriers", "Connector", "ServerCore"]
-
-COMPLAIN_EVERY = 10.0
-"""Seconds between two lines about bad messages in the log."""
-
-
-class Carriers(Protocol):
-    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
-
-    @property
-    def listeners(self) -> Sequence[Listener]:
-        """What is listened on."""
-
-    def send(self, flow: Flow, data: bytes) -> bool:
-        """Send over a flow; False when its connection is gone."""
-
-    def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
-
-    def flow_to(
-        self, target: Target, listener: Listener | None = None, timeout: float | None = None
-    ) -> Flow:
-        """Find or make the flow to an address."""
-
-    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
-        """Find the connection whose other end has this address, if there is one."""
-
-    def listener_for(self, protocol: str, host: str) -> Listener | None:
-        """Choose our address for talking to another."""
-
-    def close(self, flow: Flow) -> None:
-        """Close the connection of a flow."""
+__all__ = ["Connector", "ServerCore"]
 
 
 class Connector(Protocol):
@@ -145,8 +116,6 @@ class ServerCore:
             self.metrics = Metrics(self, wall)
             self.carriers = Metered.around(carriers, self.metrics)
         self.send_away = SendingAway(self.carriers)
-        self._bad_messages = 0
-        self._complain_at = float("-inf")
         self._wall = wall
         self._second = -1
         self._second_text = ""
@@ -214,19 +183,10 @@ class ServerCore:
             reason = "Version Not Supported"
         self.send_away(message, flow, status, reason)
 
-    def complain(self, flow: Flow, error: Exception) -> None:
-        """Write of bad messages into the log: a line for many, since anybody can send them."""
-        self._bad_messages += 1
-        now = self.clock.seconds()
-        if now < self._complain_at:
-            return
-        self._complain_at = now + COMPLAIN_EVERY
-        count, self._bad_messages = self._bad_messages, 0
-        self.log.info(
-            "{count} bad messages, the last one from {peer}: {error}",
-            count=count,
-            peer=flow.remote,
-            error=error,
+    def complain(self, flow: Flow, error: Exception, cause: str = "bad_messages") -> None:
+        """Take note of a message that nobody can be troubled with."""
+        self.alerts.note(
+            cause, "{peer} sends what is wrong: {error}", peer=flow.remote, error=error
         )
 
     def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
@@ -254,7 +214,9 @@ class ServerCore:
         count = self.timeouts.get(flow, 0) + 1
         self.timeouts[flow] = count
         if count >= most:
-            self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
+            self.alerts.note(
+                "silent_peers", "{peer} answers nothing: its connection is closed", peer=flow.remote
+            )
             self.carriers.close(flow)
 
     # What applications do
@@ -287,7 +249,7 @@ class ServerCore:
             elif isinstance(command, Proxy):
                 self.proxying.begin(link, message_id, command)
         except DrachtwistError as error:
-            self.log.warn("cannot carry out a command: {error}", error=error)
+            self.alerts.note("commands", "cannot carry out a command: {error}", error=error)
             link.answer(message_id, "NOK", f"Server error: {error}".replace("|", " "))
         except Exception:
             self.log.failure("a command made us fail")

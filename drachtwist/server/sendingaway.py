@@ -10,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import Flow
 from drachtwist.server.compose import encode
+from drachtwist.server.ports import Carriers
 from drachtwist.sip.fields import tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.status import reason_phrase
-
-if TYPE_CHECKING:
-    from drachtwist.server.core import Carriers
 
 __all__ = ["SendingAway", "stateless_tag"]
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock, deferLater
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
 from drachtwist.net.admission import parse_networks
-from drachtwist.net.endpoints import Connect, connect_to, listen_on
+from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -205,6 +206,87 @@ class ReconnectTests(SynchronousTestCase):
         waiting = self.connection.when_connected()
         self.connection.stop()
         self.failureResultOf(waiting, ConnectionFailed)
+
+    def test_stopped_while_it_connects(self) -> None:
+        """An attempt that is given up, or closed, because it stops is no error."""
+        self.connection.stop()
+        [(_, attempt)] = self.endpoint.attempts
+        self.assertTrue(attempt.called)
+        self.assertEqual((self.errors, self.delays), ([], []))
+
+    def test_stopped_while_it_authenticates(self) -> None:
+        """So is a connection that is closed before the server took the secret."""
+        made = self.accept()
+        self.connection.stop()
+        self.assertTrue(self.transport.disconnecting)
+        made.connectionLost(Failure(ConnectionLost("closed")))
+        self.clock.advance(100)
+        self.assertEqual((self.errors, self.delays), ([], []))
+        self.assertEqual(len(self.endpoint.attempts), 1)
+
+
+class FakePort:
+    """A port that is open, until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 9023)
+
+    def stopListening(self) -> None:
+        self.stopped += 1
+
+
+class OpeningEndpoint:
+    """An endpoint that takes its time to listen, as one that asks for a certificate first does.
+
+    :param port: opened all the same when it is cancelled; nothing is if None.
+    """
+
+    def __init__(self, port: FakePort | None = None) -> None:
+        self.cancelled = 0
+        self._port = port
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        return Deferred(self._cancel)
+
+    def _cancel(self, opening: Deferred[Any]) -> None:
+        self.cancelled += 1
+        if self._port is not None:
+            opening.callback(self._port)
+
+
+class StoppedListenerTests(SynchronousTestCase):
+    """A listener that is stopped while its port is being opened."""
+
+    def stop(self, endpoint: OpeningEndpoint) -> list[Any]:
+        """Start and stop a listener; return what was logged as an error."""
+        logged: list[Any] = []
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        factory = DrachtioListenerFactory(lambda: ApplicationSession("cymru"), Recorder(), Clock())
+        where: Any = endpoint
+        listener = OutboundListener(Listen(where, "memory", False), factory, Clock())
+        listener.startService()
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stop())
+        self.assertIn("stopped", str(self.failureResultOf(waiting, ConnectionFailed).value))
+        self.assertIsNone(listener.address)
+        return [one for one in logged if one["log_level"] >= LogLevel.warn]
+
+    def test_given_up(self) -> None:
+        """The attempt is given up, which is no error."""
+        endpoint = OpeningEndpoint()
+        self.assertEqual(self.stop(endpoint), [])
+        self.assertEqual(endpoint.cancelled, 1)
+
+    def test_open_all_the_same(self) -> None:
+        """A port that is open in the same moment is closed again."""
+        port = FakePort()
+        self.assertEqual(self.stop(OpeningEndpoint(port)), [])
+        self.assertEqual(port.stopped, 1)
 
 
 class RealSocketTests(TestCase):

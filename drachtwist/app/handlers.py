@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -19,9 +19,12 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.errors import ConnectionLost
 
-__all__ = ["run_handler", "settle"]
+__all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
 
-_log = Logger(namespace="drachtwist.app.running")
+_log = Logger()
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+"""A handler that is returned as it was given, for decorators."""
 
 Done = Callable[["Failure | None"], object]
 
@@ -51,6 +54,25 @@ def settle(result: Any, done: Done) -> bool:
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
     return True
+
+
+def call_logged(what: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Run a handler whose failure can only be logged.
+
+    :param what: what the handler is for, as the log names it.
+    """
+
+    def done(failure: Failure | None) -> None:
+        if failure is not None:
+            _log.failure("a handler of the {what} failed", failure, what=what)
+
+    try:
+        result = handler(*args, **kwargs)
+    except Exception:
+        done(Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 async def _await(awaitable: Awaitable[object]) -> object:
