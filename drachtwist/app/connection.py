@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from drachtwist.app.dialogs import DialogTable
 from drachtwist.app.events import Events
+from drachtwist.app.ports import PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
 
@@ -43,26 +44,6 @@ class Server:
     """Its version, ``v0.9.10`` or the like."""
 
 
-class PendingInvite(Protocol):
-    """An INVITE from the network that has no confirmed final response yet."""
-
-    def _invite(self) -> Any: ...
-
-    def _cancelled(self, cancel: Any) -> None: ...
-
-    def _link_lost(self, reason: ConnectionLost) -> None: ...
-
-
-class PendingRequest(Protocol):
-    """A request of ours that waits for its final response."""
-
-    def responded(self, tokens: Any, raw: bytes) -> None: ...
-
-    def link_down(self, reason: ConnectionLost) -> None: ...
-
-    def hang_up(self) -> None: ...
-
-
 class Owner(Protocol):
     """What a connection needs of the application that it belongs to."""
 
@@ -72,6 +53,8 @@ class Owner(Protocol):
     """The dispatcher."""
     events: Events
     settings: dict[str, Any]
+    early_dialogs: Any
+    """Finds the early dialogs of calls."""
     nonces: Any
     """Challenges that were answered, of all connections."""
 

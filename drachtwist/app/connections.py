@@ -1,9 +1,9 @@
-"""The connections of an application: made, waited for, kept in a table, drained and closed.
+"""The connections of an application: made, waited for, kept in a table, drained, closed.
 
 There are two kinds. To some servers the application connects itself, and again whenever the
 connection is lost; it offers them routes. Others connect to it, for one request each; such a
 connection is closed a moment after the last transaction and dialog on it is over, unless it is
-held. What lives on a connection that is up is in its :class:`~drachtwist.app.connection.Connection`.
+held. What lives on one that is up is in its :class:`~drachtwist.app.connection.Connection`.
 
 Stopping has two steps (:class:`Phase`). First nothing new is taken: routes are withdrawn and
 listeners closed, while calls may end by themselves for as long as the application gives them. Then
@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from drachtwist.app.challenges import Nonces
 from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.dialogs import Ends
+from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.outgoing import Farewell
 from drachtwist.errors import ConnectionFailed, ConnectionLost, LocalProtocolError
@@ -100,6 +101,7 @@ class Connections:
         self.srf = srf
         self.events = events
         self.settings = settings
+        self.early_dialogs = EarlyDialogs()
         self.nonces = Nonces()
         """Challenges that were answered, of all connections."""
         self.table: dict[DrachtioProtocol, Connection] = {}

@@ -30,8 +30,9 @@ from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.connections import Connections
 from drachtwist.app.dialogs import role_of
 from drachtwist.app.events import Events
-from drachtwist.app.exchange import Request, Response, make_request
-from drachtwist.app.router import Chain, Ender, Router
+from drachtwist.app.request import Request, make_request
+from drachtwist.app.response import Response
+from drachtwist.app.router import Chain, Router
 from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.protocol import DrachtioProtocol
@@ -49,7 +50,7 @@ _MAX_CHAINS = 64
 """Methods whose handlers are kept picked out: methods come from the network."""
 
 
-class Dispatcher(Ender):
+class Dispatcher:
     """Takes what the connections of an application report.
 
     :param router: the handlers.
@@ -149,12 +150,12 @@ class Dispatcher(Ender):
                     req._report("trying")
         elif method == "CANCEL":
             invite = state.invites.get(tokens[8])
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             if invite is not None:
                 invite._cancelled(req)
             return
         elif method == "ACK":
-            req._final = 200  # there is no answer to an ACK
+            req._not_to_be_answered()
             self.chain(method).run(req, req.res)
             return
         elif dialog_id and early.take(self, state, req, method, dialog_id, role):

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class Result(Deferred[_T]):
-    """A Deferred whose failure, when nobody took it until it is thrown away, is told to a function."""
+    """A Deferred that tells a function of its failure if it is thrown away with it."""
 
     _unheard: Callable[[Exception], object] | None = None
     _error: Exception | None = None

@@ -16,74 +16,48 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from drachtwist import sip
-from drachtwist.app import calls, early
+from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
-from drachtwist.app.call_records import CallRecord, CallSummary, Correlator
-from drachtwist.app.chain import Chain, Ender, Router
-from drachtwist.app.challenges import Auth, Nonces
+from drachtwist.app.call_records import CallRecord
+from drachtwist.app.challenges import Auth
+from drachtwist.app.connections import Connections
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialogs import Ends, Role, role_of
-from drachtwist.app.early import EarlyDialog
-from drachtwist.app.early_session import EarlySession
+from drachtwist.app.dialogs import Role
+from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    make_request,
-)
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, LinkState
-from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
-from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
+from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
     PendingCall,
     PendingRequest,
-    find_state,
     prepare_uac,
 )
-from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError, SipError
-from drachtwist.net.endpoints import (
-    Connect,
-    Listen,
-    connect_to,
-    listen_on,
-    to_connect,
-    to_listen,
-)
-from drachtwist.net.protocol import (
-    DrachtioClientFactory,
-    DrachtioListenerFactory,
-    DrachtioProtocol,
-)
+from drachtwist.errors import LocalProtocolError
+from drachtwist.net.endpoints import Connect, Listen
+from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection, OutboundListener
-from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
-from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.wire.commands import Cdr, Delivery, check_tags
-from drachtwist.wire.session import ApplicationSession
+from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
 
-_log = Logger(namespace="drachtwist.app.srf")
 
 class Srf(Router):
     """A SIP application.

@@ -650,7 +650,7 @@ class Proxying:
         # The real server waits T1 here, unlike in what it sends for applications.
         self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
-        self.calls = KnownCalls(core.clock, core.timing)
+        self.calls = KnownCalls(core.clock, core.timing, core.limits.proxied_calls)
         """Those whose requests may pass."""
 
     def count(self) -> int:

@@ -529,7 +529,7 @@ class Answering:
         found = None if spammers is None else spammers.find(request)
         if found is None or spammers is None:
             return False
-        core.complain(flow, MessageError(f"a spammer, by its {found}"))
+        core.complain(flow, MessageError(f"a spammer, by its {found}"), "spammers")
         if spammers.rejects(reliable=flow.reliable):
             core.send_away(request, flow, 603, "Decline")
         return True

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import ConnectionLost, Dialog, Request, Response, SipError, Srf
-from drachtwist.app import srf
+from drachtwist.app import connections
 from drachtwist.sip import Request as SipRequest
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase
 from tests.app.doubles import Bench
@@ -143,7 +143,7 @@ class ForgottenCallsTests(SynchronousTestCase):
 
     def test_ended_on_the_next_one(self) -> None:
         """They are ended once the server is there again: as many as are remembered, the newest."""
-        self.patch(srf, "_MAX_ORPHANS", 2)
+        self.patch(connections, "MAX_ORPHANS", 2)
         bench = Bench()
 
         @bench.srf.invite

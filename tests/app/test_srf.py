@@ -24,7 +24,7 @@ from drachtwist import (
     Srf,
     TlsOptions,
 )
-from drachtwist.app.srf import STOP_TIMEOUT, UNUSED_TIMEOUT
+from drachtwist.app.connections import STOP_TIMEOUT, UNUSED_TIMEOUT
 from tests.app.doubles import ANSWER, HOST_PORTS, VERSION, Bench, Server
 
 DIALOG = "c1;from-tag=a"
