@@ -52,7 +52,8 @@ KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
         b2bua calls chain challenges dialog dialogs early early_session handing interfaces
-        links news outgoing proxying received refer_ids request response sessiontimers srf targets uac
+        links news outgoing proxying received refer_ids request response sessiontimers srf targets
+        uac
         """.split()
     ),
     "net": set("siptransports sipwebsocket streams websockets".split()),

@@ -360,14 +360,7 @@ def dialog_of(srf: Srf, invite: Request | Asking, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return srf._early_dialog(invite)
-    return invite.early_dialog(_tag_of(req))
-
-
-def _tag_of(req: Request) -> str:
-    try:
-        return req.from_.tag or ""
-    except MessageError:
-        return ""
+    return invite.early_dialog(req.from_tag or "")
 
 
 def take(
@@ -387,7 +380,7 @@ def take(
         if not isinstance(invite, Request):
             state.link.uses += 1
             answer_ok(req)
-            invite.hung_up(_tag_of(req))
+            invite.hung_up(req.from_tag or "")
             return True
         if not invite._extras or not invite._extras.early_id:
             return False

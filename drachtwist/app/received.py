@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from drachtwist import sip
 from drachtwist.app.links import LinkState, Server
 from drachtwist.sip import grammar
-from drachtwist.sip.message import encode_response
+from drachtwist.sip.encoding import encode_response
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog

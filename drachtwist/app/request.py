@@ -31,7 +31,7 @@ from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import METHODS
+from drachtwist.sip.registry import METHODS
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -308,7 +308,7 @@ class Request(Received, sip.Request):
     ) -> None:
         """Tell those who watch what has become of a call, once for each state."""
         extras = self._extended()
-        if self.method == "INVITE" and not self._has_to_tag() and extras.told != name:
+        if self.method == "INVITE" and self.to_tag is None and extras.told != name:
             extras.told = name
             states.report(
                 self._state.events.dialog_state.emit,

@@ -27,8 +27,8 @@ from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.links import Handed, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_response
 from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase

@@ -81,7 +81,6 @@ from drachtwist.net.protocol import (
 from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
-from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Cdr, Delivery, check_tags
 from drachtwist.wire.session import ApplicationSession
@@ -1035,7 +1034,7 @@ class Srf(Router, Ender):
                 dialog.answer(req)
         elif method == "PRACK":
             res.send(200)
-        elif dialog_id or req._has_to_tag():
+        elif dialog_id or req.to_tag is not None:
             res.send(481)
         elif self._stopping:
             res.send(503, headers={"Retry-After": "5"})
@@ -1077,7 +1076,7 @@ class Srf(Router, Ender):
 
     def _end_call(self, invite: Request) -> None:
         """End the call that an INVITE began: whoever was to do that has failed."""
-        name = f"{invite.get('Call-ID')};from-tag={tag_of(invite.get('From') or '') or ''}"
+        name = f"{invite.get('Call-ID')};from-tag={invite.from_tag or ''}"
         dialog = invite._state.dialogs.get(name, "uas")
         if dialog is None or dialog.req is not invite:
             return

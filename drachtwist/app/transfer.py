@@ -35,7 +35,6 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
-from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -211,7 +210,7 @@ class _Referring:
         if named is not None and self._number and named[1] != self._number:
             return False
         found = _STATUS_LINE.match(req.body.lstrip())
-        over = is_terminated(req.get("Subscription-State"))
+        over = req.subscription_is_over
         progress = Progress(0, "")
         if found is not None:
             text = (found[2] or b"").decode("utf-8", "replace")

@@ -36,7 +36,7 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
-from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, routes_left
+from drachtwist.server.neighbours import is_adjacent, is_behind_nat, routes_left
 from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
@@ -321,7 +321,7 @@ class Proxied:
         if self.core.is_own(uri) or branch.uri[:3].lower() != "sip":
             uri = branch.uri
         routes = [str(one) for one in self._routes]
-        if routes and not is_loose(self._routes[0]):
+        if routes and not self._routes[0].is_loose:
             # A strict router wants its own name in front (section 16.6, step 6).
             routes = [*routes[1:], f"<{uri}>"]
             uri = self._routes[0].uri
@@ -778,7 +778,7 @@ class Proxying:
             return False
         try:
             routes: list[Address] = request.get_parsed_header("Route") or []
-            if request.to.tag is None or "lr" not in routes[0].parsed_uri.params:  # type: ignore[union-attr]
+            if request.to_tag is None or not routes[0].is_loose:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
@@ -788,7 +788,7 @@ class Proxying:
                 own += 1
             following = routes[own].uri if len(routes) > own else request.uri
             uri = Uri.parse(following)
-        except (MessageError, AttributeError, IndexError):
+        except (MessageError, IndexError):
             return False
         if not isinstance(uri, SipUri):
             return False

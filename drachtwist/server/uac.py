@@ -49,10 +49,9 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import GONE, REASON
 from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
-from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
+from drachtwist.sip.fields import Address, CSeq, leads_loosely
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
-from drachtwist.sip.options import reliable_number
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
@@ -506,16 +505,13 @@ class Calling:
         The real server makes it of reliable responses only; as there, one of these is not given up
         for one that is not.
         """
-        try:
-            tag = response.to.tag
-        except MessageError:
-            tag = None
+        tag = response.to_tag
         if tag:
             if outgoing.tags is None:
                 outgoing.tags = set()
             if len(outgoing.tags) < _MAX_FORKS:
                 outgoing.tags.add(tag)
-        if reliable_number(response) is not None:
+        if response.reliable_number is not None:
             self._rings(outgoing, response, flow)
         elif outgoing.rung is not None or not tag:
             return
@@ -593,7 +589,7 @@ class Calling:
         """Write a request in a dialog (RFC 3261 section 12.2.1.1)."""
         target = dialog.target
         routes = dialog.routes
-        if routes and ";lr" not in routes[0].lower():
+        if routes and not leads_loosely(routes[0]):
             # A strict router takes the place of the target, which goes to the end of the route.
             routes = [*routes[1:], f"<{target}>"]
             try:
@@ -998,7 +994,7 @@ class Calling:
             return
         if status < 200:
             outgoing.rang = True
-            if reliable_number(response) is not None and carries_session(response):
+            if response.reliable_number is not None and carries_session(response):
                 outgoing.answered = True
         elif status == 503 and outgoing.way is not None:
             outgoing.unreached(status, response)
@@ -1097,7 +1093,7 @@ class Calling:
             if status not in (401, 407):
                 uas.end(dialog)
         elif outgoing.method == "NOTIFY" and dialog.method == "SUBSCRIBE" and dialog.is_uas:
-            if is_terminated(outgoing.request.get("Subscription-State")):
+            if outgoing.request.subscription_is_over:
                 uas.end(dialog)
         elif (
             outgoing.method == dialog.method == "SUBSCRIBE"
@@ -1206,10 +1202,7 @@ class Calling:
         """Learn of a response who the peer is, and how to reach it."""
         to = response.get("To") or ""
         dialog.remote = in_brackets(to) or to
-        try:
-            tag = response.to.tag or ""
-        except MessageError:
-            tag = ""
+        tag = response.to_tag or ""
         if tag != dialog.remote_tag:
             dialog.remote_tag = tag
             dialog.peer_seq = 0
@@ -1258,7 +1251,7 @@ class Calling:
             return
         if not told:
             to = request.get("To") or ""
-            if tag_of(to) is None:
+            if request.to_tag is None:
                 to = f"{_bare(to)};tag={new_tag()}"
             lines = [
                 f"Via: {request.get('Via')}",

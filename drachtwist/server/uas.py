@@ -44,7 +44,7 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
-from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
+from drachtwist.sip.fields import Address, RAck, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.status import reason_phrase
@@ -711,11 +711,7 @@ class Answering:
             else:
                 core.record("stop", "network", request.raw, "normal-release")
             return
-        if (
-            method == "NOTIFY"
-            and dialog.method == "SUBSCRIBE"
-            and is_terminated(request.get("Subscription-State"))
-        ):
+        if method == "NOTIFY" and dialog.method == "SUBSCRIBE" and request.subscription_is_over:
             self._hand_over(incoming)
             self.end(dialog)
             return
@@ -730,7 +726,7 @@ class Answering:
         method = incoming.method
         ends = method == "BYE"
         if dialog is not None and method == "NOTIFY" and dialog.method == "SUBSCRIBE":
-            ends = is_terminated(incoming.request.get("Subscription-State"))
+            ends = incoming.request.subscription_is_over
         if ends and dialog is not None:
             self.end(dialog)
             if method == "BYE":
@@ -963,7 +959,7 @@ class Answering:
         ):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
-        named = request._has_to_tag()  # SIPp writes the tag of the 180 that it has seen
+        named = request.to_tag is not None  # SIPp writes the tag of the 180 that it has seen
         cancel.key = key
         self._register(cancel)
         status = 0 if invite is None else invite.transaction.status
@@ -1116,10 +1112,8 @@ class Answering:
         if initial and method == "INVITE":
             if 100 < status < 200:
                 asked = lists_option(draft.values("require"), RELIABLE)
-                required = lists_option(request.get_all("Require"), RELIABLE)
-                if not (
-                    required or not asked or lists_option(request.get_all("Supported"), RELIABLE)
-                ):
+                required = request.requires(RELIABLE)
+                if asked and not request.supports(RELIABLE):
                     return "Remote endpoint does not support 100rel"
                 reliable = asked or required
                 silent = reliable and not asked
@@ -1152,7 +1146,7 @@ class Answering:
                 incoming.rseq += 1
             draft.add("RSeq", str(incoming.rseq))
             if silent:
-                draft.add("Require", "100rel")
+                draft.add("Require", RELIABLE)
         raw = encode(f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body)
         reply = _Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
         name = incoming.dialog_id
@@ -1198,7 +1192,7 @@ class Answering:
         if incoming.to_tag or status <= 100:
             return
         request = incoming.request
-        if request._has_to_tag():
+        if request.to_tag is not None:
             return
         if draft is not None:
             incoming.to_tag = tag_of(draft.apart.get("to")) or ""

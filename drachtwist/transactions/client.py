@@ -26,8 +26,9 @@ then waits 64*T1 for the 487 before it gives up.
 
 from __future__ import annotations
 
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.fields import Via
-from drachtwist.sip.message import Request, Response, encode_request
+from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import (
     RING_TIMED_OUT,
     SEND_CANCEL,
