@@ -22,8 +22,10 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.targets import referred_to
 from drachtwist.errors import (
     CommandRefused,
