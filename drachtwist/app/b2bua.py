@@ -42,7 +42,7 @@ from drachtwist.errors import (
     SipError,
 )
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.options import RELIABLE, lists_option
+from drachtwist.sip.options import RELIABLE
 from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
@@ -266,8 +266,8 @@ class _Bridge:
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
         """Ask for a reliable response to A if B's was one, and A knows them."""
-        if response.has("RSeq") and _knows_100rel(self._req):
-            return {"Require": "100rel"}
+        if response.has("RSeq") and self._req.supports(RELIABLE):
+            return {"Require": RELIABLE}
         return None
 
     async def _pass(self, response: ReceivedResponse) -> None:
@@ -276,7 +276,7 @@ class _Bridge:
         if response.body:
             sdp = await self._sdp_for_a(response.body, response)
         if self._reliably(response):
-            headers.set("Require", "100rel")
+            headers.set("Require", RELIABLE)
         if sdp and not headers.has("Content-Type"):
             headers.set("Content-Type", response.get("Content-Type") or "application/sdp")
         if not self._res.finished:
@@ -378,10 +378,6 @@ async def resolve(value: Any, *args: Any) -> Any:
     if isinstance(value, Deferred | Awaitable):
         value = await value
     return value
-
-
-def _knows_100rel(req: Request) -> bool:
-    return any(lists_option(req.get_all(name), RELIABLE) for name in ("Supported", "Require"))
 
 
 # Calls that are up

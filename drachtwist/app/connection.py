@@ -128,11 +128,6 @@ class Connection:
         self.idle_call: IDelayedCall | None = None
         """Closes an outbound connection that brings no request."""
 
-    @property
-    def srf(self) -> Any:
-        """The application, as handlers know it."""
-        return self.owner.srf
-
     def use(self) -> None:
         """Something began that needs the connection."""
         self.link.uses += 1

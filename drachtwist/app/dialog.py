@@ -382,7 +382,8 @@ class Dialog:
     @property
     def srf(self) -> Srf:
         """The application that the dialog belongs to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def ended(self) -> DialogEnded | None:
@@ -642,7 +643,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            if is_terminated((given.get("Subscription-State") or "").strip()):
+            if is_terminated(given.get("Subscription-State")):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -1097,11 +1098,7 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if (
-                method == "NOTIFY"
-                and self.dialog_type == "SUBSCRIBE"
-                and is_terminated(req.get("Subscription-State"))
-            ):
+            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE" and req.subscription_is_over:
                 self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:

@@ -36,7 +36,6 @@ from drachtwist.app.router import Chain, Router
 from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.protocol import DrachtioProtocol
-from drachtwist.sip.fields import tag_of
 from drachtwist.wire.commands import Cdr, Delivery
 
 __all__ = ["NEVER_OFFERED", "Dispatcher"]
@@ -228,7 +227,7 @@ class Dispatcher:
                 dialog.answer(req)
         elif method == "PRACK":
             res.send(200)
-        elif dialog_id or req._has_to_tag():
+        elif dialog_id or req.to_tag is not None:
             res.send(481)
         elif self._connections.is_stopping:
             res.send(503, headers={"Retry-After": "5"})
@@ -273,7 +272,7 @@ class Dispatcher:
 
 def _end_call(invite: Request) -> None:
     """End the call that an INVITE began: whoever was to do that has failed."""
-    name = f"{invite.get('Call-ID')};from-tag={tag_of(invite.get('From') or '') or ''}"
+    name = f"{invite.get('Call-ID')};from-tag={invite.from_tag or ''}"
     dialog = invite._state.dialogs.get(name, "uas")
     if dialog is None or dialog.req is not invite:
         return

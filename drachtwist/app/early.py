@@ -396,14 +396,7 @@ def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return EarlyDialogs.of_caller(invite)
-    return invite.early_dialog(_tag_of(req))
-
-
-def _tag_of(req: Request) -> str:
-    try:
-        return req.from_.tag or ""
-    except MessageError:
-        return ""
+    return invite.early_dialog(req.from_tag or "")
 
 
 def take(
@@ -428,7 +421,7 @@ def take(
         if not isinstance(invite, Request):
             state.link.uses += 1
             answer_ok(req)
-            invite.hung_up(_tag_of(req))
+            invite.hung_up(req.from_tag or "")
             return True
         if not invite._extras or not invite._extras.early_id:
             return False

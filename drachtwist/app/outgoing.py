@@ -22,8 +22,8 @@ from drachtwist.app.dialogs import Ends
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.results import Result
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from drachtwist.errors import (
     SipError,
 )
 from drachtwist.sip import grammar
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.wire.commands import Answer, Proxy, TransactionId

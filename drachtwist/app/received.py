@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from drachtwist import sip
 from drachtwist.app.connection import Connection, Server
 from drachtwist.sip import grammar
-from drachtwist.sip.message import encode_response
+from drachtwist.sip.encoding import encode_response
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -48,7 +48,8 @@ class Received:
     @property
     def srf(self) -> Srf:
         """The application that the message came to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def server(self) -> Server:
@@ -115,7 +116,8 @@ class ReceivedResponse(Received, sip.Response):
         None for any other response, for one without a To tag, and when the INVITE has its final
         response.
         """
-        return self._state.owner.early_dialogs.of_response(self)
+        early: EarlyDialog | None = self._state.owner.early_dialogs.of_response(self)
+        return early
 
 
 def make_received_response(

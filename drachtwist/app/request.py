@@ -31,7 +31,7 @@ from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import METHODS
+from drachtwist.sip.registry import METHODS
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -161,7 +161,8 @@ class Request(Received, sip.Request):
             or not (self._answer is _OPEN or self._answer is _PROXIED)
         ):
             return None
-        return self._state.owner.early_dialogs.of_caller(self)
+        early: EarlyDialog = self._state.owner.early_dialogs.of_caller(self)
+        return early
 
     def on_cancel(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler when the caller gives up before the INVITE was answered.
@@ -308,7 +309,7 @@ class Request(Received, sip.Request):
     ) -> None:
         """Tell those who watch what has become of a call, once for each state."""
         extras = self._extended()
-        if self.method == "INVITE" and not self._has_to_tag() and extras.told != name:
+        if self.method == "INVITE" and self.to_tag is None and extras.told != name:
             extras.told = name
             states.report(
                 self._state.events.dialog_state.emit,

@@ -27,8 +27,8 @@ from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.results import Result, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_response
 from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -98,7 +98,8 @@ class Response(sip.Message):
     @property
     def srf(self) -> Srf:
         """The application that the request came to."""
-        return self.req._state.srf
+        srf: Srf = self.req._state.owner.srf
+        return srf
 
     @property
     def locals(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
-from drachtwist.sip.fields import is_terminated
+from drachtwist.sip.encoding import status_line
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -211,7 +211,7 @@ class _Referring:
         if named is not None and self._number and named[1] != self._number:
             return False
         found = _STATUS_LINE.match(req.body.lstrip())
-        over = is_terminated(req.get("Subscription-State"))
+        over = req.subscription_is_over
         progress = Progress(0, "")
         if found is not None:
             text = (found[2] or b"").decode("utf-8", "replace")
@@ -321,7 +321,7 @@ class Referral:
             "Subscription-State": state,
             "Content-Type": "message/sipfrag;version=2.0",
         }
-        self._dialog._tell_peer(headers, f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n")
+        self._dialog._tell_peer(headers, status_line(status, phrase).rstrip() + "\r\n")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -42,11 +42,9 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
-from drachtwist.sip.fields import tag_of
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
-from drachtwist.sip.options import reliable_number
 from drachtwist.sip.sdp import description_of
 from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
@@ -424,7 +422,7 @@ class Asking:
         dialog_id = response.stack_dialog_id
         reliable = False
         if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
-            rseq = reliable_number(response)
+            rseq = response.reliable_number
             reliable = rseq is not None
             self._rings(response, dialog_id)
         if reliable:
@@ -439,7 +437,7 @@ class Asking:
                 description_of(response), in_response=True
             )
         if response.status > 100 and self.state.events.dialog_state.handlers:
-            has_tag = tag_of(response.get("To")) is not None
+            has_tag = response.to_tag is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -740,7 +738,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _tag_of(response: ReceivedResponse) -> str:
-    return tag_of(response.get("To")) or ""
+    return response.to_tag or ""
 
 
 class _CancelSent:

@@ -20,7 +20,6 @@ from collections import OrderedDict
 from drachtwist.errors import MessageError
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import Flow
-from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
@@ -182,7 +181,7 @@ class KnownCalls:
     def _ends(self, call: KnownCall, request: Request) -> bool:
         if call.method == "INVITE":
             return request.method == "BYE"
-        return request.method == "NOTIFY" and is_terminated(request.get("Subscription-State"))
+        return request.method == "NOTIFY" and request.subscription_is_over
 
     def _others(self, call: KnownCall, message: Request | Response) -> tuple[str, ...]:
         """Give who accepted a call, but for the one in whose dialog a message is."""

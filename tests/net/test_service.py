@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.address import IPv4Address
@@ -31,6 +32,109 @@ from drachtwist.wire.session import ApplicationSession, Commanded, ServerSession
 from tests.certificates import identity
 
 reactor: Any = installed_reactor
+
+
+class _Port:
+    """A port that is bound."""
+
+    stopped = 0
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 9022)
+
+    def stopListening(self) -> None:
+        self.stopped += 1
+
+
+class _Opening:
+    """An endpoint that takes its time.
+
+    :param canceller: what it does when it is given up.
+    """
+
+    def __init__(self, canceller: Callable[[Deferred[Any]], object] | None = None) -> None:
+        self.given_up = 0
+        self._canceller = canceller
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        self.opening: Deferred[Any] = Deferred(self._cancelled)
+        return self.opening
+
+    def _cancelled(self, opening: Deferred[Any]) -> None:
+        self.given_up += 1
+        if self._canceller is not None:
+            self._canceller(opening)
+
+
+class StoppedListeningTests(SynchronousTestCase):
+    """What is begun is given up by whoever stops, and says nothing afterwards."""
+
+    def listener(self, endpoint: _Opening) -> OutboundListener:
+        """Make a listener that begins to listen."""
+        factory = DrachtioListenerFactory(lambda: ApplicationSession("cymru"), Recorder(), Clock())
+        listener = OutboundListener(
+            Listen(cast(Any, endpoint), "tcp:9022", False), factory, Clock()
+        )
+        listener.startService()
+        return listener
+
+    def said(self) -> list[str]:
+        """Collect what is logged as an error or warning from now on."""
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            if event["log_level"] in (LogLevel.warn, LogLevel.error):
+                said.append(event["log_format"])
+
+        observer: Any = hear
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        return said
+
+    def test_given_up(self) -> None:
+        """A port that is being opened is given up, and that is no error."""
+        said = self.said()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stopService())
+        self.assertEqual(endpoint.given_up, 1)
+        self.failureResultOf(waiting, ConnectionFailed)
+        error = self.failureResultOf(listener.when_listening(), ConnectionFailed)
+        self.assertIn("stopped", error.getErrorMessage())
+        self.assertEqual(said, [])
+
+    def test_opened_all_the_same(self) -> None:
+        """One that cannot be given up any more is closed as soon as it is open."""
+        port = _Port()
+        listener = self.listener(_Opening(lambda opening: opening.callback(port)))
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stopService())
+        self.assertEqual(port.stopped, 1)
+        self.assertIsNone(listener.address)
+        self.failureResultOf(waiting, ConnectionFailed)
+
+    def test_open(self) -> None:
+        """One that is open is closed once."""
+        port = _Port()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        endpoint.opening.callback(port)
+        self.assertEqual(self.successResultOf(listener.when_listening()), port.getHost())
+        self.successResultOf(listener.stopService())
+        self.assertEqual((port.stopped, endpoint.given_up), (1, 0))
+
+    def test_failed(self) -> None:
+        """Before that, an error is told: in the log, and to whoever waits, now or later."""
+        said = self.said()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        waiting = listener.when_listening()
+        endpoint.opening.errback(OSError("busy"))
+        for each in (waiting, listener.when_listening()):
+            self.assertIn("busy", self.failureResultOf(each, ConnectionFailed).getErrorMessage())
+        self.assertEqual(len(said), 1)
+        self.successResultOf(listener.stopService())
 
 
 class Recorder:

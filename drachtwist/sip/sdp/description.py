@@ -96,7 +96,7 @@ class Sdp(Section):
     def _place_of_address(self) -> int | None:
         return self._facts().address
 
-    def _first_line(self, media: Media) -> int:
+    def _first_line(self, media: Section) -> int:
         facts = self._facts()
         if facts.starts is None:
             facts.starts = {}
