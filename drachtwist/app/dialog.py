@@ -40,19 +40,15 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged, Realms
+from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialogs import Ends, Role
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    answer_ok,
-    make_request,
-)
 from drachtwist.app.handlers import AnyHandler, settle
-from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import AnswerState, Request, make_request
+from drachtwist.app.response import Response, answer_ok
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -193,7 +189,7 @@ class _More:
     def due(self) -> Request | None:
         """Give the re-INVITE of the peer that is not confirmed; None when there is none."""
         pending = self.incoming_invite
-        return self.confirming if pending is None or pending._final else pending
+        return pending if pending is not None and pending.is_open else self.confirming
 
 
 class Party:
@@ -298,7 +294,7 @@ class Dialog:
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         dialog_id: str,
         type: Role,
         req: Request | OutgoingRequest,
@@ -386,7 +382,8 @@ class Dialog:
     @property
     def srf(self) -> Srf:
         """The application that the dialog belongs to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def ended(self) -> DialogEnded | None:
@@ -822,7 +819,7 @@ class Dialog:
         That is the ACK (RFC 3261 section 15): the peer may not know of the dialog yet; it would
         refuse the BYE, and hear the 200 later. And the answers to what it is told of a transfer.
         """
-        if self._state.srf._closing:
+        if self._state.owner.is_closing:
             return False
         return self._is_unacked() or (
             self._more is not None and self._more.news is not None and not self._more.news.told
@@ -909,7 +906,7 @@ class Dialog:
         if not modifications or more.turn is not None:
             return
         if not forced and self._is_inviting():
-            more.turn = self._state.srf.clock.callLater(_CONFIRMATION, self._turn_due)
+            more.turn = self._state.clock.callLater(_CONFIRMATION, self._turn_due)
             return
         modification = modifications[0]
         try:
@@ -937,9 +934,7 @@ class Dialog:
         """Whether a re-INVITE of the peer is not answered."""
         more = self._more
         return (
-            more is not None
-            and more.incoming_invite is not None
-            and (not more.incoming_invite._final)
+            more is not None and more.incoming_invite is not None and more.incoming_invite.is_open
         )
 
     def _turn_came(self) -> None:
@@ -975,7 +970,7 @@ class Dialog:
             self._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
-            more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
+            more.back_off = self._state.clock.callLater(self._glare_delay(), self._reinvite)
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
@@ -1061,7 +1056,7 @@ class Dialog:
             return sip.Response.from_bytes(self._sent)
         return self.req
 
-    def _delivered(self, state: LinkState, tokens: Sequence[str], raw: bytes) -> None:
+    def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
         """Take a request of the peer."""
         if raw.startswith(b"ACK "):
             if self._more is None and self._acked is False and raw.endswith(b"\r\n\r\n"):
@@ -1071,7 +1066,7 @@ class Dialog:
             return
         req = make_request(state, tokens, raw)
         if tokens[2] == "application":
-            req._final = 200  # it must not be answered
+            req._not_to_be_answered()
             if req.method == "BYE":
                 self._over(DialogEnd.SERVER, req, _reason_text(req))
             return
@@ -1091,7 +1086,7 @@ class Dialog:
         elif method == "SUBSCRIBE":
             self._subscribe_came(req)
         elif method == "CANCEL":
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             self._state.release()
         elif method == "NOTIFY" and self._more is not None and self._refer_notified(req):
             answer_ok(req)
@@ -1122,7 +1117,7 @@ class Dialog:
 
             def done(failure: Failure | None) -> None:
                 if failure is not None:
-                    state.srf.failed(req, res, failure)
+                    state.owner.handler.failed(req, res, failure)
 
             try:
                 result = handler(req, res)
@@ -1140,7 +1135,7 @@ class Dialog:
         """Note the ACK, and the answer in it if the offer was ours."""
         first = not self._acked
         self._acked = True
-        ack._final = 200  # it must not be answered
+        ack._not_to_be_answered()
         more = self._extended()
         confirmed = more.confirming
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
@@ -1378,7 +1373,7 @@ class Dialog:
             referral.dialog_over(end)
         queue, more.queue = more.queue, None
         for req in queue or ():
-            req._final = 481
+            req._settle(AnswerState.DROPPED, 481)
             self._state.release()
         if more.invite is not None:
             more.invite.terminate()
