@@ -41,7 +41,7 @@ from drachtwist.app.call_records import CallRecord, CallSummary, Correlator
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.events import CDR_EVENTS, Events
@@ -54,7 +54,7 @@ from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
-from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.strangers import problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
@@ -900,7 +900,7 @@ class Srf(Router, Ender):
         state = self._states[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        suspect = is_suspect(raw)
+        suspect = b"|" in raw or b"\0" in raw  # hardly ever; problem_of says of what
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)
@@ -913,10 +913,9 @@ class Srf(Router, Ender):
         if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
-        role = None
         if dialog_id:
-            role = role_of(dialog_id, raw, tokens[2] == "application")
-            dialog = state.dialogs.get(dialog_id, role)
+            by_server = tokens[2] == "application"
+            dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
@@ -940,7 +939,7 @@ class Srf(Router, Ender):
             req._not_to_be_answered()
             self._chain(method).run(req, req.res)
             return
-        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
+        elif dialog_id and early.take(self, state, req, method, dialog_id):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -1025,7 +1024,7 @@ class Srf(Router, Ender):
         dialog_id = req.stack_dialog_id
         invite = None
         if dialog_id:
-            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
+            invite = early.find(req._state, req, dialog_id)
         if invite is not None and method != "BYE":
             dialog = early.dialog_of(self, invite, req)
             if method == "PRACK":
