@@ -114,10 +114,9 @@ class AddressTests(SynchronousTestCase):
         """A list of addresses falls apart at the right commas."""
         self.assertEqual(Address.parse_list(", ".join(map(str, addresses))), addresses)
 
-
     @given(
         st.lists(addresses.map(str), min_size=1, max_size=3),
-        st.lists(st.tuples(st.integers(0, 60), st.sampled_from(list("<>,;\"\\: *\t="))), max_size=3),
+        st.lists(st.tuples(st.integers(0, 60), st.sampled_from(list('<>,;"\\: *\t='))), max_size=3),
     )
     def test_checked_as_it_is_read(self, texts: list[str], slips: list[tuple[int, str]]) -> None:
         """What a list is checked for is what its reader refuses, neither more nor less."""
