@@ -14,13 +14,10 @@ real one) sends them as they are, so that the right side gets the request all th
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 from drachtwist import sip
 from drachtwist.errors import MessageError
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
 
 __all__ = ["DialogTable", "Ends", "Role", "is_from", "role_of"]
 
@@ -67,32 +64,42 @@ def is_from(raw: bytes, tag: bytes) -> bool:
     return found.encode("utf-8", "surrogateescape").lower() == tag.lower()
 
 
-class DialogTable:
+class Identified(Protocol):
+    """What is found by id and role: a dialog."""
+
+    id: str
+    type: Role
+
+
+D = TypeVar("D", bound=Identified)
+
+
+class DialogTable(Generic[D]):
     """The dialogs of a connection."""
 
     __slots__ = ("_uac", "_uas", "shared")
 
     def __init__(self) -> None:
-        self._uas: dict[str, Dialog] = {}
-        self._uac: dict[str, Dialog] = {}
+        self._uas: dict[str, D] = {}
+        self._uac: dict[str, D] = {}
         self.shared: set[str] = set()
         """The ids that two dialogs have, or had, of which one is left."""
 
     def __len__(self) -> int:
         return len(self._uas) + len(self._uac)
 
-    def __iter__(self) -> Iterator[Dialog]:
+    def __iter__(self) -> Iterator[D]:
         yield from self._uas.values()
         yield from self._uac.values()
 
-    def add(self, dialog: Dialog) -> None:
+    def add(self, dialog: D) -> None:
         """Make a dialog known."""
         mine, others = self._of(dialog)
         mine[dialog.id] = dialog
         if dialog.id in others:
             self.shared.add(dialog.id)
 
-    def remove(self, dialog: Dialog) -> None:
+    def remove(self, dialog: D) -> None:
         """Forget a dialog; it is no error when it is not known."""
         mine, others = self._of(dialog)
         if mine.get(dialog.id) is dialog:
@@ -100,10 +107,10 @@ class DialogTable:
             if self.shared and dialog.id not in others:
                 self.shared.discard(dialog.id)
 
-    def _of(self, dialog: Dialog) -> tuple[dict[str, Dialog], dict[str, Dialog]]:
+    def _of(self, dialog: D) -> tuple[dict[str, D], dict[str, D]]:
         return (self._uas, self._uac) if dialog.type == "uas" else (self._uac, self._uas)
 
-    def get(self, dialog_id: str, role: str | None = None) -> Dialog | None:
+    def get(self, dialog_id: str, role: str | None = None) -> D | None:
         """Find a dialog.
 
         :param role: ``uas`` or ``uac``; either if None, the called side first.
@@ -114,7 +121,7 @@ class DialogTable:
 
     def find(
         self, dialog_id: str, raw: bytes, by_server: bool, calling: Container[str]
-    ) -> Dialog | None:
+    ) -> D | None:
         """Find the dialog that a request belongs to; see :func:`role_of`.
 
         Where nobody calls himself it is the only one of that id, and its message is not looked at.
