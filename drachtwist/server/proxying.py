@@ -571,7 +571,7 @@ class Proxied:
     def _send_back(self, status: int, raw: bytes) -> None:
         incoming = self.incoming
         transaction = incoming.transaction
-        if not incoming.request._has_to_tag():
+        if incoming.request.to_tag is None:
             self.core.amplification.passed(incoming.flow, raw)
         if not 200 <= status < 300:
             if self._cancelled:

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.limits import ServerLimits
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import HOST, PORT, Bench, head, request
 from tests.server.test_uac import reply
 from tests.server.test_uas import transaction
