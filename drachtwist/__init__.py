@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.early import EarlyDialog
-    from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
+    from drachtwist.app.received import ReceivedResponse
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
     from drachtwist.app.service import SrfService
     from drachtwist.app.srf import Srf
     from drachtwist.app.states import DialogState, dialog_info
@@ -149,9 +151,9 @@ _HOMES = {
     "DialogEnd": "app.dialog",
     "DialogEnded": "app.dialog",
     "EarlyDialog": "app.early",
-    "ReceivedResponse": "app.exchange",
-    "Request": "app.exchange",
-    "Response": "app.exchange",
+    "ReceivedResponse": "app.received",
+    "Request": "app.request",
+    "Response": "app.response",
     "Router": "app.chain",
     "Srf": "app.srf",
     "SrfService": "app.service",

@@ -51,8 +51,9 @@ ALLOWED: dict[str, set[str]] = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        b2bua calls chain challenges dialog dialogs early early_session exchange handing interfaces
-        links news outgoing proxying refer_ids sessiontimers srf targets uac
+        b2bua calls chain challenges dialog dialogs early early_session handing interfaces
+        links news outgoing proxying received refer_ids request response sessiontimers srf targets
+        uac
         """.split()
     ),
     "net": set("siptransports sipwebsocket streams websockets".split()),

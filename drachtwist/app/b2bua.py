@@ -20,7 +20,6 @@ from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
 from drachtwist.app.passing import (
     HIDE_IDENTITY,
@@ -30,7 +29,10 @@ from drachtwist.app.passing import (
     reasons_of,
 )
 from drachtwist.app.reaching import Target
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.refer_ids import ReferIds
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import (
     CommandRefused,

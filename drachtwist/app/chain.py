@@ -27,7 +27,8 @@ from drachtwist.errors import LocalProtocolError
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:
-    from drachtwist.app.exchange import Request, Response
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
 
 __all__ = ["Chain", "Router"]
 

@@ -41,18 +41,14 @@ from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    answer_ok,
-    make_request,
-)
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import AnswerState, Request, make_request
+from drachtwist.app.response import Response, answer_ok
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -193,7 +189,7 @@ class _More:
     def due(self) -> Request | None:
         """Give the re-INVITE of the peer that is not confirmed; None when there is none."""
         pending = self.incoming_invite
-        return self.confirming if pending is None or pending._final else pending
+        return pending if pending is not None and pending.is_open else self.confirming
 
 
 class Party:
@@ -937,9 +933,7 @@ class Dialog:
         """Whether a re-INVITE of the peer is not answered."""
         more = self._more
         return (
-            more is not None
-            and more.incoming_invite is not None
-            and (not more.incoming_invite._final)
+            more is not None and more.incoming_invite is not None and more.incoming_invite.is_open
         )
 
     def _turn_came(self) -> None:
@@ -1071,7 +1065,7 @@ class Dialog:
             return
         req = make_request(state, tokens, raw)
         if tokens[2] == "application":
-            req._final = 200  # it must not be answered
+            req._not_to_be_answered()
             if req.method == "BYE":
                 self._over(DialogEnd.SERVER, req, _reason_text(req))
             return
@@ -1091,7 +1085,7 @@ class Dialog:
         elif method == "SUBSCRIBE":
             self._subscribe_came(req)
         elif method == "CANCEL":
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             self._state.release()
         elif method == "NOTIFY" and self._more is not None and self._refer_notified(req):
             answer_ok(req)
@@ -1140,7 +1134,7 @@ class Dialog:
         """Note the ACK, and the answer in it if the offer was ours."""
         first = not self._acked
         self._acked = True
-        ack._final = 200  # it must not be answered
+        ack._not_to_be_answered()
         more = self._extended()
         confirmed = more.confirming
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
@@ -1378,7 +1372,7 @@ class Dialog:
             referral.dialog_over(end)
         queue, more.queue = more.queue, None
         for req in queue or ():
-            req._final = 481
+            req._settle(AnswerState.DROPPED, 481)
             self._state.release()
         if more.invite is not None:
             more.invite.terminate()

@@ -16,7 +16,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["AnyHandler", "call_logged", "settle"]
+from drachtwist import sip
+from drachtwist.errors import ConnectionLost
+
+__all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
 
 _log = Logger()
 
@@ -82,6 +85,36 @@ def _caught() -> Failure:
     if isinstance(failure.value, (KeyboardInterrupt, SystemExit)):
         failure.raiseException()
     return failure
+
+
+def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -> None:
+    """Run a handler of a request whose failure can only be logged."""
+
+    def done(failure: Failure | None) -> None:
+        if failure is None:
+            return
+        if failure.check(ConnectionLost) is not None:
+            _log.info(
+                "a handler of {method} was cut short: {error}, Call-ID {call_id}",
+                method=request.method,
+                error=failure.value,
+                call_id=request.get("Call-ID"),
+            )
+            return
+        _log.failure(
+            "a handler of {method} failed, Call-ID {call_id}",
+            failure,
+            method=request.method,
+            call_id=request.get("Call-ID"),
+        )
+
+    try:
+        result = handler(*args)
+    except Exception:
+        done(Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 class _Stepper:

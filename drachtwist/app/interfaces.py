@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from drachtwist.app.exchange import Request, Response
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
 
 __all__ = [
     "ErrorHandler",

@@ -45,18 +45,15 @@ from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.events import CDR_EVENTS, Events
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    make_request,
-)
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request, make_request
+from drachtwist.app.response import Response
 from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
@@ -935,12 +932,12 @@ class Srf(Router, Ender):
                     req._report("trying")
         elif method == "CANCEL":
             invite = state.invites.get(tokens[8])
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             if invite is not None:
                 invite._cancelled(req)
             return
         elif method == "ACK":
-            req._final = 200  # there is no answer to an ACK
+            req._not_to_be_answered()
             self._chain(method).run(req, req.res)
             return
         elif dialog_id and early.take(self, state, req, method, dialog_id, role):
@@ -996,16 +993,16 @@ class Srf(Router, Ender):
 
     def _early_dialog(self, req: Request) -> EarlyDialog:
         """Return the early dialog of a caller, which begins with his INVITE."""
-        more = req._extended()
-        if more.early is None:
+        extras = req._extended()
+        if extras.early is None:
             session = EarlySession(remote=req.body)
-            more.early = EarlyDialog(req._state, "uas", req, session)
-            more.early.id = more.early_id
-        if more.early_raw and not more.early.ends[0]:
-            sent = sip.Response.from_bytes(more.early_raw)
-            more.early.ends = (sent.get("To") or "", sent.get("From") or "")
-            more.early.target = early.target_of(req) or PLACEHOLDER
-        return more.early
+            extras.early = EarlyDialog(req._state, "uas", req, session)
+            extras.early.id = extras.early_id
+        if extras.early_raw and not extras.early.ends[0]:
+            sent = sip.Response.from_bytes(extras.early_raw)
+            extras.early.ends = (sent.get("To") or "", sent.get("From") or "")
+            extras.early.target = early.target_of(req) or PLACEHOLDER
+        return extras.early
 
     def _early_dialog_of(self, response: ReceivedResponse) -> EarlyDialog | None:
         """Return the early dialog with whom a provisional response is from."""

@@ -69,7 +69,7 @@ def report(
     state: str,
     request: sip.Request,
     direction: str,
-    response: sip.Response | None = None,
+    response: sip.Message | None = None,
     *,
     event: str = "",
     status: int = 0,

@@ -22,8 +22,10 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.targets import referred_to
 from drachtwist.errors import (
     CommandRefused,
@@ -33,6 +35,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.encoding import status_line
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -318,7 +321,7 @@ class Referral:
             "Subscription-State": state,
             "Content-Type": "message/sipfrag;version=2.0",
         }
-        self._dialog._tell_peer(headers, f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n")
+        self._dialog._tell_peer(headers, status_line(status, phrase).rstrip() + "\r\n")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -25,17 +25,12 @@ from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.exchange import (
-    UNKNOWN_TRANSACTION,
-    ReceivedResponse,
-    _Received,
-    make_received_response,
-    run_handler,
-)
-from drachtwist.app.handlers import settle
+from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
+from drachtwist.app.received import Received, ReceivedResponse, make_received_response
+from drachtwist.app.response import UNKNOWN_TRANSACTION
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
@@ -84,7 +79,7 @@ _CANCEL_GRACE = 2.0
 """The same when the server does not know the request."""
 
 
-class OutgoingRequest(_Received, sip.Request):
+class OutgoingRequest(Received, sip.Request):
     """A request of the application, as the server sent it."""
 
     __slots__ = ("_asking", "_state", "_tokens", "res")
@@ -584,6 +579,8 @@ class Asking:
 
     def _prack(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
         """Acknowledge a reliable provisional response (RFC 3262 section 4)."""
+        if self.over:
+            return  # the answer was made for a call that is over meanwhile
         try:
             cseq = response.cseq
         except MessageError:
