@@ -100,6 +100,11 @@ class ServerLimits:
     transaction_bytes: int = _limit(
         128 << 20, "bytes of these requests, all together; new ones get 503 beyond that"
     )
+    unconfirmed_repeats: int = _limit(
+        3,
+        "repeats over UDP to an address that has not shown that it receives us, if they are more"
+        " than three times what came from there",
+    )
     proxied_calls: int = _limit(
         50_000, "calls and subscriptions that are proxied; new ones get 503 beyond that"
     )
@@ -184,7 +189,7 @@ def show_limit(value: float) -> str:
 _MAY_BE_0 = frozenset(
     """
     strangers strangers_per_source applications connections connections_per_source
-    secret_delay stop
+    secret_delay stop unconfirmed_repeats
     """.split()
 )
 
