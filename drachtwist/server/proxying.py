@@ -639,7 +639,7 @@ class _Nobody:
     """Stands in for an application where there is none."""
 
     tags: tuple[str, ...] = ()
-    paused = False
+    paused = behind = False
 
     def send(self, payload: bytes) -> None:
         """Send nothing."""
