@@ -31,6 +31,7 @@ from drachtwist.app.passing import (
 )
 from drachtwist.app.reaching import Target
 from drachtwist.app.refer_ids import ReferIds
+from drachtwist.app.running import started
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import (
     CommandRefused,
@@ -258,7 +259,7 @@ class _Bridge:
             # Nothing to be waited for, as most of the time.
             self._res.send(response.status, response.reason, self._reliably(response))
         else:
-            passing = Deferred.fromCoroutine(self._pass(response))
+            passing = started(self._pass(response))
             passing.addErrback(self._not_passed)
         return result
 

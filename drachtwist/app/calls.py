@@ -20,6 +20,7 @@ from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not
 from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.links import fail_later
 from drachtwist.app.outgoing import Farewell
+from drachtwist.app.running import started
 from drachtwist.app.strangers import names
 from drachtwist.errors import (
     CommandRefused,
@@ -91,7 +92,7 @@ class _Accepting:
         if isinstance(made, Deferred):
             waiting = made
         elif isinstance(made, Awaitable):
-            waiting = Deferred.fromCoroutine(_await(made))
+            waiting = started(_await(made))
         else:
             self.send(made)
             return

@@ -25,7 +25,7 @@ from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import Handed, LinkState, Server, fail_later
-from drachtwist.app.running import settle
+from drachtwist.app.running import settle, started
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip import grammar
@@ -671,7 +671,7 @@ class Response(sip.Response):
                     )
             send()
 
-        more.send_lock.run(lambda: Deferred.fromCoroutine(prepared())).addErrback(
+        more.send_lock.run(lambda: started(prepared())).addErrback(
             lambda failure: _log.failure("a response could not be sent", failure)
         )
 

@@ -21,6 +21,7 @@ from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
 from drachtwist.app.passing import HeadersHook, Passing, reasons_of
 from drachtwist.app.reaching import Target
+from drachtwist.app.running import started
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
@@ -305,4 +306,4 @@ def hunt(
             res.send(chosen.status, chosen.reason or None, passing.of_refusal(chosen))
         raise chosen
 
-    return Deferred.fromCoroutine(call())
+    return started(call())

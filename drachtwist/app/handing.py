@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from drachtwist.app.running import started
+
 if TYPE_CHECKING:
     from drachtwist.app.b2bua import B2bua
 
@@ -24,7 +26,7 @@ def hand_out(making: Coroutine[Any, Any, B2bua]) -> Deferred[B2bua]:
 
     :param making: makes both dialogs, whose requests wait.
     """
-    made: Deferred[B2bua] = Deferred.fromCoroutine(making)
+    made: Deferred[B2bua] = started(making)
     handed: Deferred[B2bua] = Deferred(lambda _: made.cancel())
 
     def done(both: B2bua) -> None:

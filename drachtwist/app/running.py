@@ -1,5 +1,9 @@
 """Running what applications write: plain functions, functions that return Deferreds, coroutines.
 
+A failure that was dealt with forgets the frames that it came through. Those of callers hold on to
+it, so that all of them would wait for the collector otherwise, which takes its time when there are
+many calls. What a log says of a failure stays.
+
 A coroutine is stepped here rather than by ``Deferred.fromCoroutine``: most handlers finish without
 ever waiting, or wait once, and are then done at the price of a function call. Each coroutine has
 its own context, so that a context variable set by the handler of one call is not seen by another.
@@ -10,14 +14,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["settle"]
+from drachtwist.errors import (
+    CommandRefused,
+    ConnectionFailed,
+    ConnectionLost,
+    RemoteProtocolError,
+    SipError,
+)
+
+__all__ = ["forget_frames", "settle", "started"]
 
 Done = Callable[["Failure | None"], object]
+
+_T = TypeVar("_T")
+
+# What calls come to, and nobody's slip: where it was raised says nothing.
+_OUTCOMES = (CommandRefused, ConnectionFailed, ConnectionLost, RemoteProtocolError, SipError)
 
 
 def settle(result: Any, done: Done) -> bool:
@@ -35,16 +52,48 @@ def settle(result: Any, done: Done) -> bool:
         except StopIteration:
             return True
         except BaseException:
-            done(_caught())
+            _tell(done, _caught())
             return True
         _Stepper(result, context, done).wait(awaited)
         return False
     if isinstance(result, Deferred):
-        result.addCallbacks(lambda _: done(None), done)
+        result.addCallbacks(lambda _: done(None), lambda failure: _tell(done, failure))
         return False
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
     return True
+
+
+def started(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+    """Run a coroutine, as ``Deferred.fromCoroutine`` does; what a call came to leaves no frames."""
+    return Deferred.fromCoroutine(coroutine).addErrback(_without_frames)
+
+
+def _without_frames(failure: Failure) -> Failure:
+    if isinstance(failure.value, _OUTCOMES):
+        forget_frames(failure)
+    return failure
+
+
+def forget_frames(failure: Failure) -> None:
+    """Let a failure that was dealt with forget the frames that it came through.
+
+    It can still be logged: it keeps the names and lines.
+    """
+    failure.cleanFailure()
+    seen: set[int] = set()
+    errors: list[BaseException | None] = [failure.value]
+    while errors:
+        error = errors.pop()
+        if error is not None and id(error) not in seen:
+            seen.add(id(error))
+            error.__traceback__ = None
+            errors += (error.__context__, error.__cause__)
+
+
+def _tell(done: Done, failure: Failure) -> None:
+    done(failure)
+    forget_frames(failure)
 
 
 async def _await(awaitable: Awaitable[object]) -> object:
@@ -82,7 +131,7 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            self._done(_caught())
+            _tell(self._done, _caught())
         else:
             self.wait(awaited)
 
@@ -92,6 +141,6 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            self._done(_caught())
+            _tell(self._done, _caught())
         else:
             self.wait(awaited)

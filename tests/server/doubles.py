@@ -106,6 +106,7 @@ class Link:
         from twisted.internet.error import ConnectionDone
         from twisted.python.failure import Failure
 
+        self.transport.unregisterProducer()
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
     # What an application does
