@@ -7,21 +7,25 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 BIN := $(VENV)/bin
 DEMO ?=
 TRIAL ?= -j2
-TESTS ?= tests
 WARNINGS ?=
-TWISTED ?=
-# The oldest Twisted that is supported.
-OLDEST := $(shell sed -n 's/.*twisted\[tls\]>=//p' setup.cfg)
-# What is said about Twisted and Python: no foreign peers, and nothing about time.
-ALONE := $(filter-out tests.interop tests.growth,\
+WITH ?=
+# The oldest Twisted and pyOpenSSL that are supported. They go together: Twisted 24.7 changes the context
+# of a twisted.web site's TLS connections, which pyOpenSSL 26 refuses.
+OLDEST := $(shell sed -nE 's/^ *(twisted\[tls\]|pyOpenSSL)>=/\1==/p' setup.cfg)
+# All but what takes minutes.
+QUICK := $(filter-out tests.slow tests.growth,\
 	$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py))) \
 	$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
+# What is said about Twisted and Python: no foreign peers, and nothing about time.
+ALONE := $(filter-out tests.interop,$(QUICK))
+TESTS ?= $(QUICK)
 
-.PHONY: help demo test test-warnings test-oldest lint types docs wheel ci clean
+.PHONY: help demo test test-slow test-warnings test-oldest lint types docs wheel ci clean
 
 help:
 	@echo 'make demo    install, start a server and an application, and call it'
 	@echo 'make test    install, and run the tests (TESTS=tests.sip for some of them)'
+	@echo 'make test-slow    the tests that take minutes'
 	@echo 'make test-warnings, make test-oldest    those without foreign peers: with warnings as'
 	@echo '             errors, and on the oldest Twisted that is supported'
 	@echo 'make lint    check format and style      make types   check the types'
@@ -37,12 +41,16 @@ test: $(VENV)/installed-test
 	PYTHONWARNINGS='$(WARNINGS)' HYPOTHESIS_STORAGE_DIRECTORY="$$scratch/hypothesis" PATH="$(abspath $(BIN)):$$PATH" \
 	$(BIN)/trial --temp-directory="$$scratch/trial" $(TRIAL) $(TESTS)
 
+# Thousands of calls, for memory and for networks that lose; whether time grows with length.
+test-slow:
+	$(MAKE) test TESTS='tests.slow tests.growth'
+
 # Whatever is deprecated, in Python or in Twisted, is an error.
 test-warnings: $(VENV)/installed-test
 	$(MAKE) test WARNINGS=error TESTS='$(ALONE)'
 
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest TWISTED='twisted[tls]==$(OLDEST)' TESTS='$(ALONE)'
+	$(MAKE) test VENV=.venv-oldest WITH='$(OLDEST)' TESTS='$(ALONE)'
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -74,7 +82,7 @@ $(VENV)/installed: setup.cfg pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-test: $(VENV)/installed
 	@echo 'Installing what the tests need into $(VENV) ...'
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' $(if $(TWISTED),'$(TWISTED)') && touch $@
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q -e '.[test]' $(foreach one,$(WITH),'$(one)') && touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-test
 	@echo 'Installing the tools into $(VENV) ...'

@@ -19,10 +19,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from drachtwist.sip.message import Response
+from typing import Any, Protocol
 
 __all__ = [
     "AuthenticationError",
@@ -138,6 +135,45 @@ class ConnectionLost(ConnectionFailed):
     """The link to the server went away before what was asked could be answered."""
 
 
+class FailedResponse(Protocol):
+    """What :attr:`SipError.response` offers: a :class:`drachtwist.sip.Response`, or part of one.
+
+    It is spelt out here since errors know nothing of what is built on them.
+    """
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase."""
+
+    @property
+    def contacts(self) -> list[Any]:
+        """The Contacts: where a redirect leads, as :class:`drachtwist.sip.Address`."""
+
+    @property
+    def body(self) -> bytes:
+        """The body."""
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of a header; None when it is not there."""
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the value of each line of a header."""
+
+    def has(self, name: str) -> bool:
+        """Say whether a header is there."""
+
+    def get_parsed_header(self, name: str) -> Any:
+        """Return the typed view of a header; None when it is not there."""
+
+
 class SipError(DrachtwistError):
     """A request ended with a final response that is not a success.
 
@@ -146,7 +182,9 @@ class SipError(DrachtwistError):
     :param response: the response itself, if one was received.
     """
 
-    def __init__(self, status: int, reason: str = "", response: Response | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str = "", response: FailedResponse | None = None
+    ) -> None:
         super().__init__(f"{status} {reason}".rstrip())
         self.status = status
         self.reason = reason

@@ -48,7 +48,7 @@ class NameServer:
 
     def __init__(self, records: dict[str, list[Any]], nothing: int = 60) -> None:
         self.authority = Authority(records, nothing)
-        factory = DNSServerFactory([self.authority])
+        self._factory = factory = DNSServerFactory([self.authority])
         factory.noisy = False
         self.port = free_port()
         network = cast(Any, reactor)
@@ -69,7 +69,9 @@ class NameServer:
         return self.authority.asked
 
     def stop(self) -> Deferred[Any]:
-        """Close its ports."""
+        """Close its ports, and the connections that nobody has closed yet."""
+        for protocol in list(self._factory.connections):
+            protocol.transport.abortConnection()
         return gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
 
 

@@ -93,7 +93,7 @@ class Passing:
     def of_refusal(self, error: SipError) -> HeadersLike:
         """Give the headers of a refusal; those of a redirect have the contacts."""
         response = error.response
-        if response is None:
+        if not isinstance(response, sip.Response):
             return None
         headers = self.of_response(response)
         if not 300 <= error.status < 400:

@@ -2,8 +2,9 @@
 
 The core owns the tables and writes the frames; what requests of the network lead to is decided in
 :mod:`~drachtwist.server.uas`, what requests of applications lead to in
-:mod:`~drachtwist.server.uac`. It talks to sockets through :class:`Carriers` and to applications
-through :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
+:mod:`~drachtwist.server.uac`. It talks to sockets through
+:class:`~drachtwist.server.ports.Carriers` and to applications through
+:class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
 :class:`~twisted.internet.task.Clock` without any of them.
 
 Nothing that a peer or an application sends may raise out of here.
@@ -20,21 +21,21 @@ from twisted.logger import Logger
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import WEBSOCKETS, Flow, Listener, Target
+from drachtwist.net.siptransports import WEBSOCKETS, Flow
 from drachtwist.server.clients import AppLink, Clients
-from drachtwist.server.compose import encode, new_tag
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
+from drachtwist.server.ports import Carriers
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
+from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.server.ways import Ways
-from drachtwist.sip.fields import tag_of
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -46,38 +47,10 @@ from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
 
-__all__ = ["Carriers", "Connector", "ServerCore"]
+__all__ = ["Connector", "ServerCore"]
 
 COMPLAIN_EVERY = 10.0
 """Seconds between two lines about bad messages in the log."""
-
-
-class Carriers(Protocol):
-    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
-
-    @property
-    def listeners(self) -> Sequence[Listener]:
-        """What is listened on."""
-
-    def send(self, flow: Flow, data: bytes) -> bool:
-        """Send over a flow; False when its connection is gone."""
-
-    def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
-
-    def flow_to(
-        self, target: Target, listener: Listener | None = None, timeout: float | None = None
-    ) -> Flow:
-        """Find or make the flow to an address."""
-
-    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
-        """Find the connection whose other end has this address, if there is one."""
-
-    def listener_for(self, protocol: str, host: str) -> Listener | None:
-        """Choose our address for talking to another."""
-
-    def close(self, flow: Flow) -> None:
-        """Close the connection of a flow."""
 
 
 class Connector(Protocol):
@@ -145,6 +118,7 @@ class ServerCore:
         if config.prometheus_port is not None:
             self.metrics = Metrics(self, wall)
             self.carriers = Metered.around(carriers, self.metrics)
+        self.send_away = SendingAway(self.carriers)
         self._bad_messages = 0
         self._complain_at = float("-inf")
         self._wall = wall
@@ -204,20 +178,15 @@ class ServerCore:
         self.complain(flow, bad.error)
         if self.metrics is not None:
             self.metrics.malformed(message)
-        if self.stopped or not isinstance(message, Request) or not message.has("Via"):
+        if self.stopped or not isinstance(message, Request):
             return
-        try:
-            if message.method == "ACK":
-                return
-        except MessageError:
-            pass
         status = bad.error.status
         reason = reason_phrase(status)
         if status == 400:
             reason = bad.error.phrase or reason
         elif status == 505:
             reason = "Version Not Supported"
-        self.carriers.send(flow, self.stateless(message, status, reason))
+        self.send_away(message, flow, status, reason)
 
     def complain(self, flow: Flow, error: Exception) -> None:
         """Write of bad messages into the log: a line for many, since anybody can send them."""
@@ -261,26 +230,6 @@ class ServerCore:
         if count >= most:
             self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
             self.carriers.close(flow)
-
-    def stateless(
-        self,
-        request: Request,
-        status: int,
-        reason: str | None = None,
-        tag: str | None = None,
-        extra: Sequence[str] = (),
-    ) -> bytes:
-        """Write a response to a request that gets no transaction."""
-        lines = [f"Via: {via}" for via in request.get_all("Via")]
-        for name in ("From", "To", "Call-ID", "CSeq"):
-            value = request.get(name)
-            if value is None:
-                continue
-            if name == "To" and status > 100 and tag_of(value) is None:
-                value = f"{value};tag={tag or new_tag()}"
-            lines.append(f"{name}: {value}")
-        phrase = reason_phrase(status) if reason is None else reason
-        return encode(f"SIP/2.0 {status} {phrase}", [*lines, *extra], [], b"")
 
     # What applications do
 

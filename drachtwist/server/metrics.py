@@ -25,7 +25,8 @@ from drachtwist.net.siptransports import Flow
 from drachtwist.sip.message import Request, Response
 
 if TYPE_CHECKING:
-    from drachtwist.server.core import Carriers, ServerCore
+    from drachtwist.server.core import ServerCore
+    from drachtwist.server.ports import Carriers
 
 __all__ = ["Counter", "Histogram", "Metered", "Metrics"]
 

@@ -40,7 +40,6 @@ from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, r
 from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
-from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
@@ -818,11 +817,7 @@ class Proxying:
         refusal = self._refusal(request, breadth_of(request))
         if refusal is not None:
             status, _, lines = refusal
-            if request.method != "ACK":
-                tag = stateless_tag(request)
-                self.core.carriers.send(
-                    flow, self.core.stateless(request, status, None, tag, lines)
-                )
+            self.core.send_away(request, flow, status, lines=lines)
             return True
         self.calls.passed(call, request)
         if request.method == "BYE":
@@ -839,8 +834,8 @@ class Proxying:
             self.core.ways.send(hop, self._passing(request, own))
         elif self.core.carriers.is_open(known):
             self.core.ways.send_over(known, self._passing(request, own), None)
-        elif request.method != "ACK":
-            self.core.carriers.send(flow, self.core.stateless(request, 410))
+        else:
+            self.core.send_away(request, flow, 410)
         return True
 
     def _passing(self, request: Request, own: int) -> Callable[[Flow], bytes]:

@@ -7,8 +7,6 @@ repeats, or passed over in silence. The real server always refuses, whatever it 
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,8 +19,6 @@ __all__ = ["ACTIONS", "Spammers"]
 
 ACTIONS = ("reject", "discard")
 """What can be done about them."""
-
-_KEY = os.urandom(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +76,3 @@ def _value(request: Request, name: str) -> str | None:
     except MessageError:
         return None
     return uri.user if isinstance(uri, SipUri) else None
-
-
-def stateless_tag(request: Request) -> str:
-    """Make a To tag that every repeat of a request gets too (RFC 3261 section 8.2.7)."""
-    via = request.get("Via") or ""
-    branch = via.partition("branch=")[2].partition(";")[0]
-    text = f"{branch}\n{request.get('Call-ID')}\n{request.get('CSeq')}"
-    return hashlib.blake2b(
-        text.encode("utf-8", "surrogateescape"), key=_KEY, digest_size=8
-    ).hexdigest()

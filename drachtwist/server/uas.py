@@ -44,7 +44,6 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
-from drachtwist.server.spammers import stateless_tag
 from drachtwist.sip.fields import Address, RAck, is_terminated, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.options import RELIABLE, lists_option
@@ -342,14 +341,12 @@ class Answering:
                 self._refuse_name(request, "From" if "|" in from_tag else "Call-ID", flow)
                 return
             arrival = merge_key(request, from_tag) if to_tag is None else None
-            if arrival is not None and len(self.transactions) >= self.core.limits.transactions:
-                self._refuse_load(request, flow)
-                return
         except MessageError as error:
             self.core.complain(flow, error)
             return
         if arrival in self._arrivals:
-            self._merged(request, key, flow, size)
+            if not self._refused_for_load(request, flow):
+                self._merged(request, key, flow, size)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
         if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
@@ -361,14 +358,18 @@ class Answering:
         incoming.arrival = arrival
         incoming.from_tag = from_tag
         if dialog is not None:
-            self._in_dialog(incoming, dialog, to_tag)
+            if not self._refused_for_load(request, flow, dialog, of_a_call=True):
+                self._in_dialog(incoming, dialog, to_tag)
             return
         if to_tag is not None:
             early = self.early.get(dialog_id(call_id, from_tag))
             if early is not None and early.to_tag == to_tag:
-                self._in_early(incoming, early)
+                if not self._refused_for_load(request, flow, of_a_call=True):
+                    self._in_early(incoming, early)
                 return
             outgoing = self.core.uac.forming(dialog_id(call_id, to_tag))
+            if self._refused_for_load(request, flow, of_a_call=outgoing is not None):
+                return
             if outgoing is not None and outgoing.method == "SUBSCRIBE":
                 if method == "NOTIFY" and self.core.uac.hold(outgoing, incoming):
                     self._register(incoming)
@@ -391,7 +392,8 @@ class Answering:
                     self._set_alarm(incoming, self.core.timing.lifetime)
                     self.core.uac.left(outgoing, from_tag)
                 return
-        self._outside(incoming, from_tag, to_tag)
+        if not self._refused_for_load(request, flow):
+            self._outside(incoming, from_tag, to_tag)
 
     def _register(self, incoming: Incoming) -> None:
         """Begin the transaction of a request."""
@@ -406,26 +408,38 @@ class Answering:
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
 
-    def _refuse_load(self, request: Request, flow: Flow) -> None:
-        """Send a new request away without remembering it (RFC 3261 section 8.2.7)."""
+    def _refused_for_load(
+        self, request: Request, flow: Flow, dialog: Dialog | None = None, *, of_a_call: bool = False
+    ) -> bool:
+        """Send a request away if there are too many; say whether it is (RFC 3261 section 8.2.7).
+
+        What belongs to a call may fill as much again, so that a flood of others does not harm it;
+        and beyond that a BYE still ends its dialog, of which there is one for each.
+
+        :param dialog: the one that it is in, if there is one.
+        :param of_a_call: whether it belongs to a call, one that is being set up too.
+        """
         core = self.core
+        room = core.limits.transactions
+        if len(self.transactions) < (2 * room if of_a_call else room):
+            return False
+        if dialog is not None and _is_sure_to_end(dialog, request):
+            return False
         core.alerts.note(
             "transactions",
             "too many transactions: new requests get 503, the last from {peer}",
             peer=flow.remote_host,
         )
-        tag = stateless_tag(request)
-        raw = core.stateless(request, 503, tag=tag, extra=[RETRY_AFTER])
-        core.carriers.send(flow, raw)
+        core.send_away(request, flow, 503, lines=(RETRY_AFTER,))
+        return True
 
     def _refuse_name(self, request: Request, header: str, flow: Flow) -> None:
         """Refuse a Call-ID or tag that would shift the tokens of frames, and name another's dialog.
 
         Nothing is remembered of it: a repeat gets the same answer again.
         """
-        phrase, tag = f"Bad {header} Header", stateless_tag(request)
         self.core.complain(flow, MessageError(f"a bar in the {header} of {request.method}"))
-        self.core.carriers.send(flow, self.core.stateless(request, 400, phrase, tag))
+        self.core.send_away(request, flow, 400, f"Bad {header} Header")
 
     def _merged(self, request: Request, key: ServerKey, flow: Flow, size: int) -> None:
         """Refuse a request that came here before, by another way (RFC 3261 section 8.2.2.2)."""
@@ -518,8 +532,7 @@ class Answering:
             return False
         core.complain(flow, MessageError(f"a spammer, by its {found}"))
         if spammers.rejects(reliable=flow.reliable):
-            tag = stateless_tag(request)
-            core.carriers.send(flow, core.stateless(request, 603, "Decline", tag))
+            core.send_away(request, flow, 603, "Decline")
         return True
 
     def _refuse_method(self, incoming: Incoming) -> None:
@@ -946,7 +959,9 @@ class Answering:
         if invite is None:
             found = map(self.transactions.get, cancelled_keys(request))
             invite = next((one for one in found if one is not None), None)
-        if invite is None and self.core.proxying.passes(request, flow):
+        if invite is None and (
+            self.core.proxying.passes(request, flow) or self._refused_for_load(request, flow)
+        ):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)
         named = request._has_to_tag()  # SIPp writes the tag of the 180 that it has seen
@@ -1481,3 +1496,12 @@ class Answering:
         if effects:
             incoming.react(transaction, effects)
         self.core.watch(transaction)
+
+
+def _is_sure_to_end(dialog: Dialog, request: Request) -> bool:
+    """Whether a request is a BYE that nothing can be wrong with."""
+    return (
+        request.method == "BYE"
+        and request.cseq.number >= dialog.peer_seq
+        and not request.has("Require")
+    )

@@ -22,7 +22,8 @@ from drachtwist.net.vias import note_source, response_hop
 from drachtwist.server import checks, compose, dialogs, neighbours, owncontact
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.registered import Registered, has_no_address, place_of
-from drachtwist.server.spammers import Spammers, stateless_tag
+from drachtwist.server.sendingaway import stateless_tag
+from drachtwist.server.spammers import Spammers
 from drachtwist.sip import digest, grammar, multipart, sdp
 from drachtwist.sip.fields import (
     Address,

@@ -10,16 +10,18 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.names import dns
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net import names
 from drachtwist.net.names import Names, name_server
 from drachtwist.sip.locating import Naptr, Question, Records, Srv
+from tests.interop.peers import free_port
 from tests.nameserver import NameServer, a, naptr, srv
 
 LONG = [srv(f"server-{number}.with-a-long-name.example.test", number) for number in range(40)]
@@ -96,10 +98,12 @@ class NamesTestCase(TestCase):
         self.addCleanup(server.stop)
         return server
 
-    def peer(self, answer: Callable[[bytes], bytes | None]) -> tuple[_Peer, tuple[str, int]]:
+    def peer(
+        self, answer: Callable[[bytes], bytes | None], number: int = 0
+    ) -> tuple[_Peer, tuple[str, int]]:
         """Start a name server that answers with the given bytes."""
         peer = _Peer(answer)
-        port = cast(Any, reactor).listenUDP(0, peer, interface="127.0.0.1")
+        port = cast(Any, reactor).listenUDP(number, peer, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return peer, ("127.0.0.1", port.getHost().port)
 
@@ -309,11 +313,19 @@ class AskingTests(NamesTestCase):
 
     async def test_connection_that_ends(self) -> None:
         """So has one that closes the connection."""
+        gone: list[Deferred[None]] = []
 
         class Closing(Protocol):
+            def connectionMade(self) -> None:
+                self.gone: Deferred[None] = Deferred()
+                gone.append(self.gone)
+
             def dataReceived(self, data: bytes) -> None:
                 assert self.transport is not None
                 self.transport.loseConnection()
+
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                self.gone.callback(None)
 
         def cut(query: bytes) -> bytes:
             message = dns.Message()
@@ -321,12 +333,15 @@ class AskingTests(NamesTestCase):
             message.answer = message.trunc = 1
             return bytes(message.toStr())
 
-        _, address = self.peer(cut)
+        number = free_port()  # for both; one that is free for UDP alone may be taken for TCP
+        _, address = self.peer(cut, number)
         factory = Factory.forProtocol(Closing)
         factory.noisy = False
-        port = cast(Any, reactor).listenTCP(address[1], factory, interface="127.0.0.1")
+        port = cast(Any, reactor).listenTCP(number, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.assertIsNone(await self.ask(self.names(address), "A", "example.test"))
+        self.assertTrue(gone)
+        await gatherResults(gone)  # this side of a connection may learn of its end later
 
     async def test_hosts(self) -> None:
         """A name in the hosts file is not asked for, in no way."""

@@ -44,6 +44,8 @@ class Talker:
         self.protocol = self.listener.protocol
         self.address = self.listener.address_toward("")
         self.server = server
+        self.patience = 10.0
+        """Seconds that a message has to come."""
         self.flow: Flow | None = None
         """How the last message came."""
         self._unread: list[tuple[Message, Flow]] = []
@@ -146,10 +148,14 @@ class Talker:
         return invite, answer
 
     async def hang_up(
-        self, invite: Request, answer: Response, routes: tuple[str, ...] | None = None
+        self,
+        invite: Request,
+        answer: Response,
+        routes: tuple[str, ...] | None = None,
+        number: int = 2,
     ) -> None:
         """End a call that this phone began."""
-        bye = self.inside("BYE", invite, answer, 2, routes)
+        bye = self.inside("BYE", invite, answer, number, routes)
         self.send(bye)
         response = await self.response(bye)
         assert response.status == 200, response
@@ -184,7 +190,7 @@ class Talker:
 
     def _when(self, wanted: Callable[[Message], bool]) -> Deferred[Message]:
         waiting: Deferred[Message] = Deferred()
-        waiting.addTimeout(10, cast(Any, reactor))
+        waiting.addTimeout(self.patience, cast(Any, reactor))
         self._waiting.append((wanted, waiting))
         self._hand_out()
         return waiting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from twisted.logger import globalLogPublisher
@@ -239,32 +238,6 @@ class AnswerTests(ServerTestCase):
             [echo] = self.app.answer(invite, f"SIP/2.0 {status}")
             self.assertIn("|OK|", echo)
             self.assertEqual(self.bench.heads(), [f"{status} INVITE"])
-
-
-class ManyTests(ServerTestCase):
-    """There are only so many transactions at a time (RFC 3261 section 8.2.7)."""
-
-    def test_refused_without_a_trace(self) -> None:
-        """Beyond the limit new requests are told to come later; what is known goes on."""
-        self.bench.core.limits = replace(self.bench.core.limits, transactions=2)
-        _, tag = self.answered()
-        self.offered(request("INVITE", call="c2"))
-        self.bench.take()
-        for method in ("INVITE", "SUBSCRIBE", "REGISTER", "MESSAGE", "OPTIONS"):
-            self.bench.receive(request(method, call=f"flood-{method}"))
-            [answer] = self.bench.take()
-            assert isinstance(answer, Response)
-            self.assertEqual((answer.status, answer.get("Retry-After")), (503, "5"), method)
-            self.assertEqual(self.app.take(), [])
-        self.assertEqual(len(self.bench.core.uas.transactions), 2)
-        self.bench.receive(request("CANCEL", call="c2"))
-        self.assertEqual(self.bench.heads(), ["200 CANCEL", "487 INVITE"])
-        self.bench.receive(request("ACK", branch="ack", to_tag=tag))
-        self.app.take()
-        self.bench.receive(request("BYE", number=2, to_tag=tag))
-        [frame] = self.app.take()
-        self.assertIn("\r\nBYE ", frame)
-        self.assertEqual(self.bench.core.alerts.counts["transactions"], 5)
 
 
 class CancelTests(ServerTestCase):

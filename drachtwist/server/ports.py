@@ -1,0 +1,41 @@
+"""What parts of the server need of the whole, so that they need not know it.
+
+Whoever takes one of these runs against whatever has it: sockets, or a double in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from drachtwist.net.siptransports import Flow, Listener, Target
+
+__all__ = ["Carriers"]
+
+
+class Carriers(Protocol):
+    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
+
+    @property
+    def listeners(self) -> Sequence[Listener]:
+        """What is listened on."""
+
+    def send(self, flow: Flow, data: bytes) -> bool:
+        """Send over a flow; False when its connection is gone."""
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether a flow can still be sent over."""
+
+    def flow_to(
+        self, target: Target, listener: Listener | None = None, timeout: float | None = None
+    ) -> Flow:
+        """Find or make the flow to an address."""
+
+    def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
+        """Find the connection whose other end has this address, if there is one."""
+
+    def listener_for(self, protocol: str, host: str) -> Listener | None:
+        """Choose our address for talking to another."""
+
+    def close(self, flow: Flow) -> None:
+        """Close the connection of a flow."""
