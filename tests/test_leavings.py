@@ -16,7 +16,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Dialog, Request, Response, SipError, couple
+from drachtwist import (
+    Dialog,
+    Request,
+    Response,
+    SipError,
+    accept_refer,
+    couple,
+    forward_in_dialog,
+    hunt,
+    simring,
+    transfer,
+)
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
 from tests.server.doubles import request
@@ -662,6 +673,135 @@ class CallingTests(LeavingsCase):
         self.leaves_nothing(call)
 
 
+class FailingTests(LeavingsCase):
+    """What is awaited fails, and nobody catches it."""
+
+    def failing(self, name: str, error: type[Exception] = SipError) -> None:
+        """Let a handler fail with what the phone that it calls answers."""
+        self.invite(name)
+        [invite] = self.requests()
+        self.whole.respond(invite, 486)
+        self.last(486 if error is SipError else 500)
+        self.ack_failure(name)
+        self.flushLoggedErrors(error)
+
+    def test_coroutine(self) -> None:
+        """A coroutine lets a failure through."""
+
+        @self.srf.invite
+        async def handler(req: Request, res: Response) -> None:
+            await self.srf.create_uac(TARGET, local_sdp=SDP)
+
+        self.leaves_nothing(self.failing)
+
+    def test_deferred(self) -> None:
+        """A handler returns a Deferred that fails."""
+
+        @self.srf.invite
+        def handler(req: Request, res: Response) -> Any:
+            return self.srf.create_uac(TARGET, local_sdp=SDP)
+
+        self.leaves_nothing(self.failing)
+
+    def test_turned_into_another(self) -> None:
+        """A coroutine makes another error of it."""
+
+        @self.srf.invite
+        async def handler(req: Request, res: Response) -> None:
+            try:
+                await self.srf.create_uac(TARGET, local_sdp=SDP)
+            except SipError as error:
+                raise ValueError("a slip") from error
+
+        self.leaves_nothing(lambda name: self.failing(name, ValueError))
+
+    def test_bridge(self) -> None:
+        """A bridge that fails, whose caller is answered by somebody else."""
+
+        @self.srf.invite
+        async def handler(req: Request, res: Response) -> None:
+            await self.srf.create_b2bua(req, res, TARGET, pass_failure=False)
+
+        self.leaves_nothing(self.failing)
+
+    def test_chain(self) -> None:
+        """A handler further up waits for the others, and lets the failure through."""
+
+        @self.srf.use
+        async def outer(req: Request, res: Response, proceed: Any) -> None:
+            await proceed()
+
+        @self.srf.invite
+        async def handler(req: Request, res: Response) -> None:
+            await self.srf.create_uac(TARGET, local_sdp=SDP)
+
+        self.leaves_nothing(self.failing)
+
+
+class NamedTests(LeavingsCase):
+    """Phones are called by their names."""
+
+    def setUp(self) -> None:
+        """Let a name have two addresses."""
+        super().setUp()
+        self.whole.server.zone = {("A", "phones.example"): ["127.0.0.1", "127.0.0.2"]}
+
+    def call(self) -> None:
+        """Call a name."""
+
+        async def call() -> None:
+            try:
+                await self.srf.create_uac("sip:bob@phones.example", local_sdp=SDP)
+            except SipError:
+                pass
+
+        Deferred.fromCoroutine(call())
+
+    def test_refused(self) -> None:
+        """The first place refuses."""
+
+        def call(name: str) -> None:
+            self.call()
+            self.whole.respond(self.whole.request(), 486)
+
+        self.leaves_nothing(call)
+
+    def test_further_place(self) -> None:
+        """The first place has no time, the second one refuses."""
+
+        def call(name: str) -> None:
+            self.call()
+            self.whole.respond(self.whole.request(), 503)
+            self.whole.respond(self.requests()[-1], 486)
+
+        self.leaves_nothing(call)
+
+    def test_nobody(self) -> None:
+        """No place answers at all."""
+        self.leaves_nothing(lambda name: self.call(), 120.0)
+
+    def test_no_such_name(self) -> None:
+        """There is no such name."""
+        self.whole.server.zone = {}
+        self.leaves_nothing(lambda name: self.call())
+
+    def test_proxied(self) -> None:
+        """A call is proxied to a name."""
+
+        @self.srf.invite
+        async def proxy(req: Request, res: Response) -> None:
+            await self.srf.proxy_request(req, "sip:bob@phones.example", record_route=True)
+
+        def call(name: str) -> None:
+            self.invite(name)
+            self.whole.respond(self.requests()[-1], 503)
+            self.whole.respond(self.requests()[-1], 486)
+            self.last(486)
+            self.ack_failure(name)
+
+        self.leaves_nothing(call, 300.0)
+
+
 class BetweenTests(LeavingsCase):
     """The application connects phones with each other."""
 
@@ -833,3 +973,143 @@ class BetweenTests(LeavingsCase):
             self.whole.respond(self.whole.request(), 200)
 
         self.leaves_nothing(call, 300.0)
+
+    def test_forwarded(self) -> None:
+        """Requests in a bridged call are passed on."""
+
+        @self.srf.invite
+        async def bridge(req: Request, res: Response) -> None:
+            legs = await self.srf.create_b2bua(req, res, TARGET)
+            couple(legs.uas, legs.uac)
+            forward_in_dialog(legs.uas, legs.uac)
+
+        def call(name: str) -> None:
+            self.invite(name)
+            [invite] = self.requests()
+            self.whole.respond(invite, 200, body=SDP)
+            answer = self.last(200)
+            tag = answer.to.tag or ""
+            self.ack(name, answer)
+            self.from_a("INFO", name, tag, 2)
+            self.whole.respond(self.requests()[-1], 200)
+            self.last(200)
+            self.from_a("INVITE", name, tag, 3, body=SDP)
+            self.whole.respond(self.requests()[-1], 200, body=SDP)
+            self.ack(name, self.last(200))
+            self.from_a("INVITE", name, tag, 4, body=SDP)
+            self.whole.respond(self.requests()[-1], 488)
+            self.last(488)
+            self.whole.receive(request("ACK", call=name, number=4, branch="INVITE-4"), A)
+            self.from_a("BYE", name, tag, 5)
+            self.whole.respond(self.requests()[-1], 200)
+
+        self.leaves_nothing(call)
+
+    def test_rings_everywhere(self) -> None:
+        """Several are called at once; one answers, or nobody does."""
+
+        @self.srf.invite
+        async def ring(req: Request, res: Response) -> None:
+            try:
+                legs = await simring(self.srf, req, res, [TARGET, "sip:carol@127.0.0.1:32073"])
+            except SipError:
+                return
+            couple(legs.uas, legs.uac)
+
+        def call(name: str) -> None:
+            self.invite(name)
+            first, second = self.requests()
+            if name[-1] in "02":
+                self.whole.respond(second, 180)
+                self.whole.respond(first, 200, body=SDP)
+                sent = self.whole.sent()
+                [answer] = [one for one in sent if getattr(one, "status", 0) == 200]
+                assert isinstance(answer, SipResponse)
+                [cancel] = [one for one in sent if isinstance(one, SipRequest)][1:]
+                self.whole.respond(cancel, 200)
+                self.whole.respond(second, 487)
+                self.ack(name, answer)
+                self.from_a("BYE", name, answer.to.tag or "")
+                self.whole.respond(self.requests()[-1], 200)
+            else:
+                self.whole.respond(first, 486)
+                self.whole.respond(second, 480)
+                self.whole.sent()
+                self.ack_failure(name)
+
+        self.leaves_nothing(call)
+
+    def test_hunted(self) -> None:
+        """Several are called one after the other, and nobody answers."""
+
+        @self.srf.invite
+        async def ring(req: Request, res: Response) -> None:
+            try:
+                await hunt(self.srf, req, res, [TARGET, "sip:carol@127.0.0.1:32073"])
+            except SipError:
+                pass
+
+        def call(name: str) -> None:
+            self.invite(name)
+            self.whole.respond(self.requests()[-1], 486)
+            self.whole.respond(self.requests()[-1], 480)
+            self.whole.sent()
+            self.ack_failure(name)
+
+        self.leaves_nothing(call)
+
+    def test_transferred(self) -> None:
+        """A call is transferred."""
+        moved: list[Any] = []
+
+        @self.srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            dialog = await self.srf.create_uas(req, res, local_sdp=SDP)
+            moved.append(await transfer(dialog, "sip:carol@example.net"))
+            dialog.destroy()
+
+        def call(name: str) -> None:
+            self.invite(name)
+            [answer, refer] = self.whole.sent()[1:]
+            assert isinstance(answer, SipResponse) and isinstance(refer, SipRequest)
+            self.ack(name, answer)
+            tag = answer.to.tag or ""
+            self.whole.respond(refer, 202, port=A)
+            told = "Event: refer\nContent-Type: message/sipfrag\nSubscription-State: "
+            trying = "SIP/2.0 100 Trying\n"
+            self.from_a("NOTIFY", name, tag, 2, extra=f"{told}active", body=trying)
+            ok = "SIP/2.0 200 OK\n"
+            self.from_a("NOTIFY", name, tag, 3, extra=f"{told}terminated", body=ok)
+            self.whole.respond(self.requests()[-1], 200, port=A)
+
+        self.leaves_nothing(call)
+        self.assertEqual(len(moved), CALLS + 2)
+
+    def test_transferring(self) -> None:
+        """A phone has the application call somebody else."""
+
+        @self.srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            dialog = await self.srf.create_uas(req, res, local_sdp=SDP)
+
+            @dialog.on_refer
+            async def refer(req: Request, res: Response) -> None:
+                referral = accept_refer(dialog, req, res)
+                await referral.follow(local_sdp=SDP)
+
+        def call(name: str) -> None:
+            tag = self.up(name)
+            self.from_a("REFER", name, tag, 2, extra=f"Refer-To: <{TARGET}>")
+            requests = self.requests()
+            while requests:
+                for one in requests:
+                    if one.method == "NOTIFY":
+                        self.whole.respond(one, 200, port=A)
+                    elif one.method == "INVITE":
+                        self.whole.respond(one, 486)
+                requests = self.requests()
+            self.flushLoggedErrors(SipError)
+            self.from_a("BYE", name, tag, 3)
+            self.last(200)
+
+        self.leaves_nothing(call)

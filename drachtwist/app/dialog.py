@@ -1386,8 +1386,9 @@ class Dialog:
         more.ack_waiting, more.confirming_waiting = [], []
         for waiter in waiting:
             waiter.errback(self._why_over())
-        if more.news is not None:
-            more.news.give_up(self._why_over())
+        news, more.news = more.news, None  # it knows the dialog
+        if news is not None:
+            news.give_up(self._why_over())
         while more.modifications:
             self._finish_modification(more.modifications[0], self._why_over())
 
