@@ -11,13 +11,16 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import (
     Dialog,
+    LocalProtocolError,
     Request,
     Response,
     SipError,
@@ -132,6 +135,10 @@ class LeavingsCase(SynchronousTestCase):
             ),
             B,
         )
+
+    def ask(self, method: str, name: str) -> None:
+        """Let a phone send a request outside of dialogs."""
+        self.whole.receive(request(method, call=name), A)
 
     def requests(self) -> list[SipRequest]:
         """Take the requests that were sent since."""
@@ -296,6 +303,19 @@ class CalledTests(LeavingsCase):
 
         self.leaves_nothing(call, 120.0)
 
+    def test_unacknowledged_but_ended(self) -> None:
+        """So it is when the phone answers the BYE of the server."""
+        kept = self.answering()
+
+        def call(name: str) -> None:
+            self.invite(name)
+            self.whole.sent()
+            self.whole.clock.advance(33.0)
+            self.whole.respond(self.requests()[-1], 200, port=A)
+            kept.clear()
+
+        self.leaves_nothing(call, 120.0)
+
     def test_failing_handler(self) -> None:
         """A handler fails."""
 
@@ -425,17 +445,13 @@ class CalledTests(LeavingsCase):
 
         for method in ("OPTIONS", "MESSAGE", "REGISTER", "INFO", "PUBLISH"):
             with self.subTest(method):
-                self.leaves_nothing(
-                    lambda name, method=method: self.whole.receive(request(method, call=name), A)
-                )
+                self.leaves_nothing(partial(self.ask, method))
 
     def test_nobody_wants(self) -> None:
         """Requests that nobody wants are refused, and so are those of no dialog."""
         for method in ("OPTIONS", "REGISTER", "REFER", "FOO", "BYE", "CANCEL"):
             with self.subTest(method):
-                self.leaves_nothing(
-                    lambda name, method=method: self.whole.receive(request(method, call=name), A)
-                )
+                self.leaves_nothing(partial(self.ask, method))
 
     def test_subscribed(self) -> None:
         """A phone subscribes, is notified, and unsubscribed."""
@@ -736,6 +752,77 @@ class FailingTests(LeavingsCase):
             await self.srf.create_uac(TARGET, local_sdp=SDP)
 
         self.leaves_nothing(self.failing)
+
+
+class SlipTests(LeavingsCase):
+    """What cannot be sent, or is not sent any more."""
+
+    def test_misspelt(self) -> None:
+        """What is no message raises at once."""
+
+        def call(name: str) -> None:
+            slip = {"Subject": "a\r\nb"}
+            for ask in (
+                lambda: self.srf.request(TARGET, method="OPTIONS", headers=slip),
+                lambda: self.srf.create_uac(TARGET, headers=slip),
+            ):
+                try:
+                    ask()
+                except LocalProtocolError:
+                    pass
+                else:
+                    self.fail("it is no message")
+
+        self.leaves_nothing(call)
+
+    def test_bridge_too_late(self) -> None:
+        """The caller has gone before the other side is called."""
+        waiting: list[Deferred[str]] = []
+
+        def offer(_: bytes, __: Request) -> Deferred[str]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        @self.srf.invite
+        async def bridge(req: Request, res: Response) -> None:
+            try:
+                await self.srf.create_b2bua(req, res, TARGET, local_sdp_b=offer)
+            except SipError:
+                pass
+
+        def call(name: str) -> None:
+            self.invite(name)
+            self.whole.sent()
+            self.whole.receive(request("CANCEL", call=name), A)
+            waiting.pop().callback(SDP)
+            self.whole.sent()
+            self.ack_failure(name)
+
+        self.leaves_nothing(call)
+
+    def test_given_up_before(self) -> None:
+        """A call is given up before there is an offer."""
+
+        def call(name: str) -> None:
+            offer: Deferred[str] = Deferred()
+            pending = self.srf.create_uac(TARGET, local_sdp=offer)
+            pending.addErrback(lambda failure: None)
+            pending.cancel_request()
+            offer.callback(SDP)
+
+        self.leaves_nothing(call)
+
+    def test_offer_never_comes(self) -> None:
+        """The offer never comes, and the call is given up: the Deferred fires all the same."""
+        failed: list[Failure] = []
+
+        def call(name: str) -> None:
+            pending = self.srf.create_uac(TARGET, local_sdp=Deferred())
+            pending.addErrback(failed.append)
+            pending.cancel_request()
+            self.assertEqual(failed.pop().value.status, 487)
+
+        self.leaves_nothing(call)
 
 
 class NamedTests(LeavingsCase):

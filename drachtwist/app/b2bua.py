@@ -178,9 +178,6 @@ class _Bridge:
         self._made: tuple[bytes, bytes | str] | None = None
         # What B described in an UPDATE before it answered.
         self._updated = b""
-        calling.asking._on_provisional = self._provisional
-        if calling.asking._on_update is None:
-            calling.asking._on_update = self._updated_by_b
 
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
@@ -197,6 +194,10 @@ class _Bridge:
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:
             req.on_update(self._updated_by_a)
+        asking = self._calling.asking
+        asking._on_provisional = self._provisional
+        if asking._on_update is None:
+            asking._on_update = self._updated_by_b
         try:
             uac: Dialog = await self._calling.start(sdp)
         except SipError as error:

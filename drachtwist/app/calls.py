@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist import sip
@@ -20,7 +20,7 @@ from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not
 from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.links import fail_later
 from drachtwist.app.outgoing import Farewell
-from drachtwist.app.running import started
+from drachtwist.app.running import Outcome, already_failed, started
 from drachtwist.app.strangers import names
 from drachtwist.errors import (
     CommandRefused,
@@ -47,10 +47,10 @@ def create_uas(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     if req._final:
-        return fail(_not_sent(req))
+        return already_failed(_not_sent(req))
     unreachable = refuse_unreachable(req, res)
     if unreachable is not None:
-        return fail(unreachable)
+        return already_failed(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
     req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
@@ -80,7 +80,7 @@ class _Accepting:
         self.res = res
         self.status = status
         self._headers = headers
-        self.deferred: Deferred[Dialog] = Deferred()
+        self.deferred: Deferred[Dialog] = Outcome()
 
     def wait(self, local_sdp: SdpSource) -> None:
         """Send the response once there is a session description."""

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -53,7 +53,7 @@ from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
-from drachtwist.app.running import settle
+from drachtwist.app.running import already_failed, settle
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -465,7 +465,7 @@ class Dialog:
         if self._acked:
             return succeed(None)
         if self._end is not None:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         more = self._extended()
         waiting: Deferred[Request | None] = Deferred(lambda it: _remove(more.ack_waiting, it))
         more.ack_waiting.append(waiting)
@@ -629,7 +629,7 @@ class Dialog:
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         if not self.connected:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         if method == "INVITE":
             return self._modify(_Modification(body, headers, no_ack))
         if method == "BYE":
@@ -740,7 +740,7 @@ class Dialog:
         :raises LocalProtocolError: for headers that cannot be sent.
         """
         if not self.connected:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         modification = _Modification(sdp, headers)
         answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
 
@@ -1170,7 +1170,7 @@ class Dialog:
         :returns: the ACK. Fails as :meth:`when_acked` does.
         """
         if self._end is not None:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         more = self._extended()
         waiting: Deferred[Request] = Deferred(lambda it: _remove(more.confirming_waiting, it))
         more.confirming_waiting.append(waiting)

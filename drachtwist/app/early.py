@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from drachtwist import sip
 from drachtwist.app.chain import Chain
@@ -37,6 +37,7 @@ from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import LinkState
 from drachtwist.app.outgoing import DialogRequest
+from drachtwist.app.running import already_failed
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
@@ -161,7 +162,7 @@ class EarlyDialog:
         if method in _NOT_HERE:
             raise LocalProtocolError(f"{method} has no place before the call is answered")
         if self.over:
-            return fail(SipError(481, "Call/Transaction Does Not Exist"))
+            return already_failed(SipError(481, "Call/Transaction Does Not Exist"))
         sdp = b""
         if method == "UPDATE" and body:
             sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -25,7 +25,7 @@ from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.interfaces import AnyHandler
 from drachtwist.app.links import Handed, LinkState, Server, fail_later
-from drachtwist.app.running import settle, started
+from drachtwist.app.running import already_failed, settle, started
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip import grammar
@@ -273,7 +273,7 @@ class Request(_Received, sip.Request):
         if self._final:
             return succeed(None)
         if self._state.link.closed:
-            return fail(ConnectionLost("the connection of the request is gone"))
+            return already_failed(ConnectionLost("the connection of the request is gone"))
         self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
@@ -290,7 +290,8 @@ class Request(_Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
-        self._extended().on_update = handler
+        if not self._final:
+            self._extended().on_update = handler
         return handler
 
     # Inside

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist.app.dialogs import DialogTable
+from drachtwist.app.running import Outcome
 from drachtwist.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PendingRequest(Protocol):
     def hang_up(self) -> None: ...
 
 
-class Handed(Deferred[_T]):
+class Handed(Outcome[_T]):
     """A Deferred that is handed out to many who never look at it.
 
     Most callers of ``res.send(200)`` drop what it returns. It fires all the same; but a failure

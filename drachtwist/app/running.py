@@ -11,7 +11,7 @@ its own context, so that a context variable set by the handler of one call is no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from drachtwist.errors import (
     SipError,
 )
 
-__all__ = ["forget_frames", "settle", "started"]
+__all__ = ["Outcome", "already_failed", "forget_frames", "settle", "started"]
 
 Done = Callable[["Failure | None"], object]
 
@@ -62,6 +62,29 @@ def settle(result: Any, done: Done) -> bool:
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
     return True
+
+
+class Outcome(Deferred[_T]):
+    """A Deferred that may have failed already when it is awaited.
+
+    Twisted raises such a failure in a frame that knows it, so that the two hold on to each other;
+    here it is thrown in, as one that comes later is.
+    """
+
+    def __iter__(self) -> Generator[Deferred[_T], None, _T]:
+        """Wait for it."""
+        if self.called and not self.paused and isinstance(self.result, Failure):
+            yield self
+        return (yield from super().__iter__())
+
+    __await__ = __iter__
+
+
+def already_failed(error: Exception) -> Outcome[Any]:
+    """Return what has failed already."""
+    outcome: Outcome[Any] = Outcome()
+    outcome.errback(Failure(error))
+    return outcome
 
 
 def started(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:

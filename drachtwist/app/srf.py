@@ -798,7 +798,11 @@ class Srf(Router, Ender):
 
         asking._on_request = sent
         asking.wait(pending)
-        asking.send()
+        try:
+            asking.send()
+        except LocalProtocolError:
+            asking.forget()
+            raise
         return pending
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
@@ -958,6 +962,9 @@ class Srf(Router, Ender):
             invite._link_lost(lost)
         for dialog in list(state.dialogs):
             dialog._link_lost(lost)
+        # They know the connection, which nothing is looked up on any more.
+        state.early.clear()
+        state.calling.clear()
         for summary in self._correlator.lose(link):
             self._emit("call summary", summary)
         self._emit("close", link)

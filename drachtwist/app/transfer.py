@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -24,6 +24,7 @@ from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
 from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.running import already_failed
 from drachtwist.app.targets import referred_to
 from drachtwist.errors import (
     CommandRefused,
@@ -179,7 +180,11 @@ class _Referring:
 
     def start(self, headers: HeadersLike, timeout: float | None) -> Deferred[Progress]:
         dialog = self._dialog
-        sent = dialog.request("REFER", headers=headers)
+        try:
+            sent = dialog.request("REFER", headers=headers)
+        except LocalProtocolError:
+            del self._deferred  # it knows us, and nobody else has it
+            raise
         dialog._extended().referrals.append(self)
         if timeout is not None:
             self._timer = dialog.srf.clock.callLater(timeout, self._timed_out)
@@ -246,8 +251,9 @@ class _Referring:
         more = self._dialog._extended()
         if self in more.referrals:
             more.referrals.remove(self)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
 
 # Answering one
@@ -383,7 +389,7 @@ class Referral:
             self.notify(416)
             refusal = SipError(416, reason_phrase(416))
             refusal.__cause__ = error
-            return fail(refusal)
+            return already_failed(refusal)
         except DrachtwistError:
             self.notify(503)
             raise

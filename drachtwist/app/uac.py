@@ -36,7 +36,7 @@ from drachtwist.app.exchange import (
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
-from drachtwist.app.running import settle, started
+from drachtwist.app.running import Outcome, settle, started
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
@@ -701,6 +701,12 @@ class Asking:
 
     # The end
 
+    def forget(self) -> None:
+        """Forget who was to be told: what knows us must not be known by us."""
+        self.on_final = self.on_bye = None
+        self._on_request = self._on_provisional = self._on_update = None
+        self._waiting = []
+
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         if self.over:
             return
@@ -730,10 +736,9 @@ class Asking:
                 each.fail(outcome, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
-        self.on_bye = None
         if self.challenged is not None:
             self.challenged.request = None
-        self._on_request = self._on_provisional = self._on_update = None
+        self.forget()
         self.state.release()
 
 
@@ -878,7 +883,7 @@ def prepare_uac(
     return Calling(asking, no_ack, timeout, auth)
 
 
-class PendingCall(Deferred[Dialog]):
+class PendingCall(Outcome[Dialog]):
     """A call that was placed: fires with its dialog.
 
     Cancelling it, also by ``addTimeout``, cancels the INVITE, and nobody waits any more.
@@ -952,16 +957,17 @@ class Calling:
         return self.deferred
 
     def _send(self, sdp: bytes | str | None) -> None:
-        if self._given_up or self.deferred.called:
-            return
         asking = self.asking
+        if self._given_up or self.deferred.called:
+            asking.forget()
+            return
         asking.body = sdp or b""
         asking.on_final = self._final
         asking.on_bye = self._hung_up
         try:
             asking.send()
         except LocalProtocolError:
-            asking.on_final = asking.on_bye = None
+            asking.forget()
             raise
         if self._timeout is not None and not asking.over:
             clock = asking.srf.clock
@@ -995,8 +1001,9 @@ class Calling:
         self._fail(SipError(487, "Request Terminated"))
 
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         asking = self.asking
         if isinstance(outcome, Exception):
             self._fail(outcome)

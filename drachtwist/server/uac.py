@@ -918,6 +918,9 @@ class Calling:
         if outgoing.machine is not None:
             self.core.clock.forget(outgoing.machine)
             outgoing.machine.owner = None
+        dialog = outgoing.dialog
+        if dialog is not None and outgoing in dialog.asked:
+            dialog.asked.remove(outgoing)  # one that nobody waited for
         if outgoing.method == "INVITE" and self._lacks_ack(outgoing):
             self._wait_for_ack(outgoing)
 
