@@ -206,7 +206,7 @@ class Request(_Received, sip.Request):
     # The final response that was sent or that somebody else sent; 0 while there is none.
     _final: int
     _more: _More | None
-    # Only while there is no final response: the two would keep each other alive otherwise.
+    # Only while a final response may be sent: the two would keep each other alive otherwise.
     _res: Response | None
 
     canceled: bool
@@ -220,7 +220,7 @@ class Request(_Received, sip.Request):
             res = _make_response(self)
             if self._final:
                 res._status = self._final
-            else:
+            elif not self._state.link.closed:
                 self._res = res
         return res
 
@@ -448,6 +448,7 @@ class Request(_Received, sip.Request):
                 waiter.errback(Failure(reason))
             self._flush_queue()
             self._update_late()
+        self._res = None
 
     def _compact(self) -> None:
         """Keep less while nobody looks; for requests that are kept as long as a dialog lasts."""

@@ -944,7 +944,7 @@ class Srf(Router, Ender):
             return
         if state.idle_call is not None and state.idle_call.active():
             state.idle_call.cancel()
-        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
+        text = str(reason)
         orphans = [
             (dialog.id, dialog._ends() if state.is_ambiguous(dialog.id) else None)
             for dialog in state.dialogs
@@ -956,12 +956,12 @@ class Srf(Router, Ender):
             del kept[:-_MAX_ORPHANS]
         requests, state.requests = state.requests, {}
         for request in requests.values():
-            request.link_down(lost)
+            request.link_down(ConnectionLost(text))
         invites, state.invites = state.invites, {}
         for invite in invites.values():
-            invite._link_lost(lost)
+            invite._link_lost(ConnectionLost(text))
         for dialog in list(state.dialogs):
-            dialog._link_lost(lost)
+            dialog._link_lost(ConnectionLost(text))
         # They know the connection, which nothing is looked up on any more.
         state.early.clear()
         state.calling.clear()
