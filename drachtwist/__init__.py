@@ -28,15 +28,17 @@ if TYPE_CHECKING:
         couple,
         forward_in_dialog,
     )
+    from drachtwist.app.call_records import CallRecord, CallSummary
     from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.early import EarlyDialog
-    from drachtwist.app.exchange import ReceivedResponse, Request, Response
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
-    from drachtwist.app.records import CallSummary
+    from drachtwist.app.received import ReceivedResponse
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
     from drachtwist.app.service import SrfService
-    from drachtwist.app.srf import CallRecord, Srf
+    from drachtwist.app.srf import Srf
     from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
         Progress,
@@ -124,7 +126,7 @@ __all__ = [
 _HOMES = {
     "HIDE_IDENTITY": "app.b2bua",
     "HIDE_TOPOLOGY": "app.b2bua",
-    "CallSummary": "app.records",
+    "CallSummary": "app.call_records",
     "DialogState": "app.states",
     "dialog_info": "app.states",
     "Progress": "app.transfer",
@@ -144,14 +146,14 @@ _HOMES = {
     "Simring": "app.forking",
     "hunt": "app.forking",
     "simring": "app.forking",
-    "CallRecord": "app.srf",
+    "CallRecord": "app.call_records",
     "Dialog": "app.dialog",
     "DialogEnd": "app.dialog",
     "DialogEnded": "app.dialog",
     "EarlyDialog": "app.early",
-    "ReceivedResponse": "app.exchange",
-    "Request": "app.exchange",
-    "Response": "app.exchange",
+    "ReceivedResponse": "app.received",
+    "Request": "app.request",
+    "Response": "app.response",
     "Router": "app.chain",
     "Srf": "app.srf",
     "SrfService": "app.service",

@@ -34,6 +34,14 @@ from drachtwist.server.configfile import (
     oldest_tls,
 )
 from drachtwist.server.hiding import without_password
+from drachtwist.server.limits import (
+    ABOUT,
+    ServerLimits,
+    describe_limit,
+    open_files,
+    read_limit,
+    show_limit,
+)
 from drachtwist.sip.grammar import is_token
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
@@ -102,6 +110,7 @@ VARIABLES = {
     "max-orphans": "MAX_ORPHANS",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
     "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
+    **{f"limit-{name.replace('_', '-')}": f"LIMIT_{name.upper()}" for name in ABOUT},
 }
 """Environment variables, without ``DRACHTIO_``, that stand in for flags that are not given."""
 
@@ -219,6 +228,10 @@ class Options(usage.Options):
             None,
             None,
             "Serve numbers for Prometheus on this port ([ADDRESS:]PORT; 127.0.0.1 unless given).",
+        ],
+        *[
+            [f"limit-{name.replace('_', '-')}", None, None, f"Limit: {describe_limit(name)}."]
+            for name in ABOUT
         ],
         *[
             [name, _SHORT.get(name), None, f"Accepted, not obeyed: {why}."]
@@ -448,7 +461,28 @@ class Options(usage.Options):
             tcp_keepalive=45 if keepalive is None else keepalive,
             prometheus_host=host,
             prometheus_port=scrape,
+            limits=self._limits(file),
         )
+
+    def _limits(self, file: ConfigFile) -> ServerLimits:
+        """Put the limits together; report those that the system does not leave room for."""
+        given = dict(file.limits)
+        origins = {name: f"limits/{name.replace('_', '-')}" for name in given}
+        for name in ABOUT:
+            flag = f"limit-{name.replace('_', '-')}"
+            text = self._text(flag)
+            if text is None:
+                continue
+            origins[name] = self._origin(flag)
+            try:
+                given[name] = read_limit(name, text)
+            except LocalProtocolError as error:
+                raise usage.UsageError(f"{origins[name]} {error}") from None
+        files = open_files()
+        for name in ("connections", "applications"):
+            if given.get(name, 0) >= files:
+                self._note(origins[name], f"this process may open only {files} files")
+        return ServerLimits(**given)  # type: ignore[arg-type]
 
     def _secret(self, file: ConfigFile, address: str) -> str:
         secret = read_secret(self["secret"], self["secret-file"], self.environment)
@@ -639,6 +673,9 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             said.append(("verify", value.verify))
             said.append(("minimum", value.minimum if value.has_identity else None))
             shown = ", ".join(f"{name} {text}" for name, text in said if text)
+        elif one.name == "limits":
+            given = dataclasses.asdict(value.settled())
+            shown = ", ".join(f"{name} {show_limit(number)}" for name, number in given.items())
         elif isinstance(value, (tuple, frozenset)):
             items = sorted(value) if isinstance(value, frozenset) else value
             shown = ", ".join(without_password(str(item)) for item in items)

@@ -867,9 +867,17 @@ class ExampleTests(TestCase):
 
     async def test_tac(self) -> None:
         """Services of a .tac file start and stop together, under twistd."""
+        self.assertEqual(await self.tac(example("tac").text), -15)
+
+    async def test_exit_status(self) -> None:
+        """With a little more the exit status is 0."""
+        self.assertEqual(await self.tac(example("tac").text + example("exit-status").text), 0)
+
+    async def tac(self, text: str) -> int:
+        """Run a .tac file; give the exit status."""
         admin, sip = free_port(), free_port()
         path = Path(self.mktemp()).absolute().with_suffix(".tac")
-        text = example("tac").text.replace("9022", str(admin)).replace("5060", str(sip))
+        text = text.replace("9022", str(admin)).replace("5060", str(sip))
         path.write_text(text, "utf-8")
         peer = Peer("twistd -ny app.tac")
         arguments = [
@@ -893,9 +901,10 @@ class ExampleTests(TestCase):
                 self.assertEqual(error.status, 503)
         self.assertEqual(answer.status, 200)
         peer.kill("TERM")
-        await peer.ended
+        status = await peer.ended
         self.assertIn(b"Server Shut Down", peer.output)
         self.assertNotIn(b"Traceback", peer.output)
+        return status
 
     async def test_wire(self) -> None:
         """The wire alone answers OPTIONS, in twenty lines or so."""
@@ -908,6 +917,21 @@ class ExampleTests(TestCase):
         self.assertEqual(answer.status, 200)
         link.close()
         await loaded.when_says("lost:")
+
+    async def test_wire_listener(self) -> None:
+        """The wire alone waits for servers, one connection for each request."""
+        loaded = self.load("wire-listener", {"tcp:3001": "tcp:0"})
+        port = await loaded.names["listening"]
+        self.addCleanup(port.stopListening)
+        handler = RequestHandler(f"tcp://127.0.0.1:{port.getHost().port}")
+        server = await self.serve(admin_port=None, request_handlers=(handler,))
+        for _ in range(2):
+            answer = await self.phone(server).request("OPTIONS", self.uri(server))
+            self.assertEqual(answer.status, 200)
+        await loaded.when_says("a request follows")
+        await loaded.when_says("sent")
+        await server.stopService()
+        await loaded.when_says("closed:")
 
     # Calls
 

@@ -309,8 +309,8 @@ class ExampleTests(TestCase):
         self.assertEqual((await post(b'{"to": "tel:+15551234567", "text": ""}'))[0], 400)
 
     def test_all_tested(self) -> None:
-        """Every example has a test, here or where the demo and the registrar are tested."""
-        names = {path.stem for path in EXAMPLES.glob("*.py")} - {"answer", "registrar"}
+        """Every example has a test, here or where the demo and services are tested."""
+        names = {path.stem for path in EXAMPLES.glob("*.py")} - {"answer", "switchboard"}
         tested = {name[5:] for name in dir(self) if name.startswith("test_")}
         self.assertLessEqual(names, tested)
 

@@ -21,7 +21,7 @@ from drachtwist.middleware import Registrar
 from drachtwist.net.streams import lenient
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
-from drachtwist.sip.message import parse_datagram
+from drachtwist.sip.parsing import parse_datagram
 from drachtwist.sip.sdp import sdp_of
 from drachtwist.sip.stream import Malformed
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 
 from drachtwist import Srf
 from drachtwist.net.endpoints import Connect
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.app.doubles import Transport
 from tests.server.doubles import HOST, PORT, Link, head
 from tests.server.doubles import Bench as ServerBench

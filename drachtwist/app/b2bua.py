@@ -20,8 +20,8 @@ from drachtwist.app import calls
 from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.outcomes import started
 from drachtwist.app.passing import (
     HIDE_IDENTITY,
     HIDE_TOPOLOGY,
@@ -30,8 +30,10 @@ from drachtwist.app.passing import (
     reasons_of,
 )
 from drachtwist.app.reaching import Target
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.refer_ids import ReferIds
-from drachtwist.app.running import started
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
 from drachtwist.errors import (
     CommandRefused,
@@ -41,7 +43,7 @@ from drachtwist.errors import (
     SipError,
 )
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.options import RELIABLE, lists_option
+from drachtwist.sip.options import RELIABLE
 from drachtwist.sip.sdp import Sdp, answer_with
 
 if TYPE_CHECKING:
@@ -266,8 +268,8 @@ class _Bridge:
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
         """Ask for a reliable response to A if B's was one, and A knows them."""
-        if response.has("RSeq") and _knows_100rel(self._req):
-            return {"Require": "100rel"}
+        if response.has("RSeq") and self._req.supports(RELIABLE):
+            return {"Require": RELIABLE}
         return None
 
     async def _pass(self, response: ReceivedResponse) -> None:
@@ -276,7 +278,7 @@ class _Bridge:
         if response.body:
             sdp = await self._sdp_for_a(response.body, response)
         if self._reliably(response):
-            headers.set("Require", "100rel")
+            headers.set("Require", RELIABLE)
         if sdp and not headers.has("Content-Type"):
             headers.set("Content-Type", response.get("Content-Type") or "application/sdp")
         if not self._res.finished:
@@ -378,10 +380,6 @@ async def resolve(value: Any, *args: Any) -> Any:
     if isinstance(value, Deferred | Awaitable):
         value = await value
     return value
-
-
-def _knows_100rel(req: Request) -> bool:
-    return any(lists_option(req.get_all(name), RELIABLE) for name in ("Supported", "Require"))
 
 
 # Calls that are up

@@ -16,11 +16,12 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.exchange import UNKNOWN_TRANSACTION, Request, Response, _not_sent
 from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.links import fail_later
+from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
-from drachtwist.app.running import Outcome, already_failed, started
+from drachtwist.app.request import Request
+from drachtwist.app.response import UNKNOWN_TRANSACTION, Response
 from drachtwist.app.strangers import names
 from drachtwist.errors import (
     CommandRefused,
@@ -46,8 +47,8 @@ def create_uas(
     method = req.method
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
-    if req._final:
-        return already_failed(_not_sent(req))
+    if not req.is_open:
+        return already_failed(req._why_not_sent())
     unreachable = refuse_unreachable(req, res)
     if unreachable is not None:
         return already_failed(unreachable)
@@ -65,7 +66,7 @@ def refuse_unreachable(req: Request, res: Response) -> SipError | None:
 
     Nothing can be sent in a dialog without one: servers have no route, not for a BYE either.
     """
-    if req.method != "INVITE" or b"\nContact:" in req.raw or req.has("Contact") or req._final:
+    if not req.is_open or req.method != "INVITE" or b"\nContact:" in req.raw or req.has("Contact"):
         return None
     res.send(400, "Missing Contact Header")
     return SipError(400, "Missing Contact Header")
@@ -109,10 +110,10 @@ class _Accepting:
         req = res.req
         if self.deferred.called:
             return  # cancelled, in either sense, while we waited
-        if req._final:
-            self.deferred.errback(_not_sent(req))
+        if not req.is_open:
+            self.deferred.errback(req._why_not_sent())
             return
-        if req._more is not None and req._more.on_send:
+        if req._extras is not None and req._extras.on_send:
             res._after_hooks(self.status, lambda: self._after_hooks(sdp))
         else:
             self._send(sdp)
@@ -129,18 +130,16 @@ class _Accepting:
         req = res.req
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
-        more = req._more
-        if more is not None and req._has_to_wait():
-            more.queue.append(lambda: self._transmit(message))
-            req._await_update()
+        if req._holds(self.status):
+            req._hold(lambda: self._transmit(message))
         else:
             res._transmit(message, self)
 
     def _transmit(self, message: bytes) -> None:
         if self.deferred.called:
             return
-        if self.res.req._final:
-            self.deferred.errback(_not_sent(self.res.req))
+        if not self.res.req.is_open:
+            self.deferred.errback(self.res.req._why_not_sent())
             return
         try:
             self.res._transmit(message, self)
@@ -165,10 +164,10 @@ class _Accepting:
                 dialog = Dialog(state, dialog_id, "uas", req, answer.raw)
                 state.dialogs.add(dialog)
                 state.link.uses += 1
-                if state.srf._event_handlers.get("dialog state"):
+                if state.events.dialog_state.handlers:
                     req._report("confirmed", dialog._local_response(), status=self.status)
-                if req._more is not None and req._more.early is not None:
-                    req._more.early.session.hand_over(dialog, dialog._local_response().body)
+                if req._extras is not None and req._extras.early is not None:
+                    req._extras.early.session.hand_over(dialog, dialog._local_response().body)
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)

@@ -22,13 +22,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from drachtwist.app.interfaces import AnyHandler
-from drachtwist.app.running import settle
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:
-    from drachtwist.app.exchange import Request, Response
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
 
 __all__ = ["Chain", "Router"]
 

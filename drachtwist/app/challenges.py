@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from drachtwist import sip
-from drachtwist.app.exchange import ReceivedResponse
-from drachtwist.app.running import started
+from drachtwist.app.outcomes import started
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
 from drachtwist.sip import digest
 from drachtwist.sip.headers import HeadersLike

@@ -41,19 +41,15 @@ from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    answer_ok,
-    make_request,
-)
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
-from drachtwist.app.running import already_failed, settle
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import AnswerState, Request, make_request
+from drachtwist.app.response import Response, answer_ok
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import (
@@ -194,7 +190,7 @@ class _More:
     def due(self) -> Request | None:
         """Give the re-INVITE of the peer that is not confirmed; None when there is none."""
         pending = self.incoming_invite
-        return self.confirming if pending is None or pending._final else pending
+        return pending if pending is not None and pending.is_open else self.confirming
 
 
 class Party:
@@ -647,7 +643,7 @@ class Dialog:
             if contact and not given.has("Contact"):
                 given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
-            if is_terminated((given.get("Subscription-State") or "").strip()):
+            if is_terminated(given.get("Subscription-State")):
                 request.over = self._destroyed
         return self._send(request, headers, body).deferred
 
@@ -938,9 +934,7 @@ class Dialog:
         """Whether a re-INVITE of the peer is not answered."""
         more = self._more
         return (
-            more is not None
-            and more.incoming_invite is not None
-            and (not more.incoming_invite._final)
+            more is not None and more.incoming_invite is not None and more.incoming_invite.is_open
         )
 
     def _turn_came(self) -> None:
@@ -1072,7 +1066,7 @@ class Dialog:
             return
         req = make_request(state, tokens, raw)
         if tokens[2] == "application":
-            req._final = 200  # it must not be answered
+            req._not_to_be_answered()
             if req.method == "BYE":
                 self._over(DialogEnd.SERVER, req, _reason_text(req))
             return
@@ -1092,7 +1086,7 @@ class Dialog:
         elif method == "SUBSCRIBE":
             self._subscribe_came(req)
         elif method == "CANCEL":
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             self._state.release()
         elif method == "NOTIFY" and self._more is not None and self._refer_notified(req):
             answer_ok(req)
@@ -1104,11 +1098,7 @@ class Dialog:
                 answer_ok(req)
             else:
                 req.res.send(501)
-            if (
-                method == "NOTIFY"
-                and self.dialog_type == "SUBSCRIBE"
-                and is_terminated(req.get("Subscription-State"))
-            ):
+            if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE" and req.subscription_is_over:
                 self._over(DialogEnd.REMOTE, req)
 
     def _refer_notified(self, req: Request) -> bool:
@@ -1145,7 +1135,7 @@ class Dialog:
         """Note the ACK, and the answer in it if the offer was ours."""
         first = not self._acked
         self._acked = True
-        ack._final = 200  # it must not be answered
+        ack._not_to_be_answered()
         more = self._extended()
         confirmed = more.confirming
         if confirmed is not None and _number_of(ack) != _number_of(confirmed):
@@ -1333,7 +1323,7 @@ class Dialog:
             self._extended().end_text = text
         if self._more is not None:
             self._give_up(self._more, end)
-        if state.srf._event_handlers.get("dialog state") and self.dialog_type == "INVITE":
+        if state.events.dialog_state.handlers and self.dialog_type == "INVITE":
             self._report_end(end)
         self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
@@ -1357,7 +1347,14 @@ class Dialog:
         direction = states.RECIPIENT if self.type == "uas" else states.INITIATOR
         request = self.req
         response = self.res if self.type == "uac" else self._local_response()
-        states.report(self.srf, "terminated", request, direction, response, event=event)
+        states.report(
+            self._state.events.dialog_state.emit,
+            "terminated",
+            request,
+            direction,
+            response,
+            event=event,
+        )
 
     def _local_response(self) -> sip.Response:
         """Give the response of ours that established the dialog."""
@@ -1376,7 +1373,7 @@ class Dialog:
             referral.dialog_over(end)
         queue, more.queue = more.queue, None
         for req in queue or ():
-            req._final = 481
+            req._settle(AnswerState.DROPPED, 481)
             self._state.release()
         if more.invite is not None:
             more.invite.terminate()

@@ -33,11 +33,13 @@ from drachtwist.app.chain import Chain
 from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.exchange import ReceivedResponse, Request, Response, answer_ok
-from drachtwist.app.interfaces import AnyHandler
+from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.links import LinkState
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest
-from drachtwist.app.running import already_failed
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response, answer_ok
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
@@ -235,13 +237,13 @@ class EarlyDialog:
         method = req.method
         if method == "UPDATE":
             pending = self._update
-            if pending is not None and not pending._final:
+            if pending is not None and pending.is_open:
                 _refuse_for_now(req)
                 return True
             self._update = req
             offer = description_of(req)
-            more = req._extended()
-            told = more.on_final
+            extras = req._extended()
+            told = extras.on_final
 
             def answered(it: Request, status: int, body: bytes | str | None) -> None:
                 if offer:
@@ -249,7 +251,7 @@ class EarlyDialog:
                 if told is not None:
                     told(it, status, body)
 
-            more.on_final = answered
+            extras.on_final = answered
         handler = self._handlers.get(method, handler if method == "UPDATE" else None)
         if handler is None:
             return False
@@ -359,14 +361,7 @@ def dialog_of(srf: Srf, invite: Request | Asking, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return srf._early_dialog(invite)
-    return invite.early_dialog(_tag_of(req))
-
-
-def _tag_of(req: Request) -> str:
-    try:
-        return req.from_.tag or ""
-    except MessageError:
-        return ""
+    return invite.early_dialog(req.from_tag or "")
 
 
 def take(
@@ -386,9 +381,9 @@ def take(
         if not isinstance(invite, Request):
             state.link.uses += 1
             answer_ok(req)
-            invite.hung_up(_tag_of(req))
+            invite.hung_up(req.from_tag or "")
             return True
-        if not invite._more or not invite._more.early_id:
+        if not invite._extras or not invite._extras.early_id:
             return False
         # The server refuses the INVITE by itself.
         state.link.uses += 1
@@ -400,9 +395,9 @@ def take(
     dialog = dialog_of(srf, invite, req)
     handler = None
     if isinstance(invite, Request):
-        if method == "UPDATE" and not invite._final:
+        if method == "UPDATE" and invite.is_open:
             invite._update_came(req)
-        handler = invite._more.on_update if invite._more is not None else None
+        handler = invite._extras.on_update if invite._extras is not None else None
     else:
         handler = invite._on_update
     state.link.uses += 1
@@ -414,15 +409,15 @@ def take(
 
 def _take_prack(srf: Srf, state: LinkState, invite: Request, prack: Request) -> bool:
     """Take a PRACK: what waited for it is sent."""
-    more = invite._more
-    if more is None or not more.early_id:
+    extras = invite._extras
+    if extras is None or not extras.early_id:
         return False
-    waiting = more.unpracked
+    waiting = extras.queue.on_prack if extras.queue is not None else None
     state.link.uses += 1
-    if more.early is not None:
-        more.early.prack_came(prack)
+    if extras.early is not None:
+        extras.early.prack_came(prack)
     srf._chain("PRACK").run(prack, prack.res)
-    if callable(waiting):
+    if waiting is not None:
         prack._call(waiting, prack)
-    invite._flush_queue()
+    invite._prack_over()
     return True

@@ -17,15 +17,17 @@ from twisted.python.failure import Failure
 from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.handing import hand_out
+from drachtwist.app.outcomes import started
 from drachtwist.app.passing import HeadersHook, Passing, reasons_of
 from drachtwist.app.reaching import Target
-from drachtwist.app.running import started
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.status import rank
+from drachtwist.sip.replies import rank
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf

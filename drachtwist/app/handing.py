@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from drachtwist.app.running import Outcome, started
+from drachtwist.app.outcomes import Outcome, started
 
 if TYPE_CHECKING:
     from drachtwist.app.b2bua import B2bua

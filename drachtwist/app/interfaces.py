@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from drachtwist.app.exchange import Request, Response
+    from drachtwist.app.request import Request
+    from drachtwist.app.response import Response
 
 __all__ = [
     "ErrorHandler",
@@ -61,9 +62,6 @@ class ErrorHandler(Protocol):
 
 Handler = Union[RequestHandler, Middleware, ErrorHandler]  # noqa: UP007 - evaluated on Python 3.10
 """What :meth:`drachtwist.app.chain.Router.use` takes; the number of arguments tells which it is."""
-
-AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
-"""A handler that is returned as it was given, for decorators."""
 
 Sdp = Union[bytes, str, None]  # noqa: UP007 - evaluated on Python 3.10
 SdpSource = Union[Sdp, Callable[[], "Sdp | Awaitable[Sdp] | Deferred[Sdp]"], "Awaitable[Sdp]"]

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist.app.dialogs import DialogTable
-from drachtwist.app.running import Outcome
-from drachtwist.errors import ConnectionLost
+from drachtwist.app.outcomes import Outcome
+from drachtwist.app.ports import PendingInvite, PendingRequest
 
 if TYPE_CHECKING:
-    from drachtwist.app.exchange import Request
+    from drachtwist.app.events import Events
+    from drachtwist.app.request import Request
     from drachtwist.app.srf import Srf
     from drachtwist.app.uac import Asking
     from drachtwist.net.protocol import DrachtioProtocol
@@ -45,26 +46,6 @@ class Server:
     """The addresses that its SIP transports are bound to."""
     version: str
     """Its version, ``v0.9.10`` or the like."""
-
-
-class PendingInvite(Protocol):
-    """An INVITE from the network that has no confirmed final response yet."""
-
-    def _invite(self) -> Request: ...
-
-    def _cancelled(self, cancel: Request | None) -> None: ...
-
-    def _link_lost(self, reason: ConnectionLost) -> None: ...
-
-
-class PendingRequest(Protocol):
-    """A request of ours that waits for its final response."""
-
-    def responded(self, tokens: Any, raw: bytes) -> None: ...
-
-    def link_down(self, reason: ConnectionLost) -> None: ...
-
-    def hang_up(self) -> None: ...
 
 
 class Handed(Outcome[_T]):
@@ -103,12 +84,14 @@ class LinkState:
 
     :param srf: whose connection it is.
     :param link: the connection.
+    :param events: who is told of what.
     """
 
     __slots__ = (
         "calling",
         "dialogs",
         "early",
+        "events",
         "held",
         "idle_call",
         "invites",
@@ -121,8 +104,9 @@ class LinkState:
         "unconfirmed",
     )
 
-    def __init__(self, srf: Srf, link: DrachtioProtocol) -> None:
+    def __init__(self, srf: Srf, link: DrachtioProtocol, events: Events) -> None:
         self.srf = srf
+        self.events = events
         self.link = link
         self.server = Server(
             str(getattr(link.peer, "host", "")),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
-from drachtwist.app.exchange import ReceivedResponse
 from drachtwist.app.outgoing import encode_in_dialog
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import DrachtwistError
 from drachtwist.sip.headers import HeadersLike
 

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
 from drachtwist.app.dialogs import Ends
-from drachtwist.app.exchange import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.links import Handed, LinkState
+from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:

@@ -86,7 +86,7 @@ class Passing:
         """Give the headers for the called party."""
         return _joined(self._headers, req, self._request_names)
 
-    def of_response(self, response: sip.Response) -> HeadersLike:
+    def of_response(self, response: sip.Message) -> HeadersLike:
         """Give the headers for the caller."""
         return _joined(self._response_headers, response, self._response_names)
 

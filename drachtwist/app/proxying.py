@@ -12,10 +12,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.exchange import Request, _not_sent
 from drachtwist.app.links import Server
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.reaching import Target, place_of
-from drachtwist.app.running import already_failed
+from drachtwist.app.request import AnswerState, Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
     CommandRefused,
@@ -24,8 +24,8 @@ from drachtwist.errors import (
     SipError,
 )
 from drachtwist.sip import grammar
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.wire.commands import Answer, Proxy, TransactionId
@@ -175,8 +175,8 @@ class _Proxying:
         """Hand the command to the server."""
         req = self.req
         state = req._state
-        if req._final:
-            state.srf.clock.callLater(0, self._end, _not_sent(req))
+        if not req.is_open:
+            state.srf.clock.callLater(0, self._end, req._why_not_sent())
             return
         try:
             state.link.command(command, self)
@@ -185,8 +185,7 @@ class _Proxying:
             return
         req.on_cancel(self._cancelled)
         # Only one of us answers the caller now.
-        req._final = 100
-        req._res = None
+        req._settle(AnswerState.PROXIED, 100)
 
     # What the link reports
 
@@ -234,8 +233,8 @@ class _Proxying:
 
     def _release(self) -> None:
         req = self.req
-        if req._final == 100:
-            req._final = self._result.final_status or 408
+        if req._answer is AnswerState.PROXIED:
+            req._answered(self._result.final_status or 408)
             req._answered_finally()
 
     def _end(self, outcome: ProxyResult | Exception) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from twisted.internet.defer import Deferred
 
-from drachtwist.app.exchange import ReceivedResponse
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Event
 

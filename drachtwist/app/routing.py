@@ -31,7 +31,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.message import Request as SipRequest
-from drachtwist.sip.message import parse_message
+from drachtwist.sip.parsing import parse_message
 from drachtwist.wire.decisions import (
     AppAddress,
     Decision,

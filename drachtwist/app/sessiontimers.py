@@ -18,7 +18,8 @@ from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
     from drachtwist.app.dialog import Dialog
-    from drachtwist.app.exchange import ReceivedResponse, Request
+    from drachtwist.app.received import ReceivedResponse
+    from drachtwist.app.request import Request
 
 __all__ = ["SessionTimer", "agreed_at_first", "complete_answer", "complete_request", "note_answer"]
 

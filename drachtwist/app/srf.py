@@ -37,25 +37,23 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import calls, early
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
+from drachtwist.app.call_records import CallRecord, CallSummary, Correlator
 from drachtwist.app.chain import Chain, Ender, Router
 from drachtwist.app.challenges import Auth, Nonces
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.exchange import (
-    ReceivedResponse,
-    Request,
-    Response,
-    make_request,
-)
-from drachtwist.app.interfaces import AnyHandler, SdpSource
+from drachtwist.app.events import CDR_EVENTS, Events
+from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, LinkState
 from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
-from drachtwist.app.records import CallSummary, Correlator
-from drachtwist.app.running import settle
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request, make_request
+from drachtwist.app.response import Response
 from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
@@ -83,7 +81,6 @@ from drachtwist.net.protocol import (
 from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
-from drachtwist.sip.fields import tag_of
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Cdr, Delivery, check_tags
 from drachtwist.wire.session import ApplicationSession
@@ -95,7 +92,6 @@ _log = Logger(namespace="drachtwist.app.srf")
 _NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
-_CDR_EVENTS = ("attempt", "start", "stop")
 _MAX_ORPHANS = 10_000
 
 UNUSED_TIMEOUT = 64.0
@@ -103,51 +99,6 @@ UNUSED_TIMEOUT = 64.0
 
 STOP_TIMEOUT = 5.0
 """Seconds that the peers have to answer the BYEs of an application that stops."""
-
-
-class CallRecord:
-    """A call detail record of the server.
-
-    :param cdr: the record as it came.
-    :param link: the connection that it came over.
-    """
-
-    __slots__ = ("_cdr", "link", "message")
-
-    def __init__(self, cdr: Cdr, link: DrachtioProtocol) -> None:
-        self._cdr = cdr
-        self.link = link
-        """The connection that the record came over."""
-        self.message = sip.parse_message(cdr.message)
-        """The INVITE, the 200, or the message that ended the call."""
-
-    @property
-    def event(self) -> str:
-        """``attempt``, ``start`` or ``stop``."""
-        return self._cdr.event
-
-    @property
-    def source(self) -> str:
-        """``network`` or ``application``: who sent the message."""
-        return self._cdr.source
-
-    @property
-    def time(self) -> str:
-        """When: ``HH:MM:SS.uuuuuu``, UTC."""
-        return self._cdr.time
-
-    @property
-    def role(self) -> str:
-        """On ``start``: ``uas``, ``uac``, ``proxy-uas`` or ``proxy-uac``; otherwise empty."""
-        return self._cdr.detail if self._cdr.event == "start" else ""
-
-    @property
-    def reason(self) -> str:
-        """On ``stop``: ``normal-release``, ``call-rejected``, ...; otherwise empty."""
-        return self._cdr.detail if self._cdr.event == "stop" else ""
-
-    def __repr__(self) -> str:
-        return f"<CallRecord {self.event} {self._cdr.detail}>"
 
 
 class Srf(Router, Ender):
@@ -180,8 +131,7 @@ class Srf(Router, Ender):
         self._withdrawn: set[str] = set()
         self._connections: list[InboundConnection] = []
         self._listeners: list[OutboundListener] = []
-        self._cdr_handlers: dict[str, list[Callable[[CallRecord], Any]]] = {}
-        self._event_handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._events = Events()
         self._correlator = Correlator()
         self._nonces = Nonces()
         # Dialogs that outlived their connection, by server.
@@ -266,9 +216,9 @@ class Srf(Router, Ender):
             clock=self.clock,
             back_off=back_off,
             retry_refused=retry_refused,
-            on_error=lambda error: self._emit("error", error),
-            on_reconnecting=lambda delay: self._emit("reconnecting", delay),
-            on_ready=lambda link: self._emit("ready", link),
+            on_error=lambda error: self._events.error.emit(error),
+            on_reconnecting=lambda delay: self._events.reconnecting.emit(delay),
+            on_ready=lambda link: self._events.ready.emit(link),
         )
         self._connections.append(connection)
         if isinstance(reactor, ReactorBase) and not reactor.running:
@@ -334,8 +284,8 @@ class Srf(Router, Ender):
         self._listeners.append(listener)
         listener.startService()
         listener.when_listening().addCallbacks(
-            lambda address: self._emit("listening", address),
-            lambda failure: self._emit("error", failure.value),
+            lambda address: self._events.listening.emit(address),
+            lambda failure: self._events.error.emit(failure.value),
         )
         return listener
 
@@ -830,30 +780,30 @@ class Srf(Router, Ender):
 
     def on_connect(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection, of either kind, once the server accepted us."""
-        return self._on("connect", handler)
+        return self._events.connect.add(handler)
 
     def on_ready(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that we made, once the server took our routes.
 
         From then on it hands over requests; before, they are refused if nobody else is there.
         """
-        return self._on("ready", handler)
+        return self._events.ready.add(handler)
 
     def on_close(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection that was up and is gone."""
-        return self._on("close", handler)
+        return self._events.close.add(handler)
 
     def on_error(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the error when connecting or listening fails; repeats are spared."""
-        return self._on("error", handler)
+        return self._events.error.add(handler)
 
     def on_reconnecting(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the seconds until the next attempt to connect."""
-        return self._on("reconnecting", handler)
+        return self._events.reconnecting.add(handler)
 
     def on_listening(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with the address of each listener that is bound."""
-        return self._on("listening", handler)
+        return self._events.listening.add(handler)
 
     def on_cdr(self, event: str) -> Callable[[AnyHandler], AnyHandler]:
         """Decorate a handler of call detail records: it gets a :class:`CallRecord`.
@@ -861,11 +811,11 @@ class Srf(Router, Ender):
         :param event: ``attempt``, ``start`` or ``stop``. There may be several handlers for each.
         :raises LocalProtocolError: for any other event.
         """
-        if event not in _CDR_EVENTS:
+        if event not in CDR_EVENTS:
             raise LocalProtocolError(f"no CDR event: {event!r}")
 
         def decorate(handler: AnyHandler) -> AnyHandler:
-            self._cdr_handlers.setdefault(event, []).append(handler)
+            self._events.cdr[event].add(handler)
             self._changed()
             return handler
 
@@ -877,41 +827,19 @@ class Srf(Router, Ender):
         It joins the call detail records of the call, with durations. The server then reports all of
         them to this application.
         """
-        self._on("call summary", handler)
+        self._events.call_summary.add(handler)
         self._changed()
         return handler
 
     def on_dialog_state(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
-        return self._on("dialog state", handler)
-
-    def _on(self, event: str, handler: AnyHandler) -> AnyHandler:
-        self._event_handlers.setdefault(event, []).append(handler)
-        return handler
-
-    def _emit(self, event: str, *args: Any) -> None:
-        # A handler may add another one, for the next time.
-        for handler in tuple(self._event_handlers.get(event, ())):
-            self._call(f"{event} event", handler, *args)
-
-    def _call(self, what: str, handler: Callable[..., Any], *args: Any) -> None:
-        def done(failure: Failure | None) -> None:
-            if failure is not None:
-                _log.failure("a handler of the {what} failed", failure, what=what)
-
-        try:
-            result = handler(*args)
-        except Exception:
-            done(Failure())
-        else:
-            if result is not None:
-                settle(result, done)
+        return self._events.dialog_state.add(handler)
 
     # What the connections report
 
     def link_up(self, link: DrachtioProtocol) -> None:
         """A server accepted us."""
-        state = self._states[link] = LinkState(self, link)
+        state = self._states[link] = LinkState(self, link, self._events)
         if link.outbound:
             if not self._listeners and (self._closing or not self._stopping):
                 link.close()  # too late, we have stopped
@@ -924,7 +852,7 @@ class Srf(Router, Ender):
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
-        self._emit("connect", link)
+        self._events.connect.emit(link)
 
     def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
         """Say that a server has nothing to hand over: no handler is there for any method."""
@@ -966,8 +894,8 @@ class Srf(Router, Ender):
         state.early.clear()
         state.calling.clear()
         for summary in self._correlator.lose(link):
-            self._emit("call summary", summary)
-        self._emit("close", link)
+            self._events.call_summary.emit(summary)
+        self._events.close.emit(link)
         self._check_idle()
         if not self._states:
             waiting, self._when_gone = self._when_gone, []
@@ -1007,16 +935,16 @@ class Srf(Router, Ender):
         if method == "INVITE":
             if not dialog_id:
                 state.invites[tokens[8]] = req
-                if self._event_handlers.get("dialog state"):
+                if state.events.dialog_state.handlers:
                     req._report("trying")
         elif method == "CANCEL":
             invite = state.invites.get(tokens[8])
-            req._final = 200  # the server has answered it
+            req._not_to_be_answered()  # the server has answered it
             if invite is not None:
                 invite._cancelled(req)
             return
         elif method == "ACK":
-            req._final = 200  # there is no answer to an ACK
+            req._not_to_be_answered()
             self._chain(method).run(req, req.res)
             return
         elif dialog_id and early.take(self, state, req, method, dialog_id, role):
@@ -1058,30 +986,30 @@ class Srf(Router, Ender):
 
     def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
         """A call detail record came."""
-        handlers = self._cdr_handlers.get(cdr.event)
-        summarised = self._event_handlers.get("call summary")
-        if not handlers and not summarised:
+        event = self._events.cdr.get(cdr.event)
+        summarised = self._events.call_summary.handlers
+        if not summarised and (event is None or not event.handlers):
             return
         record = CallRecord(cdr, link)
-        for handler in tuple(handlers or ()):
-            self._call(f"{cdr.event} record", handler, record)
+        if event is not None:
+            event.emit(record)
         if summarised:
             summary: CallSummary | None = self._correlator.add(record)
             if summary is not None:
-                self._emit("call summary", summary)
+                self._events.call_summary.emit(summary)
 
     def _early_dialog(self, req: Request) -> EarlyDialog:
         """Return the early dialog of a caller, which begins with his INVITE."""
-        more = req._extended()
-        if more.early is None:
+        extras = req._extended()
+        if extras.early is None:
             session = EarlySession(remote=req.body)
-            more.early = EarlyDialog(req._state, "uas", req, session)
-            more.early.id = more.early_id
-        if more.early_raw and not more.early.ends[0]:
-            sent = sip.Response.from_bytes(more.early_raw)
-            more.early.ends = (sent.get("To") or "", sent.get("From") or "")
-            more.early.target = early.target_of(req) or PLACEHOLDER
-        return more.early
+            extras.early = EarlyDialog(req._state, "uas", req, session)
+            extras.early.id = extras.early_id
+        if extras.early_raw and not extras.early.ends[0]:
+            sent = sip.Response.from_bytes(extras.early_raw)
+            extras.early.ends = (sent.get("To") or "", sent.get("From") or "")
+            extras.early.target = early.target_of(req) or PLACEHOLDER
+        return extras.early
 
     def _early_dialog_of(self, response: ReceivedResponse) -> EarlyDialog | None:
         """Return the early dialog with whom a provisional response is from."""
@@ -1113,7 +1041,7 @@ class Srf(Router, Ender):
                 dialog.answer(req)
         elif method == "PRACK":
             res.send(200)
-        elif dialog_id or req._has_to_tag():
+        elif dialog_id or req.to_tag is not None:
             res.send(481)
         elif self._stopping:
             res.send(503, headers={"Retry-After": "5"})
@@ -1155,7 +1083,7 @@ class Srf(Router, Ender):
 
     def _end_call(self, invite: Request) -> None:
         """End the call that an INVITE began: whoever was to do that has failed."""
-        name = f"{invite.get('Call-ID')};from-tag={tag_of(invite.get('From') or '') or ''}"
+        name = f"{invite.get('Call-ID')};from-tag={invite.from_tag or ''}"
         dialog = invite._state.dialogs.get(name, "uas")
         if dialog is None or dialog.req is not invite:
             return
@@ -1182,11 +1110,11 @@ class Srf(Router, Ender):
         if not self._stopping:
             offered = self._methods() - _NEVER_OFFERED - self._withdrawn
             verbs += [method.lower() for method in sorted(offered)]
-            summarised = self._event_handlers.get("call summary")
+            summarised = bool(self._events.call_summary.handlers)
             verbs += [
-                f"cdr:{event}"
-                for event in _CDR_EVENTS
-                if summarised or self._cdr_handlers.get(event)
+                f"cdr:{name}"
+                for name, event in self._events.cdr.items()
+                if summarised or event.handlers
             ]
         if tuple(verbs) != self._verbs:
             self._verbs = tuple(verbs)

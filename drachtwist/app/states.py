@@ -13,16 +13,12 @@ Each is reported once for each call. A call that is proxied is never more than `
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from drachtwist import sip
 from drachtwist.errors import MessageError
-
-if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
 
 __all__ = ["DialogState", "dialog_info"]
 
@@ -69,16 +65,19 @@ def _side(message: sip.Message | None, name: str) -> tuple[str, str]:
 
 
 def report(
-    srf: Srf,
+    tell: Callable[[DialogState], object],
     state: str,
     request: sip.Request,
     direction: str,
-    response: sip.Response | None = None,
+    response: sip.Message | None = None,
     *,
     event: str = "",
     status: int = 0,
 ) -> None:
-    """Tell those who watch what a call has come to."""
+    """Tell those who watch what a call has come to.
+
+    :param tell: called with the state.
+    """
     calling, from_tag = _side(request, "from")
     called, to_tag = _side(request, "to")
     if response is not None:
@@ -86,8 +85,7 @@ def report(
     local, remote = (calling, from_tag), (called, to_tag)
     if direction == RECIPIENT:
         local, remote = remote, local
-    srf._emit(
-        "dialog state",
+    tell(
         DialogState(
             state,
             event,
@@ -100,18 +98,6 @@ def report(
             remote[0],
         ),
     )
-
-
-def report_end(srf: Srf, request: Any, direction: str, status: int, cancelled: bool) -> None:
-    """Tell those who watch that a call was not to be."""
-    event = "rejected"
-    if cancelled or status == 487:
-        event = "cancelled"
-    elif status == 408:
-        event = "timeout"
-    elif not status:
-        event = "error"
-    report(srf, "terminated", request, direction, event=event, status=status)
 
 
 def dialog_info(

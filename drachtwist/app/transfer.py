@@ -22,9 +22,11 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
-from drachtwist.app.exchange import ReceivedResponse, Request, Response
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.running import already_failed
+from drachtwist.app.outcomes import already_failed
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.targets import referred_to
 from drachtwist.errors import (
     CommandRefused,
@@ -34,7 +36,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
-from drachtwist.sip.fields import is_terminated
+from drachtwist.sip.encoding import status_line
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -214,7 +216,7 @@ class _Referring:
         if named is not None and self._number and named[1] != self._number:
             return False
         found = _STATUS_LINE.match(req.body.lstrip())
-        over = is_terminated(req.get("Subscription-State"))
+        over = req.subscription_is_over
         progress = Progress(0, "")
         if found is not None:
             text = (found[2] or b"").decode("utf-8", "replace")
@@ -325,7 +327,7 @@ class Referral:
             "Subscription-State": state,
             "Content-Type": "message/sipfrag;version=2.0",
         }
-        self._dialog._tell_peer(headers, f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n")
+        self._dialog._tell_peer(headers, status_line(status, phrase).rstrip() + "\r\n")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -26,17 +26,13 @@ from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.exchange import (
-    UNKNOWN_TRANSACTION,
-    ReceivedResponse,
-    _Received,
-    make_received_response,
-    run_handler,
-)
+from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.links import CURRENT, Handed, LinkState
+from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.reaching import Target, way_to
-from drachtwist.app.running import Outcome, settle, started
+from drachtwist.app.received import Received, ReceivedResponse, make_received_response
+from drachtwist.app.response import UNKNOWN_TRANSACTION
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
@@ -48,11 +44,9 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
-from drachtwist.sip.fields import tag_of
+from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import encode_request
 from drachtwist.sip.numbers import sip_uri
-from drachtwist.sip.options import reliable_number
 from drachtwist.sip.sdp import description_of
 from drachtwist.sip.targets import by_preference, split_target
 from drachtwist.wire.commands import Answer
@@ -87,7 +81,7 @@ _CANCEL_GRACE = 2.0
 """The same when the server does not know the request."""
 
 
-class OutgoingRequest(_Received, sip.Request):
+class OutgoingRequest(Received, sip.Request):
     """A request of the application, as the server sent it."""
 
     __slots__ = ("_asking", "_state", "_tokens", "res")
@@ -379,7 +373,7 @@ class Asking:
         self.request = request
         if self.challenged is not None:
             self.challenged.request = request
-        if self.srf._event_handlers.get("dialog state"):
+        if self.state.events.dialog_state.handlers:
             self.report("trying")
         if self._on_request is not None:
             request._call(self._on_request, request)
@@ -432,7 +426,7 @@ class Asking:
         dialog_id = response.stack_dialog_id
         reliable = False
         if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
-            rseq = reliable_number(response)
+            rseq = response.reliable_number
             reliable = rseq is not None
             self._rings(response, dialog_id)
         if reliable:
@@ -446,8 +440,8 @@ class Asking:
             self.early_dialog(_tag_of(response)).session.received(
                 description_of(response), in_response=True
             )
-        if response.status > 100 and self.srf._event_handlers.get("dialog state"):
-            has_tag = tag_of(response.get("To")) is not None
+        if response.status > 100 and self.state.events.dialog_state.handlers:
+            has_tag = response.to_tag is not None
             self.report("early" if has_tag else "proceeding", response)
         result = None
         if self._on_provisional is not None and self.request is not None:
@@ -569,7 +563,13 @@ class Asking:
         if response is not None:
             status = response.status
         states.report(
-            self.srf, name, self.request, states.INITIATOR, response, event=event, status=status
+            self.state.events.dialog_state.emit,
+            name,
+            self.request,
+            states.INITIATOR,
+            response,
+            event=event,
+            status=status,
         )
 
     def _provisional_done(self, failure: Failure | None) -> None:
@@ -582,6 +582,8 @@ class Asking:
 
     def _prack(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
         """Acknowledge a reliable provisional response (RFC 3262 section 4)."""
+        if self.over:
+            return  # the answer was made for a call that is over meanwhile
         try:
             cseq = response.cseq
         except MessageError:
@@ -747,7 +749,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _tag_of(response: ReceivedResponse) -> str:
-    return tag_of(response.get("To")) or ""
+    return response.to_tag or ""
 
 
 class _CancelSent:
@@ -1029,7 +1031,7 @@ class Calling:
             realms = asking.challenged.realms
             realms.uri = dialog.remote.uri
             dialog._extended().realms = realms
-        if asking.srf._event_handlers.get("dialog state"):
+        if asking.state.events.dialog_state.handlers:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"
         late = invite and not asking.body and bool(outcome.body)
@@ -1063,7 +1065,7 @@ class Calling:
 
     def _fail(self, error: Exception) -> None:
         asking = self.asking
-        if asking.srf._event_handlers.get("dialog state") and asking._state_name != "confirmed":
+        if asking.state.events.dialog_state.handlers and asking._state_name != "confirmed":
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             asking.report("terminated", event=event, status=status)

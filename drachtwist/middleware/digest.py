@@ -26,8 +26,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from drachtwist import sip
-from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.middleware.cred import DigestCredentials, check_checker, is_let_in
 from drachtwist.middleware.daytime import time_of_day

@@ -11,8 +11,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.middleware.outside import may_refuse
 
 __all__ = ["ResponseTime", "Timing", "UnderPressure"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drachtwist.app.exchange import Request
+from drachtwist.app.request import Request
 from drachtwist.errors import MessageError
 
 __all__ = ["may_refuse"]

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from drachtwist import sip
-from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.errors import MessageError
 from drachtwist.middleware.bindings import (
     Binding,

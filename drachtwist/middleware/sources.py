@@ -11,8 +11,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from drachtwist.app.exchange import Request, Response
 from drachtwist.app.interfaces import Next
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.errors import LocalProtocolError
 from drachtwist.middleware.outside import may_refuse
 

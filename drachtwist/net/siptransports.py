@@ -42,7 +42,8 @@ from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.net.vias import note_source
-from drachtwist.sip.message import Request, Response, parse_datagram
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_datagram
 from drachtwist.sip.stream import Malformed
 from drachtwist.sip.uri import SipUri, Uri
 

@@ -29,7 +29,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from drachtwist.errors import MessageError
 from drachtwist.net.streams import lenient
-from drachtwist.sip.message import parse_datagram
+from drachtwist.sip.parsing import parse_datagram
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent
 
 __all__ = ["Ended", "Heard", "Opened", "SipWebSocket", "WebSocketEvent"]

@@ -19,7 +19,8 @@ from zope.interface import implementer
 from drachtwist.errors import MessageError
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.net.vias import note_source
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParser
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ counts, as in the real server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from xml.parsers import expat
 
 from drachtwist.errors import ConfigError, LocalProtocolError
 from drachtwist.server.config import RequestHandler
+from drachtwist.server.limits import ABOUT, read_limit
 from drachtwist.server.spammers import ACTIONS, Spammers
 
 __all__ = ["ELEMENTS", "ConfigFile", "FileContact", "Finding"]
@@ -88,6 +89,8 @@ ELEMENTS: dict[str, str] = {
     "sip/blacklist": _REDIS,
     "sip/capture-server": _HOMER,
     "cdrs": "",
+    "limits": "",
+    **{f"limits/{name.replace('_', '-')}": "" for name in ABOUT},
     "monitoring": "",
     "monitoring/prometheus": "",
     "monitoring/prometheus@port": "",
@@ -206,6 +209,8 @@ class ConfigFile:
     cdrs: bool | None = None
     prometheus_address: str | None = None
     prometheus_port: int | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """The limits that it sets, by their names; not in the real server."""
     findings: tuple[Finding, ...] = ()
 
     @classmethod
@@ -435,6 +440,7 @@ class _Reader:
             cdrs=self.switch("cdrs"),
             prometheus_address=self.text("monitoring/prometheus"),
             prometheus_port=self.prometheus_port(),
+            limits=self.limits(),
             findings=tuple(sorted(self.findings, key=lambda one: one.line or 0)),
         )
 
@@ -445,6 +451,20 @@ class _Reader:
         if node is not None and port is None:
             self.note("monitoring/prometheus", "no port, so nothing is served", node)
         return port
+
+    def limits(self) -> dict[str, float]:
+        """Give the limits that are set."""
+        found = {}
+        for name in ABOUT:
+            path = f"limits/{name.replace('_', '-')}"
+            text = self.text(path)
+            if text is None:
+                continue
+            try:
+                found[name] = read_limit(name, text)
+            except LocalProtocolError as error:
+                raise ConfigError(f"{path} {error}", self.line(path)) from None
+        return found
 
     def contacts(self) -> tuple[FileContact, ...]:
         """Give the addresses to serve SIP on; the old form wins over the new one."""

@@ -49,9 +49,6 @@ from drachtwist.wire.session import Commanded, new_id
 
 __all__ = ["Connector", "ServerCore"]
 
-COMPLAIN_EVERY = 10.0
-"""Seconds between two lines about bad messages in the log."""
-
 
 class Connector(Protocol):
     """What reaches applications and asks the DNS."""
@@ -119,8 +116,6 @@ class ServerCore:
             self.metrics = Metrics(self, wall)
             self.carriers = Metered.around(carriers, self.metrics)
         self.send_away = SendingAway(self.carriers)
-        self._bad_messages = 0
-        self._complain_at = float("-inf")
         self._wall = wall
         self._second = -1
         self._second_text = ""
@@ -188,19 +183,10 @@ class ServerCore:
             reason = "Version Not Supported"
         self.send_away(message, flow, status, reason)
 
-    def complain(self, flow: Flow, error: Exception) -> None:
-        """Write of bad messages into the log: a line for many, since anybody can send them."""
-        self._bad_messages += 1
-        now = self.clock.seconds()
-        if now < self._complain_at:
-            return
-        self._complain_at = now + COMPLAIN_EVERY
-        count, self._bad_messages = self._bad_messages, 0
-        self.log.info(
-            "{count} bad messages, the last one from {peer}: {error}",
-            count=count,
-            peer=flow.remote,
-            error=error,
+    def complain(self, flow: Flow, error: Exception, cause: str = "bad_messages") -> None:
+        """Take note of a message that nobody can be troubled with."""
+        self.alerts.note(
+            cause, "{peer} sends what is wrong: {error}", peer=flow.remote, error=error
         )
 
     def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
@@ -228,7 +214,9 @@ class ServerCore:
         count = self.timeouts.get(flow, 0) + 1
         self.timeouts[flow] = count
         if count >= most:
-            self.log.warn("{peer} answers nothing: its connection is closed", peer=flow.remote)
+            self.alerts.note(
+                "silent_peers", "{peer} answers nothing: its connection is closed", peer=flow.remote
+            )
             self.carriers.close(flow)
 
     # What applications do
@@ -261,7 +249,7 @@ class ServerCore:
             elif isinstance(command, Proxy):
                 self.proxying.begin(link, message_id, command)
         except DrachtwistError as error:
-            self.log.warn("cannot carry out a command: {error}", error=error)
+            self.alerts.note("commands", "cannot carry out a command: {error}", error=error)
             link.answer(message_id, "NOK", f"Server error: {error}".replace("|", " "))
         except Exception:
             self.log.failure("a command made us fail")

@@ -1,6 +1,7 @@
 """What peers may cost the server: every limit, its name, its default and what it is for.
 
-A program gives them as ``limits`` of :class:`~drachtwist.server.config.ServerConfig`.
+A program gives them as ``limits`` of :class:`~drachtwist.server.config.ServerConfig`; a command
+line, the environment and a configuration file have a setting for each.
 
 How many connections there may be follows from how many files the process may have open
 (``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not
@@ -11,16 +12,29 @@ applications one.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.siptransports import Limits
 
-__all__ = ["ABOUT", "ServerLimits", "open_files"]
+__all__ = [
+    "ABOUT",
+    "ServerLimits",
+    "check_limit",
+    "describe_limit",
+    "open_files",
+    "read_limit",
+    "show_limit",
+]
 
 FEWEST_FILES = 64
 """Fewer open files than this count as this: with less nobody can be served."""
+
+_WHOLE = re.compile("[0-9]{1,12}")
+_SECONDS = re.compile("[0-9]{1,9}([.][0-9]{1,6})?")
 
 _T = TypeVar("_T", int, float)
 
@@ -78,16 +92,22 @@ class ServerLimits:
     transactions: int = _limit(
         50_000, "requests of phones that are not forgotten yet; new ones get 503 beyond that"
     )
+    proxied_calls: int = _limit(
+        50_000, "calls and subscriptions that are proxied; new ones get 503 beyond that"
+    )
     # The process
     stop: float = _limit(5.0, "seconds that connections get to close when the server stops")
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
             value = getattr(self, one.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise LocalProtocolError(f"the limit {one.name} is a number, not {value!r}")
-            if not value and one.name not in _MAY_BE_0:
-                raise LocalProtocolError(f"the limit {one.name} has to be more than 0")
+            kinds = int if isinstance(one.default, int) else (int, float)
+            is_number = isinstance(value, kinds) and not isinstance(value, bool)
+            if not is_number or not math.isfinite(value) or value < 0:
+                raise LocalProtocolError(f"the limit {one.name} {_is_none(one.name, value)}")
+            problem = check_limit(one.name, value)
+            if problem is not None:
+                raise LocalProtocolError(f"the limit {one.name} {problem}")
 
     def settled(self, files: int | None = None) -> ServerLimits:
         """Work out the numbers of connections that are left open.
@@ -115,12 +135,55 @@ class ServerLimits:
         )
 
 
+def _is_none(name: str, value: object) -> str:
+    if name in _WHOLE_NUMBERS:
+        return f"{value!r} is no whole number from 0 on"
+    return f"{value!r} is no number of seconds, like 2 or 0.5"
+
+
+def check_limit(name: str, value: float) -> str | None:
+    """Say what is wrong with a value of a limit; None if nothing is."""
+    if not value and name not in _MAY_BE_0:
+        return "has to be more than 0"
+    return None
+
+
+def read_limit(name: str, text: str) -> float:
+    """Read the value of a limit: digits, and for times a fraction if there is one.
+
+    :raises LocalProtocolError: when it is none; its text goes behind the name of the setting.
+    """
+    whole = name in _WHOLE_NUMBERS
+    if (_WHOLE if whole else _SECONDS).fullmatch(text) is None:
+        raise LocalProtocolError(_is_none(name, text))
+    value = int(text) if whole else float(text)
+    problem = check_limit(name, value)
+    if problem is not None:
+        raise LocalProtocolError(problem)
+    return value
+
+
+def describe_limit(name: str) -> str:
+    """Say what a limit is, and what it is unless it is given."""
+    return f"{ABOUT[name]}; {show_limit(_DEFAULTS[name])} unless given"
+
+
+def show_limit(value: float) -> str:
+    """Write the value of a limit down as people do."""
+    return f"{value:g}" if isinstance(value, float) else str(value or "from the open files")
+
+
 _MAY_BE_0 = frozenset(
     """
     strangers strangers_per_source applications connections connections_per_source
     secret_delay stop
     """.split()
 )
+
+_WHOLE_NUMBERS = frozenset(
+    one.name for one in dataclasses.fields(ServerLimits) if isinstance(one.default, int)
+)
+_DEFAULTS: dict[str, float] = dataclasses.asdict(ServerLimits())
 
 ABOUT: dict[str, str] = {
     one.name: one.metadata["about"] for one in dataclasses.fields(ServerLimits)

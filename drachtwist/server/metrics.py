@@ -358,6 +358,20 @@ class Metrics:
         )
         handed_on.set(core.handed_on)
         yield handed_on
+        sent_away = Counter(
+            "drachtio_requests_sent_away_total",
+            "requests answered without being remembered",
+            "code",
+        )
+        for status, number in core.send_away.counts.items():
+            sent_away.set(number, str(status))
+        yield sent_away
+        alerts = Counter(
+            "drachtio_alerts_total", "how often a limit was reached, or a peer misbehaved", "cause"
+        )
+        for cause, number in core.alerts.counts.items():
+            alerts.set(number, cause)
+        yield alerts
         for name, about, value in (
             ("orphans", "dialogs whose application is gone, and that wait", len(orphans)),
             ("proxy_cores", "requests that are being proxied", core.proxying.count()),

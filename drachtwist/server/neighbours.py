@@ -15,7 +15,7 @@ from drachtwist.sip.locating import is_address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri
 
-__all__ = ["is_adjacent", "is_behind_nat", "is_loose", "routes_left"]
+__all__ = ["is_adjacent", "is_behind_nat", "routes_left"]
 
 
 def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address]:
@@ -32,15 +32,6 @@ def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address
     while own < len(routes) and is_own(routes[own].uri):
         own += 1
     return routes[own:]
-
-
-def is_loose(route: Address) -> bool:
-    """Whether a route leads to a loose router."""
-    try:
-        uri = route.parsed_uri
-    except MessageError:
-        return True
-    return isinstance(uri, SipUri) and "lr" in uri.params
 
 
 def is_adjacent(message: Request | Response, is_own: Callable[[str], bool]) -> bool:

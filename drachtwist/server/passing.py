@@ -8,8 +8,9 @@ being set up or goes on:
   several accepted it, with that of the last one. It is known for another 64*T1, for what is
   repeated. A BYE that is challenged (401, 407) does not count;
 * one in which nothing passes for 128*T1 after it was accepted, not even an ACK, is over too;
-* one in which nothing passes for a day is forgotten, since its end may never be seen; and the one
-  that was used least lately when there are too many.
+* one in which nothing passes for a day is forgotten, since its end may never be seen.
+
+There are only so many, and none is forgotten for a new one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,11 @@ from collections import OrderedDict
 from drachtwist.errors import MessageError
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import Flow
-from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
 
 __all__ = ["KnownCall", "KnownCalls"]
-
-MOST = 50_000
-"""How many calls are known at most."""
 
 IDLE = 86400.0
 """Seconds without any request after which a call is forgotten."""
@@ -83,13 +80,15 @@ class KnownCalls:
     """The calls that are known.
 
     :param clock: what runs their deadlines.
+    :param most: how many are known at most.
     """
 
-    __slots__ = ("_calls", "_clock", "_timing")
+    __slots__ = ("_calls", "_clock", "_most", "_timing")
 
-    def __init__(self, clock: DeadlineClock, timing: Timing) -> None:
+    def __init__(self, clock: DeadlineClock, timing: Timing, most: int) -> None:
         self._clock = clock
         self._timing = timing
+        self._most = most
         # The one that was used least lately first.
         self._calls: OrderedDict[str, KnownCall] = OrderedDict()
 
@@ -156,7 +155,7 @@ class KnownCalls:
         those that are up.
         """
         return (
-            len(self._calls) >= MOST
+            len(self._calls) >= self._most
             and request.method in _MAKING_DIALOGS
             and request.call_id not in self._calls
         )
@@ -182,7 +181,7 @@ class KnownCalls:
     def _ends(self, call: KnownCall, request: Request) -> bool:
         if call.method == "INVITE":
             return request.method == "BYE"
-        return request.method == "NOTIFY" and is_terminated(request.get("Subscription-State"))
+        return request.method == "NOTIFY" and request.subscription_is_over
 
     def _others(self, call: KnownCall, message: Request | Response) -> tuple[str, ...]:
         """Give who accepted a call, but for the one in whose dialog a message is."""

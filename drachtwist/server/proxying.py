@@ -36,19 +36,22 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
-from drachtwist.server.neighbours import is_adjacent, is_behind_nat, is_loose, routes_left
+from drachtwist.server.neighbours import is_adjacent, is_behind_nat, routes_left
 from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.sip import grammar
+from drachtwist.sip.derived import cancel_for
+from drachtwist.sip.encoding import joined, request_line, status_line
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import is_legible
-from drachtwist.sip.status import rank, reason_phrase
+from drachtwist.sip.replies import rank, via_lines
+from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import by_preference, request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
-from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for
+from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
     Deliver,
     Effect,
@@ -333,7 +336,7 @@ class Proxied:
         if self.core.is_own(uri) or branch.uri[:3].lower() != "sip":
             uri = branch.uri
         routes = [str(one) for one in self._routes]
-        if routes and not is_loose(self._routes[0]):
+        if routes and not self._routes[0].is_loose:
             # A strict router wants its own name in front (section 16.6, step 6).
             routes = [*routes[1:], f"<{uri}>"]
             uri = self._routes[0].uri
@@ -342,7 +345,7 @@ class Proxied:
         if added is not None:
             replaced = {one.name.lower() for one in added.fields if one.name.lower() in _REPLACED}
         lines = [f"Via: {via_of(flow.protocol, flow.local, branch.branch)}"]
-        lines += [f"Via: {via}" for via in request.get_all("Via")]
+        lines += via_lines(request)
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
             lines += [f"Record-Route: {one}" for one in own]
@@ -368,7 +371,7 @@ class Proxied:
                 one = one._replace(value=with_host(one.value, flow.local))
             if one.name != "Contact":
                 fields.append(one)
-        start = f"{branch.method} {uri} SIP/2.0"
+        start = request_line(branch.method, uri)
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
     # What targets answer
@@ -601,8 +604,7 @@ class Proxied:
         if raw is None:
             if not incoming.to_tag:
                 incoming.to_tag = new_tag()
-            start = f"SIP/2.0 {status} {reason_phrase(status)}"
-            raw = encode(start, incoming.lines(status), [], b"")
+            raw = joined(status_line(status), incoming.lines(status))
         if incoming.method == "INVITE":
             reason = "call-canceled" if status == 487 else "call-rejected"
             self.core.record("stop", "application", raw, reason)
@@ -671,7 +673,7 @@ class Proxying:
         # The real server waits T1 here, unlike in what it sends for applications.
         self.timing = replace(core.timing, request_step=None)
         self._key = os.urandom(16)
-        self.calls = KnownCalls(core.clock, core.timing)
+        self.calls = KnownCalls(core.clock, core.timing, core.limits.proxied_calls)
         """Those whose requests may pass."""
 
     def count(self) -> int:
@@ -800,7 +802,7 @@ class Proxying:
             return False
         try:
             routes: list[Address] = request.get_parsed_header("Route") or []
-            if request.to.tag is None or "lr" not in routes[0].parsed_uri.params:  # type: ignore[union-attr]
+            if request.to_tag is None or not routes[0].is_loose:
                 return False
             if not self.core.is_own(routes[0].uri):
                 return False
@@ -810,7 +812,7 @@ class Proxying:
                 own += 1
             following = routes[own].uri if len(routes) > own else request.uri
             uri = Uri.parse(following)
-        except (MessageError, AttributeError, IndexError):
+        except (MessageError, IndexError):
             return False
         if not isinstance(uri, SipUri):
             return False
@@ -848,7 +850,7 @@ class Proxying:
         # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
         digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         branch = _STATELESS + digest.hexdigest()[:20]
-        lines = [f"Via: {one}" for one in request.get_all("Via")]
+        lines = via_lines(request)
         for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
@@ -857,13 +859,13 @@ class Proxying:
                 lines.append(f"{name}: {value}")
         if not request.has("Max-Forwards"):
             lines.append("Max-Forwards: 70")
-        start = f"{request.method} {request.uri} SIP/2.0"
+        start = request_line(request.method, request.uri)
         recorded = request.method != "BYE"
 
         def write(flow: Flow) -> bytes:
             nonlocal recorded
             own = f"Via: {via_of(flow.protocol, flow.local, branch)}"
-            raw = encode(start, [own, *lines], [], request.body)
+            raw = joined(start, [own, *lines], request.body)
             if not recorded:
                 recorded = True
                 core.record("stop", "application", raw, "normal-release")
@@ -947,8 +949,7 @@ def _without_top_via(response: Response) -> bytes:
     for name, value in response.headers.items():
         if name.lower() not in ("via", "v", "content-length", "l"):
             lines.append(f"{name}: {value}")
-    start = f"SIP/2.0 {response.status} {response.reason}"
-    return encode(start, lines, [], response.body)
+    return joined(status_line(response.status, response.reason), lines, response.body)
 
 
 def _joined_vias(raw: bytes) -> bytes:

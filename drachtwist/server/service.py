@@ -403,7 +403,8 @@ class DrachtioServer(Service):
         self._links.discard(link)
         self._door.left(link)
         if self._no_longer_unsigned(link) and self._listening:
-            self._log.warn(
+            self.alerts.note(
+                "no_secret",
                 "the application at {peer} is gone before it showed the secret: {error}",
                 peer=link.peer,
                 error=self._described(link.loss),
@@ -442,7 +443,7 @@ class DrachtioServer(Service):
                     address.host or "localhost", verify=verify
                 )
             except LocalProtocolError as error:
-                self._log.warn("no application at {to}: {error}", to=address, error=error)
+                self._no_application(address, error)
                 core.unreachable(incoming)
                 return
             endpoint = wrapClientTLS(creator, endpoint)
@@ -466,11 +467,7 @@ class DrachtioServer(Service):
 
         def failed(failure: Failure) -> None:
             if not core.stopped:
-                self._log.warn(
-                    "no application at {address}: {error}",
-                    address=address,
-                    error=self._described(failure.value),
-                )
+                self._no_application(address, self._described(failure.value))
                 core.unreachable(incoming, 500 if failure.check(DNSLookupError) else 480)
 
         connecting.addBoth(settled)
@@ -479,6 +476,11 @@ class DrachtioServer(Service):
             lambda failure: self._log.failure(
                 "connecting to {to} made us fail", failure, to=address
             )
+        )
+
+    def _no_application(self, address: AppAddress, why: object) -> None:
+        self.alerts.note(
+            "no_application", "no application at {address}: {error}", address=address, error=why
         )
 
     def _described(self, error: BaseException | None) -> str:
@@ -508,7 +510,8 @@ class DrachtioServer(Service):
 
         def failed(failure: Failure) -> None:
             if not core.stopped:
-                self._log.warn(
+                self.alerts.note(
+                    "no_decision",
                     "{uri} does not decide: {error}",
                     uri=str(handler),
                     error=failure.getErrorMessage(),

@@ -49,11 +49,12 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import GONE, REASON
 from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
-from drachtwist.sip.fields import Address, CSeq, is_terminated, tag_of
+from drachtwist.sip.derived import headers_like
+from drachtwist.sip.encoding import joined, request_line, status_line
+from drachtwist.sip.fields import Address, CSeq, leads_loosely
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
-from drachtwist.sip.options import reliable_number
-from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
@@ -433,7 +434,7 @@ class Calling:
             outgoing.branch,
             protocol,
             local,
-            f"{method} {uri} SIP/2.0",
+            request_line(method, uri),
             [f"Route: {one}" for one in draft.routes],
             [
                 f"Max-Forwards: {apart.get('max-forwards', '70')}",
@@ -507,16 +508,13 @@ class Calling:
         The real server makes it of reliable responses only; as there, one of these is not given up
         for one that is not.
         """
-        try:
-            tag = response.to.tag
-        except MessageError:
-            tag = None
+        tag = response.to_tag
         if tag:
             if outgoing.tags is None:
                 outgoing.tags = set()
             if len(outgoing.tags) < _MAX_FORKS:
                 outgoing.tags.add(tag)
-        if reliable_number(response) is not None:
+        if response.reliable_number is not None:
             self._rings(outgoing, response, flow)
         elif outgoing.rung is not None or not tag:
             return
@@ -594,7 +592,7 @@ class Calling:
         """Write a request in a dialog (RFC 3261 section 12.2.1.1)."""
         target = dialog.target
         routes = dialog.routes
-        if routes and ";lr" not in routes[0].lower():
+        if routes and not leads_loosely(routes[0]):
             # A strict router takes the place of the target, which goes to the end of the route.
             routes = [*routes[1:], f"<{target}>"]
             try:
@@ -605,7 +603,7 @@ class Calling:
             branch,
             protocol,
             local,
-            f"{method} {target} SIP/2.0",
+            request_line(method, target),
             [f"Route: {route}" for route in routes],
             [
                 f"Max-Forwards: {draft.apart.get('max-forwards', '70')}",
@@ -736,17 +734,9 @@ class Calling:
         """Write a CANCEL (RFC 3261 section 9.1), with further headers of the application."""
         invite = outgoing.request
         fields = [] if draft is None else [one for one in draft.fields if one.name != "Contact"]
-        lines = [
-            f"Via: {invite.get('Via')}",
-            *[f"Route: {route}" for route in invite.get_all("Route")],
-            "Max-Forwards: 70",
-            f"From: {invite.get('From')}",
-            f"To: {invite.get('To')}",
-            f"Call-ID: {invite.get('Call-ID')}",
-            f"CSeq: {invite.cseq.number} CANCEL",
-        ]
+        lines = [f"{name}: {value}" for name, value in headers_like(invite, "CANCEL")]
         body = b"" if draft is None else draft.body
-        return encode(f"CANCEL {invite.uri} SIP/2.0", lines, fields, body)
+        return encode(request_line("CANCEL", invite.uri), lines, fields, body)
 
     def _cancel(self, outgoing: Outgoing, raw: bytes | None) -> bool:
         """Cancel an INVITE as soon as that is allowed; say whether that was now."""
@@ -1003,7 +993,7 @@ class Calling:
             return
         if status < 200:
             outgoing.rang = True
-            if reliable_number(response) is not None and carries_session(response):
+            if response.reliable_number is not None and carries_session(response):
                 outgoing.answered = True
         elif status == 503 and outgoing.way is not None:
             outgoing.unreached(status, response)
@@ -1102,7 +1092,7 @@ class Calling:
             if status not in (401, 407):
                 uas.end(dialog)
         elif outgoing.method == "NOTIFY" and dialog.method == "SUBSCRIBE" and dialog.is_uas:
-            if is_terminated(outgoing.request.get("Subscription-State")):
+            if outgoing.request.subscription_is_over:
                 uas.end(dialog)
         elif (
             outgoing.method == dialog.method == "SUBSCRIBE"
@@ -1211,10 +1201,7 @@ class Calling:
         """Learn of a response who the peer is, and how to reach it."""
         to = response.get("To") or ""
         dialog.remote = in_brackets(to) or to
-        try:
-            tag = response.to.tag or ""
-        except MessageError:
-            tag = ""
+        tag = response.to_tag or ""
         if tag != dialog.remote_tag:
             dialog.remote_tag = tag
             dialog.peer_seq = 0
@@ -1262,18 +1249,10 @@ class Calling:
                 self.core.sessions.refreshed(outgoing, status, None)
             return
         if not told:
-            to = request.get("To") or ""
-            if tag_of(to) is None:
-                to = f"{_bare(to)};tag={new_tag()}"
-            lines = [
-                f"Via: {request.get('Via')}",
-                f"From: {request.get('From')}",
-                f"To: {to}",
-                f"Call-ID: {request.get('Call-ID')}",
-                f"CSeq: {request.get('CSeq')}",
-            ]
-            reason = reason_phrase(status) if phrase is None else phrase
-            raw = encode(f"SIP/2.0 {status} {reason}", lines, [], b"")
+            to, tag = request.get("To") or "", ""
+            if request.to_tag is None:
+                to, tag = _bare(to), new_tag()
+            raw = joined(status_line(status, phrase), ReplyHead(request, to).lines(tag))
             if outgoing.method == "INVITE" and initial:
                 self.core.record("stop", "network", raw, "call-rejected")
             self.core.deliver(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drachtwist.sip.digest import Challenge, Credentials
+from drachtwist.sip.encoding import encode_request, encode_response
 from drachtwist.sip.fields import (
     Address,
     CSeq,
@@ -16,17 +17,10 @@ from drachtwist.sip.fields import (
     Via,
 )
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import (
-    Message,
-    Request,
-    Response,
-    encode_request,
-    encode_response,
-    parse_datagram,
-    parse_message,
-)
+from drachtwist.sip.message import Message, Request, Response
 from drachtwist.sip.multipart import Part
 from drachtwist.sip.params import Params
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import OtherUri, SipUri, TelUri, Uri
 

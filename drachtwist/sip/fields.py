@@ -18,7 +18,7 @@ from typing import ClassVar, TypeVar
 from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.params import NO_PARAMS, Params
-from drachtwist.sip.uri import AnyUri, Uri
+from drachtwist.sip.uri import AnyUri, SipUri, Uri
 
 __all__ = [
     "Address",
@@ -33,6 +33,7 @@ __all__ = [
     "Valued",
     "Via",
     "is_terminated",
+    "leads_loosely",
     "tag_of",
 ]
 
@@ -163,6 +164,18 @@ class Address:
         return self.params.get("tag")
 
     @property
+    def is_loose(self) -> bool:
+        """Whether this, as a Route, leads to a loose router (RFC 3261 section 16.6, step 6).
+
+        What cannot be read is taken for one: nearly all are.
+        """
+        try:
+            uri = self.parsed_uri
+        except MessageError:
+            return True
+        return isinstance(uri, SipUri) and "lr" in uri.params
+
+    @property
     def is_wildcard(self) -> bool:
         """Whether this is the ``*`` of ``Contact: *`` (RFC 3261 section 10.2.2)."""
         return self.uri == "*"
@@ -177,8 +190,18 @@ class Address:
         return f"{grammar.quote(self.display)} <{self.uri}>{self.params}"
 
 
+def leads_loosely(route: str) -> bool:
+    """Say whether a value of Route leads to a loose router; see :attr:`Address.is_loose`."""
+    if route.endswith(";lr>"):  # as nearly all are written
+        return True
+    try:
+        return Address.parse(route).is_loose
+    except MessageError:
+        return True
+
+
 def tag_of(text: str | None) -> str | None:
-    """Give the tag of a From or To; None when it has none, or cannot be read."""
+    """Return the tag of a From or To; None when it has none, or cannot be read."""
     # Hardly any value without a tag has the letters of the word, so the rest is rare.
     if text is None or "tag" not in text.lower():
         return None

@@ -1,63 +1,44 @@
 """SIP messages: requests and responses, received or made here.
 
 A received message is its bytes: nothing is parsed until somebody asks, and one that nobody changed
-serialises as exactly what came in. Three readings of bytes differ in how much they insist on:
-
-* ``Request.from_bytes`` and ``Response.from_bytes`` look at nothing at all;
-* :func:`parse_message` looks at the start line, for messages that a drachtio server delivers;
-* :func:`parse_datagram` looks at everything that RFC 3261 and RFC 4475 want to see checked before
-  a message from the network is acted upon.
+serialises as exactly what came in. ``from_bytes`` looks at nothing at all; what looks at more is in
+:mod:`~drachtwist.sip.parsing`. Whoever only needs the bytes of a message finds
+:mod:`~drachtwist.sip.encoding`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.sip import grammar, multipart
-from drachtwist.sip.fields import Address, CSeq, MediaType, Via, parse_integer, tag_of
+from drachtwist.errors import MessageError
+from drachtwist.sip import multipart
+from drachtwist.sip.encoding import (
+    checked_method,
+    checked_reason,
+    checked_status,
+    checked_uri,
+    encoded_body,
+)
+from drachtwist.sip.fields import Address, CSeq, MediaType, Via, is_terminated, tag_of
 from drachtwist.sip.headers import (
     Headers,
     HeadersLike,
     HeaderValue,
-    checked_name,
     header_key,
 )
 from drachtwist.sip.numbers import number_of
-from drachtwist.sip.registry import LISTS, SINGLES
-from drachtwist.sip.status import REASONS, reason_phrase
-from drachtwist.sip.uri import AnyUri, SipUri, Uri
+from drachtwist.sip.options import RELIABLE, lists_option
+from drachtwist.sip.registry import LISTS, METHODS, SINGLES
+from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.uri import AnyUri, Uri
 
 __all__ = [
-    "METHODS",
     "Message",
     "Request",
     "Response",
-    "encode_request",
-    "encode_response",
-    "parse_datagram",
-    "parse_message",
 ]
-
-METHODS = (
-    "ACK",
-    "BYE",
-    "CANCEL",
-    "INFO",
-    "INVITE",
-    "MESSAGE",
-    "NOTIFY",
-    "OPTIONS",
-    "PRACK",
-    "PUBLISH",
-    "REFER",
-    "REGISTER",
-    "SUBSCRIBE",
-    "UPDATE",
-)
-"""The registered methods."""
 
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
@@ -66,12 +47,10 @@ _RQ = TypeVar("_RQ", bound="Request")
 _RS = TypeVar("_RS", bound="Response")
 
 _CODEC = ("utf-8", "surrogateescape")
-_RESPONSE_START = b"SIP/"
 
+_RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE).search
 _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
-_STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
-_URI_TO_SEND = re.compile(r"[^\s<>\0]+").fullmatch
 
 
 class Message:
@@ -211,6 +190,41 @@ class Message:
         return self._required("To")  # type: ignore[no-any-return]
 
     @property
+    def from_tag(self) -> str | None:
+        """The tag in From; None when there is none, or From cannot be read."""
+        return tag_of(self.get("From"))
+
+    @property
+    def to_tag(self) -> str | None:
+        """The tag in To; None when there is none, or To cannot be read.
+
+        A request that has one belongs to a dialog (RFC 3261 section 12.2).
+        """
+        return tag_of(self.get("To"))
+
+    def requires(self, option: str) -> bool:
+        """Say whether Require lists an option tag (RFC 3261 section 20.32).
+
+        :param option: the tag in lower case.
+        """
+        return self._lists("Require", option)
+
+    def supports(self, option: str) -> bool:
+        """Say whether Supported or Require lists an option tag: what is required is supported.
+
+        :param option: the tag in lower case.
+        """
+        return self._lists("Supported", option) or self._lists("Require", option)
+
+    def _lists(self, name: str, option: str) -> bool:
+        return self.has(name) and lists_option(self.get_all(name), option)
+
+    @property
+    def subscription_is_over(self) -> bool:
+        """Whether Subscription-State says that the subscription ended (RFC 6665 section 4.1.3)."""
+        return is_terminated(self.get("Subscription-State"))
+
+    @property
     def vias(self) -> list[Via]:
         """All Via values, the topmost first.
 
@@ -237,7 +251,7 @@ class Message:
 
     @body.setter
     def body(self, body: bytes | str) -> None:
-        self._body = _encoded_body(body)
+        self._body = encoded_body(body)
         self.headers.set_length(len(self._body))
 
     def _body_start(self) -> int:
@@ -394,12 +408,12 @@ class Request(Message):
         body: bytes | str = b"",
     ) -> None:
         self._raw = b""
-        self._method = _checked_method(method)
-        self._uri = _checked_uri(uri)
+        self._method = checked_method(method)
+        self._uri = checked_uri(uri)
         self._version = "2.0"
         self._changed_line = True
         self._headers = Headers(headers)
-        self._body = body = _encoded_body(body)
+        self._body = body = encoded_body(body)
         self._headers.set_length(len(body))
 
     @classmethod
@@ -450,7 +464,7 @@ class Request(Message):
     @method.setter
     def method(self, method: str) -> None:
         self._complete_line()
-        self._method = _checked_method(method)
+        self._method = checked_method(method)
 
     @property
     def uri(self) -> str:
@@ -467,7 +481,7 @@ class Request(Message):
     @uri.setter
     def uri(self, uri: str | AnyUri) -> None:
         self._complete_line()
-        self._uri = _checked_uri(uri)
+        self._uri = checked_uri(uri)
 
     def _complete_line(self) -> None:
         """Read what is not read yet, since the received line no longer counts."""
@@ -504,15 +518,12 @@ class Request(Message):
     @property
     def is_new_invite(self) -> bool:
         """Whether this is an INVITE outside of any dialog."""
-        return self.method == "INVITE" and not self._has_to_tag()
+        return self.method == "INVITE" and self.to_tag is None
 
     @property
     def can_form_dialog(self) -> bool:
         """Whether this is an INVITE or SUBSCRIBE outside of any dialog."""
-        return self.method in ("INVITE", "SUBSCRIBE") and not self._has_to_tag()
-
-    def _has_to_tag(self) -> bool:
-        return tag_of(self.get("To")) is not None
+        return self.method in ("INVITE", "SUBSCRIBE") and self.to_tag is None
 
     @property
     def called_number(self) -> str:
@@ -560,12 +571,12 @@ class Response(Message):
         body: bytes | str = b"",
     ) -> None:
         self._raw = b""
-        self._status = _checked_status(status)
-        self._reason = reason_phrase(status) if reason is None else _checked_reason(reason)
+        self._status = checked_status(status)
+        self._reason = reason_phrase(status) if reason is None else checked_reason(reason)
         self._version = "2.0"
         self._changed_line = True
         self._headers = Headers(headers)
-        self._body = body = _encoded_body(body)
+        self._body = body = encoded_body(body)
         self._headers.set_length(len(body))
 
     @classmethod
@@ -608,7 +619,7 @@ class Response(Message):
     @status.setter
     def status(self, status: int) -> None:
         self._complete_line()
-        self._status = _checked_status(status)
+        self._status = checked_status(status)
 
     @property
     def reason(self) -> str:
@@ -625,7 +636,22 @@ class Response(Message):
     @reason.setter
     def reason(self, reason: str) -> None:
         self._complete_line()
-        self._reason = _checked_reason(reason)
+        self._reason = checked_reason(reason)
+
+    @property
+    def reliable_number(self) -> str | None:
+        """The RSeq of a reliable provisional response; None for any other response.
+
+        It has one, and requires ``100rel`` (RFC 3262 section 3).
+        """
+        # Hardly any response has one, so a look at the bytes is enough for most.
+        raw = self._raw
+        if (raw and _RSEQ(raw) is None) or not 100 < self.status < 200:
+            return None
+        number = self.get("RSeq")
+        if not number or not self.requires(RELIABLE):
+            return None
+        return number.strip() or None
 
     def _complete_line(self) -> None:
         """Read what is not read yet, since the received line no longer counts."""
@@ -654,265 +680,3 @@ class Response(Message):
             return f"<{type(self).__name__} {self.status} {self.reason}>"
         except MessageError:
             return f"<{type(self).__name__} unreadable>"
-
-
-# Making bytes without making a message: what answers most requests.
-
-_KNOWN_NAMES: dict[str, Callable[[str], Any] | bool] = {}
-"""Header names that were checked, and what reads their values, or whether they are to be written at
-all; Content-Length is not."""
-_KNOWN_NAMES_LIMIT = 1024
-
-_STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
-
-
-def encode_response(
-    status: int,
-    reason: str | None = None,
-    headers: HeadersLike = None,
-    body: bytes | str = b"",
-    *,
-    typed: bool = False,
-) -> bytes:
-    """Write a response; the same bytes as ``bytes(Response(...))``, without the message.
-
-    :param typed: refuse values, given as text, that are not what their headers should hold.
-    :raises LocalProtocolError: for anything that would not be one well-formed message.
-    """
-    if reason is None:
-        start = _STATUS_LINES.get(status)
-        if start is None:
-            start = f"SIP/2.0 {_checked_status(status)} {reason_phrase(status)}"
-    else:
-        start = f"SIP/2.0 {_checked_status(status)} {reason}"
-    return _encode(start, headers, body, typed)
-
-
-def encode_request(
-    method: str,
-    uri: str | AnyUri,
-    headers: HeadersLike = None,
-    body: bytes | str = b"",
-    *,
-    typed: bool = False,
-) -> bytes:
-    """Write a request; the same bytes as ``bytes(Request(...))``, without the message.
-
-    :param typed: refuse values, given as text, that are not what their headers should hold.
-    :raises LocalProtocolError: for anything that would not be one well-formed message.
-    """
-    start = f"{_checked_method(method)} {_checked_uri(uri)} SIP/2.0"
-    return _encode(start, headers, body, typed)
-
-
-def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
-    lines = [start]
-    if headers is not None:
-        if type(headers) is not list and isinstance(headers, Mapping):
-            headers = headers.items()
-        for name, value in headers:
-            write = _KNOWN_NAMES.get(name)
-            if write is None:
-                write = _learn_name(name)
-            if write is False:
-                continue
-            if type(value) is str:
-                lines.append(f"{name}: {value}")
-                if typed and write is not True:
-                    _check_typed(name, value, write)
-            elif isinstance(value, (list, tuple)):
-                lines += [f"{name}: {item}" for item in value]
-                if typed and write is not True:
-                    for item in value:
-                        _check_typed(name, str(item), write)
-            else:
-                lines.append(f"{name}: {value}")
-    if type(body) is not bytes:
-        body = _encoded_body(body)
-    lines.append(f"Content-Length: {len(body)}")
-    text = "\r\n".join(lines)
-    # One look at the whole: more line ends than we wrote mean that a value brought its own.
-    ends = len(lines) - 1
-    if (
-        text.count("\n") != ends
-        or text.count("\r") != ends
-        or ("\0" in text and any(map(grammar.has_line_break, lines)))
-    ):
-        raise LocalProtocolError(f"line break or NUL in {_culprit(lines)!r}")
-    return text.encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body
-
-
-def _culprit(lines: list[str]) -> str:
-    return next(line for line in lines if grammar.has_line_break(line))
-
-
-def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
-    """Refuse a value that servers cannot read: they would drop it, and all headers behind it."""
-    try:
-        parse(value.strip(" \t"))
-    except MessageError as error:
-        if not grammar.has_line_break(value):
-            raise LocalProtocolError(f"{name}: {value}: {error}") from None
-
-
-def _learn_name(name: str) -> Callable[[str], Any] | bool:
-    key = header_key(checked_name(name))
-    write = SINGLES.get(key) or LISTS.get(key) or True
-    if key == "content-length":
-        write = False
-    if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
-        _KNOWN_NAMES[name] = write
-    return write
-
-
-def _encoded_body(body: bytes | str) -> bytes:
-    if isinstance(body, str):
-        return body.encode(*_CODEC)
-    return bytes(body)
-
-
-def _checked_method(method: str) -> str:
-    if method not in METHODS and not grammar.is_token(method):
-        raise LocalProtocolError(f"not a method: {method!r}")
-    return method
-
-
-def _checked_uri(uri: str | AnyUri) -> str:
-    text = str(uri)
-    if not _URI_TO_SEND(text):
-        raise LocalProtocolError(f"not a URI to send: {text!r}")
-    return text
-
-
-def _checked_status(status: int) -> int:
-    if not isinstance(status, int) or not 100 <= status <= 699:
-        raise LocalProtocolError(f"not a status from 100 to 699: {status!r}")
-    return status
-
-
-def _checked_reason(reason: str) -> str:
-    if grammar.has_line_break(reason):
-        raise LocalProtocolError(f"line break or NUL in the reason: {reason!r}")
-    return reason
-
-
-# Reading
-
-
-def parse_message(raw: bytes) -> Request | Response:
-    """Read a message by its start line; the headers are looked at when asked for.
-
-    :raises MessageError: when the start line is that of no message.
-    """
-    message: Request | Response
-    if raw[:4].upper() == _RESPONSE_START:
-        message = Response.from_bytes(raw)
-    else:
-        message = Request.from_bytes(raw)
-    message._read_line()
-    return message
-
-
-# Headers that make no sense twice, of those that somebody acts upon.
-_ONCE = {
-    header_key(name): name
-    for name in (
-        "From",
-        "To",
-        "Call-ID",
-        "CSeq",
-        "Max-Forwards",
-        "Content-Length",
-        "Content-Type",
-        "Expires",
-        "Event",
-        "Session-Expires",
-        "RSeq",
-        "RAck",
-        "Subject",
-    )
-}
-
-
-# Headers that have to be legible, in the order in which they are looked at.
-_NEEDED = ("CSeq", "From", "To", "Via")
-_CHECKED = (*_NEEDED, "Contact", "Max-Forwards", "Content-Length")
-
-
-def parse_datagram(raw: bytes) -> Request | Response:
-    """Read a message from the network, checking what every element has to check.
-
-    The body is cut to what Content-Length says, and octets behind it are dropped (RFC 3261
-    section 18.3).
-
-    :raises MessageError: when the message must not be processed; its ``status`` is that of the
-        response due, if the message was a request.
-    """
-    raw = raw.lstrip(b"\r\n")
-    end = raw.find(b"\r\n\r\n")
-    if end < 0:
-        raise MessageError("the header section has no end")
-    message = parse_message(raw)
-    check_head(message, raw[: end + 4])
-    length = message.get("Content-Length")
-    if length is not None:
-        size = parse_integer(length)
-        available = len(raw) - end - 4
-        if size > available:
-            raise MessageError(f"Content-Length is {size}, but {available} octets came")
-        if size < available:
-            message._raw = raw[: end + 4 + size]
-    return message
-
-
-def check_head(message: Request | Response, head: bytes) -> None:
-    """Check a start line and headers as :func:`parse_datagram` does.
-
-    :param head: the message up to and with the empty line.
-    :raises MessageError: when the message must not be processed.
-    """
-    if isinstance(message, Request):
-        _check_request_line(message)
-    elif message.version != "2.0":
-        raise MessageError(f"SIP version {message.version}", 505)
-    ends = head.count(b"\r\n")
-    if head.count(b"\n") != ends or head.count(b"\r") != ends:
-        raise MessageError("a line ends with CR or LF only")
-    if grammar.has_bare_nul(head):
-        raise MessageError("a NUL outside of a quoted pair")
-    headers = message.headers
-    bad = headers.malformed_lines()
-    if bad:
-        raise MessageError(f"not a header field: {bad[0]!r}")
-    twice = headers.first_twice(_ONCE)
-    if twice is not None:
-        raise MessageError(f"more than one {twice}")
-    if not message.call_id:
-        raise MessageError("empty Call-ID")
-    parsed: dict[str, Any] = {}
-    name = ""
-    try:
-        for name in _CHECKED:
-            parsed[name] = message.get_parsed_header(name)
-    except MessageError as error:
-        raise MessageError(str(error), error.status, name) from error
-    for name in _NEEDED:
-        if parsed[name] is None:
-            raise MessageError(f"no {name} header")
-    cseq = parsed["CSeq"]
-    if isinstance(message, Request) and cseq.method != message.method:
-        status = 400 if message.method in METHODS else 501
-        raise MessageError(f"{message.method} with the CSeq of {cseq.method}", status)
-    hops = parsed["Max-Forwards"]
-    if hops is not None and hops > 255:
-        raise MessageError(f"Max-Forwards of {hops}", header="Max-Forwards")
-
-
-def _check_request_line(message: Request) -> None:
-    if message.version != "2.0":
-        raise MessageError(f"SIP version {message.version}", 505)
-    if _STRICT_REQUEST_LINE.fullmatch(message._received_line()) is None:
-        raise MessageError("superfluous blanks or brackets in the request line")
-    uri = message.request_uri
-    if isinstance(uri, SipUri) and uri.headers:
-        raise MessageError("headers in the Request-URI")

@@ -26,7 +26,7 @@ from drachtwist.sip.fields import (
 )
 from drachtwist.sip.grammar import COMPACT_FORMS
 
-__all__ = ["LISTS", "OPTION_TAGS", "SINGLES", "URI_SCHEMES", "is_legible"]
+__all__ = ["LISTS", "METHODS", "OPTION_TAGS", "SINGLES", "URI_SCHEMES", "is_legible"]
 
 _COMMENT = re.compile(r"\([^()]*\)")
 
@@ -99,6 +99,25 @@ def is_legible(name: str, value: str) -> bool:
     except MessageError:
         return False
     return True
+
+
+METHODS = (
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "INFO",
+    "INVITE",
+    "MESSAGE",
+    "NOTIFY",
+    "OPTIONS",
+    "PRACK",
+    "PUBLISH",
+    "REFER",
+    "REGISTER",
+    "SUBSCRIBE",
+    "UPDATE",
+)
+"""The registered methods."""
 
 
 OPTION_TAGS = frozenset(

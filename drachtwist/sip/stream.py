@@ -19,7 +19,8 @@ from typing import Union
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import parse_integer
 from drachtwist.sip.headers import Headers
-from drachtwist.sip.message import Request, Response, check_head, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import check_head, parse_message
 
 __all__ = ["KeepAlive", "Malformed", "StreamEvent", "StreamParser"]
 

@@ -19,7 +19,8 @@ from typing import NewType
 
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Via
-from drachtwist.sip.message import METHODS, Request, Response
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.registry import METHODS
 
 __all__ = [
     "MAGIC_COOKIE",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import (
     HIDE_IDENTITY,
     HIDE_TOPOLOGY,
     B2bua,
+    LocalProtocolError,
     Request,
     Response,
     SipError,
@@ -460,3 +462,138 @@ class HidingTests(B2buaTestCase):
             self.whole.receive(request("ACK", to_tag="x"), A)
             self.whole.clock.advance(40)
             self.split()
+
+
+class GoneTests(B2buaTestCase):
+    """Who has gone, or was answered otherwise, is asked for nothing and told nothing more."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.logged: list[Any] = []
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def unsent(self) -> list[str]:
+        """Take what the log says of responses that were not sent."""
+        formats = [str(event.get("log_format")) for event in self.logged]
+        return [one for one in formats if "sent" in one or "passed" in one]
+
+    def test_early_media_for_nobody(self) -> None:
+        """Early media of B's that cross the CANCEL are not made into anything for A."""
+        made: list[bytes] = []
+
+        def for_a(sdp: bytes, response: Any) -> bytes:
+            made.append(sdp)
+            return sdp
+
+        bridging = self.bridge(local_sdp_a=for_a)
+        invite = self.invite_b()
+        self.whole.receive(request("CANCEL"), A)
+        self.split()
+        self.whole.respond(invite, 180)
+        self.whole.respond(invite, 183, body=ANSWER)
+        self.whole.respond(invite, 487)
+        self.whole.clock.advance(0)
+        self.failureResultOf(bridging, SipError)
+        self.assertEqual((made, self.unsent()), ([], []))
+
+    def test_gone_while_early_media_are_made(self) -> None:
+        """A gives up while its early media are being made: they are thrown away."""
+        later: Deferred[bytes] = Deferred()
+        bridging = self.bridge(local_sdp_a=lambda sdp, response: later)
+        invite = self.invite_b()
+        self.whole.respond(invite, 183, body=ANSWER)
+        self.whole.receive(request("CANCEL"), A)
+        later.callback(ANSWER.encode())
+        self.whole.respond(invite, 487)
+        self.whole.clock.advance(0)
+        self.failureResultOf(bridging, SipError)
+        self.assertEqual(self.unsent(), [])
+
+    def test_answered_by_the_application(self) -> None:
+        """An application that refuses A by itself has done so; B's refusal is not passed on."""
+        bridging = self.bridge()
+        invite = self.invite_b()
+        self.kept[-1][1].send(603)
+        self.assertEqual([head(one) for one in self.to_a()], ["603 INVITE"])
+        self.whole.respond(invite, 486)
+        self.whole.clock.advance(0)
+        self.assertEqual([head(one) for one in self.to_b()], ["ACK"])
+        self.assertEqual(self.failureResultOf(bridging, SipError).value.status, 486)
+        self.assertEqual(self.unsent(), [])
+
+    def test_late_offer(self) -> None:
+        """B's late offer is refused in the ACK, before the BYE, when A has gone (RFC 3261
+        section 13.2.2.4).
+        """
+        bridging = self.bridge(body="")
+        invite = self.invite_b()
+        self.kept[-1][1].send(480)
+        self.to_a()
+        offer = ANSWER + "t=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+        self.whole.respond(invite, 200, body=offer)
+        ack, bye = self.to_b()
+        self.assertEqual((head(ack), head(bye)), ("ACK", "BYE"))
+        self.assertIn("m=audio 0 RTP/AVP 0", ack.text)
+        self.failureResultOf(bridging, LocalProtocolError)
+
+    def test_late_offer_without_ack(self) -> None:
+        """B's late offer is refused, too, when A is answered and never acknowledges."""
+        bridging = self.bridge(body="")
+        invite = self.invite_b()
+        self.whole.respond(invite, 200, body=ANSWER + "m=audio 4000 RTP/AVP 0\r\n")
+        self.assertEqual([head(one) for one in self.to_a()], ["200 INVITE"])
+        to_b: list[Any] = []
+        for _ in range(70):
+            self.whole.clock.advance(0.5)
+            to_b += self.split()[1]
+        self.assertEqual([head(one) for one in to_b][:2], ["ACK", "BYE"])
+        self.assertIn("m=audio 0 RTP/AVP 0", to_b[0].text)
+        self.failureResultOf(bridging)
+
+
+class RedirectTests(B2buaTestCase):
+    """Redirects of B's: followed, in order, or told to A."""
+
+    NEXT, LAST = "sip:carol@127.0.0.1:32072", "sip:dave@127.0.0.1:32071"
+
+    def test_followed(self) -> None:
+        """The contacts are called, the best first, with A's offer; A hears nothing of it."""
+        bridging = self.bridge(follow_redirects=True)
+        invite = self.invite_b()
+        contacts = [f"<{self.LAST}>;q=0.2", f"<{TARGET};user=phone>;q=0.7"]
+        self.whole.respond(invite, 302, headers={"Contact": contacts})
+        ack, second = self.to_b()
+        self.assertEqual((head(ack), second.uri), ("ACK", f"{TARGET};user=phone"))
+        self.assertEqual(second.text, OFFER)
+        self.whole.respond(second, 486)
+        ack, third = self.to_b()
+        self.assertEqual((head(ack), third.uri), ("ACK", self.LAST))
+        self.whole.respond(third, 200, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in (*a, *b)], ["200 INVITE", "ACK"])
+        self.successResultOf(bridging)
+
+    def test_given_up_meanwhile(self) -> None:
+        """A redirect that crosses A's CANCEL is followed nowhere."""
+        bridging = self.bridge(follow_redirects=True)
+        invite = self.invite_b()
+        self.whole.respond(invite, 180)
+        self.split()
+        self.whole.receive(request("CANCEL"), A)
+        self.split()
+        self.whole.respond(invite, 302, headers={"Contact": f"<{self.LAST}>"})
+        self.assertEqual([head(one) for one in self.to_b()], ["ACK"])
+        self.failureResultOf(bridging, SipError)
+
+    def test_told(self) -> None:
+        """What nobody follows is told to A, with its contacts, whatever headers are passed on."""
+        bridging = self.bridge(proxy_response_headers=["X-Why"])
+        contacts = [f"<{self.NEXT}>", f"<{self.LAST}>;q=0.5"]
+        headers: dict[str, Any] = {"Contact": contacts, "X-Why": "moved", "X-Not": "1"}
+        self.whole.respond(self.invite_b(), 302, headers=headers)
+        [redirect] = self.split()[0]
+        self.assertEqual((head(redirect), redirect.get_all("Contact")), ("302 INVITE", contacts))
+        self.assertEqual((redirect.get("X-Why"), redirect.has("X-Not")), ("moved", False))
+        self.failureResultOf(bridging, SipError)

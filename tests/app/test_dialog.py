@@ -905,6 +905,16 @@ class SubscriptionTests(SynchronousTestCase):
             self.server.respond(self.server.confirm(self.server.one()), 200, method="NOTIFY")
             self.assertEqual(self.dialog.ended is not None, over)
 
+    def test_contact(self) -> None:
+        """A NOTIFY has our Contact, which servers do not add (RFC 6665 section 4.1.3)."""
+        contact = self.dialog.local.contact
+        self.assertEqual(contact, "<sip:127.0.0.1:32060>")
+        self.dialog.notify(headers={"Event": "presence", "Subscription-State": "active"})
+        self.assertEqual(self.server.one().request.get_all("Contact"), [contact])
+        own = "<sip:app@127.0.0.1:32061>"
+        self.dialog.notify(headers={"Subscription-State": "active", "Contact": own})
+        self.assertEqual(self.server.one().request.get_all("Contact"), [own])
+
     def test_unsubscribe(self) -> None:
         """A SUBSCRIBE that ends it is accepted and told."""
         seen: list[Any] = []

@@ -598,6 +598,16 @@ class PendingRequestTests(UacTestCase):
         self.whole.respond(invite, 487)
         self.assertEqual(self.successResultOf(pending).status, 487)
 
+    def test_others_are_not_cancelled(self) -> None:
+        """Nothing but an INVITE is cancelled (RFC 3261 section 9.1): its response is the result."""
+        pending = self.srf.request(TARGET, method="MESSAGE")
+        message = self.whole.request()
+        pending.cancel_request()
+        self.assertEqual(self.whole.heads(), [])
+        self.whole.respond(message, 202)
+        self.assertEqual(self.successResultOf(pending).status, 202)
+        self.nothing_left()
+
     def test_deferred_cancelled(self) -> None:
         """Who cancels the Deferred waits no longer, and the INVITE is cancelled behind it."""
         pending = self.srf.request(TARGET, method="INVITE", body=SDP)

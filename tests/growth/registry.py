@@ -12,7 +12,7 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
 from drachtwist.app import routing
-from drachtwist.errors import ConfigError, RemoteProtocolError
+from drachtwist.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from drachtwist.middleware.registrar import Registrar, address_of_record, parse_registration
 from drachtwist.middleware.sources import SourceFilter
 from drachtwist.net.names import _KINDS, _read_answer
@@ -24,23 +24,27 @@ from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.registered import Registered, has_no_address, place_of
 from drachtwist.server.sendingaway import stateless_tag
 from drachtwist.server.spammers import Spammers
-from drachtwist.sip import digest, grammar, multipart, sdp
+from drachtwist.sip import derived, digest, grammar, multipart, sdp
 from drachtwist.sip.fields import (
     Address,
     MediaType,
     Valued,
     Via,
     is_terminated,
+    leads_loosely,
     parse_integer,
     tag_of,
 )
 from drachtwist.sip.headers import Headers
 from drachtwist.sip.locating import Naptr, Place, Question, Records, Srv, hop_of, is_address, search
-from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
+from drachtwist.sip.message import Request, Response
 from drachtwist.sip.numbers import number_of, sip_uri
+from drachtwist.sip.options import lists_option
 from drachtwist.sip.params import Params, UriHeaders, UriParams
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
@@ -247,6 +251,8 @@ def _message(raw: bytes) -> object:
         is_legible(name, request.get(name) or "")
         found.append(_tried(request.get_parsed_header, name))
     found.append(_tried(request.get_parsed_uri))
+    request.to_tag, request.from_tag, request.requires("x"), request.supports("zz")
+    request.subscription_is_over, lists_option(request.get_all("Require"), "x")
     request.set("X", "y")
     request.add("X", "z")
     request.remove("Subject")
@@ -262,10 +268,11 @@ def _tried(read: Callable[..., Any], *given: object) -> Any:
         return None
 
 
-@reader(_RESPONSE, binary=True, places=8)
+@reader(_RESPONSE, f"SIP/2.0 183 x\r\nRSeq: 1\r\n{_FIELDS}", binary=True, places=8)
 def _response(raw: bytes) -> object:
     response = Response.from_bytes(raw)
     checks.has_more_hops(response) if response.has("Via") else None
+    _tried(lambda: response.reliable_number)
     return response, _tried(lambda: response_hop(response.vias[0])), lenient(raw)
 
 
@@ -306,6 +313,27 @@ def _keys(raw: bytes) -> object:
         _tried(matching.merge_key, request),
         _tried(matching.client_key, response),
     ]
+
+
+@reader(_REQUEST + "\r\n", binary=True, places=12)
+def _derived(raw: bytes) -> object:
+    request = Request.from_bytes(raw)
+    return [
+        _tried(derived.headers_like, request, "ACK"),
+        _tried(ReplyHead(request).lines, "x"),
+        _tried(derived.cancel_received, request, ["x"]),
+        _tried(derived.hung_up, request, "a", "sip:a", "x"),
+        _sent(derived.cancel_for, request),
+        _sent(derived.failure_ack, request, Response.from_bytes(raw)),
+    ]
+
+
+def _sent(write: Callable[..., Any], *given: object) -> Any:
+    """Write what must not be sent for some peers' text."""
+    try:
+        return _tried(write, *given)
+    except LocalProtocolError:
+        return None
 
 
 @reader(_REQUEST + "\r\n", binary=True, places=12)
@@ -546,7 +574,7 @@ def _wanted(text: str) -> object:
         reached_over(text, protocol, secure=True)
         owncontact.own_contact(text, protocol, "1.2.3.4:5060", secure=False)
     owncontact.like_contact("<sip:localhost>", text)
-    is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text)
+    is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text), leads_loosely(text)
     return request_uri_of(text), split_target(text)
 
 
@@ -561,7 +589,7 @@ def _neighbours(raw: bytes) -> object:
     contact = dialogs.contact_of(request)
     flow = Wire().flow("127.0.0.1", 5060)
     return (
-        [neighbours.is_loose(one) for one in neighbours.routes_left(request, lambda uri: False)],
+        [one.is_loose for one in neighbours.routes_left(request, lambda uri: False)],
         neighbours.is_adjacent(request, lambda uri: False),
         neighbours.is_behind_nat(contact, flow, "usual"),
     )
@@ -806,7 +834,9 @@ MODULES = [
     *(
         f"drachtwist.sip.{name}"
         for name in (
+            "derived",
             "digest",
+            "encoding",
             "fields",
             "grammar",
             "headers",
@@ -814,9 +844,12 @@ MODULES = [
             "message",
             "multipart",
             "numbers",
+            "options",
             "params",
+            "parsing",
             "reachability",
             "registry",
+            "replies",
             "sdp.answering",
             "sdp.description",
             "sdp.sections",

@@ -11,7 +11,7 @@ from drachtwist import Dialog, Request, Response, hunt, simring
 from drachtwist.middleware import Binding, Registrar
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
-from drachtwist.sip.message import parse_message
+from drachtwist.sip.parsing import parse_message
 from tests.app.calling import ANSWER, OFFER
 from tests.server.doubles import request, sip
 from tests.whole import Whole

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock, deferLater
@@ -15,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed, ConnectionLost
 from drachtwist.net.admission import parse_networks
-from drachtwist.net.endpoints import Connect, connect_to, listen_on
+from drachtwist.net.endpoints import Connect, Listen, connect_to, listen_on
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -30,6 +32,109 @@ from drachtwist.wire.session import ApplicationSession, Commanded, ServerSession
 from tests.certificates import identity
 
 reactor: Any = installed_reactor
+
+
+class _Port:
+    """A port that is bound."""
+
+    stopped = 0
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 9022)
+
+    def stopListening(self) -> None:
+        self.stopped += 1
+
+
+class _Opening:
+    """An endpoint that takes its time.
+
+    :param canceller: what it does when it is given up.
+    """
+
+    def __init__(self, canceller: Callable[[Deferred[Any]], object] | None = None) -> None:
+        self.given_up = 0
+        self._canceller = canceller
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        self.opening: Deferred[Any] = Deferred(self._cancelled)
+        return self.opening
+
+    def _cancelled(self, opening: Deferred[Any]) -> None:
+        self.given_up += 1
+        if self._canceller is not None:
+            self._canceller(opening)
+
+
+class StoppedListeningTests(SynchronousTestCase):
+    """What is begun is given up by whoever stops, and says nothing afterwards."""
+
+    def listener(self, endpoint: _Opening) -> OutboundListener:
+        """Make a listener that begins to listen."""
+        factory = DrachtioListenerFactory(lambda: ApplicationSession("cymru"), Recorder(), Clock())
+        listener = OutboundListener(
+            Listen(cast(Any, endpoint), "tcp:9022", False), factory, Clock()
+        )
+        listener.startService()
+        return listener
+
+    def said(self) -> list[str]:
+        """Collect what is logged as an error or warning from now on."""
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            if event["log_level"] in (LogLevel.warn, LogLevel.error):
+                said.append(event["log_format"])
+
+        observer: Any = hear
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        return said
+
+    def test_given_up(self) -> None:
+        """A port that is being opened is given up, and that is no error."""
+        said = self.said()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stopService())
+        self.assertEqual(endpoint.given_up, 1)
+        self.failureResultOf(waiting, ConnectionFailed)
+        error = self.failureResultOf(listener.when_listening(), ConnectionFailed)
+        self.assertIn("stopped", error.getErrorMessage())
+        self.assertEqual(said, [])
+
+    def test_opened_all_the_same(self) -> None:
+        """One that cannot be given up any more is closed as soon as it is open."""
+        port = _Port()
+        listener = self.listener(_Opening(lambda opening: opening.callback(port)))
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stopService())
+        self.assertEqual(port.stopped, 1)
+        self.assertIsNone(listener.address)
+        self.failureResultOf(waiting, ConnectionFailed)
+
+    def test_open(self) -> None:
+        """One that is open is closed once."""
+        port = _Port()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        endpoint.opening.callback(port)
+        self.assertEqual(self.successResultOf(listener.when_listening()), port.getHost())
+        self.successResultOf(listener.stopService())
+        self.assertEqual((port.stopped, endpoint.given_up), (1, 0))
+
+    def test_failed(self) -> None:
+        """Before that, an error is told: in the log, and to whoever waits, now or later."""
+        said = self.said()
+        endpoint = _Opening()
+        listener = self.listener(endpoint)
+        waiting = listener.when_listening()
+        endpoint.opening.errback(OSError("busy"))
+        for each in (waiting, listener.when_listening()):
+            self.assertIn("busy", self.failureResultOf(each, ConnectionFailed).getErrorMessage())
+        self.assertEqual(len(said), 1)
+        self.successResultOf(listener.stopService())
 
 
 class Recorder:
@@ -205,6 +310,87 @@ class ReconnectTests(SynchronousTestCase):
         waiting = self.connection.when_connected()
         self.connection.stop()
         self.failureResultOf(waiting, ConnectionFailed)
+
+    def test_stopped_while_it_connects(self) -> None:
+        """An attempt that is given up, or closed, because it stops is no error."""
+        self.connection.stop()
+        [(_, attempt)] = self.endpoint.attempts
+        self.assertTrue(attempt.called)
+        self.assertEqual((self.errors, self.delays), ([], []))
+
+    def test_stopped_while_it_authenticates(self) -> None:
+        """So is a connection that is closed before the server took the secret."""
+        made = self.accept()
+        self.connection.stop()
+        self.assertTrue(self.transport.disconnecting)
+        made.connectionLost(Failure(ConnectionLost("closed")))
+        self.clock.advance(100)
+        self.assertEqual((self.errors, self.delays), ([], []))
+        self.assertEqual(len(self.endpoint.attempts), 1)
+
+
+class FakePort:
+    """A port that is open, until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", "127.0.0.1", 9023)
+
+    def stopListening(self) -> None:
+        self.stopped += 1
+
+
+class OpeningEndpoint:
+    """An endpoint that takes its time to listen, as one that asks for a certificate first does.
+
+    :param port: opened all the same when it is cancelled; nothing is if None.
+    """
+
+    def __init__(self, port: FakePort | None = None) -> None:
+        self.cancelled = 0
+        self._port = port
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        return Deferred(self._cancel)
+
+    def _cancel(self, opening: Deferred[Any]) -> None:
+        self.cancelled += 1
+        if self._port is not None:
+            opening.callback(self._port)
+
+
+class StoppedListenerTests(SynchronousTestCase):
+    """A listener that is stopped while its port is being opened."""
+
+    def stop(self, endpoint: OpeningEndpoint) -> list[Any]:
+        """Start and stop a listener; return what was logged as an error."""
+        logged: list[Any] = []
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        factory = DrachtioListenerFactory(lambda: ApplicationSession("cymru"), Recorder(), Clock())
+        where: Any = endpoint
+        listener = OutboundListener(Listen(where, "memory", False), factory, Clock())
+        listener.startService()
+        waiting = listener.when_listening()
+        self.successResultOf(listener.stop())
+        self.assertIn("stopped", str(self.failureResultOf(waiting, ConnectionFailed).value))
+        self.assertIsNone(listener.address)
+        return [one for one in logged if one["log_level"] >= LogLevel.warn]
+
+    def test_given_up(self) -> None:
+        """The attempt is given up, which is no error."""
+        endpoint = OpeningEndpoint()
+        self.assertEqual(self.stop(endpoint), [])
+        self.assertEqual(endpoint.cancelled, 1)
+
+    def test_open_all_the_same(self) -> None:
+        """A port that is open in the same moment is closed again."""
+        port = FakePort()
+        self.assertEqual(self.stop(OpeningEndpoint(port)), [])
+        self.assertEqual(port.stopped, 1)
 
 
 class RealSocketTests(TestCase):

@@ -16,7 +16,8 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.locating import Question, Records
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from drachtwist.wire.decisions import AppAddress
 from drachtwist.wire.frames import FrameDecoder, encode_frame
 from drachtwist.wire.session import Commanded, ServerSession

@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 
 from drachtwist import Dialog, DrachtwistError, Request, Response, SipError, couple
-from drachtwist.sip.message import parse_datagram
+from drachtwist.sip.parsing import parse_datagram
 from tests.server.doubles import PORT
 from tests.whole import Whole
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
-from drachtwist.server import passing
+from drachtwist.server.limits import ServerLimits
 from drachtwist.sip.message import Request, Response
 from tests.server.doubles import head, request
 from tests.server.test_proxying import CALLEE, ROUTE, ProxyTestCase
@@ -240,16 +238,16 @@ class KnownTests(ProxyTestCase):
 
     def test_most(self) -> None:
         """When there are too many, new ones are refused: what is up is not forgotten for them."""
-        with patch.object(passing, "MOST", 2):
-            for call in ("c1", "c2"):
-                [invite] = self.forward(call=call)
-                self.respond(invite, 200)
-            self.bench.receive(request("INVITE", call="c3"))
-            [frame] = self.app.take()
-            self.proxy(frame, CALLEE, stay="remainInDialog", way="simultaneous")
-            _, answer = self.bench.take()
-            assert isinstance(answer, Response)
-            self.assertEqual((answer.status, answer.get("Retry-After")), (503, "5"))
-            for call in ("c1", "c2"):
-                self.assertEqual(self.ask("INFO", call=call), ["INFO"])
+        self.start(limits=ServerLimits(proxied_calls=2))
+        for call in ("c1", "c2"):
+            [invite] = self.forward(call=call)
+            self.respond(invite, 200)
+        self.bench.receive(request("INVITE", call="c3"))
+        [frame] = self.app.take()
+        self.proxy(frame, CALLEE, stay="remainInDialog", way="simultaneous")
+        _, answer = self.bench.take()
+        assert isinstance(answer, Response)
+        self.assertEqual((answer.status, answer.get("Retry-After")), (503, "5"))
+        for call in ("c1", "c2"):
+            self.assertEqual(self.ask("INFO", call=call), ["INFO"])
         self.assertEqual(self.known, 2)

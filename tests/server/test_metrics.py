@@ -21,11 +21,11 @@ from tests.server.test_uac import reply
 from tests.web import body_of
 
 NAMES = """
-drachtio_app_connections drachtio_build_info drachtio_call_answer_seconds_in
+drachtio_alerts_total drachtio_app_connections drachtio_build_info drachtio_call_answer_seconds_in
 drachtio_call_answer_seconds_out drachtio_call_pdd_seconds_in drachtio_call_pdd_seconds_out
 drachtio_orphans drachtio_orphans_ended_total
 drachtio_proxy_cores drachtio_registered_endpoints
-drachtio_requests_handed_on_total drachtio_sip_requests_in_total
+drachtio_requests_handed_on_total drachtio_requests_sent_away_total drachtio_sip_requests_in_total
 drachtio_sip_requests_out_total drachtio_sip_responses_in_total drachtio_sip_responses_out_total
 drachtio_sofia_bad_msgs_recv drachtio_sofia_bad_reqs_recv drachtio_sofia_client_txns
 drachtio_sofia_dialogs drachtio_sofia_msgs_recv drachtio_sofia_msgs_sent
@@ -33,8 +33,8 @@ drachtio_sofia_requests_recv_total drachtio_sofia_requests_sent
 drachtio_sofia_retransmitted_requests drachtio_sofia_retransmitted_responses
 drachtio_sofia_server_txns drachtio_stable_dialogs drachtio_time_started
 """.split()
-"""What the real server serves too, but for orphans and what was handed on; sizes of hash tables
-have no meaning here."""
+"""What the real server serves too, but for orphans, alerts, and what was handed on or sent away;
+sizes of hash tables have no meaning here."""
 
 
 class WritingTests(SynchronousTestCase):

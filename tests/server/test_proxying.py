@@ -9,9 +9,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import PORT, Bench, head, request
-from tests.server.test_uac import reply
+from tests.server.test_uac import TARGET, reply
 from tests.server.test_uas import transaction
 
 CALLEE = "sip:bob@127.0.0.1:32071"
@@ -389,6 +390,22 @@ class CircleTests(ProxyTestCase):
         count, finals = self.circle(HERE, redirects="followRedirects")
         self.assertLessEqual(count, 2)
         self.assertEqual(finals, ["482 INVITE"])
+
+    def test_redirect_first(self) -> None:
+        """Whom a redirect names is tried before the other targets, the best of them first."""
+        self.bench.receive(request("INVITE"))
+        [frame] = self.app.take()
+        other = "sip:carol@127.0.0.1:32073"
+        self.proxy(frame, CALLEE, other, redirects="followRedirects")
+        tried = []
+        contacts = "<sip:b1@127.0.0.1:32071>;q=0.1, <sip:b2@127.0.0.1:32071>;q=0.9"
+        for _ in range(4):
+            sent = [one for one in self.bench.take() if isinstance(one, Request)]
+            [invite] = [one for one in sent if one.method == "INVITE"]
+            tried.append(invite.uri)
+            text = reply(invite, 404 if len(tried) > 1 else 302)
+            self.bench.receive(text.replace(f"<{TARGET}>", contacts), port=32071)
+        self.assertEqual(tried, [CALLEE, "sip:b2@127.0.0.1:32071", "sip:b1@127.0.0.1:32071", other])
 
     def test_somebody_else(self) -> None:
         """A request that comes back for somebody else goes on, to several targets as well."""

@@ -13,7 +13,8 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.server.config import RequestHandler
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import Bench, Link
 from tests.transcripts import Line, transcript
 

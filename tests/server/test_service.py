@@ -19,7 +19,7 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
-from drachtwist.sip.message import parse_datagram
+from drachtwist.sip.parsing import parse_datagram
 from tests.certificates import identity
 from tests.server.doubles import Bench, request
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from drachtwist import SipError, Srf
-from drachtwist.sip.message import Request, Response, parse_datagram
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_datagram
 from tests.server.phones import ServerCase, Talker
 from tests.server.test_uac import CallingTestCase
 from tests.sip.test_torture import MESSAGES, octets, readings

@@ -17,7 +17,8 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from tests.certificates import identity
 from tests.websocket import WebSocketPeer, connect, leave
 

@@ -7,16 +7,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError, MessageError
-from drachtwist.sip.fields import Address, CSeq, MediaType, SessionExpires
-from drachtwist.sip.message import (
-    Request,
-    Response,
-    encode_request,
-    encode_response,
-    parse_datagram,
-    parse_message,
-)
+from drachtwist.sip.encoding import encode_request, encode_response
+from drachtwist.sip.fields import Address, CSeq, MediaType, SessionExpires, leads_loosely
+from drachtwist.sip.message import Request, Response
 from drachtwist.sip.multipart import Part
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import Uri
 
@@ -411,6 +406,91 @@ class MultipartMessageTests(SynchronousTestCase):
         self.assertRaises(MessageError, lambda: request.parts)
 
 
+class TypedReadingTests(SynchronousTestCase):
+    """What many ask of a message is read in one way."""
+
+    def test_tags(self) -> None:
+        """Tags are None where there is none, and where nothing can be read."""
+        for value, tag in (
+            ("<sip:a@b>;tag=x", "x"),
+            ('"tag=no" <sip:a@b>', None),
+            ("<sip:a@b;tag=no>", None),
+            ("<sip:a@b>;TAG=x", "x"),
+            ("nonsense tag=", None),
+            (None, None),
+        ):
+            message = Request(
+                "INVITE", "sip:a@b", {} if value is None else {"f": value, "t": value}
+            )
+            self.assertEqual((message.from_tag, message.to_tag), (tag, tag), value)
+            self.assertIs(message.is_new_invite, tag is None)
+
+    def test_options(self) -> None:
+        """Option tags are found in whatever line and case, and no part of one is one."""
+        message = Request(
+            "INVITE", "sip:a@b", [("Require", "x, 100REL"), ("Require", "y"), ("k", "timer")]
+        )
+        for option, required, supported in (
+            ("100rel", True, True),
+            ("x", True, True),
+            ("y", True, True),
+            ("timer", False, True),
+            ("100", False, False),
+            ("time", False, False),
+        ):
+            self.assertIs(message.requires(option), required, option)
+            self.assertIs(message.supports(option), supported, option)
+        self.assertFalse(Request("INVITE", "sip:a@b").supports("x"))
+
+    def test_reliable(self) -> None:
+        """A response is reliable that is provisional, numbered, and requires it."""
+        for status, lines, expected in (
+            (183, "Require: 100rel\r\nRSeq: 7\r\n", "7"),
+            (183, "require: x,100rel\r\nrseq:7 \r\n", "7"),
+            (183, "Supported: 100rel\r\nRSeq: 7\r\n", None),
+            (183, "Require: 100rel\r\n", None),
+            (183, "Require: 100rel\r\nRSeq: \r\n", None),
+            (183, "RSeq: 7\r\n", None),
+            (100, "Require: 100rel\r\nRSeq: 7\r\n", None),
+            (200, "Require: 100rel\r\nRSeq: 7\r\n", None),
+        ):
+            raw = f"SIP/2.0 {status} x\r\n{lines}\r\n".encode()
+            self.assertEqual(Response.from_bytes(raw).reliable_number, expected, raw)
+        made = Response(183, headers={"Require": "100rel", "RSeq": 7})
+        self.assertEqual(made.reliable_number, "7")
+
+    def test_subscription(self) -> None:
+        """A subscription is over when its state says so, whatever it says besides."""
+        for value, over in (
+            ("terminated", True),
+            ("Terminated;reason=timeout", True),
+            (" terminated ", True),
+            ("active;expires=60;x=terminated", False),
+            ("terminated2", False),
+            ("", False),
+        ):
+            raw = f"NOTIFY sip:a@b SIP/2.0\r\nSubscription-State: {value}\r\n\r\n".encode()
+            self.assertIs(Request.from_bytes(raw).subscription_is_over, over, value)
+        self.assertFalse(Request("NOTIFY", "sip:a@b").subscription_is_over)
+
+    def test_loose_routes(self) -> None:
+        """A loose router says so in its URI; what cannot be read is taken for one."""
+        for route, loose in (
+            ("<sip:p;lr>", True),
+            ("<sip:p;lr;x>", True),
+            ("<sip:p;LR=on>", True),
+            ("sip:p", False),
+            ("<sip:p>;lr", False),
+            ("<sip:p;lrx>", False),
+            ("<sip:;lr@p>", False),
+            ("<tel:1;lr;x>", False),
+            ("nonsense", True),
+        ):
+            self.assertIs(leads_loosely(route), loose, route)
+            if route != "nonsense":
+                self.assertIs(Address.parse(route).is_loose, loose, route)
+
+
 class DatagramTests(SynchronousTestCase):
     def refused(self, raw: bytes, status: int = 400) -> None:
         self.assertEqual(self.assertRaises(MessageError, parse_datagram, raw).status, status)
@@ -452,6 +532,41 @@ class DatagramTests(SynchronousTestCase):
             self.assertIn(old, INVITE)
             self.refused(INVITE.replace(old, new, 1), status)
         self.refused(OK.replace(b"SIP/2.0 200", b"SIP/3.0 200"), 505)
+
+    def test_other_method_in_cseq(self) -> None:
+        """A CSeq of another method is a bad request; of a method that nobody knows, that counts."""
+        for method, status in ((b"BYE", 400), (b"NEWMETHOD", 501), (b"invite", 501)):
+            raw = INVITE.replace(b"INVITE sip", method + b" sip", 1)
+            self.assertIn(b"CSeq: 1 INVITE", raw)
+            self.refused(raw, status)
+        self.assertEqual(parse_datagram(INVITE.replace(b"INVITE", b"NEWMETHOD")).cseq.number, 1)
+
+    def test_once(self) -> None:
+        """What is acted upon must not be there twice, in whatever spelling."""
+        for name, value in (
+            ("From", "<sip:x@y>"),
+            ("To", "<sip:x@y>"),
+            ("Call-ID", "c"),
+            ("CSeq", "1 INVITE"),
+            ("Max-Forwards", "70"),
+            ("Content-Type", "text/plain"),
+            ("Expires", "60"),
+            ("Event", "presence"),
+            ("Session-Expires", "1800"),
+            ("RSeq", "1"),
+            ("RAck", "1 1 INVITE"),
+            ("Subject", "x"),
+        ):
+            whole = Request.from_bytes(INVITE)
+            whole.remove(name)
+            once = bytes(whole).replace(b"\r\n", f"\r\n{name}: {value}\r\n".encode(), 1)
+            self.assertEqual(parse_datagram(once).get(name), value)
+            twice = once.replace(b"\r\n", f"\r\n{name.upper()}: {value}\r\n".encode(), 1)
+            error = self.assertRaises(MessageError, parse_datagram, twice)
+            self.assertEqual(str(error), f"more than one {name}")
+        length = INVITE.replace(b"Supported", b"l: 0\r\nSupported", 1)
+        error = self.assertRaises(MessageError, parse_datagram, length)
+        self.assertEqual(str(error), "more than one Content-Length")
 
     @given(st.binary(max_size=200), st.integers(0, len(INVITE)), st.integers(0, 20))
     def test_any_bytes(self, noise: bytes, at: int, gap: int) -> None:

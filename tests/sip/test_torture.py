@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from drachtwist.errors import MessageError
 from drachtwist.sip.fields import Address, CSeq, Via
 from drachtwist.sip.grammar import unescape
-from drachtwist.sip.message import Request, Response, parse_datagram, parse_message
+from drachtwist.sip.message import Request, Response
 from drachtwist.sip.params import Params
+from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.stream import Malformed, StreamParser
 from drachtwist.sip.uri import SipUri
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.sip.message import Request, Response, parse_message
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.parsing import parse_message
 from drachtwist.transactions import (
     AnswerRepeater,
     Deadlines,

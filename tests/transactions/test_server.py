@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.sip.message import Request, parse_message
+from drachtwist.sip.message import Request
+from drachtwist.sip.parsing import parse_message
 from drachtwist.transactions.machine import State, Transmit
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying

@@ -1,9 +1,5 @@
 """Running what applications write: plain functions, functions that return Deferreds, coroutines.
 
-A failure that was dealt with forgets the frames that it came through. Those of callers hold on to
-it, so that all of them would wait for the collector otherwise, which takes its time when there are
-many calls. What a log says of a failure stays.
-
 A coroutine is stepped here rather than by ``Deferred.fromCoroutine``: most handlers finish without
 ever waiting, or wait once, and are then done at the price of a function call. Each coroutine has
 its own context, so that a context variable set by the handler of one call is not seen by another.
@@ -11,30 +7,27 @@ its own context, so that a context variable set by the handler of one call is no
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from drachtwist.errors import (
-    CommandRefused,
-    ConnectionFailed,
-    ConnectionLost,
-    RemoteProtocolError,
-    SipError,
-)
+from drachtwist import sip
+from drachtwist.app.outcomes import forget_frames
+from drachtwist.errors import ConnectionLost
 
-__all__ = ["Outcome", "already_failed", "forget_frames", "settle", "started"]
+__all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
+
+_log = Logger()
+
+AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+"""A handler that is returned as it was given, for decorators."""
 
 Done = Callable[["Failure | None"], object]
-
-_T = TypeVar("_T")
-
-# What calls come to, and nobody's slip: where it was raised says nothing.
-_OUTCOMES = (CommandRefused, ConnectionFailed, ConnectionLost, RemoteProtocolError, SipError)
 
 
 def settle(result: Any, done: Done) -> bool:
@@ -64,57 +57,27 @@ def settle(result: Any, done: Done) -> bool:
     return True
 
 
-class Outcome(Deferred[_T]):
-    """A Deferred that may have failed already when it is awaited.
+def call_logged(what: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Run a handler whose failure can only be logged.
 
-    Twisted raises such a failure in a frame that knows it, so that the two hold on to each other;
-    here it is thrown in, as one that comes later is.
+    :param what: what the handler is for, as the log names it.
     """
 
-    def __iter__(self) -> Generator[Deferred[_T], None, _T]:
-        """Wait for it."""
-        if self.called and not self.paused and isinstance(self.result, Failure):
-            yield self
-        return (yield from super().__iter__())
+    def done(failure: Failure | None) -> None:
+        if failure is not None:
+            _log.failure("a handler of the {what} failed", failure, what=what)
 
-    __await__ = __iter__
-
-
-def already_failed(error: Exception) -> Outcome[Any]:
-    """Return what has failed already."""
-    outcome: Outcome[Any] = Outcome()
-    outcome.errback(Failure(error))
-    return outcome
-
-
-def started(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
-    """Run a coroutine, as ``Deferred.fromCoroutine`` does; what a call came to leaves no frames."""
-    return Deferred.fromCoroutine(coroutine).addErrback(_without_frames)
-
-
-def _without_frames(failure: Failure) -> Failure:
-    if isinstance(failure.value, _OUTCOMES):
-        forget_frames(failure)
-    return failure
-
-
-def forget_frames(failure: Failure) -> None:
-    """Let a failure that was dealt with forget the frames that it came through.
-
-    It can still be logged: it keeps the names and lines.
-    """
-    failure.cleanFailure()
-    seen: set[int] = set()
-    errors: list[BaseException | None] = [failure.value]
-    while errors:
-        error = errors.pop()
-        if error is not None and id(error) not in seen:
-            seen.add(id(error))
-            error.__traceback__ = None
-            errors += (error.__context__, error.__cause__)
+    try:
+        result = handler(*args, **kwargs)
+    except Exception:
+        _tell(done, Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 def _tell(done: Done, failure: Failure) -> None:
+    """Tell of a failure, which is dealt with then."""
     done(failure)
     forget_frames(failure)
 
@@ -129,6 +92,36 @@ def _caught() -> Failure:
     if isinstance(failure.value, (KeyboardInterrupt, SystemExit)):
         failure.raiseException()
     return failure
+
+
+def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -> None:
+    """Run a handler of a request whose failure can only be logged."""
+
+    def done(failure: Failure | None) -> None:
+        if failure is None:
+            return
+        if failure.check(ConnectionLost) is not None:
+            _log.info(
+                "a handler of {method} was cut short: {error}, Call-ID {call_id}",
+                method=request.method,
+                error=failure.value,
+                call_id=request.get("Call-ID"),
+            )
+            return
+        _log.failure(
+            "a handler of {method} failed, Call-ID {call_id}",
+            failure,
+            method=request.method,
+            call_id=request.get("Call-ID"),
+        )
+
+    try:
+        result = handler(*args)
+    except Exception:
+        _tell(done, Failure())
+    else:
+        if result is not None:
+            settle(result, done)
 
 
 class _Stepper:

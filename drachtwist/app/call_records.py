@@ -11,17 +11,64 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from drachtwist import sip
 from drachtwist.errors import MessageError
 
 if TYPE_CHECKING:
-    from drachtwist.app.srf import CallRecord
+    from drachtwist.net.protocol import DrachtioProtocol
+    from drachtwist.wire.commands import Cdr
 
-__all__ = ["CallSummary", "Correlator"]
+__all__ = ["CallRecord", "CallSummary", "Correlator"]
 
 MAX_OPEN = 10_000
 """How many calls of a connection are remembered; the oldest is given up for a new one."""
 
 _DAY = 86_400.0
+
+
+class CallRecord:
+    """A call detail record of the server.
+
+    :param cdr: the record as it came.
+    :param link: the connection that it came over.
+    """
+
+    __slots__ = ("_cdr", "link", "message")
+
+    def __init__(self, cdr: Cdr, link: DrachtioProtocol) -> None:
+        self._cdr = cdr
+        self.link = link
+        """The connection that the record came over."""
+        self.message = sip.parse_message(cdr.message)
+        """The INVITE, the 200, or the message that ended the call."""
+
+    @property
+    def event(self) -> str:
+        """``attempt``, ``start`` or ``stop``."""
+        return self._cdr.event
+
+    @property
+    def source(self) -> str:
+        """``network`` or ``application``: who sent the message."""
+        return self._cdr.source
+
+    @property
+    def time(self) -> str:
+        """When: ``HH:MM:SS.uuuuuu``, UTC."""
+        return self._cdr.time
+
+    @property
+    def role(self) -> str:
+        """On ``start``: ``uas``, ``uac``, ``proxy-uas`` or ``proxy-uac``; otherwise empty."""
+        return self._cdr.detail if self._cdr.event == "start" else ""
+
+    @property
+    def reason(self) -> str:
+        """On ``stop``: ``normal-release``, ``call-rejected``, ...; otherwise empty."""
+        return self._cdr.detail if self._cdr.event == "stop" else ""
+
+    def __repr__(self) -> str:
+        return f"<CallRecord {self.event} {self._cdr.detail}>"
 
 
 def _seconds(time: str) -> float | None:
