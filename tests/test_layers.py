@@ -51,9 +51,8 @@ ALLOWED: dict[str, set[str]] = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        b2bua calls chain challenges dialog dialogs early early_session handing interfaces
-        links news outgoing proxying received refer_ids request response sessiontimers srf targets
-        uac
+        b2bua calls challenges connections dialog dispatch early early_session handing interfaces
+        news outgoing proxying received refer_ids request response router sessiontimers srf uac
         """.split()
     ),
     "net": set("siptransports sipwebsocket streams websockets".split()),
@@ -157,4 +156,4 @@ class ImportTests(SynchronousTestCase):
         """Imports for types, and those within functions, are arrows too."""
         arrows = imports_of()
         self.assertIn("drachtwist.net.websockets", arrows["drachtwist.net.siptransports"])
-        self.assertIn("drachtwist.app.handlers", arrows["drachtwist.app.chain"])
+        self.assertIn("drachtwist.app.handlers", arrows["drachtwist.app.router"])

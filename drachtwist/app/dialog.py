@@ -40,9 +40,9 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
 from drachtwist.app.challenges import Auth, Challenged, Realms
+from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.handlers import AnyHandler, settle
-from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
@@ -295,7 +295,7 @@ class Dialog:
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         dialog_id: str,
         type: Role,
         req: Request | OutgoingRequest,
@@ -383,7 +383,8 @@ class Dialog:
     @property
     def srf(self) -> Srf:
         """The application that the dialog belongs to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def ended(self) -> DialogEnded | None:
@@ -819,7 +820,7 @@ class Dialog:
         That is the ACK (RFC 3261 section 15): the peer may not know of the dialog yet; it would
         refuse the BYE, and hear the 200 later. And the answers to what it is told of a transfer.
         """
-        if self._state.srf._closing:
+        if self._state.owner.is_closing:
             return False
         return self._is_unacked() or (
             self._more is not None and self._more.news is not None and not self._more.news.told
@@ -906,7 +907,7 @@ class Dialog:
         if not modifications or more.turn is not None:
             return
         if not forced and self._is_inviting():
-            more.turn = self._state.srf.clock.callLater(_CONFIRMATION, self._turn_due)
+            more.turn = self._state.clock.callLater(_CONFIRMATION, self._turn_due)
             return
         modification = modifications[0]
         try:
@@ -970,7 +971,7 @@ class Dialog:
             self._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
-            more.back_off = self._state.srf.clock.callLater(self._glare_delay(), self._reinvite)
+            more.back_off = self._state.clock.callLater(self._glare_delay(), self._reinvite)
             return
         if status < 300:
             sessiontimers.note_answer(self, result)
@@ -1056,7 +1057,7 @@ class Dialog:
             return sip.Response.from_bytes(self._sent)
         return self.req
 
-    def _delivered(self, state: LinkState, tokens: Sequence[str], raw: bytes) -> None:
+    def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
         """Take a request of the peer."""
         if raw.startswith(b"ACK "):
             if self._more is None and self._acked is False and raw.endswith(b"\r\n\r\n"):
@@ -1117,7 +1118,7 @@ class Dialog:
 
             def done(failure: Failure | None) -> None:
                 if failure is not None:
-                    state.srf.failed(req, res, failure)
+                    state.owner.handler.failed(req, res, failure)
 
             try:
                 result = handler(req, res)

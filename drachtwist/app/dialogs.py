@@ -14,13 +14,10 @@ real one) sends them as they are, so that the right side gets the request all th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Generic, Literal, Protocol, TypeVar
 
 from drachtwist import sip
 from drachtwist.errors import MessageError
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
 
 __all__ = ["DialogTable", "Ends", "Role", "role_of"]
 
@@ -70,30 +67,40 @@ def _is_from(raw: bytes, tag: bytes) -> bool:
     return found.encode("utf-8", "surrogateescape").lower() == tag[4:].lower()
 
 
-class DialogTable:
+class Identified(Protocol):
+    """What is found by id and role: a dialog."""
+
+    id: str
+    type: Role
+
+
+D = TypeVar("D", bound=Identified)
+
+
+class DialogTable(Generic[D]):
     """The dialogs of a connection."""
 
     __slots__ = ("_tables", "shared")
 
     def __init__(self) -> None:
-        self._tables: dict[str, dict[str, Dialog]] = {"uas": {}, "uac": {}}
+        self._tables: dict[str, dict[str, D]] = {"uas": {}, "uac": {}}
         self.shared: set[str] = set()
         """The ids that two dialogs have, or had, of which one is left."""
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))
 
-    def __iter__(self) -> Iterator[Dialog]:
+    def __iter__(self) -> Iterator[D]:
         for table in self._tables.values():
             yield from table.values()
 
-    def add(self, dialog: Dialog) -> None:
+    def add(self, dialog: D) -> None:
         """Make a dialog known."""
         self._tables[dialog.type][dialog.id] = dialog
         if all(dialog.id in table for table in self._tables.values()):
             self.shared.add(dialog.id)
 
-    def remove(self, dialog: Dialog) -> None:
+    def remove(self, dialog: D) -> None:
         """Forget a dialog; it is no error when it is not known."""
         table = self._tables[dialog.type]
         if table.get(dialog.id) is dialog:
@@ -101,7 +108,7 @@ class DialogTable:
             if self.shared and not any(dialog.id in one for one in self._tables.values()):
                 self.shared.discard(dialog.id)
 
-    def get(self, dialog_id: str, role: str | None = None) -> Dialog | None:
+    def get(self, dialog_id: str, role: str | None = None) -> D | None:
         """Find a dialog.
 
         :param role: ``uas`` or ``uac``; either if None, the called side first.

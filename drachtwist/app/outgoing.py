@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialogs import Ends
-from drachtwist.app.links import Handed, LinkState
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
+from drachtwist.app.results import Result
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
@@ -100,7 +101,7 @@ class DialogRequest:
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         dialog_id: str,
         method: str,
         is_last: bool = False,
@@ -114,7 +115,7 @@ class DialogRequest:
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
-        self.deferred: Handed[Any] = Handed()
+        self.deferred: Result[Any] = Result()
         self.early_target = ""
         """The Request-URI in an early dialog, whose target a server may not know."""
         self.sent = b""
@@ -144,7 +145,7 @@ class DialogRequest:
             state.link.send_message("", self._dialog_id, message, self)
         except ConnectionLost as error:
             # In a moment, so that the caller can listen first.
-            state.srf.clock.callLater(0, self._end, error)
+            state.clock.callLater(0, self._end, error)
         else:
             state.unconfirmed += 1
         return self
@@ -183,7 +184,7 @@ class DialogRequest:
         response = make_received_response(self.state, tokens, raw)
         if raw.startswith(b"1", 8):
             if self._timer is None:
-                self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+                self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
             return
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
@@ -224,7 +225,7 @@ class DialogRequest:
     def give_up_later(self) -> None:
         """The dialog is over: wait a little for what may still come."""
         if self._timer is None:
-            self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+            self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
 
     def terminate(self) -> None:
         """The dialog is over, and the server forgot this request with it."""
@@ -289,7 +290,7 @@ class _AckSent:
 
 
 def send_ack(
-    state: LinkState,
+    state: Connection,
     dialog_id: str,
     headers: HeadersLike = None,
     body: bytes | str = b"",
@@ -325,7 +326,7 @@ class Farewell:
 
     __slots__ = ("_dialog_id", "_ends", "_state")
 
-    def __init__(self, state: LinkState, dialog_id: str, ends: Ends | None = None) -> None:
+    def __init__(self, state: Connection, dialog_id: str, ends: Ends | None = None) -> None:
         self._state = state
         self._dialog_id = dialog_id
         self._ends = ends

@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
+from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
-from drachtwist.app.links import LinkState
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
@@ -162,7 +162,8 @@ class Request(Received, sip.Request):
             or not (self._answer is _OPEN or self._answer is _PROXIED)
         ):
             return None
-        return self.srf._early_dialog(self)
+        early: EarlyDialog = self._state.owner.early_dialogs.of_caller(self)
+        return early
 
     def on_cancel(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler when the caller gives up before the INVITE was answered.
@@ -363,7 +364,7 @@ class Request(Received, sip.Request):
         """Return the responses that wait."""
         extras = self._extended()
         if extras.queue is None:
-            extras.queue = ResponseQueue(self._state.srf.clock)
+            extras.queue = ResponseQueue(self._state.clock)
         return extras.queue
 
     def _holds(self, status: int) -> bool:
@@ -420,7 +421,7 @@ class Request(Received, sip.Request):
         return self._headers is not None and self._headers._changed
 
 
-def make_request(state: LinkState, tokens: Sequence[str], raw: bytes) -> Request:
+def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Request:
     """Wrap a request as the server delivered it; nothing of it is parsed."""
     self = Request.__new__(Request)
     self._raw = raw
