@@ -92,6 +92,11 @@ class ServerLimits:
     transactions: int = _limit(
         50_000, "requests of phones that are not forgotten yet; new ones get 503 beyond that"
     )
+    unconfirmed_repeats: int = _limit(
+        3,
+        "repeats over UDP to an address that has not shown that it receives us, if they are more"
+        " than three times what came from there",
+    )
     proxied_calls: int = _limit(
         50_000, "calls and subscriptions that are proxied; new ones get 503 beyond that"
     )
@@ -176,7 +181,7 @@ def show_limit(value: float) -> str:
 _MAY_BE_0 = frozenset(
     """
     strangers strangers_per_source applications connections connections_per_source
-    secret_delay stop
+    secret_delay stop unconfirmed_repeats
     """.split()
 )
 

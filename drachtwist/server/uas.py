@@ -272,7 +272,10 @@ class Incoming:
         for effect in effects:
             kind = type(effect)
             if kind is Transmit:
-                side.core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
+                core = side.core
+                if self.to_tag:
+                    core.amplification.tagged(self.flow, self.to_tag)
+                core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
             elif kind is Terminated:
                 if machine is self.transaction:
                     side.forget(self)

@@ -255,6 +255,10 @@ class Bench:
         flow = self.wire.flow(host, port, protocol)
         self.core.sip_received(parse_message(raw), flow, len(raw) if size is None else size)
 
+    def confirm(self, port: int = 32070, host: str = HOST) -> None:
+        """Let a phone be one that has shown that it receives us: all repeats go there."""
+        self.core.amplification.confirm(self.wire.flow(host, port))
+
     def take(self) -> list[Request | Response]:
         """Take what was sent to the network since."""
         sent, self.wire.sent = self.wire.sent, []
