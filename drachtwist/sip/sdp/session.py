@@ -7,7 +7,7 @@ itself in a circle, and a description is freed as soon as nobody has it or a str
 from __future__ import annotations
 
 from drachtwist.sip.sdp.sections import Section
-from drachtwist.sip.sdp.streams import Media, _written
+from drachtwist.sip.sdp.streams import _written
 from drachtwist.sip.sdp.values import Connection, Direction
 
 __all__ = ["SessionPart"]
@@ -80,7 +80,7 @@ class SessionPart(Section):
     def _place_of_address(self) -> int | None:
         return self._facts().address
 
-    def _first_line(self, media: Media) -> int:
+    def _first_line(self, media: Section) -> int:
         facts = self._facts()
         if facts.starts is None:
             facts.starts = {}
