@@ -135,6 +135,10 @@ class Dispatcher:
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
+            if state.farewells and (farewell := state.farewells.get(dialog_id)) is not None:
+                if tokens[2] != "application":
+                    farewell.crossed(make_request(state, tokens, raw))
+                return
         if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return

@@ -661,7 +661,7 @@ class _Nobody:
     """Stands in for an application where there is none."""
 
     tags: tuple[str, ...] = ()
-    paused = False
+    paused = behind = False
 
     def send(self, payload: bytes) -> None:
         """Send nothing."""

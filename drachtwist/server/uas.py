@@ -290,10 +290,12 @@ class Incoming:
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self.held = 0
+        """Bytes of all requests whose repeats have to be recognised."""
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -305,6 +307,7 @@ class Answering:
     def stop(self) -> None:
         """Forget everything."""
         self.transactions.clear()
+        self.held = 0
         self.open.clear()
         self.early.clear()
         self._arrivals.clear()
@@ -397,6 +400,7 @@ class Answering:
         )
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
+        self.held += incoming.size
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
@@ -413,8 +417,12 @@ class Answering:
         :param of_a_call: whether it belongs to a call, one that is being set up too.
         """
         core = self.core
-        room = core.limits.transactions
-        if len(self.transactions) < (2 * room if of_a_call else room):
+        limits = core.limits
+        most = 2 if of_a_call else 1
+        if (
+            len(self.transactions) < most * limits.transactions
+            and self.held < most * limits.transaction_bytes
+        ):
             return False
         if dialog is not None and _is_sure_to_end(dialog, request):
             return False
@@ -513,6 +521,9 @@ class Answering:
         elif isinstance(choice, Ask):
             self._set_alarm(incoming, core.config.answer_within)
             core.connector.ask(choice.handler, incoming)
+        elif core.clients.are_behind(method.lower()):
+            core.alerts.note("behind", "all applications are far behind: new requests get 503")
+            self.refuse(incoming, 503, lines=(RETRY_AFTER,))
         else:
             self.refuse(incoming, 503)
 
@@ -1429,7 +1440,9 @@ class Answering:
         self._set_alarm(incoming, None)
         self.core.clock.forget(incoming.transaction)
         incoming.transaction.owner = None
-        self.transactions.pop(incoming.key, None)
+        known = self.transactions.pop(incoming.key, None)
+        if known is not None:
+            self.held -= known.size
         early, incoming.early_dialog = incoming.early_dialog, None
         if early is not None:
             early.origin = None
