@@ -159,16 +159,22 @@ class Connection:
         for dialog in list(self.dialogs):
             dialog.destroy()
 
-    def lost(self, reason: ConnectionLost) -> None:
-        """The connection is gone: all that is open fails, dialogs end."""
+    def lost(self, reason: str) -> None:
+        """The connection is gone: all that is open fails, dialogs end.
+
+        Each gets an error of its own: the frames that it is raised in know who was told.
+        """
         requests, self.requests = self.requests, {}
         for request in requests.values():
-            request.link_down(reason)
+            request.link_down(ConnectionLost(reason))
         invites, self.invites = self.invites, {}
         for invite in invites.values():
-            invite._link_lost(reason)
+            invite._link_lost(ConnectionLost(reason))
         for dialog in list(self.dialogs):
-            dialog._link_lost(reason)
+            dialog._link_lost(ConnectionLost(reason))
+        # They know the connection, which nothing is looked for on any more.
+        self.early.clear()
+        self.calling.clear()
 
     def is_ambiguous(self, dialog_id: str) -> bool:
         """Whether both sides of a call have this dialog id here, which is a call to oneself."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.connection import Server
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.reaching import Target, place_of
 from drachtwist.app.request import AnswerState, Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
@@ -98,7 +99,7 @@ def proxy_request(
     if destinations is None:
         if not can_be_called(req.uri, routed=others):
             # The caller's choice, not the application's mistake.
-            return fail(SipError(416, reason_phrase(416)))
+            return already_failed(SipError(416, reason_phrase(416)))
         destinations = [req.uri]
     elif isinstance(destinations, str) or not isinstance(destinations, Sequence):
         destinations = [destinations]
@@ -235,8 +236,9 @@ class _Proxying:
             req._answered_finally()
 
     def _end(self, outcome: ProxyResult | Exception) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         if self.deferred.called:
             return
         if isinstance(outcome, Exception):

@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
@@ -124,7 +125,7 @@ class Request(Received, sip.Request):
     # The status of the final response, whoever sent it; 0 while there is none.
     _final_status: int
     _extras: RequestExtras | None
-    # Only while there is no final response: the two would keep each other alive otherwise.
+    # Only while a final response may be sent: the two would keep each other alive otherwise.
     _res: Response | None
 
     canceled: bool
@@ -136,7 +137,7 @@ class Request(Received, sip.Request):
         res = self._res
         if res is None:
             res = make_response(self, self._final_status)
-            if self._answer is _OPEN:
+            if self._may_send():
                 self._res = res
         return res
 
@@ -189,7 +190,7 @@ class Request(Received, sip.Request):
         if self._answer is not _OPEN:
             return succeed(None)
         if self._state.link.closed:
-            return fail(ConnectionLost("the connection of the request is gone"))
+            return already_failed(ConnectionLost("the connection of the request is gone"))
         self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
@@ -206,7 +207,8 @@ class Request(Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
-        self._extended().on_update = handler
+        if self._answer is _OPEN:
+            self._extended().on_update = handler
         return handler
 
     # Inside: the state of the answer
@@ -360,6 +362,7 @@ class Request(Received, sip.Request):
             for waiter in waiting:
                 waiter.errback(Failure(reason))
             self._let_go()
+        self._res = None
 
     # Inside: responses that wait
 

@@ -24,6 +24,7 @@ from twisted.logger import Logger, LogLevel
 
 from drachtwist import sip
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
@@ -188,7 +189,7 @@ class Response(sip.Message):
                     )
             send()
 
-        extras.send_lock.run(lambda: Deferred.fromCoroutine(prepared())).addErrback(
+        extras.send_lock.run(lambda: started(prepared())).addErrback(
             lambda failure: _log.failure("a response could not be sent", failure)
         )
 

@@ -268,6 +268,7 @@ class Outgoing(Attempted):
                 side.give_up(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
+                    self.alarm = None
                     side.overdue(self)
                 else:
                     side.core.timed_out(self.flow)
@@ -904,12 +905,16 @@ class Calling:
         self.core.watch(machine)
 
     def forget(self, outgoing: Outgoing) -> None:
-        """Forget a transaction."""
+        """Forget a transaction, and let it go: nothing may be left to the collector."""
         if outgoing.key is not None:
             self.transactions.pop(outgoing.key, None)
         self._conclude(outgoing)
         if outgoing.machine is not None:
             self.core.clock.forget(outgoing.machine)
+            outgoing.machine.owner = None
+        dialog = outgoing.dialog
+        if dialog is not None and outgoing in dialog.asked:
+            dialog.asked.remove(outgoing)  # one that nobody waited for
         if outgoing.method == "INVITE" and self._lacks_ack(outgoing):
             self._wait_for_ack(outgoing)
 

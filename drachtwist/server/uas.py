@@ -282,6 +282,7 @@ class Incoming:
                     side.forget(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
+                    self.alarm = None
                     side.expired(self)
                 elif machine is self.repeater:
                     side.unconfirmed(self)
@@ -1432,15 +1433,21 @@ class Answering:
         incoming.proxied = call
 
     def forget(self, incoming: Incoming) -> None:
-        """Forget a transaction."""
+        """Forget a transaction, and let it go: nothing may be left to the collector."""
         self._close(incoming)
         self._let_copies_in(incoming)
+        self._set_alarm(incoming, None)
         self.core.clock.forget(incoming.transaction)
+        incoming.transaction.owner = None
         known = self.transactions.pop(incoming.key, None)
         if known is not None:
             self.held -= known.size
-        if known is not None and known.proxied is not None:
-            self.core.proxying.over(known.proxied)
+        early, incoming.early_dialog = incoming.early_dialog, None
+        if early is not None:
+            early.origin = None
+        proxied, incoming.proxied = incoming.proxied, None
+        if proxied is not None:
+            self.core.proxying.over(proxied)
 
     def _let_copies_in(self, incoming: Incoming) -> None:
         """Take what has everything but the branch in common with a request for another one."""
