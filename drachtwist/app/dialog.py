@@ -39,6 +39,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import sessiontimers, states
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.challenges import Auth, Challenged, Realms
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.handlers import AnyHandler, settle
@@ -47,7 +48,7 @@ from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.request import AnswerState, Request, make_request
+from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response, answer_ok
 from drachtwist.app.sessiontimers import SessionTimer
 from drachtwist.app.targets import check_request

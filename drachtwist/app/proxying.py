@@ -12,9 +12,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.links import Server
 from drachtwist.app.reaching import Target, place_of
-from drachtwist.app.request import AnswerState, Request
+from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
     CommandRefused,
