@@ -26,7 +26,7 @@ from drachtwist.app.response import Response
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.status import rank
+from drachtwist.sip.replies import rank
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf

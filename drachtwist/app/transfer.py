@@ -35,6 +35,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.sip.encoding import status_line
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
@@ -320,7 +321,7 @@ class Referral:
             "Subscription-State": state,
             "Content-Type": "message/sipfrag;version=2.0",
         }
-        self._dialog._tell_peer(headers, f"SIP/2.0 {status} {phrase}".rstrip() + "\r\n")
+        self._dialog._tell_peer(headers, status_line(status, phrase).rstrip() + "\r\n")
 
     @property
     def headers(self) -> list[tuple[str, str]]:

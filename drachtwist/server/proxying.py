@@ -41,14 +41,17 @@ from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
 from drachtwist.sip import grammar
+from drachtwist.sip.derived import cancel_for
+from drachtwist.sip.encoding import joined, request_line, status_line
 from drachtwist.sip.fields import Address, parse_integer
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import is_legible
-from drachtwist.sip.status import rank, reason_phrase
+from drachtwist.sip.replies import rank, via_lines
+from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import by_preference, request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
-from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for
+from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
     Deliver,
     Effect,
@@ -330,7 +333,7 @@ class Proxied:
         if added is not None:
             replaced = {one.name.lower() for one in added.fields if one.name.lower() in _REPLACED}
         lines = [f"Via: {via_of(flow.protocol, flow.local, branch.branch)}"]
-        lines += [f"Via: {via}" for via in request.get_all("Via")]
+        lines += via_lines(request)
         stays = self._command.record_route and branch.method != "REGISTER"
         if stays:
             lines += [f"Record-Route: {one}" for one in own]
@@ -356,7 +359,7 @@ class Proxied:
                 one = one._replace(value=with_host(one.value, flow.local))
             if one.name != "Contact":
                 fields.append(one)
-        start = f"{branch.method} {uri} SIP/2.0"
+        start = request_line(branch.method, uri)
         return Request.from_bytes(encode(start, lines, fields, request.body))
 
     # What targets answer
@@ -580,8 +583,7 @@ class Proxied:
         if raw is None:
             if not incoming.to_tag:
                 incoming.to_tag = new_tag()
-            start = f"SIP/2.0 {status} {reason_phrase(status)}"
-            raw = encode(start, incoming.lines(status), [], b"")
+            raw = joined(status_line(status), incoming.lines(status))
         if incoming.method == "INVITE":
             reason = "call-canceled" if status == 487 else "call-rejected"
             self.core.record("stop", "application", raw, reason)
@@ -826,7 +828,7 @@ class Proxying:
         # Repeats have to look alike, and so have the CANCEL and ACK (RFC 3261 section 16.11).
         digest = hashlib.sha1(f"{via} {request.cseq.number}".encode("utf-8", "replace"))
         branch = _STATELESS + digest.hexdigest()[:20]
-        lines = [f"Via: {one}" for one in request.get_all("Via")]
+        lines = via_lines(request)
         for name, value in _headers_behind_via(request, own):
             key = name.lower()
             if key == "max-forwards":
@@ -835,13 +837,13 @@ class Proxying:
                 lines.append(f"{name}: {value}")
         if not request.has("Max-Forwards"):
             lines.append("Max-Forwards: 70")
-        start = f"{request.method} {request.uri} SIP/2.0"
+        start = request_line(request.method, request.uri)
         recorded = request.method != "BYE"
 
         def write(flow: Flow) -> bytes:
             nonlocal recorded
             own = f"Via: {via_of(flow.protocol, flow.local, branch)}"
-            raw = encode(start, [own, *lines], [], request.body)
+            raw = joined(start, [own, *lines], request.body)
             if not recorded:
                 recorded = True
                 core.record("stop", "application", raw, "normal-release")
@@ -925,8 +927,7 @@ def _without_top_via(response: Response) -> bytes:
     for name, value in response.headers.items():
         if name.lower() not in ("via", "v", "content-length", "l"):
             lines.append(f"{name}: {value}")
-    start = f"SIP/2.0 {response.status} {response.reason}"
-    return encode(start, lines, [], response.body)
+    return joined(status_line(response.status, response.reason), lines, response.body)
 
 
 def _joined_vias(raw: bytes) -> bytes:

@@ -13,16 +13,14 @@ from collections.abc import Sequence
 
 from drachtwist.errors import MessageError
 from drachtwist.net.siptransports import Flow
-from drachtwist.server.compose import encode
 from drachtwist.server.ports import Carriers
-from drachtwist.sip.fields import tag_of
+from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.message import Request
-from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.replies import ReplyHead
 
 __all__ = ["SendingAway", "stateless_tag"]
 
 _KEY = os.urandom(16)
-_COPIED = ("From", "To", "Call-ID", "CSeq")
 
 
 def stateless_tag(request: Request) -> str:
@@ -71,13 +69,5 @@ class SendingAway:
 
 
 def _answer(request: Request, status: int, reason: str | None, lines: Sequence[str]) -> bytes:
-    head = [f"Via: {via}" for via in request.get_all("Via")]
-    for name in _COPIED:
-        value = request.get(name)
-        if value is None:
-            continue
-        if name == "To" and tag_of(value) is None:
-            value = f"{value};tag={stateless_tag(request)}"
-        head.append(f"{name}: {value}")
-    phrase = reason_phrase(status) if reason is None else reason
-    return encode(f"SIP/2.0 {status} {phrase}", [*head, *lines], [], b"")
+    tag = stateless_tag(request) if request.has("To") and request.to_tag is None else ""
+    return joined(status_line(status, reason), [*ReplyHead(request).lines(tag), *lines])

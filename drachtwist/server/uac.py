@@ -49,10 +49,12 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import GONE, REASON
 from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
+from drachtwist.sip.derived import headers_like
+from drachtwist.sip.encoding import joined, request_line, status_line
 from drachtwist.sip.fields import Address, CSeq, leads_loosely
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
-from drachtwist.sip.status import reason_phrase
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
@@ -431,7 +433,7 @@ class Calling:
             outgoing.branch,
             protocol,
             local,
-            f"{method} {uri} SIP/2.0",
+            request_line(method, uri),
             [f"Route: {one}" for one in draft.routes],
             [
                 f"Max-Forwards: {apart.get('max-forwards', '70')}",
@@ -600,7 +602,7 @@ class Calling:
             branch,
             protocol,
             local,
-            f"{method} {target} SIP/2.0",
+            request_line(method, target),
             [f"Route: {route}" for route in routes],
             [
                 f"Max-Forwards: {draft.apart.get('max-forwards', '70')}",
@@ -731,17 +733,9 @@ class Calling:
         """Write a CANCEL (RFC 3261 section 9.1), with further headers of the application."""
         invite = outgoing.request
         fields = [] if draft is None else [one for one in draft.fields if one.name != "Contact"]
-        lines = [
-            f"Via: {invite.get('Via')}",
-            *[f"Route: {route}" for route in invite.get_all("Route")],
-            "Max-Forwards: 70",
-            f"From: {invite.get('From')}",
-            f"To: {invite.get('To')}",
-            f"Call-ID: {invite.get('Call-ID')}",
-            f"CSeq: {invite.cseq.number} CANCEL",
-        ]
+        lines = [f"{name}: {value}" for name, value in headers_like(invite, "CANCEL")]
         body = b"" if draft is None else draft.body
-        return encode(f"CANCEL {invite.uri} SIP/2.0", lines, fields, body)
+        return encode(request_line("CANCEL", invite.uri), lines, fields, body)
 
     def _cancel(self, outgoing: Outgoing, raw: bytes | None) -> bool:
         """Cancel an INVITE as soon as that is allowed; say whether that was now."""
@@ -1250,18 +1244,10 @@ class Calling:
                 self.core.sessions.refreshed(outgoing, status, None)
             return
         if not told:
-            to = request.get("To") or ""
+            to, tag = request.get("To") or "", ""
             if request.to_tag is None:
-                to = f"{_bare(to)};tag={new_tag()}"
-            lines = [
-                f"Via: {request.get('Via')}",
-                f"From: {request.get('From')}",
-                f"To: {to}",
-                f"Call-ID: {request.get('Call-ID')}",
-                f"CSeq: {request.get('CSeq')}",
-            ]
-            reason = reason_phrase(status) if phrase is None else phrase
-            raw = encode(f"SIP/2.0 {status} {reason}", lines, [], b"")
+                to, tag = _bare(to), new_tag()
+            raw = joined(status_line(status, phrase), ReplyHead(request, to).lines(tag))
             if outgoing.method == "INVITE" and initial:
                 self.core.record("stop", "network", raw, "call-rejected")
             self.core.deliver(

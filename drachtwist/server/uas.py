@@ -44,9 +44,12 @@ from drachtwist.server.dialogs import (
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
+from drachtwist.sip.derived import cancel_received, hung_up
+from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.fields import Address, RAck, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.options import RELIABLE, lists_option
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
@@ -102,7 +105,6 @@ class Incoming:
 
     __slots__ = (
         "_head",
-        "_tail",
         "alarm",
         "arrival",
         "cancelled",
@@ -231,8 +233,7 @@ class Incoming:
         self.update = None
         self.peer_seq = 0
         self.target = None
-        self._head: list[str] | None = None
-        self._tail: list[str] = []
+        self._head: ReplyHead | None = None
 
     @property
     def untouched(self) -> bool:
@@ -257,24 +258,13 @@ class Incoming:
 
     def lines(self, status: int) -> list[str]:
         """Give the header lines that every response starts with."""
-        request = self.request
         head = self._head
         if head is None:
-            to = request.get("To") or ""
-            self._head = head = [
-                *[f"Via: {via}" for via in request.get_all("Via")],
-                f"From: {request.get('From')}",
-                f"To: {to}",
-            ]
-            self._tail = [f"Call-ID: {request.get('Call-ID')}", f"CSeq: {request.get('CSeq')}"]
-        if status > 100 and self.to_tag:
-            *lines, to = head
-            if 100 < status < 300 and self.method in ("INVITE", "SUBSCRIBE"):
-                routes = request.get_all("Record-Route")
-                if routes:
-                    lines[-1:-1] = [f"Record-Route: {route}" for route in routes]
-            return [*lines, f"{to};tag={self.to_tag}", *self._tail]
-        return head + self._tail
+            self._head = head = ReplyHead(self.request)
+        if status <= 100 or not self.to_tag:
+            return head.lines()
+        makes_dialog = status < 300 and self.method in ("INVITE", "SUBSCRIBE")
+        return head.lines(self.to_tag, routes=makes_dialog)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""
@@ -504,7 +494,7 @@ class Answering:
                 return
             if core.config.always_send_180:
                 incoming.to_tag = new_tag()
-                raw = encode(f"SIP/2.0 180 {reason_phrase(180)}", incoming.lines(180), [], b"")
+                raw = joined(status_line(180), incoming.lines(180))
                 core.carriers.send(incoming.flow, raw)
             core.record("attempt", "network", request.raw)
         if method in ("INVITE", "SUBSCRIBE"):
@@ -591,9 +581,8 @@ class Answering:
         """Refuse a session interval (RFC 4028 section 6)."""
         status = 422
         self._fix_tag(incoming, status, None)
-        start = f"SIP/2.0 {status} {reason_phrase(status)}"
         lines = [*incoming.lines(status), f"Min-SE: {self.core.sessions.minimum}"]
-        self._send(incoming, status, encode(start, lines, [], b""), 0)
+        self._send(incoming, status, joined(status_line(status), lines), 0)
         self._close(incoming)
 
     def decided(self, incoming: Incoming, decision: Decision | None) -> None:
@@ -642,7 +631,7 @@ class Answering:
         if 200 <= status < 300 and incoming.method == "INVITE":
             contacts = (contact_of_flow(incoming.flow),)
         lines = incoming.lines(status) + [f"Contact: {contact}" for contact in contacts]
-        raw = encode(f"SIP/2.0 {status} {phrase}", lines, [], b"")
+        raw = joined(status_line(status, phrase), lines)
         self._set_alarm(incoming, None)
         self._send(incoming, status, raw, 0)
         if status >= 200:
@@ -1017,25 +1006,14 @@ class Answering:
 
         That looks as if the caller had cancelled, which every application understands.
         """
-        lines = invite.lines(100)
-        lines[-1] = f"CSeq: {invite.request.cseq.number} CANCEL"
-        lines += [f"Reason: {reason}" for reason in reasons]
-        raw = encode(f"CANCEL {invite.request.uri} SIP/2.0", lines, [], b"")
-        self._tell_cancelled(invite, 0, raw, name)
+        self._tell_cancelled(invite, 0, cancel_received(invite.request, reasons), name)
 
     def _tell_ended(self, invite: Incoming, reason: str) -> None:
         """End a call for an application that takes it for accepted: its 200 was never sent."""
         request, flow = invite.request, invite.flow
         contact = contact_of(request)
-        lines = [
-            f"From: {request.get('To')};tag={invite.to_tag}",
-            f"To: {request.get('From')}",
-            f"Call-ID: {request.call_id}",
-            f"CSeq: {request.cseq.number + 1} BYE",
-            f"Reason: {reason}",
-        ]
         uri = f"sip:{flow.remote}" if contact is None else contact.uri
-        raw = encode(f"BYE {uri} SIP/2.0", lines, [], b"")
+        raw = hung_up(request, invite.to_tag, uri, reason)
         self.core.deliver(
             invite.link,
             len(raw),
@@ -1147,7 +1125,8 @@ class Answering:
             draft.add("RSeq", str(incoming.rseq))
             if silent:
                 draft.add("Require", RELIABLE)
-        raw = encode(f"SIP/2.0 {status} {reason}", incoming.lines(status), draft.fields, draft.body)
+        start = status_line(status, reason)
+        raw = encode(start, incoming.lines(status), draft.fields, draft.body)
         reply = _Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
         name = incoming.dialog_id
         if incoming.has_to_wait(status):
@@ -1346,8 +1325,7 @@ class Answering:
         if transaction.status >= 200:
             return
         self._fix_tag(incoming, status, None)
-        phrase = reason_phrase(status) if reason is None else reason
-        raw = encode(f"SIP/2.0 {status} {phrase}", [*incoming.lines(status), *lines], [], b"")
+        raw = joined(status_line(status, reason), [*incoming.lines(status), *lines])
         if record or incoming.method != "INVITE":
             self._send(incoming, status, raw)
             return

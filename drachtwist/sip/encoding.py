@@ -7,7 +7,7 @@ a line of its own, the status is one. Values are looked at only when that is ask
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -17,7 +17,7 @@ from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri
 
-__all__ = ["encode_request", "encode_response"]
+__all__ = ["encode_request", "encode_response", "joined", "request_line", "status_line"]
 
 _URI_TO_SEND = re.compile(r"[^\s<>\0]+").fullmatch
 
@@ -27,6 +27,30 @@ all; Content-Length is not."""
 _KNOWN_NAMES_LIMIT = 1024
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
+
+
+def status_line(status: int, reason: str | None = None) -> str:
+    """Write the first line of a response.
+
+    :param reason: the phrase, that of the status unless given.
+    """
+    if reason is None:
+        line = _STATUS_LINES.get(status)
+        if line is not None:
+            return line
+        reason = reason_phrase(status)
+    return f"SIP/2.0 {status} {reason}"
+
+
+def request_line(method: str, uri: str) -> str:
+    """Write the first line of a request."""
+    return f"{method} {uri} SIP/2.0"
+
+
+def joined(start: str, lines: Iterable[str], body: bytes = b"") -> bytes:
+    """Write a message of lines that are known to be well-formed; Content-Length comes last."""
+    text = "\r\n".join([start, *lines, f"Content-Length: {len(body)}", "\r\n"])
+    return text.encode("utf-8", "surrogateescape") + body
 
 
 def encode_response(
@@ -42,13 +66,9 @@ def encode_response(
     :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    if reason is None:
-        start = _STATUS_LINES.get(status)
-        if start is None:
-            start = f"SIP/2.0 {checked_status(status)} {reason_phrase(status)}"
-    else:
-        start = f"SIP/2.0 {checked_status(status)} {reason}"
-    return _encode(start, headers, body, typed)
+    if reason is not None or status not in _STATUS_LINES:
+        checked_status(status)
+    return _encode(status_line(status, reason), headers, body, typed)
 
 
 def encode_request(
@@ -64,7 +84,7 @@ def encode_request(
     :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    start = f"{checked_method(method)} {checked_uri(uri)} SIP/2.0"
+    start = request_line(checked_method(method), checked_uri(uri))
     return _encode(start, headers, body, typed)
 
 

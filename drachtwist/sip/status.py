@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REASONS", "rank", "reason_phrase"]
+__all__ = ["REASONS", "reason_phrase"]
 
 REASONS: dict[int, str] = {
     100: "Trying",
@@ -105,22 +105,3 @@ def reason_phrase(status: int) -> str:
     if phrase is None:
         phrase = _CLASSES.get(status // 100, "")
     return phrase
-
-
-_HELPFUL = frozenset((401, 407, 415, 420, 484))
-
-
-def rank(status: int) -> int:
-    """Say how good a failure is to be passed on; of several the highest (RFC 3261 section 16.7).
-
-    6xx, which counts for all, comes first, then the lowest class. Of 4xx those come first that say
-    how to try again, and last that nobody answered (408, 487); a 503 comes last of all, since it
-    is about one server.
-    """
-    if status >= 600:
-        return 7
-    if status < 400:
-        return 6
-    if status < 500:
-        return 5 if status in _HELPFUL else 3 if status in (408, 487) else 4
-    return 1 if status == 503 else 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for, failure_ack
+from drachtwist.sip.derived import cancel_for, failure_ack
+from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.deadlines import Deadlines
 from drachtwist.transactions.machine import (
     Deliver,

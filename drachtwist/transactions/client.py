@@ -26,8 +26,7 @@ then waits 64*T1 for the 487 before it gives up.
 
 from __future__ import annotations
 
-from drachtwist.sip.encoding import encode_request
-from drachtwist.sip.fields import Via
+from drachtwist.sip.derived import failure_ack
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import (
     RING_TIMED_OUT,
@@ -43,7 +42,7 @@ from drachtwist.transactions.machine import (
 )
 from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
 
-__all__ = ["InviteClient", "NonInviteClient", "cancel_for", "failure_ack"]
+__all__ = ["InviteClient", "NonInviteClient"]
 
 
 class InviteClient(Transaction):
@@ -201,35 +200,3 @@ class NonInviteClient(Transaction):
             return []
         self._terminate()
         return [TRANSPORT_FAILED, TERMINATED]
-
-
-def failure_ack(invite: Request, response: Response) -> bytes:
-    """Write the ACK to a response of 300 to 699 (RFC 3261 section 17.1.1.3).
-
-    :param invite: the INVITE as it was sent.
-    """
-    return encode_request("ACK", invite.uri, _like(invite, "ACK", response.get("To")))
-
-
-def cancel_for(invite: Request) -> Request:
-    """Make the CANCEL of a request (RFC 3261 section 9.1).
-
-    It has the Via, and so the branch, of what it cancels; headers like Reason may be added.
-
-    :param invite: the INVITE as it was sent.
-    """
-    return Request("CANCEL", invite.uri, _like(invite, "CANCEL", invite.get("To")))
-
-
-def _like(invite: Request, method: str, to: str | None) -> list[tuple[str, object]]:
-    via = Via.parse_list(invite.get("Via") or "")[0]
-    headers: list[tuple[str, object]] = [("Via", via)]
-    headers += [("Route", route) for route in invite.get_all("Route")]
-    headers += [
-        ("Max-Forwards", 70),
-        ("From", invite.get("From")),
-        ("To", to or invite.get("To")),
-        ("Call-ID", invite.get("Call-ID")),
-        ("CSeq", f"{invite.cseq.number} {method}"),
-    ]
-    return headers

@@ -23,7 +23,9 @@ A response after the final one is dropped; so is anything but 2xx in ACCEPTED.
 
 from __future__ import annotations
 
+from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.transactions.machine import (
     TERMINATED,
     TIMED_OUT,
@@ -214,19 +216,13 @@ class NonInviteServer(Transaction):
         return [TRANSPORT_FAILED, TERMINATED]
 
 
-_STATUS_LINE = "SIP/2.0 100 Trying"
-
-
 def trying(request: Request) -> bytes:
     """Write the 100 to a request (RFC 3261 section 8.2.6): no tag, no Contact, a Timestamp if sent.
 
     :param request: the request with ``received`` and ``rport`` filled in.
     """
-    lines = [_STATUS_LINE]
-    lines += [f"Via: {via}" for via in request.get_all("Via")]
-    for name in ("From", "To", "Call-ID", "CSeq", "Timestamp"):
-        value = request.get(name)
-        if value is not None:
-            lines.append(f"{name}: {value}")
-    lines.append("Content-Length: 0\r\n\r\n")
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+    lines = ReplyHead(request).lines()
+    timestamp = request.get("Timestamp")
+    if timestamp is not None:
+        lines.append(f"Timestamp: {timestamp}")
+    return joined(status_line(100), lines)

@@ -11,7 +11,8 @@ server.compose.new_branch server.compose.new_call_id server.compose.via_of
 sip.digest.Challenge.digest sip.digest.Nonces.make
 sip.encoding.checked_method sip.encoding.checked_reason sip.encoding.checked_status
 sip.encoding.checked_uri sip.encoding.encode_request sip.encoding.encode_response
-sip.encoding.encoded_body sip.message.Message.set_parts
+sip.encoding.encoded_body sip.encoding.joined sip.encoding.request_line
+sip.encoding.status_line sip.message.Message.set_parts
 sip.multipart.Part.make sip.multipart.encode
 sip.sdp.description.Sdp.remove_media sip.sdp.sections.Section.set_bandwidth
 sip.sdp.streams.Media.reject
@@ -26,6 +27,7 @@ _COMPARES = """
 middleware.bindings.MemoryLocationStore.find middleware.bindings.MemoryLocationStore.purge
 middleware.registrar.Registrar.find
 server.spammers.Spammers.rejects
+sip.replies.rank
 sip.sdp.values.Origin.is_same_session
 wire.session.ApplicationSession.can_ping
 wire.session.ApplicationSession.connection_lost wire.session.ApplicationSession.tick

@@ -12,7 +12,7 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
 from drachtwist.app import routing
-from drachtwist.errors import ConfigError, RemoteProtocolError
+from drachtwist.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from drachtwist.middleware.registrar import Registrar, address_of_record, parse_registration
 from drachtwist.middleware.sources import SourceFilter
 from drachtwist.net.names import _KINDS, _read_answer
@@ -24,7 +24,7 @@ from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.registered import Registered, has_no_address, place_of
 from drachtwist.server.sendingaway import stateless_tag
 from drachtwist.server.spammers import Spammers
-from drachtwist.sip import digest, grammar, multipart, sdp
+from drachtwist.sip import derived, digest, grammar, multipart, sdp
 from drachtwist.sip.fields import (
     Address,
     MediaType,
@@ -44,6 +44,7 @@ from drachtwist.sip.params import Params, UriHeaders, UriParams
 from drachtwist.sip.parsing import parse_datagram, parse_message
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
+from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
@@ -312,6 +313,27 @@ def _keys(raw: bytes) -> object:
         _tried(matching.merge_key, request),
         _tried(matching.client_key, response),
     ]
+
+
+@reader(_REQUEST + "\r\n", binary=True, places=12)
+def _derived(raw: bytes) -> object:
+    request = Request.from_bytes(raw)
+    return [
+        _tried(derived.headers_like, request, "ACK"),
+        _tried(ReplyHead(request).lines, "x"),
+        _tried(derived.cancel_received, request, ["x"]),
+        _tried(derived.hung_up, request, "a", "sip:a", "x"),
+        _sent(derived.cancel_for, request),
+        _sent(derived.failure_ack, request, Response.from_bytes(raw)),
+    ]
+
+
+def _sent(write: Callable[..., Any], *given: object) -> Any:
+    """Write what must not be sent for some peers' text."""
+    try:
+        return _tried(write, *given)
+    except LocalProtocolError:
+        return None
 
 
 @reader(_REQUEST + "\r\n", binary=True, places=12)
@@ -812,6 +834,7 @@ MODULES = [
     *(
         f"drachtwist.sip.{name}"
         for name in (
+            "derived",
             "digest",
             "encoding",
             "fields",
@@ -826,6 +849,7 @@ MODULES = [
             "parsing",
             "reachability",
             "registry",
+            "replies",
             "sdp.answering",
             "sdp.description",
             "sdp.sections",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.sip import Address
-from drachtwist.sip.status import rank
+from drachtwist.sip.replies import rank
 from drachtwist.sip.targets import by_preference, split_target
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.sip.derived import cancel_for, failure_ack
 from drachtwist.sip.message import Request
 from drachtwist.sip.parsing import parse_message
-from drachtwist.transactions.client import InviteClient, NonInviteClient, cancel_for, failure_ack
+from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import State, Transmit
 from drachtwist.transactions.timing import Timing
 from tests.transactions.messages import kinds, request, response, run, times

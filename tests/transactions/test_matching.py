@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import MessageError
+from drachtwist.sip.derived import cancel_for, failure_ack
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.parsing import parse_message
-from drachtwist.transactions.client import cancel_for, failure_ack
 from drachtwist.transactions.matching import (
     cancelled_key,
     client_key,
