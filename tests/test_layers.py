@@ -51,7 +51,9 @@ ALLOWED: dict[str, set[str]] = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        b2bua calls chain challenges dialog dialogs early early_session handing interfaces
+        b2bua calls chain challenges dialog dialog.ending dialog.face dialog.incoming
+        dialog.listener dialog.party dialog.reinvites dialog.requests dialog.session dialogs early
+        early_session handing interfaces
         links news outgoing proxying received refer_ids request response sessiontimers srf targets
         uac
         """.split()

@@ -182,7 +182,7 @@ class _Referring:
     def start(self, headers: HeadersLike, timeout: float | None) -> Deferred[Progress]:
         dialog = self._dialog
         sent = dialog.request("REFER", headers=headers)
-        dialog._extended().referrals.append(self)
+        dialog._need_traffic().referrals.append(self)
         if timeout is not None:
             self._timer = dialog.srf.clock.callLater(timeout, self._timed_out)
         sent.addCallbacks(self._answered, self._failed)
@@ -245,9 +245,9 @@ class _Referring:
             self._deferred.errback(Failure(error))
 
     def _leave(self) -> None:
-        more = self._dialog._extended()
-        if self in more.referrals:
-            more.referrals.remove(self)
+        traffic = self._dialog._need_traffic()
+        if self in traffic.referrals:
+            traffic.referrals.remove(self)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
@@ -277,10 +277,10 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         res.send(400, "Bad Refer-To Header")
         raise
     res.send(202)
-    more = dialog._extended()
-    more.refers += 1
+    traffic = dialog._need_traffic()
+    traffic.refers += 1
     # The first needs no id (RFC 3515 section 2.4.6).
-    event = "refer" if more.refers == 1 else f"refer;id={req.cseq.number}"
+    event = "refer" if traffic.refers == 1 else f"refer;id={req.cseq.number}"
     referral = Referral(dialog, req, uri, replaces, event)
     referral.notify(100)
     return referral
