@@ -89,7 +89,7 @@ def main() -> int:
         whole.respond(whole.request(), 200)
 
     def own_dialogs() -> list[Dialog]:
-        return [one for state in whole.srf._states.values() for one in state.dialogs]
+        return [one for state in whole.srf._connections.table.values() for one in state.dialogs]
 
     whole.pump()
     byes: list[str] = []

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         forward_in_dialog,
     )
     from drachtwist.app.call_records import CallRecord, CallSummary
-    from drachtwist.app.chain import Router
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from drachtwist.app.received import ReceivedResponse
     from drachtwist.app.request import Request
     from drachtwist.app.response import Response
+    from drachtwist.app.router import Router
     from drachtwist.app.service import SrfService
     from drachtwist.app.srf import Srf
     from drachtwist.app.states import DialogState, dialog_info
@@ -154,7 +154,7 @@ _HOMES = {
     "ReceivedResponse": "app.received",
     "Request": "app.request",
     "Response": "app.response",
-    "Router": "app.chain",
+    "Router": "app.router",
     "Srf": "app.srf",
     "SrfService": "app.service",
     "TlsOptions": "net.tls",

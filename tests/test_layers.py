@@ -51,11 +51,10 @@ ALLOWED: dict[str, set[str]] = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        b2bua calls chain challenges dialog dialog.ending dialog.face dialog.incoming
-        dialog.listener dialog.party dialog.reinvites dialog.requests dialog.session dialogs early
-        early_session handing interfaces
-        links news outgoing proxying received refer_ids request response sessiontimers srf targets
-        uac
+        b2bua calls challenges connections dialog dialog.ending dialog.face dialog.incoming
+        dialog.listener dialog.party dialog.reinvites dialog.requests dialog.session dispatch early
+        early_session handing interfaces news outgoing proxying received refer_ids request response
+        router sessiontimers srf uac
         """.split()
     ),
     "net": set("siptransports sipwebsocket streams websockets".split()),
@@ -159,4 +158,4 @@ class ImportTests(SynchronousTestCase):
         """Imports for types, and those within functions, are arrows too."""
         arrows = imports_of()
         self.assertIn("drachtwist.net.websockets", arrows["drachtwist.net.siptransports"])
-        self.assertIn("drachtwist.app.handlers", arrows["drachtwist.app.chain"])
+        self.assertIn("drachtwist.app.handlers", arrows["drachtwist.app.router"])

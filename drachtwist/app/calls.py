@@ -17,10 +17,10 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
-from drachtwist.app.links import fail_later
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
 from drachtwist.app.response import UNKNOWN_TRANSACTION, Response
+from drachtwist.app.results import fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import (
     CommandRefused,
@@ -170,7 +170,7 @@ class _Accepting:
                 req._answered_finally()
                 req._compact()
                 deferred.callback(dialog)
-                if state.srf._closing:
+                if state.owner.is_closing:
                     dialog.destroy()
                 return
             if dialog_id:
@@ -196,7 +196,7 @@ class _Accepting:
 
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
-        fail_later(self.res.req._state, self.deferred, error)
+        fail_later(self.res.req._state.clock, self.deferred, error)
 
     # What becomes of the INVITE meanwhile
 

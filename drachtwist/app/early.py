@@ -24,28 +24,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, fail
 
 from drachtwist import sip
-from drachtwist.app.chain import Chain
 from drachtwist.app.challenges import Challenged, Realms
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
-from drachtwist.app.links import LinkState
-from drachtwist.app.outgoing import DialogRequest
+from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response, answer_ok
+from drachtwist.app.router import Chain, Ender
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
     from drachtwist.app.uac import Asking, OutgoingRequest
 
 __all__ = ["EarlyDialog"]
@@ -91,7 +90,7 @@ class EarlyDialog(Requester):
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         type: Role,
         req: Request | OutgoingRequest,
         session: EarlySession,
@@ -198,7 +197,7 @@ class EarlyDialog(Requester):
         request.over = lambda _: self._requests.discard(request)
         return request
 
-    def take(self, srf: Srf, req: Request, handler: Callable[..., Any] | None) -> bool:
+    def take(self, ender: Ender, req: Request, handler: Callable[..., Any] | None) -> bool:
         """Look at a request of the peer that is neither PRACK nor BYE.
 
         :param handler: of UPDATEs, unless one of this dialog takes them.
@@ -225,7 +224,7 @@ class EarlyDialog(Requester):
         handler = self._handlers.get(method, handler if method == "UPDATE" else None)
         if handler is None:
             return False
-        Chain([(handler, 2, 0)], srf).run(req, req.res)
+        Chain([(handler, 2, 0)], ender).run(req, req.res)
         return True
 
     def _answered(self, status: int, body: bytes | str | None, offer: bytes) -> None:
@@ -308,18 +307,53 @@ def _refuse_for_now(req: Request) -> None:
     req.res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
 
 
+class EarlyDialogs:
+    """Finds the early dialog of a call, and makes it when it is asked for first."""
+
+    @staticmethod
+    def of_caller(req: Request) -> EarlyDialog:
+        """Return the early dialog of a caller, which begins with his INVITE."""
+        extras = req._extended()
+        if extras.early is None:
+            session = EarlySession(remote=req.body)
+            extras.early = EarlyDialog(req._state, "uas", req, session)
+            extras.early.id = extras.early_id
+        if extras.early_raw and not extras.early.ends[0]:
+            sent = sip.Response.from_bytes(extras.early_raw)
+            extras.early.ends = (sent.get("To") or "", sent.get("From") or "")
+            extras.early.target = target_of(req) or PLACEHOLDER
+        return extras.early
+
+    @staticmethod
+    def of_response(response: ReceivedResponse) -> EarlyDialog | None:
+        """Return the early dialog with whom a provisional response is from; None without one."""
+        asking: Asking | None = response._state.calling.get(response.stack_dialog_id)
+        if asking is None or not 100 < response.status < 200 or not asking.rings:
+            return None
+        try:
+            tag = response.to.tag
+        except MessageError:
+            return None
+        return asking.early_dialog(tag) if tag else None
+
+
 # What the connection delivers
 
 
-def find(
-    state: LinkState, req: Request, dialog_id: str, role: Role | None
-) -> Request | Asking | None:
-    """Find the INVITE, of a caller or ours, in whose early dialog a request is.
+class Dispatch(Ender, Protocol):
+    """What knows the handlers of each method."""
 
-    :param role: which side of it we are.
-    """
-    caller: Request | None = state.early.get(dialog_id) if role != "uac" else None
-    ours: Asking | None = state.calling.get(dialog_id) if role != "uas" else None
+    def chain(self, method: str) -> Chain:
+        """Return the handlers that see the requests of a method."""
+
+
+def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | None:
+    """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
+    caller: Request | None = state.early.get(dialog_id)
+    ours: Asking | None = state.calling.get(dialog_id)
+    if caller is not None or ours is not None:
+        role = role_of(dialog_id, req.raw, by_server=False)
+        caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
     if caller is None and ours is None:
         # The server has not confirmed the provisional response yet.
         pending = state.invites.get(req.stack_txn_id)
@@ -327,26 +361,25 @@ def find(
     return ours if caller is None else caller
 
 
-def dialog_of(srf: Srf, invite: Request | Asking, req: Request) -> EarlyDialog:
+def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
-        return srf._early_dialog(invite)
+        return EarlyDialogs.of_caller(invite)
     return invite.early_dialog(req.from_tag or "")
 
 
 def take(
-    srf: Srf, state: LinkState, req: Request, method: str, dialog_id: str, role: Role | None
+    dispatcher: Dispatch, state: Connection, req: Request, method: str, dialog_id: str
 ) -> bool:
     """Look at a request in a dialog whose INVITE is not answered yet.
 
-    :param role: which side of it we are.
     :returns: whether that was everything there is to do.
     """
-    invite = find(state, req, dialog_id, role)
+    invite = find(state, req, dialog_id)
     if invite is None:
         return False
     if method == "PRACK":
-        return isinstance(invite, Request) and _take_prack(srf, state, invite, req)
+        return isinstance(invite, Request) and _take_prack(dispatcher, state, invite, req)
     if method == "BYE":
         if not isinstance(invite, Request):
             state.link.uses += 1
@@ -362,7 +395,7 @@ def take(
         if pending is not None:
             pending._cancelled(req)
         return True
-    dialog = dialog_of(srf, invite, req)
+    dialog = dialog_of(invite, req)
     handler = None
     if isinstance(invite, Request):
         if method == "UPDATE" and invite.is_open:
@@ -371,13 +404,13 @@ def take(
     else:
         handler = invite._on_update
     state.link.uses += 1
-    if dialog.take(srf, req, handler):
+    if dialog.take(dispatcher, req, handler):
         return True
     state.link.uses -= 1
     return False
 
 
-def _take_prack(srf: Srf, state: LinkState, invite: Request, prack: Request) -> bool:
+def _take_prack(dispatcher: Dispatch, state: Connection, invite: Request, prack: Request) -> bool:
     """Take a PRACK: what waited for it is sent."""
     extras = invite._extras
     if extras is None or not extras.early_id:
@@ -386,7 +419,7 @@ def _take_prack(srf: Srf, state: LinkState, invite: Request, prack: Request) -> 
     state.link.uses += 1
     if extras.early is not None:
         extras.early.prack_came(prack)
-    srf._chain("PRACK").run(prack, prack.res)
+    dispatcher.chain("PRACK").run(prack, prack.res)
     if waiting is not None:
         prack._call(waiting, prack)
     invite._prack_over()

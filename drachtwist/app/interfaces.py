@@ -61,7 +61,7 @@ class ErrorHandler(Protocol):
 
 
 Handler = Union[RequestHandler, Middleware, ErrorHandler]  # noqa: UP007 - evaluated on Python 3.10
-"""What :meth:`drachtwist.app.chain.Router.use` takes; the number of arguments tells which it is."""
+"""What :meth:`drachtwist.Router.use` takes; the number of arguments tells which it is."""
 
 Sdp = Union[bytes, str, None]  # noqa: UP007 - evaluated on Python 3.10
 SdpSource = Union[Sdp, Callable[[], "Sdp | Awaitable[Sdp] | Deferred[Sdp]"], "Awaitable[Sdp]"]

@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialogs import Ends
-from drachtwist.app.links import Handed, LinkState
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
+from drachtwist.app.results import Result
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
@@ -27,6 +28,8 @@ from drachtwist.wire.commands import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from drachtwist.app.request import Request
 
 __all__ = ["DialogRequest", "send_ack"]
 
@@ -100,7 +103,7 @@ class DialogRequest:
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         dialog_id: str,
         method: str,
         is_last: bool = False,
@@ -114,7 +117,7 @@ class DialogRequest:
         self._dialog_id = dialog_id
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
-        self.deferred: Handed[Any] = Handed()
+        self.deferred: Result[Any] = Result()
         self.early_target = ""
         """The Request-URI in an early dialog, whose target a server may not know."""
         self.sent = b""
@@ -144,7 +147,7 @@ class DialogRequest:
             state.link.send_message("", self._dialog_id, message, self)
         except ConnectionLost as error:
             # In a moment, so that the caller can listen first.
-            state.srf.clock.callLater(0, self._end, error)
+            state.clock.callLater(0, self._end, error)
         else:
             state.unconfirmed += 1
         return self
@@ -183,7 +186,7 @@ class DialogRequest:
         response = make_received_response(self.state, tokens, raw)
         if raw.startswith(b"1", 8):
             if self._timer is None:
-                self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+                self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
             return
         self.state.requests.pop(self._transaction_id, None)
         challenged = self.challenged
@@ -224,7 +227,7 @@ class DialogRequest:
     def give_up_later(self) -> None:
         """The dialog is over: wait a little for what may still come."""
         if self._timer is None:
-            self._timer = self.state.srf.clock.callLater(_SILENCE, self.give_up)
+            self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
 
     def terminate(self) -> None:
         """The dialog is over, and the server forgot this request with it."""
@@ -289,7 +292,7 @@ class _AckSent:
 
 
 def send_ack(
-    state: LinkState,
+    state: Connection,
     dialog_id: str,
     headers: HeadersLike = None,
     body: bytes | str = b"",
@@ -320,12 +323,14 @@ def send_ack(
 class Farewell:
     """A BYE for a dialog that outlived its connection; nobody waits for it.
 
+    Until it is answered the server hands over what the peer sends in the dialog.
+
     :param ends: From and To of our side, when the id alone does not say which side that is.
     """
 
     __slots__ = ("_dialog_id", "_ends", "_state")
 
-    def __init__(self, state: LinkState, dialog_id: str, ends: Ends | None = None) -> None:
+    def __init__(self, state: Connection, dialog_id: str, ends: Ends | None = None) -> None:
         self._state = state
         self._dialog_id = dialog_id
         self._ends = ends
@@ -342,6 +347,13 @@ class Farewell:
             return
         self._state.use()
         self._state.unconfirmed += 1
+        self._state.farewells[self._dialog_id] = self
+
+    def crossed(self, req: Request) -> None:
+        """Answer a request of the peer that crossed the BYE (RFC 3261 section 15.1)."""
+        if req.method not in ("ACK", "CANCEL"):
+            self._state.use()
+            req.res.send(200 if req.method == "BYE" else 481)
 
     def answered(self, answer: Answer) -> None:
         """The server sent the BYE, or does not know the dialog any more."""
@@ -349,13 +361,19 @@ class Farewell:
             self._state.confirm(answer.transaction_id, self)
         else:
             self._state.unconfirm()
-            self._state.release()
+            self._over()
 
     def responded(self, tokens: Any, raw: bytes) -> None:
         """The peer answered."""
         if not raw.startswith(b"1", 8):
             self._state.requests.pop(tokens[8], None)
-            self._state.release()
+            self._over()
+
+    def _over(self) -> None:
+        """Nothing more comes in the dialog."""
+        if self._state.farewells.get(self._dialog_id) is self:
+            del self._state.farewells[self._dialog_id]
+        self._state.release()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away again."""

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
-from drachtwist.app.links import Server
+from drachtwist.app.connection import Server
 from drachtwist.app.reaching import Target, place_of
 from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
@@ -176,12 +176,12 @@ class _Proxying:
         req = self.req
         state = req._state
         if not req.is_open:
-            state.srf.clock.callLater(0, self._end, req._why_not_sent())
+            state.clock.callLater(0, self._end, req._why_not_sent())
             return
         try:
             state.link.command(command, self)
         except ConnectionLost as error:
-            state.srf.clock.callLater(0, self._end, error)
+            state.clock.callLater(0, self._end, error)
             return
         req.on_cancel(self._cancelled)
         # Only one of us answers the caller now.
@@ -225,7 +225,7 @@ class _Proxying:
         """The caller gave up; a real server does not always say so in the end."""
         self._result.cancelled = True
         if self._timer is None and not self.deferred.called:
-            self._timer = self.req._state.srf.clock.callLater(_GRACE, self._give_up)
+            self._timer = self.req._state.clock.callLater(_GRACE, self._give_up)
 
     def _give_up(self) -> None:
         self._release()

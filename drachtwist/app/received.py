@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from drachtwist import sip
-from drachtwist.app.links import LinkState, Server
+from drachtwist.app.connection import Connection, Server
 from drachtwist.sip import grammar
 from drachtwist.sip.encoding import encode_response
 
@@ -30,7 +30,7 @@ class Received:
 
     __slots__ = ()
 
-    _state: LinkState
+    _state: Connection
     # The tokens of the leading line, or that line while nobody looks.
     _tokens: Sequence[str]
 
@@ -48,7 +48,8 @@ class Received:
     @property
     def srf(self) -> Srf:
         """The application that the message came to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def server(self) -> Server:
@@ -115,10 +116,13 @@ class ReceivedResponse(Received, sip.Response):
         None for any other response, for one without a To tag, and when the INVITE has its final
         response.
         """
-        return self.srf._early_dialog_of(self)
+        early: EarlyDialog | None = self._state.owner.early_dialogs.of_response(self)
+        return early
 
 
-def make_received_response(state: LinkState, tokens: Sequence[str], raw: bytes) -> ReceivedResponse:
+def make_received_response(
+    state: Connection, tokens: Sequence[str], raw: bytes
+) -> ReceivedResponse:
     """Wrap a response as the server delivered it; nothing of it is parsed."""
     self = ReceivedResponse.__new__(ReceivedResponse)
     self._raw = raw
@@ -130,7 +134,7 @@ def make_received_response(state: LinkState, tokens: Sequence[str], raw: bytes) 
     return self
 
 
-def made_up_response(state: LinkState, status: int, reason: str) -> ReceivedResponse:
+def made_up_response(state: Connection, status: int, reason: str) -> ReceivedResponse:
     """Make a response in place of one that will not come, as servers do for silent peers."""
     raw = encode_response(status, reason)
     return make_received_response(

@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
+from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
-from drachtwist.app.links import LinkState
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
@@ -135,7 +135,8 @@ class Request(Received, sip.Request):
             or not (self._answer is _OPEN or self._answer is _PROXIED)
         ):
             return None
-        return self.srf._early_dialog(self)
+        early: EarlyDialog = self._state.owner.early_dialogs.of_caller(self)
+        return early
 
     def on_cancel(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler when the caller gives up before the INVITE was answered.
@@ -200,9 +201,10 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        # As _settle does; this is what becomes of most requests.
-        assert self._answer is _OPEN or self._answer is _PROXIED, "there was one before"
-        self._answer = _ANSWERED
+        if self._answer is not _OPEN:
+            self._settle(_ANSWERED, status)
+            return
+        self._answer = _ANSWERED  # as nearly always
         self._final_status = status
         self._res = None
 
@@ -338,7 +340,7 @@ class Request(Received, sip.Request):
         """Return the responses that wait."""
         extras = self._extended()
         if extras.queue is None:
-            extras.queue = ResponseQueue(self._state.srf.clock)
+            extras.queue = ResponseQueue(self._state.clock)
         return extras.queue
 
     def _holds(self, status: int) -> bool:
@@ -395,7 +397,7 @@ class Request(Received, sip.Request):
         return self._headers is not None and self._headers._changed
 
 
-def make_request(state: LinkState, tokens: Sequence[str], raw: bytes) -> Request:
+def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Request:
     """Wrap a request as the server delivered it; nothing of it is parsed."""
     self = Request.__new__(Request)
     self._raw = raw

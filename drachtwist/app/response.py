@@ -25,7 +25,7 @@ from twisted.logger import Logger, LogLevel
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
-from drachtwist.app.links import Handed, fail_later
+from drachtwist.app.results import Result, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.encoding import encode_response
@@ -101,7 +101,8 @@ class Response(sip.Message):
     @property
     def srf(self) -> Srf:
         """The application that the request came to."""
-        return self.req._state.srf
+        srf: Srf = self.req._state.owner.srf
+        return srf
 
     @property
     def locals(self) -> dict[str, Any]:
@@ -308,7 +309,7 @@ class Response(sip.Message):
         """Note what a reliable response describes, and send nothing more before its PRACK."""
         req = self.req
         sdp = message.partition(b"\r\n\r\n")[2]
-        req.srf._early_dialog(req).session.sent(sdp, in_response=True)
+        req._state.owner.early_dialogs.of_caller(req).session.sent(sdp, in_response=True)
         req._await_prack(on_prack)
 
 
@@ -357,7 +358,7 @@ class Sending:
     def __init__(self, res: Response, status: int) -> None:
         self.res = res
         self.status = status
-        self.deferred: Handed[sip.Response] = Handed()
+        self.deferred: Result[sip.Response] = Result()
 
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
@@ -389,7 +390,7 @@ class Sending:
     def fail_later(self, error: Exception) -> None:
         """Fail in a moment: nothing was sent."""
         req = self.res.req
-        fail_later(req._state, self.deferred, error, partial(_log_unsent, req, self.status))
+        fail_later(req._state.clock, self.deferred, error, partial(_log_unsent, req, self.status))
 
     def _ring(self, req: Request, answer: Answer) -> None:
         """Know the early dialog that a provisional response made."""

@@ -74,7 +74,7 @@ class SrfService(Service):
         return f"<SrfService {self.srf!r}>"
 
     def _add(self, endpoint: AnyEndpoint, tls: TlsOptions | None, allow: tuple[str, ...]) -> None:
-        reactor = self.srf._get_reactor()
+        reactor = self.srf._connections.reactor
         found: Any = endpoint
         if isinstance(endpoint, str):
             found = parse_endpoint(reactor, endpoint, tls)

@@ -1,21 +1,13 @@
 """Srf, the SIP resource framework: connections in, handlers in the middle, dialogs out.
 
-An :class:`Srf` has any number of connections to any number of servers, of both kinds: those it
-makes (:meth:`Srf.connect`) and those that servers make to it (:meth:`Srf.listen`). A SIP message
-goes, in this order, to the transaction it belongs to (a response, a CANCEL), to its dialog, or to
-the handlers of its method. What nobody takes is answered:
+:class:`Srf` is the face of an application: what it offers is done behind it.
 
-====================================================  ==========================================
-ACK                                                   nothing, there is no answer to an ACK
-PRACK                                                 200
-CANCEL                                                nothing, the server has answered it
-a request in a dialog that is not known (To tag)      481
-what comes before the INVITE is answered              see :mod:`drachtwist.app.early`
-a method without any handler, while others have some  405 with Allow (RFC 3261 section 8.2.1)
-anything else                                         404
-====================================================  ==========================================
-
-drachtio-srf answers 404 also where 405 and 481 stand here.
+=====================================  ===========================================================
+:mod:`~drachtwist.app.router`          handlers, middleware, mounted applications
+:mod:`~drachtwist.app.connections`     connections that are made and waited for, and their end
+:mod:`~drachtwist.app.dispatch`        which transaction, dialog or handler gets a message
+:mod:`~drachtwist.app.events`          what else the application may be told of
+=====================================  ===========================================================
 """
 
 from __future__ import annotations
@@ -24,84 +16,50 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from drachtwist import sip
-from drachtwist.app import calls, early
+from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
-from drachtwist.app.call_records import CallRecord, CallSummary, Correlator
-from drachtwist.app.chain import Chain, Ender, Router
-from drachtwist.app.challenges import Auth, Nonces
+from drachtwist.app.call_records import CallRecord
+from drachtwist.app.challenges import Auth
+from drachtwist.app.connections import Connections
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialogs import Ends, Role, role_of
-from drachtwist.app.early import EarlyDialog
-from drachtwist.app.early_session import EarlySession
+from drachtwist.app.dialogs import Role
+from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, LinkState
-from drachtwist.app.outgoing import PLACEHOLDER, Farewell
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.request import Request, make_request
+from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import (
     Asking,
     OutgoingRequest,
     PendingCall,
     PendingRequest,
-    find_state,
     prepare_uac,
 )
-from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError, SipError
-from drachtwist.net.endpoints import (
-    Connect,
-    Listen,
-    connect_to,
-    listen_on,
-    to_connect,
-    to_listen,
-)
-from drachtwist.net.protocol import (
-    DrachtioClientFactory,
-    DrachtioListenerFactory,
-    DrachtioProtocol,
-)
+from drachtwist.errors import LocalProtocolError
+from drachtwist.net.endpoints import Connect, Listen
+from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection, OutboundListener
-from drachtwist.net.steady import steady
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.wire.commands import Cdr, Delivery, check_tags
-from drachtwist.wire.session import ApplicationSession
+from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
 
-_log = Logger(namespace="drachtwist.app.srf")
 
-_NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
-"""Methods that a server never offers outside of dialogs: a route for them does nothing."""
-
-_MAX_ORPHANS = 10_000
-
-UNUSED_TIMEOUT = 64.0
-"""Seconds after which a server has forgotten the request that it opened a connection for."""
-
-STOP_TIMEOUT = 5.0
-"""Seconds that the peers have to answer the BYEs of an application that stops."""
-
-
-class Srf(Router, Ender):
+class Srf(Router):
     """A SIP application.
 
     :param tags: what servers may know this application by: at most 20 words of at most 32
@@ -119,48 +77,28 @@ class Srf(Router, Ender):
         self, tags: Sequence[str] = (), *, reactor: Any = None, end_failed_calls: bool = True
     ) -> None:
         super().__init__()
-        self._end_failed_calls = end_failed_calls
         self.tags = check_tags(tags)
         self.locals = {}
         self._settings: dict[str, Any] = {}
-        self._reactor = reactor
-        self._clock: IReactorTime | None = None
-        self._states: dict[DrachtioProtocol, LinkState] = {}
-        self._chains: dict[str, Chain] = {}
-        self._verbs: tuple[str, ...] = ()
         self._withdrawn: set[str] = set()
-        self._connections: list[InboundConnection] = []
-        self._listeners: list[OutboundListener] = []
         self._events = Events()
-        self._correlator = Correlator()
-        self._nonces = Nonces()
-        # Dialogs that outlived their connection, by server.
-        self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
-        self._stopping = False  # nothing new is taken
-        self._closing = False  # what there was is ended
-        self._draining: Deferred[None] | None = None
-        self._when_idle: list[Deferred[None]] = []
-        self._when_gone: list[Deferred[None]] = []
-        self._when_stopped: list[Deferred[None]] = []
+        self._connections = Connections(
+            self, reactor, self.tags, self._events, self._settings, self._changed
+        )
+        self._dispatcher = Dispatcher(
+            self, self._connections, self._events, end_failed_calls=end_failed_calls
+        )
+        self._connections.handler = self._dispatcher
 
     def __repr__(self) -> str:
-        return f"<Srf {len(self._states)} connections>"
+        return f"<Srf {len(self._connections.table)} connections>"
 
     @property
     def clock(self) -> IReactorTime:
         """What deadlines hang on: the reactor's calls on a time that nobody can set, or the Clock
         that stands in for the reactor.
         """
-        if self._clock is None:
-            self._clock = steady(self._get_reactor())
-        return self._clock
-
-    def _get_reactor(self) -> Any:
-        if self._reactor is None:
-            from twisted.internet import reactor
-
-            self._reactor = reactor
-        return self._reactor
+        return self._connections.clock
 
     # Connections
 
@@ -193,45 +131,18 @@ class Srf(Router, Ender):
         :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        reactor = self._get_reactor()
-        options = _tls_options(tls)
-        if endpoint is None:
-            where = connect_to(reactor, host, port, options)
-        else:
-            where = to_connect(reactor, endpoint, options)
-        wanted = self.tags if tags is None else check_tags(tags)
-
-        def session() -> ApplicationSession:
-            return ApplicationSession(
-                secret,
-                wanted,
-                self._verbs,
-                ping_interval=ping_interval,
-                pong_timeout=pong_timeout,
-            )
-
-        connection = InboundConnection(
-            where,
-            DrachtioClientFactory(session, self, self.clock),
-            clock=self.clock,
+        return self._connections.connect(
+            endpoint,
+            secret=secret,
+            host=host,
+            port=port,
+            tls=tls,
+            tags=tags,
             back_off=back_off,
             retry_refused=retry_refused,
-            on_error=lambda error: self._events.error.emit(error),
-            on_reconnecting=lambda delay: self._events.reconnecting.emit(delay),
-            on_ready=lambda link: self._events.ready.emit(link),
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
         )
-        self._connections.append(connection)
-        if isinstance(reactor, ReactorBase) and not reactor.running:
-            # What else the program starts before the reactor runs, a server say, comes first; and
-            # nothing is open when the process puts itself into the background.
-            reactor.callWhenRunning(self._begin, connection)
-        else:
-            connection.startService()
-        return connection
-
-    def _begin(self, connection: InboundConnection) -> None:
-        if connection in self._connections and not connection.ended:
-            connection.startService()
 
     def listen(
         self,
@@ -266,28 +177,17 @@ class Srf(Router, Ender):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        reactor = self._get_reactor()
-        if endpoint is None:
-            endpoint = listen_on(reactor, port, host, tls)
-        where = to_listen(reactor, endpoint, tls, allow)
-        wanted = self.tags if tags is None else check_tags(tags)
-
-        def session() -> ApplicationSession:
-            # No routes: the server brings the request it has, and shares no others.
-            return ApplicationSession(
-                secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
-            )
-
-        listener = OutboundListener(
-            where, DrachtioListenerFactory(session, self, self.clock), self.clock
+        return self._connections.listen(
+            endpoint,
+            secret=secret,
+            host=host,
+            port=port,
+            tls=tls,
+            allow=allow,
+            tags=tags,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
         )
-        self._listeners.append(listener)
-        listener.startService()
-        listener.when_listening().addCallbacks(
-            lambda address: self._events.listening.emit(address),
-            lambda failure: self._events.error.emit(failure.value),
-        )
-        return listener
 
     def reload_tls(self) -> list[LocalProtocolError]:
         """Read the TLS files of all connections and listeners again, for later connections.
@@ -297,24 +197,7 @@ class Srf(Router, Ender):
 
         :returns: what could not be used.
         """
-        problems = []
-        services: list[InboundConnection | OutboundListener] = [
-            *self._connections,
-            *self._listeners,
-        ]
-        for one in services:
-            if one.credentials is None:
-                continue
-            try:
-                one.credentials.reload()
-            except LocalProtocolError as error:
-                problems.append(error)
-                _log.error(
-                    "{endpoint}: what was read before is kept: {error}",
-                    endpoint=one.endpoint,
-                    error=error,
-                )
-        return problems
+        return self._connections.reload_tls()
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -323,24 +206,15 @@ class Srf(Router, Ender):
         go: the peers stay in their calls at a real server; the embedded one ends these after its
         ``orphan_grace``.
         """
-        state = self._states.get(of.link)
-        if state is not None and state.link.outbound:
-            state.leaving = True
-            state.link.close()
+        self._connections.end(of.link)
 
     def hold_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Keep an outbound connection open although nothing uses it."""
-        state = self._states.get(of.link)
-        if state is not None:
-            state.held = True
+        self._connections.hold(of.link)
 
     def release_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Undo :meth:`hold_session`."""
-        state = self._states.get(of.link)
-        if state is not None:
-            state.held = False
-            if state.is_idle:
-                self._unused(state)
+        self._connections.release(of.link)
 
     def stop(self, drain: float = 0.0) -> Deferred[None]:
         """Stop: take no new requests, end the calls, close all connections.
@@ -355,92 +229,22 @@ class Srf(Router, Ender):
         :param drain: seconds that the calls get to end by themselves.
         :returns: fires when everything is closed.
         """
-        over: Deferred[None] = Deferred()
-        self._when_stopped.append(over)
-        draining = self._draining
-        if draining is not None and not drain:
-            self._when_idle.remove(draining)
-            draining.callback(None)
-        if not self._stopping:
-            self._stopping = True
-            Deferred.fromCoroutine(self._stop(drain)).addErrback(
-                lambda failure: _log.failure("failed to stop", failure)
-            ).addCallback(self._stopped)
-        return over
-
-    async def _stop(self, drain: float) -> None:
-        self._changed()
-        await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
-        self._listeners.clear()
-        if drain > 0 and not self.idle:
-            idle = self._until_idle(drain)
-            self._draining = idle
-            await idle
-            self._draining = None
-        self._closing = True
-        for state in list(self._states.values()):
-            state.hang_up()
-        await self._until_idle(STOP_TIMEOUT)
-        closing = [connection.stop() for connection in self._connections]
-        self._connections.clear()
-        for state in list(self._states.values()):
-            state.leaving = True
-            state.link.close()
-        timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
-        await DeferredList(closing, consumeErrors=True)
-        if self._states:
-            gone: Deferred[None] = Deferred()
-            self._when_gone.append(gone)
-            await gone
-        if timer.active():
-            timer.cancel()
-
-    def _abort(self) -> None:
-        """Close connections that cannot be closed in order: nobody reads what was written."""
-        for link in list(self._states):
-            link.abort()
-
-    def _stopped(self, _: object) -> None:
-        self._stopping = self._closing = False
-        self._changed()
-        waiting, self._when_stopped = self._when_stopped, []
-        for waiter in waiting:
-            waiter.callback(None)
-
-    def _until_idle(self, seconds: float) -> Deferred[None]:
-        """Wait until no transaction and no dialog is open, but not for ever."""
-        if self.idle:
-            return succeed(None)
-        idle: Deferred[None] = Deferred()
-        self._when_idle.append(idle)
-
-        def give_up() -> None:
-            if idle in self._when_idle:
-                self._when_idle.remove(idle)
-                idle.callback(None)
-
-        timer = self.clock.callLater(seconds, give_up)
-
-        def over(_: None) -> None:
-            if timer.active():
-                timer.cancel()
-
-        return idle.addCallback(over)
+        return self._connections.stop(drain)
 
     @property
     def draining(self) -> bool:
         """Whether :meth:`stop` was called, and calls are given time to end by themselves."""
-        return self._draining is not None
+        return self._connections.is_draining
 
     @property
     def links(self) -> list[DrachtioProtocol]:
         """The connections that are up, the oldest first."""
-        return list(self._states)
+        return list(self._connections.table)
 
     @property
     def idle(self) -> bool:
         """Whether no transaction and no dialog is open."""
-        return all(state.is_idle for state in self._states.values())
+        return self._connections.is_idle
 
     # Settings
 
@@ -726,7 +530,7 @@ class Srf(Router, Ender):
         address, proxy, headers = way_to(uri, proxy, headers)
         asking = Asking(
             self,
-            find_state(self, link),
+            self._connections.find(link),
             method,
             complete_uri(address, bool(proxy)),
             headers=headers,
@@ -757,8 +561,8 @@ class Srf(Router, Ender):
         :param type: ``uas`` or ``uac``: which of the two that an application has when it calls
             itself through a server; either if None.
         """
-        for state in self._states.values():
-            dialog = state.dialogs.get(dialog_id, type)
+        for state in self._connections.table.values():
+            dialog: Dialog | None = state.dialogs.get(dialog_id, type)
             if dialog is not None:
                 return dialog
         return None
@@ -831,312 +635,19 @@ class Srf(Router, Ender):
         """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
         return self._events.dialog_state.add(handler)
 
-    # What the connections report
-
-    def link_up(self, link: DrachtioProtocol) -> None:
-        """A server accepted us."""
-        state = self._states[link] = LinkState(self, link, self._events)
-        if link.outbound:
-            if not self._listeners and (self._closing or not self._stopping):
-                link.close()  # too late, we have stopped
-                return
-            state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
-        else:
-            link.set_routes(self._verbs)  # they may have changed meanwhile
-            if not self._verbs and not self._stopping:
-                self._say_nothing_comes(link)
-        # Whoever is still in a call of the connection that was lost would stay in it for ever.
-        for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
-            Farewell(state, dialog_id, ends).send()
-        self._events.connect.emit(link)
-
-    def _say_nothing_comes(self, link: DrachtioProtocol) -> None:
-        """Say that a server has nothing to hand over: no handler is there for any method."""
-        if self._layers:
-            _log.warn(
-                "no requests will come from {peer}: there is middleware for all methods, but no"
-                " handler that asks for one (srf.invite, srf.use('invite', ...))",
-                peer=link.peer,
-            )
-        else:
-            _log.info("no requests will come from {peer}: there are no handlers", peer=link.peer)
-
-    def link_down(self, link: DrachtioProtocol, reason: Exception) -> None:
-        """A connection is gone: so are its transactions and dialogs."""
-        state = self._states.pop(link, None)
-        if state is None:
-            return
-        if state.idle_call is not None and state.idle_call.active():
-            state.idle_call.cancel()
-        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
-        orphans = [
-            (dialog.id, dialog._ends() if state.is_ambiguous(dialog.id) else None)
-            for dialog in state.dialogs
-            if dialog.dialog_type == "INVITE"
-        ]
-        if orphans and not state.leaving:
-            kept = self._orphans.setdefault(link.host_ports, [])
-            kept += orphans
-            del kept[:-_MAX_ORPHANS]
-        requests, state.requests = state.requests, {}
-        for request in requests.values():
-            request.link_down(lost)
-        invites, state.invites = state.invites, {}
-        for invite in invites.values():
-            invite._link_lost(lost)
-        for dialog in list(state.dialogs):
-            dialog._link_lost(lost)
-        for summary in self._correlator.lose(link):
-            self._events.call_summary.emit(summary)
-        self._events.close.emit(link)
-        self._check_idle()
-        if not self._states:
-            waiting, self._when_gone = self._when_gone, []
-            for waiter in waiting:
-                waiter.callback(None)
-
-    def delivered(self, link: DrachtioProtocol, delivery: Delivery) -> None:
-        """A SIP message came."""
-        state = self._states[link]
-        tokens = delivery.tokens
-        raw = delivery.raw
-        suspect = is_suspect(raw)
-        if raw.startswith(b"SIP/2.0 "):
-            if suspect:
-                raw = without_nuls(raw)
-            request = state.requests.get(tokens[8])
-            if request is not None:
-                request.responded(tokens, raw)
-            else:
-                state.stray(tokens, raw)
-            return
-        if suspect and self._refused(state, tokens, raw):
-            return
-        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
-        role = None
-        if dialog_id:
-            role = role_of(dialog_id, raw, tokens[2] == "application")
-            dialog = state.dialogs.get(dialog_id, role)
-            if dialog is not None:
-                dialog._delivered(state, tokens, raw)
-                return
-        if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
-            # A BYE of the server's own, for a dialog that is not known any more: no answer.
-            return
-        req = make_request(state, tokens, raw)
-        method = req.method
-        if method == "INVITE":
-            if not dialog_id:
-                state.invites[tokens[8]] = req
-                if state.events.dialog_state.handlers:
-                    req._report("trying")
-        elif method == "CANCEL":
-            invite = state.invites.get(tokens[8])
-            req._not_to_be_answered()  # the server has answered it
-            if invite is not None:
-                invite._cancelled(req)
-            return
-        elif method == "ACK":
-            req._not_to_be_answered()
-            self._chain(method).run(req, req.res)
-            return
-        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
-            return
-        link.uses += 1
-        if state.idle_call is not None:
-            state.idle_call.cancel()
-            state.idle_call = None
-        chain = self._chains.get(method)
-        if chain is None:
-            chain = self._chain(method)
-        res = req.res
-        if not link.outbound:
-            chain.run(req, res)
-            return
-        # What the handler sends goes to the server that brought the request.
-        token = CURRENT.set(state)
-        try:
-            chain.run(req, res)
-        finally:
-            CURRENT.reset(token)
-
-    def _refused(self, state: LinkState, tokens: Any, raw: bytes) -> bool:
-        """Answer a request that nobody is asked about; say whether it is one."""
-        req = make_request(state, tokens, raw)
-        problem = problem_of(req)
-        if problem is None:
-            return False
-        _log.warn(
-            "{method} from {address} is refused: {problem}",
-            method=req.method,
-            address=req.source_address,
-            problem=problem,
-        )
-        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
-            state.use()
-            req.res.send(400, problem)
-        return True
-
-    def cdr(self, link: DrachtioProtocol, cdr: Cdr) -> None:
-        """A call detail record came."""
-        event = self._events.cdr.get(cdr.event)
-        summarised = self._events.call_summary.handlers
-        if not summarised and (event is None or not event.handlers):
-            return
-        record = CallRecord(cdr, link)
-        if event is not None:
-            event.emit(record)
-        if summarised:
-            summary: CallSummary | None = self._correlator.add(record)
-            if summary is not None:
-                self._events.call_summary.emit(summary)
-
-    def _early_dialog(self, req: Request) -> EarlyDialog:
-        """Return the early dialog of a caller, which begins with his INVITE."""
-        extras = req._extended()
-        if extras.early is None:
-            session = EarlySession(remote=req.body)
-            extras.early = EarlyDialog(req._state, "uas", req, session)
-            extras.early.id = extras.early_id
-        if extras.early_raw and not extras.early.ends[0]:
-            sent = sip.Response.from_bytes(extras.early_raw)
-            extras.early.ends = (sent.get("To") or "", sent.get("From") or "")
-            extras.early.target = early.target_of(req) or PLACEHOLDER
-        return extras.early
-
-    def _early_dialog_of(self, response: ReceivedResponse) -> EarlyDialog | None:
-        """Return the early dialog with whom a provisional response is from."""
-        asking = response._state.calling.get(response.stack_dialog_id)
-        if asking is None or not 100 < response.status < 200 or not asking.rings:
-            return None
-        try:
-            tag = response.to.tag
-        except MessageError:
-            return None
-        return asking.early_dialog(tag) if tag else None
-
-    # What happens to requests that the handlers leave
-
-    def unhandled(self, req: Request, res: Response) -> None:
-        """Answer a request that no handler took."""
-        if res.finished:
-            return
-        method = req.method
-        dialog_id = req.stack_dialog_id
-        invite = None
-        if dialog_id:
-            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
-        if invite is not None and method != "BYE":
-            dialog = early.dialog_of(self, invite, req)
-            if method == "PRACK":
-                dialog.answer_prack(res)
-            else:
-                dialog.answer(req)
-        elif method == "PRACK":
-            res.send(200)
-        elif dialog_id or req.to_tag is not None:
-            res.send(481)
-        elif self._stopping:
-            res.send(503, headers={"Retry-After": "5"})
-        elif self._chain(method).is_empty and self._methods():
-            res.send(405, headers={"Allow": ", ".join(sorted(self._methods()))})
-        else:
-            res.send(404)
-
-    def failed(self, req: Request, res: Response, failure: Failure) -> None:
-        """Answer a request whose handler failed, and log it."""
-        error = failure.value
-        call_id = req.get("Call-ID")
-        method = req.method
-        if req.canceled and isinstance(error, (SipError, ConnectionLost)):
-            _log.info("{method} was cancelled, Call-ID {call_id}", method=method, call_id=call_id)
-            return
-        if isinstance(error, ConnectionLost):
-            _log.warn(
-                "{method} was not handled: {error}, Call-ID {call_id}",
-                method=method,
-                error=error,
-                call_id=call_id,
-            )
-        else:
-            _log.failure(
-                "the handler of {method} failed, Call-ID {call_id}",
-                failure,
-                method=method,
-                call_id=call_id,
-            )
-        if not res.finished and not req.link.closed:
-            # A refusal that the handler let pass is passed on.
-            status = 500
-            if isinstance(error, SipError) and 400 <= error.status <= 699:
-                status = error.status
-            res.send(status)
-        elif method == "INVITE" and self._end_failed_calls:
-            self._end_call(req)
-
-    def _end_call(self, invite: Request) -> None:
-        """End the call that an INVITE began: whoever was to do that has failed."""
-        name = f"{invite.get('Call-ID')};from-tag={invite.from_tag or ''}"
-        dialog = invite._state.dialogs.get(name, "uas")
-        if dialog is None or dialog.req is not invite:
-            return
-        for each in (dialog, dialog.other):
-            if each is not None and each.connected:
-                each.destroy({"Reason": 'SIP;cause=500;text="The application failed"'})
-
     # Inside
 
-    def _chain(self, method: str) -> Chain:
-        chain = self._chains.get(method)
-        if chain is None:
-            # Who stops takes nothing new.
-            refused = self._stopping and method not in _NEVER_OFFERED
-            chain = Chain([] if refused else self._steps(method), self)
-            if len(self._chains) < 64:  # methods come from the network
-                self._chains[method] = chain
-        return chain
-
     def _changed(self) -> None:
-        self._chains.clear()
+        self._dispatcher.changed()
         super()._changed()
-        verbs = []
-        if not self._stopping:
-            offered = self._methods() - _NEVER_OFFERED - self._withdrawn
-            verbs += [method.lower() for method in sorted(offered)]
+        routes: list[str] = []
+        if not self._connections.is_stopping:
+            offered = self._methods() - NEVER_OFFERED - self._withdrawn
+            routes += [method.lower() for method in sorted(offered)]
             summarised = bool(self._events.call_summary.handlers)
-            verbs += [
+            routes += [
                 f"cdr:{name}"
                 for name, event in self._events.cdr.items()
                 if summarised or event.handlers
             ]
-        if tuple(verbs) != self._verbs:
-            self._verbs = tuple(verbs)
-            for state in self._states.values():
-                if not state.link.outbound:
-                    state.link.set_routes(self._verbs)
-
-    def _unused(self, state: LinkState) -> None:
-        """Nothing uses a connection any more."""
-        if state.link.outbound and not state.held and state.link in self._states:
-            # Not at once: what came in the same read may use it again.
-            self.clock.callLater(0, self._close_unused, state)
-        if self._when_idle:
-            self._check_idle()
-
-    def _close_unused(self, state: LinkState) -> None:
-        if state.idle_call is not None and not state.idle_call.active():
-            state.idle_call = None
-        if state.is_idle and not state.held and state.link in self._states:
-            state.link.close()
-
-    def _check_idle(self) -> None:
-        if self._when_idle and self.idle:
-            waiting, self._when_idle = self._when_idle, []
-            for waiter in waiting:
-                waiter.callback(None)
-
-
-def _tls_options(tls: TlsOptions | bool | None) -> TlsOptions | None:
-    if tls is True:
-        return TlsOptions()
-    return tls or None
+        self._connections.offer(tuple(routes))

@@ -19,7 +19,7 @@ from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.targets import request_uri_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.links import LinkState
+    from drachtwist.app.connection import Connection
 
 __all__ = ["OTHER_SCHEMES", "WILDCARD_CONTACT", "check_request", "complete_uri", "referred_to"]
 
@@ -121,7 +121,7 @@ def with_contact(headers: HeadersLike, where: str) -> HeadersLike:
     return given.items()
 
 
-def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike) -> None:
+def check_request(state: Connection, method: str, uri: str, headers: HeadersLike) -> None:
     """See that the server survives a request.
 
     :raises LocalProtocolError: if it may not.
@@ -134,16 +134,16 @@ def check_request(state: LinkState, method: str, uri: str, headers: HeadersLike)
         _check(state, WILDCARD_CONTACT, "a REGISTER with Contact: *")
 
 
-def survives(state: LinkState, setting: str) -> bool:
+def survives(state: Connection, setting: str) -> bool:
     """Whether a server is known to survive what a setting is about."""
     version = state.server.version
-    since = state.srf.get(setting)
+    since = state.owner.settings.get(setting)
     if version.endswith(_EMBEDDED):
         return True
     return since is not None and _numbers(version) >= _numbers(str(since))
 
 
-def _check(state: LinkState, setting: str, what: str) -> None:
+def _check(state: Connection, setting: str, what: str) -> None:
     if survives(state, setting):
         return
     version = state.server.version

@@ -22,20 +22,20 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.challenges import Auth, Challenged, Realms, place_of
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.links import CURRENT, Handed, LinkState
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import Received, ReceivedResponse, make_received_response
 from drachtwist.app.response import UNKNOWN_TRANSACTION
+from drachtwist.app.results import Result
 from drachtwist.app.strangers import names
 from drachtwist.app.targets import can_be_called, check_request, complete_uri, with_contact
 from drachtwist.errors import (
     CommandRefused,
-    ConnectionFailed,
     ConnectionLost,
     LocalProtocolError,
     MessageError,
@@ -58,7 +58,6 @@ __all__ = [
     "OutgoingRequest",
     "PendingCall",
     "PendingRequest",
-    "find_state",
     "prepare_uac",
 ]
 
@@ -87,7 +86,7 @@ class OutgoingRequest(Received, sip.Request):
     res: ReceivedResponse | None
     """The final response, once there is one."""
 
-    _state: LinkState
+    _state: Connection
     _tokens: Sequence[str]
     _asking: Asking
 
@@ -117,7 +116,7 @@ class OutgoingRequest(Received, sip.Request):
         run_handler(self, handler, *args)
 
 
-class PendingRequest(Handed[ReceivedResponse]):
+class PendingRequest(Result[ReceivedResponse]):
     """A request that was sent: fires with its final response, whichever it is.
 
     Cancelling it, also by ``addTimeout``, cancels an INVITE; of another request only nobody waits
@@ -195,7 +194,7 @@ class Asking:
     def __init__(
         self,
         srf: Srf,
-        state: LinkState,
+        state: Connection,
         method: str,
         uri: str,
         *,
@@ -242,7 +241,7 @@ class Asking:
         self.cancelled = False
         self.over = False
         self.outcome: ReceivedResponse | Exception | None = None
-        self._waiting: list[Handed[ReceivedResponse]] = []
+        self._waiting: list[Result[ReceivedResponse]] = []
         self._cancel_headers: HeadersLike = None
         self._cancel_sent = False
         self._transaction_id = ""
@@ -270,7 +269,7 @@ class Asking:
 
         :param deferred: fire this one.
         """
-        waiting: Handed[ReceivedResponse] = Handed() if deferred is None else deferred
+        waiting: Result[ReceivedResponse] = Result() if deferred is None else deferred
         if self.outcome is None:
             self._waiting.append(waiting)
         elif isinstance(self.outcome, Exception):
@@ -289,7 +288,7 @@ class Asking:
         if challenged is not None:
             realms = challenged.realms
             if not self.sent:
-                realms.adopt(self.srf._nonces.find(self._place, realms.auth))
+                realms.adopt(self.state.owner.nonces.find(self._place, realms.auth))
             headers = realms.joined(headers, self.method, self.uri, self.body)
         if self.shows_number:
             headers = with_contact(headers, self._route or self.uri)
@@ -303,7 +302,7 @@ class Asking:
         try:
             state.link.send_message("", "", message, self, self._route)
         except ConnectionLost as error:
-            state.srf.clock.callLater(0, self._end, error)
+            state.clock.callLater(0, self._end, error)
         except LocalProtocolError:
             state.release()
             raise
@@ -339,7 +338,7 @@ class Asking:
             self.state.link.send_message(self._transaction_id, "", message, _CancelSent(self))
         except ConnectionLost:
             return
-        self._timer = self.srf.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
+        self._timer = self.state.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
 
     def cancel_refused(self) -> None:
         """The server knows no such INVITE: what it has not said by now, it will never say."""
@@ -478,7 +477,7 @@ class Asking:
         if response.body:
             self.early_dialog(_tag_of(response))
         if self._ceiling is None:
-            self._ceiling = self.srf.clock.callLater(RING_CEILING, self._rang_too_long)
+            self._ceiling = self.state.clock.callLater(RING_CEILING, self._rang_too_long)
         else:
             self._ceiling.reset(RING_CEILING)
 
@@ -613,7 +612,7 @@ class Asking:
     def _challenged(self, response: ReceivedResponse) -> None:
         request, challenged = self.request, self.challenged
         assert request is not None and challenged is not None
-        made = challenged.answer(response, self.srf._nonces, self._place)
+        made = challenged.answer(response, self.state.owner.nonces, self._place)
 
         def answered(found: bool) -> None:
             if not found:
@@ -763,35 +762,6 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def find_state(srf: Srf, of: Any) -> LinkState:
-    """Find the connection to send on.
-
-    :param of: something with a ``link``; None for that of the request being handled if a server
-        made it, otherwise the first one that we made, otherwise the only one.
-    :raises ConnectionFailed: when there is none.
-    :raises LocalProtocolError: when servers have made several, and it may be any of them.
-    """
-    states = srf._states
-    if of is not None:
-        state = states.get(getattr(of, "link", of))
-        if state is None:
-            raise ConnectionLost("the connection is gone")
-        return state
-    current = CURRENT.get()
-    if current is not None and states.get(current.link) is current:
-        return current
-    for state in states.values():
-        if not state.link.outbound:
-            return state
-    if len(states) > 1:
-        raise LocalProtocolError(
-            "several servers have connected: say which with link= (a request, a dialog, ...)"
-        )
-    for state in states.values():
-        return state
-    raise ConnectionFailed("there is no connection to a server")
-
-
 def calling_headers(
     headers: HeadersLike,
     calling_number: str | None,
@@ -858,7 +828,7 @@ def prepare_uac(
     joined = calling_headers(headers, calling_number, calling_name, called_number)
     asking = Asking(
         srf,
-        find_state(srf, link),
+        srf._connections.find(link),
         method,
         complete_uri(address, bool(proxy)),
         headers=joined,
@@ -945,7 +915,7 @@ class Calling:
         asking.body = sdp or b""
         asking.send()
         if self._timeout is not None and not asking.over:
-            clock = asking.srf.clock
+            clock = asking.state.clock
             self._timer = clock.callLater(self._timeout, self._timeout_reached)
 
     def _timeout_reached(self) -> None:

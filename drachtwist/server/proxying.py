@@ -282,6 +282,7 @@ class Proxied:
         core = self.core
         flow, request = branch.flow, branch.request
         assert flow is not None and request is not None
+        core.amplification.suspect(flow, self.incoming.flow)
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
         timing = core.proxying.timing
         branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
@@ -564,8 +565,17 @@ class Proxied:
 
     def _forward(self, status: int, raw: bytes) -> None:
         """Send a response to the caller."""
+        if raw == self.incoming.transaction.last_response:
+            # Whoever was called has his own reasons to repeat it: the caller did not ask for that.
+            self.core.amplification.repeat(self._send_back, status, raw)
+        else:
+            self._send_back(status, raw)
+
+    def _send_back(self, status: int, raw: bytes) -> None:
         incoming = self.incoming
         transaction = incoming.transaction
+        if incoming.request.to_tag is None:
+            self.core.amplification.passed(incoming.flow, raw)
         if not 200 <= status < 300:
             if self._cancelled:
                 return
@@ -630,7 +640,7 @@ class _Nobody:
     """Stands in for an application where there is none."""
 
     tags: tuple[str, ...] = ()
-    paused = False
+    paused = behind = False
 
     def send(self, payload: bytes) -> None:
         """Send nothing."""

@@ -884,6 +884,9 @@ class Calling:
         assert flow is not None
         outgoing.protocol = flow.reported
         core = self.core
+        origin = None if outgoing.dialog is None else outgoing.dialog.origin
+        if origin is not None:
+            core.amplification.suspect(flow, origin.flow)
         kind: Any = InviteClient if outgoing.method == "INVITE" else NonInviteClient
         machine = kind(outgoing.request, reliable=flow.reliable, timing=core.timing)
         machine.owner = outgoing
@@ -969,6 +972,7 @@ class Calling:
         if not outgoing.awaits(response):
             self.core.complain(flow, MessageError("a response that is for somebody else"))
             return
+        self.core.amplification.responded(flow, outgoing.flow)
         outgoing.source = (flow, size)
         self._run(outgoing, outgoing.machine.receive(response, self.core.clock.seconds()))
 

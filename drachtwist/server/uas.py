@@ -272,7 +272,10 @@ class Incoming:
         for effect in effects:
             kind = type(effect)
             if kind is Transmit:
-                side.core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
+                core = side.core
+                if self.to_tag:
+                    core.amplification.tagged(self.flow, self.to_tag)
+                core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
             elif kind is Terminated:
                 if machine is self.transaction:
                     side.forget(self)
@@ -286,10 +289,12 @@ class Incoming:
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self.held = 0
+        """Bytes of all requests whose repeats have to be recognised."""
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -301,6 +306,7 @@ class Answering:
     def stop(self) -> None:
         """Forget everything."""
         self.transactions.clear()
+        self.held = 0
         self.open.clear()
         self.early.clear()
         self._arrivals.clear()
@@ -393,6 +399,7 @@ class Answering:
         )
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
+        self.held += incoming.size
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
@@ -409,8 +416,12 @@ class Answering:
         :param of_a_call: whether it belongs to a call, one that is being set up too.
         """
         core = self.core
-        room = core.limits.transactions
-        if len(self.transactions) < (2 * room if of_a_call else room):
+        limits = core.limits
+        most = 2 if of_a_call else 1
+        if (
+            len(self.transactions) < most * limits.transactions
+            and self.held < most * limits.transaction_bytes
+        ):
             return False
         if dialog is not None and _is_sure_to_end(dialog, request):
             return False
@@ -509,6 +520,9 @@ class Answering:
         elif isinstance(choice, Ask):
             self._set_alarm(incoming, core.config.answer_within)
             core.connector.ask(choice.handler, incoming)
+        elif core.clients.are_behind(method.lower()):
+            core.alerts.note("behind", "all applications are far behind: new requests get 503")
+            self.refuse(incoming, 503, lines=(RETRY_AFTER,))
         else:
             self.refuse(incoming, 503)
 
@@ -1424,6 +1438,8 @@ class Answering:
         self._let_copies_in(incoming)
         self.core.clock.forget(incoming.transaction)
         known = self.transactions.pop(incoming.key, None)
+        if known is not None:
+            self.held -= known.size
         if known is not None and known.proxied is not None:
             self.core.proxying.over(known.proxied)
 

@@ -150,6 +150,22 @@ class SimringTests(ForkingTestCase):
         self.successResultOf(calling)
         self.assertRaises(LocalProtocolError, ring.add, URIS[2])
 
+    def test_caller_was_refused(self) -> None:
+        """Who answers a caller that the application has refused meanwhile is hung up on."""
+        calling, invites = self.ring()
+        self.res.send(603)
+        self.sent()
+        self.respond(invites[32071], 200, 32071, body=ANSWER)
+        self.assertEqual(self.heads(), {32071: ["BYE"]})
+        self.failureResultOf(calling, LocalProtocolError)
+
+    def test_nobody_can_be_called(self) -> None:
+        """When no INVITE can be sent that is the outcome, at once."""
+        calling = simring(self.srf, self.req, self.res, URIS, headers={"X-Bad": "a\r\nb"})
+        self.failureResultOf(calling, LocalProtocolError)
+        self.assertEqual(len(self.flushLoggedErrors(LocalProtocolError)), 3)
+        self.assertEqual(self.heads(), {})
+
     def test_link_lost(self) -> None:
         """A connection that is lost fails the Deferred."""
         calling, _ = self.ring()

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.app.links import Handed
+from drachtwist.app.results import Result
 from drachtwist.errors import ConnectionLost
 
 
@@ -18,9 +18,9 @@ class HandedTests(SynchronousTestCase):
         self.unheard: list[Exception] = []
         self.error = ConnectionLost("gone")
 
-    def failed(self) -> Handed[None]:
+    def failed(self) -> Result[None]:
         """Give one that fails when it is thrown away, if nobody takes the error."""
-        handed: Handed[None] = Handed()
+        handed: Result[None] = Result()
         handed.fail(self.error, self.unheard.append)
         return handed
 
@@ -33,7 +33,7 @@ class HandedTests(SynchronousTestCase):
 
     def test_taken(self) -> None:
         """Whoever listens has the error for himself, before it fires and long after."""
-        early: Handed[None] = Handed()
+        early: Result[None] = Result()
         taken: list[object] = []
         early.addErrback(lambda failure: taken.append(failure.value))
         early.fail(self.error, self.unheard.append)
@@ -45,7 +45,7 @@ class HandedTests(SynchronousTestCase):
 
     def test_returned_from_a_callback(self) -> None:
         """Somebody who hands it on to another Deferred listens too, though never by a method."""
-        one: list[Handed[None]] = [Handed()]
+        one: list[Result[None]] = [Result()]
         outer: Deferred[None] = Deferred()
         outer.addCallback(lambda _: one[0])
         outer.callback(None)
@@ -69,7 +69,7 @@ class HandedTests(SynchronousTestCase):
 
     def test_success(self) -> None:
         """What succeeds has nothing to tell."""
-        handed: Handed[int] = Handed()
+        handed: Result[int] = Result()
         handed.callback(1)
         del handed
         gc.collect()

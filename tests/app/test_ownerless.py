@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import ConnectionLost, Dialog, Request, Response, SipError, Srf
+from drachtwist.app import connections
 from drachtwist.sip import Request as SipRequest
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase
 from tests.app.doubles import Bench
@@ -113,6 +114,51 @@ class FailedHandlerTests(SynchronousTestCase):
         whole.receive(request("INFO", number=2, to_tag=answer.to.tag or ""), A)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.assertEqual(whole.heads(), ["500 INFO"])
+
+    def test_both_sides(self) -> None:
+        """A call that was made with two sides is ended on both, coupled or not."""
+        whole = Whole()
+
+        @whole.srf.invite
+        async def handler(req: Request, res: Response) -> None:
+            await whole.srf.create_b2bua(req, res, TARGET)
+            raise ValueError("a slip")
+
+        whole.pump()
+        whole.receive(request("INVITE", body=OFFER), A)
+        *_, invite = whole.sent()
+        assert isinstance(invite, SipRequest)
+        whole.respond(invite, 200, body=ANSWER)
+        found = whole.sent()
+        [answer] = [one for one in found if not isinstance(one, SipRequest)]
+        whole.receive(request("ACK", to_tag=answer.to.tag or "", branch="ack"), A)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        found += whole.sent()
+        byes = [one for one in found if isinstance(one, SipRequest) and one.method == "BYE"]
+        self.assertEqual({one.to.uri for one in byes}, {TARGET, f"sip:alice@127.0.0.1:{A}"})
+
+
+class ForgottenCallsTests(SynchronousTestCase):
+    """Calls outlive the connection that they were made over."""
+
+    def test_ended_on_the_next_one(self) -> None:
+        """They are ended once the server is there again: as many as are remembered, the newest."""
+        self.patch(connections, "MAX_ORPHANS", 2)
+        bench = Bench()
+
+        @bench.srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            await bench.srf.create_uas(req, res, local_sdp=ANSWER)
+
+        server = bench.connect(back_off=lambda failures: 1.0)
+        for number in range(3):
+            server.establish(f"c{number}")
+        server.lose()
+        bench.pass_time(1)
+        bench.settle()
+        sent = bench.servers[-1].take()
+        self.assertEqual([one.head for one in sent], ["BYE", "BYE"])
+        self.assertEqual([one.dialog_id for one in sent], ["c1;from-tag=a", "c2;from-tag=a"])
 
 
 class RefusedTests(SynchronousTestCase):

@@ -18,7 +18,7 @@ from tests.whole import Whole
 def alone() -> Whole:
     """Make a server without an application."""
     whole = Whole()
-    [connection] = whole.srf._connections
+    [connection] = whole.srf._connections._made
     connection.stop()
     whole.lose()
     return whole
@@ -131,7 +131,7 @@ class SilenceTests(SynchronousTestCase):
         return [
             (event["log_level"], event["log_format"])
             for event in events
-            if event["log_namespace"] == "drachtwist.app.srf"
+            if event["log_namespace"] == "drachtwist.app.dispatch"
         ]
 
     def test_middleware_alone(self) -> None:
@@ -175,5 +175,5 @@ class ClockTests(SynchronousTestCase):
         """A server that knows no pings is ready as soon as it accepted the secret."""
         clock = Clock()
         whole = Whole({"version": "v0.8.0"}, clock)
-        [connection] = whole.srf._connections
+        [connection] = whole.srf._connections._made
         self.successResultOf(connection.when_ready())

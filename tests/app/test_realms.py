@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from drachtwist import Dialog, SipError
+from drachtwist.app.challenges import Nonces
 from drachtwist.sip import Request, Response
 from drachtwist.sip.digest import Credentials, verify
 from tests.app.test_uac import SDP, THEIRS, UacTestCase
@@ -178,7 +179,7 @@ class InDialogTests(RealmsTestCase):
             bye = self.last()
             self.assertEqual(self.shown(bye), {"a": "00000005", "b": "00000004"})
             self.whole.respond(bye, 200)
-            self.srf._nonces = type(self.srf._nonces)()  # the second one begins anew
+            self.srf._connections.nonces = Nonces()  # the second one begins anew
 
     def test_challenged_anew(self) -> None:
         """A further realm in the dialog is added to the others."""

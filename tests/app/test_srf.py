@@ -24,7 +24,7 @@ from drachtwist import (
     Srf,
     TlsOptions,
 )
-from drachtwist.app.srf import STOP_TIMEOUT, UNUSED_TIMEOUT
+from drachtwist.app.connections import STOP_TIMEOUT, UNUSED_TIMEOUT
 from tests.app.doubles import ANSWER, HOST_PORTS, VERSION, Bench, Server
 
 DIALOG = "c1;from-tag=a"
@@ -537,6 +537,14 @@ class OutboundTests(SrfTestCase):
         self.pass_moment()
         self.assertTrue(self.server.closed)
 
+    def test_held_at_last(self) -> None:
+        """It stays open, too, if it is held in the moment in which it becomes unused."""
+        self.server.establish()
+        self.hang_up(self.server)
+        self.srf.hold_session(self.dialogs[0])
+        self.pass_moment()
+        self.assertFalse(self.server.closed)
+
     def test_released_in_use(self) -> None:
         """Releasing it while it is in use closes nothing."""
         self.server.establish()
@@ -679,6 +687,20 @@ class StopTests(SrfTestCase):
         self.outbound.respond(self.outbound.confirm(sent), 200, method="BYE")
         self.pass_moment()
         self.successResultOf(stopping)
+
+    def test_hurried(self) -> None:
+        """Who stops again, without time for the calls, ends the time that they were given."""
+        first = self.srf.stop(drain=60)
+        self.assertEqual((self.server.take(), self.srf.draining), ([], True))
+        second = self.srf.stop()
+        for server in (self.server, self.outbound):
+            sent = server.one()
+            self.assertEqual(sent.head, "BYE")
+            server.respond(server.confirm(sent), 200, method="BYE")
+        self.pass_moment()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertEqual((self.srf.draining, self.bench.clock.getDelayedCalls()), (False, []))
 
     def test_silent_peers(self) -> None:
         """The answers to BYEs are not waited for for ever."""

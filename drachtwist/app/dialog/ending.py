@@ -98,6 +98,11 @@ class Ending:
         """Call a handler once, with the Reason, when the dialog ends or begins to be ended."""
         self._begun.append(handler)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody has to be told that the dialog begins to be ended."""
+        return bool(self._begun)
+
     def begun(self, why: HeadersLike) -> None:
         """Tell those who wait that the dialog ends, or begins to be ended."""
         if self._begun:
@@ -136,7 +141,7 @@ def send_last(
 
 def _must_wait(dialog: Dialog) -> bool:
     """Whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
-    if dialog._state.srf._closing:
+    if dialog._state.owner.is_closing:
         return False
     return dialog._is_unacked() or not _has_told(dialog)
 
@@ -188,7 +193,7 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
     waiting = dialog._ending
-    if waiting is not None:
+    if waiting is not None and waiting.is_awaited:
         waiting.begun(reasons_of(req))
     if end is not DialogEnd.LOCAL:
         teller = dialog.req if req is None else req

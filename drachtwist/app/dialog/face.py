@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app import sessiontimers
 from drachtwist.app.challenges import Auth, Challenged, Realms
+from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialog import ending, incoming
 from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
 from drachtwist.app.dialog.listener import Listener
@@ -26,7 +27,6 @@ from drachtwist.app.dialog.session import Session
 from drachtwist.app.dialog.subscriptions import Subscriptions
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.handlers import AnyHandler
-from drachtwist.app.links import LinkState, Server
 from drachtwist.app.news import News
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.passing import reasons_of
@@ -95,7 +95,7 @@ class Dialog(EstablishedRequester, Listener):
 
     def __init__(
         self,
-        state: LinkState,
+        state: Connection,
         dialog_id: str,
         type: Role,
         req: Request | OutgoingRequest,
@@ -200,7 +200,8 @@ class Dialog(EstablishedRequester, Listener):
     @property
     def srf(self) -> Srf:
         """The application that the dialog belongs to."""
-        return self._state.srf
+        srf: Srf = self._state.owner.srf
+        return srf
 
     @property
     def ended(self) -> DialogEnded | None:
@@ -557,7 +558,7 @@ class Dialog(EstablishedRequester, Listener):
             and self._reinvites is None
         )
 
-    def _delivered(self, state: LinkState, tokens: Sequence[str], raw: bytes) -> None:
+    def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
         """Take a request of the peer."""
         incoming.deliver(self, state, tokens, raw)
 

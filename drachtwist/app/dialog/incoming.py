@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import session
 from drachtwist.app.dialog.ending import DialogEnd, reason_text
 from drachtwist.app.handlers import settle
-from drachtwist.app.links import LinkState
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import answer_ok
 from drachtwist.sip.sdp import description_of
@@ -29,7 +29,7 @@ __all__ = ["deliver", "handle", "run"]
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 
 
-def deliver(dialog: Dialog, state: LinkState, tokens: Sequence[str], raw: bytes) -> None:
+def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
     """Take a request of the peer, or one of the server's own."""
     if raw.startswith(b"ACK "):
         if not dialog._acked and dialog._is_plain and raw.endswith(b"\r\n\r\n"):
@@ -81,12 +81,12 @@ def handle(dialog: Dialog, req: Request) -> None:
 def run(dialog: Dialog, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
     """Run handlers that have to answer a request; when one fails, 500 is the answer."""
     res = req.res
-    srf = dialog._state.srf
+    dispatcher = dialog._state.owner.handler
     for handler in handlers:
 
         def done(failure: Failure | None) -> None:
             if failure is not None:
-                srf.failed(req, res, failure)
+                dispatcher.failed(req, res, failure)
 
         try:
             result = handler(req, res)

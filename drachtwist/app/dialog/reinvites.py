@@ -124,7 +124,7 @@ class Reinvites:
             return
         if not forced and self.is_open:
             self._enter(Turn.WAITING)
-            clock = dialog._state.srf.clock
+            clock = dialog._state.clock
             self._timer = clock.callLater(CONFIRMATION, self._waited_long_enough)
             return
         modification = queue[0]
@@ -182,7 +182,7 @@ class Reinvites:
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
             self._enter(Turn.BACKING_OFF)
-            self._timer = dialog._state.srf.clock.callLater(self._glare_delay(), self._next)
+            self._timer = dialog._state.clock.callLater(self._glare_delay(), self._next)
             return
         self._enter(Turn.IDLE)
         if status < 300:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from drachtwist.app.request import Request
     from drachtwist.app.response import Response
 
-__all__ = ["Chain", "Router"]
+__all__ = ["Chain", "Ender", "Router"]
 
 _Function = Callable[..., Any]
 
@@ -255,16 +255,14 @@ def _flat(handlers: Any) -> Iterator[Any]:
             yield handler
 
 
-class Ender:
+class Ender(Protocol):
     """What happens to requests that the handlers of a chain left unanswered."""
 
     def unhandled(self, req: Request, res: Response) -> None:
         """No handler took the request."""
-        raise NotImplementedError
 
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """A handler failed, and no error handler took it."""
-        raise NotImplementedError
 
 
 class Chain:

@@ -1,32 +1,29 @@
-"""What the application layer knows about each connection: its dialogs and open transactions."""
+"""One connection that is up, and what lives on it: dialogs, and transactions that are open.
+
+A frame names its transaction or dialog by an id that means something on its connection only; the
+tables here tell whose it is. Whatever needs the connection is counted (:meth:`Connection.use`,
+:meth:`Connection.release`), so that one which a server made for a single request can be closed when
+nothing uses it any more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from drachtwist.app.dialogs import DialogTable
-from drachtwist.app.ports import PendingInvite, PendingRequest
+from drachtwist.app.events import Events
+from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
+from drachtwist.errors import ConnectionLost
+from drachtwist.net.protocol import DrachtioProtocol
 
-if TYPE_CHECKING:
-    from drachtwist.app.events import Events
-    from drachtwist.app.request import Request
-    from drachtwist.app.srf import Srf
-    from drachtwist.app.uac import Asking
-    from drachtwist.net.protocol import DrachtioProtocol
+__all__ = ["CURRENT", "Connection", "Owner", "Server"]
 
-__all__ = ["Handed", "LinkState", "Server"]
-
-CURRENT: ContextVar[LinkState | None] = ContextVar("drachtwist_link", default=None)
+CURRENT: ContextVar[Connection | None] = ContextVar("drachtwist_link", default=None)
 """The outbound connection whose request is being handled, also by what its handler awaits."""
-
-_T = TypeVar("_T")
 
 # Responses that came before the answer that names their transaction: a server hardly ever does
 # that, and the answer then follows at once.
@@ -47,65 +44,62 @@ class Server:
     """Its version, ``v0.9.10`` or the like."""
 
 
-class Handed(Deferred[_T]):
-    """A Deferred that is handed out to many who never look at it.
+class Owner(Protocol):
+    """What a connection needs of the application that it belongs to."""
 
-    Most callers of ``res.send(200)`` drop what it returns. It fires all the same; but a failure
-    that nobody took when it is thrown away ends in a useful line of the log, instead of as
-    "Unhandled error in Deferred".
-    """
+    srf: Any
+    """The application, as handlers know it."""
+    handler: Any
+    """The dispatcher."""
+    events: Events
+    settings: dict[str, Any]
+    early_dialogs: Any
+    """Finds the early dialogs of calls."""
+    nonces: Any
+    """Challenges that were answered, of all connections."""
 
-    _unheard: Callable[[Exception], object] | None = None
-    _error: Exception | None = None
+    @property
+    def clock(self) -> IReactorTime:
+        """What deadlines hang on."""
 
-    def fail(self, error: Exception, unheard: Callable[[Exception], object]) -> None:
-        """Fire with an error.
+    @property
+    def is_closing(self) -> bool:
+        """Whether everything that is open is ended."""
 
-        :param unheard: called with it if nobody takes it; it must not know this Deferred.
-        """
-        self._error, self._unheard = error, unheard
-        self.errback(Failure(error))
-
-    def __del__(self) -> None:
-        if self._error is not None:
-            self.addErrback(self._thrown_away)
-
-    def _thrown_away(self, failure: Failure) -> Failure | None:
-        error, unheard = self._error, self._unheard
-        if error is None or unheard is None or failure.value is not error:
-            return failure  # of what somebody did with it
-        unheard(error)
-        return None
+    def unused(self, state: Connection, /) -> None:
+        """Nothing uses a connection any more."""
 
 
-class LinkState:
+class Connection:
     """The dialogs and transactions of one connection.
 
-    :param srf: whose connection it is.
-    :param link: the connection.
-    :param events: who is told of what.
+    :param owner: whose connection it is.
+    :param link: the protocol that speaks to the server.
     """
 
     __slots__ = (
         "calling",
+        "clock",
         "dialogs",
         "early",
         "events",
+        "farewells",
         "held",
         "idle_call",
         "invites",
         "leaving",
         "link",
+        "owner",
         "requests",
         "server",
-        "srf",
         "strays",
         "unconfirmed",
     )
 
-    def __init__(self, srf: Srf, link: DrachtioProtocol, events: Events) -> None:
-        self.srf = srf
-        self.events = events
+    def __init__(self, owner: Owner, link: DrachtioProtocol) -> None:
+        self.owner = owner
+        self.clock = owner.clock
+        self.events = owner.events
         self.link = link
         self.server = Server(
             str(getattr(link.peer, "host", "")),
@@ -113,16 +107,19 @@ class LinkState:
             link.local_host_ports,
             link.server_version,
         )
-        self.dialogs = DialogTable()
+        self.dialogs: DialogTable[Any] = DialogTable()
         self.invites: dict[str, PendingInvite] = {}
         """INVITEs from the network without a confirmed final response, by transaction id; other
         requests when somebody has to learn that the connection was lost."""
-        self.early: dict[str, Request] = {}
-        """INVITEs from the network that were answered provisionally, by dialog id."""
-        self.calling: dict[str, Asking] = {}
+        self.early: dict[str, Any] = {}
+        """INVITEs from the network (:class:`~drachtwist.Request`) that were answered provisionally,
+        by dialog id."""
+        self.calling: dict[str, Any] = {}
         """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
+        self.farewells: dict[str, EndedDialog] = {}
+        """BYEs for dialogs of earlier connections, by dialog id."""
         self.unconfirmed = 0
         """Requests of ours whose transaction id is not known yet."""
         self.strays: dict[str, list[tuple[Any, bytes]]] = {}
@@ -132,6 +129,7 @@ class LinkState:
         self.leaving = False
         """The application closes the connection by itself."""
         self.idle_call: IDelayedCall | None = None
+        """Closes an outbound connection that brings no request."""
 
     def use(self) -> None:
         """Something began that needs the connection."""
@@ -142,7 +140,7 @@ class LinkState:
         link = self.link
         link.uses -= 1
         if not link.uses:
-            self.srf._unused(self)
+            self.owner.unused(self)
 
     @property
     def is_idle(self) -> bool:
@@ -159,6 +157,17 @@ class LinkState:
             request.hang_up()
         for dialog in list(self.dialogs):
             dialog.destroy()
+
+    def lost(self, reason: ConnectionLost) -> None:
+        """The connection is gone: all that is open fails, dialogs end."""
+        requests, self.requests = self.requests, {}
+        for request in requests.values():
+            request.link_down(reason)
+        invites, self.invites = self.invites, {}
+        for invite in invites.values():
+            invite._link_lost(reason)
+        for dialog in list(self.dialogs):
+            dialog._link_lost(reason)
 
     def is_ambiguous(self, dialog_id: str) -> bool:
         """Whether both sides of a call have this dialog id here, which is a call to oneself."""
@@ -187,25 +196,3 @@ class LinkState:
             return False
         self.strays.setdefault(tokens[8], []).append((tokens, raw))
         return True
-
-
-def fail_later(
-    state: LinkState,
-    deferred: Deferred[Any],
-    error: Exception,
-    unheard: Callable[[Exception], object] | None = None,
-) -> None:
-    """Fail a Deferred in a moment, so that its new owner can listen first.
-
-    :param unheard: what to do with the error when nobody takes it; see :meth:`Handed.fail`.
-    """
-
-    def fail() -> None:
-        if deferred.called:
-            return  # the connection was lost meanwhile, or the caller has gone
-        if unheard is not None and isinstance(deferred, Handed):
-            deferred.fail(error, unheard)
-        else:
-            deferred.errback(Failure(error))
-
-    state.srf.clock.callLater(0, fail)

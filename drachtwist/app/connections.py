@@ -1,0 +1,487 @@
+"""The connections of an application: made, waited for, kept in a table, drained, closed.
+
+There are two kinds. To some servers the application connects itself, and again whenever the
+connection is lost; it offers them routes. Others connect to it, for one request each; such a
+connection is closed a moment after the last transaction and dialog on it is over, unless it is
+held. What lives on one that is up is in its :class:`~drachtwist.app.connection.Connection`.
+
+Stopping has two steps (:class:`Phase`). First nothing new is taken: routes are withdrawn and
+listeners closed, while calls may end by themselves for as long as the application gives them. Then
+what is left is ended, and once the peers have answered, or had their time, everything is closed.
+Afterwards the application may connect and listen again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import (
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+
+from drachtwist.app.challenges import Nonces
+from drachtwist.app.connection import CURRENT, Connection
+from drachtwist.app.dialogs import Ends
+from drachtwist.app.early import EarlyDialogs
+from drachtwist.app.events import Events
+from drachtwist.app.outgoing import Farewell
+from drachtwist.errors import ConnectionFailed, ConnectionLost, LocalProtocolError
+from drachtwist.net.endpoints import (
+    Connect,
+    Listen,
+    connect_to,
+    listen_on,
+    to_connect,
+    to_listen,
+)
+from drachtwist.net.protocol import (
+    DrachtioClientFactory,
+    DrachtioListenerFactory,
+    DrachtioProtocol,
+    LinkHandler,
+)
+from drachtwist.net.service import InboundConnection, OutboundListener
+from drachtwist.net.steady import steady
+from drachtwist.net.tls import TlsOptions
+from drachtwist.wire.commands import check_tags
+from drachtwist.wire.session import ApplicationSession
+
+__all__ = ["MAX_ORPHANS", "STOP_TIMEOUT", "UNUSED_TIMEOUT", "Connections", "Phase"]
+
+_log = Logger(namespace="drachtwist.app.connections")
+
+MAX_ORPHANS = 10_000
+"""Dialogs that are remembered for each server when the connection is lost; the newest are kept."""
+
+UNUSED_TIMEOUT = 64.0
+"""Seconds after which a server has forgotten the request that it opened a connection for."""
+
+STOP_TIMEOUT = 5.0
+"""Seconds that the peers have to answer the BYEs of an application that stops."""
+
+
+class Phase(Enum):
+    """How far an application has come with stopping."""
+
+    RUNNING = "it takes requests"
+    LEAVING = "nothing new is taken; what there is may end by itself"
+    CLOSING = "what there is is ended"
+
+
+class Connections:
+    """All connections of an application, and what they share.
+
+    :param srf: the application, which requests and dialogs show as theirs.
+    :param reactor: the reactor; the global one when it is needed first, if None.
+    :param tags: what servers may know the application by, unless a connection has its own.
+    :param events: told of what happens.
+    :param settings: those of the application.
+    :param on_phase: called when the phase has changed, except to :attr:`Phase.CLOSING`.
+    """
+
+    handler: LinkHandler
+    """Told what the connections report: the dispatcher, which passes on what belongs here."""
+
+    def __init__(
+        self,
+        srf: Any,
+        reactor: Any,
+        tags: Sequence[str],
+        events: Events,
+        settings: dict[str, Any],
+        on_phase: Callable[[], None],
+    ) -> None:
+        self.srf = srf
+        self.events = events
+        self.settings = settings
+        self.early_dialogs = EarlyDialogs()
+        self.nonces = Nonces()
+        """Challenges that were answered, of all connections."""
+        self.table: dict[DrachtioProtocol, Connection] = {}
+        """The connections that are up, the oldest first."""
+        self.phase = Phase.RUNNING
+        self.routes: tuple[str, ...] = ()
+        """What the servers that we connect to are asked for."""
+        self._tags = tags
+        self._reactor = reactor
+        self._clock: IReactorTime | None = None
+        self._on_phase = on_phase
+        self._made: list[InboundConnection] = []
+        self._listeners: list[OutboundListener] = []
+        # Dialogs that outlived their connection, by server.
+        self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
+        self._draining: Deferred[None] | None = None
+        self._when_idle: list[Deferred[None]] = []
+        self._when_gone: list[Deferred[None]] = []
+        self._when_stopped: list[Deferred[None]] = []
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor."""
+        if self._reactor is None:
+            from twisted.internet import reactor
+
+            self._reactor = reactor
+        return self._reactor
+
+    @property
+    def clock(self) -> IReactorTime:
+        """What deadlines hang on: see :attr:`drachtwist.app.srf.Srf.clock`."""
+        if self._clock is None:
+            self._clock = steady(self.reactor)
+        return self._clock
+
+    # Made and waited for
+
+    def connect(
+        self,
+        endpoint: str | Connect | IStreamClientEndpoint | None,
+        *,
+        secret: str,
+        host: str,
+        port: int,
+        tls: TlsOptions | bool | None,
+        tags: Sequence[str] | None,
+        back_off: Callable[[int], float] | None,
+        retry_refused: bool,
+        ping_interval: float | None,
+        pong_timeout: float,
+    ) -> InboundConnection:
+        """Connect to a server; see :meth:`drachtwist.app.srf.Srf.connect`."""
+        reactor = self.reactor
+        options = (TlsOptions() if tls is True else tls) or None
+        if endpoint is None:
+            where = connect_to(reactor, host, port, options)
+        else:
+            where = to_connect(reactor, endpoint, options)
+        wanted = self._tags if tags is None else check_tags(tags)
+
+        def session() -> ApplicationSession:
+            return ApplicationSession(
+                secret,
+                wanted,
+                self.routes,
+                ping_interval=ping_interval,
+                pong_timeout=pong_timeout,
+            )
+
+        connection = InboundConnection(
+            where,
+            DrachtioClientFactory(session, self.handler, self.clock),
+            clock=self.clock,
+            back_off=back_off,
+            retry_refused=retry_refused,
+            on_error=self.events.error.emit,
+            on_reconnecting=self.events.reconnecting.emit,
+            on_ready=self.events.ready.emit,
+        )
+        self._made.append(connection)
+        if isinstance(reactor, ReactorBase) and not reactor.running:
+            # What else the program starts before the reactor runs, a server say, comes first; and
+            # nothing is open when the process puts itself into the background.
+            reactor.callWhenRunning(self._begin, connection)
+        else:
+            connection.startService()
+        return connection
+
+    def _begin(self, connection: InboundConnection) -> None:
+        if connection in self._made and not connection.ended:
+            connection.startService()
+
+    def listen(
+        self,
+        endpoint: str | Listen | IStreamServerEndpoint | None,
+        *,
+        secret: str,
+        host: str,
+        port: int,
+        tls: TlsOptions | None,
+        allow: Iterable[str],
+        tags: Sequence[str] | None,
+        ping_interval: float | None,
+        pong_timeout: float,
+    ) -> OutboundListener:
+        """Listen for servers; see :meth:`drachtwist.app.srf.Srf.listen`."""
+        reactor = self.reactor
+        if endpoint is None:
+            endpoint = listen_on(reactor, port, host, tls)
+        where = to_listen(reactor, endpoint, tls, allow)
+        wanted = self._tags if tags is None else check_tags(tags)
+
+        def session() -> ApplicationSession:
+            # No routes: the server brings the request it has, and shares no others.
+            return ApplicationSession(
+                secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
+            )
+
+        listener = OutboundListener(
+            where, DrachtioListenerFactory(session, self.handler, self.clock), self.clock
+        )
+        self._listeners.append(listener)
+        listener.startService()
+        listener.when_listening().addCallbacks(
+            self.events.listening.emit, lambda failure: self.events.error.emit(failure.value)
+        )
+        return listener
+
+    def reload_tls(self) -> list[LocalProtocolError]:
+        """Read the TLS files again; see :meth:`drachtwist.app.srf.Srf.reload_tls`."""
+        problems = []
+        services: list[InboundConnection | OutboundListener] = [*self._made, *self._listeners]
+        for one in services:
+            if one.credentials is None:
+                continue
+            try:
+                one.credentials.reload()
+            except LocalProtocolError as error:
+                problems.append(error)
+                _log.error(
+                    "{endpoint}: what was read before is kept: {error}",
+                    endpoint=one.endpoint,
+                    error=error,
+                )
+        return problems
+
+    def offer(self, routes: tuple[str, ...]) -> None:
+        """Ask the servers that we connect to for other requests from now on.
+
+        :param routes: the methods in small letters, and ``cdr:attempt`` and the like.
+        """
+        if routes == self.routes:
+            return
+        self.routes = routes
+        for state in self.table.values():
+            if not state.link.outbound:
+                state.link.set_routes(routes)
+
+    # Up and down
+
+    def link_up(self, link: DrachtioProtocol) -> None:
+        """A server accepted us."""
+        state = self.table[link] = Connection(self, link)
+        if link.outbound:
+            if not self._listeners and self.phase is not Phase.LEAVING:
+                link.close()  # too late, we have stopped
+                return
+            state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
+        else:
+            link.set_routes(self.routes)  # they may have changed meanwhile
+        # Whoever is still in a call of the connection that was lost would stay in it for ever.
+        for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
+            Farewell(state, dialog_id, ends).send()
+        self.events.connect.emit(link)
+
+    def link_down(self, link: DrachtioProtocol, reason: Exception) -> bool:
+        """A connection is gone: so are its transactions and dialogs.
+
+        :returns: whether it was up.
+        """
+        state = self.table.pop(link, None)
+        if state is None:
+            return False
+        if state.idle_call is not None and state.idle_call.active():
+            state.idle_call.cancel()
+        if not state.leaving:
+            self._remember(state)
+        state.lost(reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason)))
+        return True
+
+    def link_gone(self, link: DrachtioProtocol) -> None:
+        """Everybody whom a lost connection concerned knows."""
+        self.events.close.emit(link)
+        self._check_idle()
+        if not self.table:
+            waiting, self._when_gone = self._when_gone, []
+            for waiter in waiting:
+                waiter.callback(None)
+
+    def _remember(self, state: Connection) -> None:
+        """Remember the calls that a server may still be in, to end them when it is there again."""
+        orphans = [
+            (dialog.id, dialog._ends() if state.is_ambiguous(dialog.id) else None)
+            for dialog in state.dialogs
+            if dialog.dialog_type == "INVITE"
+        ]
+        if orphans:
+            kept = self._orphans.setdefault(state.link.host_ports, [])
+            kept += orphans
+            del kept[:-MAX_ORPHANS]
+
+    def find(self, of: Any) -> Connection:
+        """Find the connection to send on.
+
+        :param of: something with a ``link``; None for that of the request being handled if a server
+            made it, otherwise the first one that we made, otherwise the only one.
+        :raises ConnectionFailed: when there is none.
+        :raises ConnectionLost: when it is gone.
+        :raises LocalProtocolError: when servers have made several, and it may be any of them.
+        """
+        table = self.table
+        if of is not None:
+            state = table.get(getattr(of, "link", of))
+            if state is None:
+                raise ConnectionLost("the connection is gone")
+            return state
+        current = CURRENT.get()
+        if current is not None and table.get(current.link) is current:
+            return current
+        for state in table.values():
+            if not state.link.outbound:
+                return state
+        if len(table) > 1:
+            raise LocalProtocolError(
+                "several servers have connected: say which with link= (a request, a dialog, ...)"
+            )
+        for state in table.values():
+            return state
+        raise ConnectionFailed("there is no connection to a server")
+
+    # Outbound connections, used and unused
+
+    def end(self, link: DrachtioProtocol) -> None:
+        """Close an outbound connection once everything is written."""
+        state = self.table.get(link)
+        if state is not None and link.outbound:
+            state.leaving = True
+            link.close()
+
+    def hold(self, link: DrachtioProtocol) -> None:
+        """Keep a connection open although nothing uses it."""
+        state = self.table.get(link)
+        if state is not None:
+            state.held = True
+
+    def release(self, link: DrachtioProtocol) -> None:
+        """Undo :meth:`hold`."""
+        state = self.table.get(link)
+        if state is not None:
+            state.held = False
+            if state.is_idle:
+                self.unused(state)
+
+    def unused(self, state: Connection) -> None:
+        """Nothing uses a connection any more."""
+        if state.link.outbound and not state.held and state.link in self.table:
+            # Not at once: what came in the same read may use it again.
+            self.clock.callLater(0, self._close_unused, state)
+        if self._when_idle:
+            self._check_idle()
+
+    def _close_unused(self, state: Connection) -> None:
+        if state.idle_call is not None and not state.idle_call.active():
+            state.idle_call = None
+        if state.is_idle and not state.held and state.link in self.table:
+            state.link.close()
+
+    # The end
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is taken."""
+        return self.phase is not Phase.RUNNING
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether what there is is ended."""
+        return self.phase is Phase.CLOSING
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether calls are given time to end by themselves."""
+        return self._draining is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no transaction and no dialog is open."""
+        return all(state.is_idle for state in self.table.values())
+
+    def stop(self, drain: float) -> Deferred[None]:
+        """Take nothing new, end what there is, close everything.
+
+        :param drain: seconds that calls get to end by themselves; without any, the time that an
+            earlier call gave them is over.
+        :returns: fires when everything is closed.
+        """
+        over: Deferred[None] = Deferred()
+        self._when_stopped.append(over)
+        draining = self._draining
+        if draining is not None and not drain:
+            self._when_idle.remove(draining)
+            draining.callback(None)
+        if self.phase is Phase.RUNNING:
+            self.phase = Phase.LEAVING
+            Deferred.fromCoroutine(self._stop(drain)).addErrback(
+                lambda failure: _log.failure("failed to stop", failure)
+            ).addCallback(self._stopped)
+        return over
+
+    async def _stop(self, drain: float) -> None:
+        self._on_phase()
+        await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
+        self._listeners.clear()
+        if drain > 0 and not self.is_idle:
+            self._draining = self._until_idle(drain)
+            await self._draining
+            self._draining = None
+        self.phase = Phase.CLOSING
+        for state in list(self.table.values()):
+            state.hang_up()
+        await self._until_idle(STOP_TIMEOUT)
+        closing = [connection.stop() for connection in self._made]
+        self._made.clear()
+        for state in list(self.table.values()):
+            state.leaving = True
+            state.link.close()
+        timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
+        await DeferredList(closing, consumeErrors=True)
+        if self.table:
+            gone: Deferred[None] = Deferred()
+            self._when_gone.append(gone)
+            await gone
+        if timer.active():
+            timer.cancel()
+
+    def _abort(self) -> None:
+        """Close connections that cannot be closed in order: nobody reads what was written."""
+        for link in list(self.table):
+            link.abort()
+
+    def _stopped(self, _: object) -> None:
+        self.phase = Phase.RUNNING
+        self._on_phase()
+        waiting, self._when_stopped = self._when_stopped, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _until_idle(self, seconds: float) -> Deferred[None]:
+        """Wait until no transaction and no dialog is open, but not for ever."""
+        if self.is_idle:
+            return succeed(None)
+        idle: Deferred[None] = Deferred()
+        self._when_idle.append(idle)
+
+        def give_up() -> None:
+            if idle in self._when_idle:
+                self._when_idle.remove(idle)
+                idle.callback(None)
+
+        timer = self.clock.callLater(seconds, give_up)
+
+        def over(_: None) -> None:
+            if timer.active():
+                timer.cancel()
+
+        return idle.addCallback(over)
+
+    def _check_idle(self) -> None:
+        if self._when_idle and self.is_idle:
+            waiting, self._when_idle = self._when_idle, []
+            for waiter in waiting:
+                waiter.callback(None)
