@@ -27,13 +27,19 @@ class AnswerState(Enum):
     DROPPED = "its dialog ended while it waited, and with it the transaction"
 
 
-TRANSITIONS: Mapping[AnswerState, frozenset[AnswerState]] = {
-    AnswerState.OPEN: frozenset(AnswerState) - {AnswerState.OPEN},
-    AnswerState.ANSWERED: frozenset(),
-    AnswerState.CANCELLED: frozenset(),
+TRANSITIONS: Mapping[AnswerState, Mapping[AnswerState, str]] = {
+    AnswerState.OPEN: {
+        AnswerState.ANSWERED: "a final response is handed to the server",
+        AnswerState.CANCELLED: "CANCEL, BYE in the early dialog, or the transaction is gone",
+        AnswerState.PROXIED: "the server is told to forward it",
+        AnswerState.UNANSWERABLE: "it is an ACK, a CANCEL, or the server's own",
+        AnswerState.DROPPED: "the dialog ends before anybody has looked at it",
+    },
     # A CANCEL meanwhile changes nothing: the server passes it on, and answers in the end.
-    AnswerState.PROXIED: frozenset({AnswerState.ANSWERED}),
-    AnswerState.UNANSWERABLE: frozenset(),
-    AnswerState.DROPPED: frozenset(),
+    AnswerState.PROXIED: {AnswerState.ANSWERED: "the server tells how it ended"},
+    AnswerState.ANSWERED: {},
+    AnswerState.CANCELLED: {},
+    AnswerState.UNANSWERABLE: {},
+    AnswerState.DROPPED: {},
 }
-"""Which state may follow which."""
+"""Which state may follow which, and why."""

@@ -6,6 +6,7 @@ cancels his waits no longer, and is forgotten.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -36,11 +37,14 @@ class Observers(list["Deferred[T]"]):
             if not waiter.called:  # cancelled by one that was told before it
                 waiter.callback(result)
 
-    def fail(self, error: Exception) -> None:
-        """Tell all who wait now that it will not be."""
+    def fail(self, make_error: Callable[[], Exception]) -> None:
+        """Tell all who wait now that it will not be.
+
+        :param make_error: makes the failure of each: they keep frames, and must not share them.
+        """
         for waiter in self._taken():
             if not waiter.called:
-                waiter.errback(Failure(error))
+                waiter.errback(Failure(make_error()))
 
     def _taken(self) -> list[Deferred[T]]:
         waiting = self[:]

@@ -26,10 +26,10 @@ class ObserversTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(later), 7)
 
     def test_fail(self) -> None:
-        """All get the failure."""
-        self.observers.fail(ZeroDivisionError())
-        for one in self.waiting:
-            self.failureResultOf(one, ZeroDivisionError)
+        """Each gets a failure of its own."""
+        self.observers.fail(ZeroDivisionError)
+        failures = [self.failureResultOf(one, ZeroDivisionError) for one in self.waiting]
+        self.assertEqual(len({id(failure.value) for failure in failures}), 3)
 
     def test_cancelled(self) -> None:
         """Who waits no longer is forgotten, and hurts nobody."""

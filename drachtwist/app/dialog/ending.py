@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -49,12 +50,18 @@ class State(Enum):
     ENDED = "it is over"
 
 
-TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.UP: frozenset({State.ENDING, State.ENDED}),
-    State.ENDING: frozenset({State.UP, State.ENDED}),
-    State.ENDED: frozenset(),
+TRANSITIONS: Mapping[State, Mapping[State, str]] = {
+    State.UP: {
+        State.ENDING: "the application sends the last request, or lets it wait",
+        State.ENDED: "BYE or last NOTIFY of the peer, BYE of the server, connection lost",
+    },
+    State.ENDING: {
+        State.UP: "the server refuses to send it, or the peer wants credentials for a BYE",
+        State.ENDED: "any other response, no dialog any more, or as in UP",
+    },
+    State.ENDED: {},
 }
-"""Which state may follow which."""
+"""Which state may follow which, and why."""
 
 
 class DialogEnd(Enum):
@@ -228,12 +235,13 @@ def _give_up(dialog: Dialog, end: DialogEnd) -> None:
         for request in list(traffic.requests):
             request.give_up_later()
     if dialog._ending is not None and dialog._ending.acked:
-        dialog._ending.acked.fail(why_over(end))
+        dialog._ending.acked.fail(partial(why_over, end))
     if reinvites is not None:
-        reinvites.close(why_over(end))
+        reinvites.close(partial(why_over, end))
         dialog._reinvites = None  # they know the dialog
     if traffic is not None and traffic.news is not None:
-        traffic.news.give_up(why_over(end))
+        news, traffic.news = traffic.news, None  # it knows the dialog
+        news.give_up(why_over(end))
 
 
 def _report(dialog: Dialog, end: DialogEnd) -> None:

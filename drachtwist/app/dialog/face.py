@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
@@ -28,6 +28,7 @@ from drachtwist.app.dialog.subscriptions import Subscriptions
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.news import News
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
@@ -263,7 +264,7 @@ class Dialog(EstablishedRequester, Listener):
         if self._acked:
             return succeed(None)
         if self._end is not None:
-            return fail(ending.why_over(self._end))
+            return already_failed(ending.why_over(self._end))
         return self._need_ending().acked.wait()
 
     # What the application does
@@ -349,7 +350,7 @@ class Dialog(EstablishedRequester, Listener):
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         if not self.connected:
-            return fail(ending.why_over(self._end))
+            return already_failed(ending.why_over(self._end))
         if method == "INVITE":
             return self._need_reinvites().add(Modification(body, headers, no_ack))
         if method == "BYE":
@@ -388,7 +389,7 @@ class Dialog(EstablishedRequester, Listener):
         :raises LocalProtocolError: for headers that cannot be sent.
         """
         if not self.connected:
-            return fail(ending.why_over(self._end))
+            return already_failed(ending.why_over(self._end))
         modification = Modification(sdp, headers)
         answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
 
@@ -576,7 +577,7 @@ class Dialog(EstablishedRequester, Listener):
         :returns: the ACK. Fails as :meth:`when_acked` does.
         """
         if self._end is not None:
-            return fail(ending.why_over(self._end))
+            return already_failed(ending.why_over(self._end))
         return self._need_reinvites().when_confirmed()
 
     # Inside: the end

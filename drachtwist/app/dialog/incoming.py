@@ -20,6 +20,7 @@ from drachtwist.app.handlers import settle
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import answer_ok
 from drachtwist.sip.sdp import description_of
+from drachtwist.wire.reports import SOURCE
 
 if TYPE_CHECKING:
     from drachtwist.app.dialog.face import Dialog
@@ -38,7 +39,7 @@ def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes
             _take_ack(dialog, make_request(state, tokens, raw))
         return
     req = make_request(state, tokens, raw)
-    if tokens[2] == "application":
+    if tokens[SOURCE] == "application":
         req._not_to_be_answered()
         if req.method == "BYE":
             dialog._over(DialogEnd.SERVER, req, reason_text(req))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -54,13 +54,26 @@ class Turn(Enum):
     BACKING_OFF = "it met one of the peer (491), and is repeated later"
 
 
-TRANSITIONS: Mapping[Turn, frozenset[Turn]] = {
-    Turn.IDLE: frozenset({Turn.WAITING, Turn.SENT}),
-    Turn.WAITING: frozenset({Turn.IDLE, Turn.SENT}),
-    Turn.SENT: frozenset({Turn.IDLE, Turn.BACKING_OFF}),
-    Turn.BACKING_OFF: frozenset({Turn.IDLE, Turn.WAITING, Turn.SENT}),
+TRANSITIONS: Mapping[Turn, Mapping[Turn, str]] = {
+    Turn.IDLE: {
+        Turn.SENT: "there is one to send",
+        Turn.WAITING: "there is one, but an INVITE of either side is not confirmed",
+    },
+    Turn.WAITING: {
+        Turn.SENT: "the ACK came, was sent, or is 32 s late",
+        Turn.IDLE: "nobody wants it any more",
+    },
+    Turn.SENT: {
+        Turn.IDLE: "a final response, or none will come",
+        Turn.BACKING_OFF: "491, up to five times",
+    },
+    Turn.BACKING_OFF: {
+        Turn.SENT: "the pause is over",
+        Turn.WAITING: "it is over, but the peer's INVITE is not confirmed",
+        Turn.IDLE: "nobody wants it any more",
+    },
 }
-"""Which state may follow which. The dialog may end in any; then there is none."""
+"""Which state may follow which, and why. The dialog may end in any; then there is none."""
 
 
 class Reinvites:
@@ -292,11 +305,14 @@ class Reinvites:
         if request is not None:
             request.terminate()
 
-    def close(self, error: Exception) -> None:
-        """Tell those who wait that nothing comes of it."""
-        self._confirmed.fail(error)
+    def close(self, make_error: Callable[[], Exception]) -> None:
+        """Tell those who wait that nothing comes of it.
+
+        :param make_error: makes the failure of each.
+        """
+        self._confirmed.fail(make_error)
         while self._queue:
-            self._finish(self._queue[0], error)
+            self._finish(self._queue[0], make_error())
 
 
 class Modification:
