@@ -153,7 +153,7 @@ class _Accepting:
         req = self.res.req
         state = req._state
         deferred = self.deferred
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             dialog_id = answer.dialog_id
             if dialog_id and not names(dialog_id, req):
                 # It may be somebody else's, so it is not ended either.

@@ -19,6 +19,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.wire.reports import TRANSACTION_ID
 
 __all__ = ["CURRENT", "Connection", "Owner", "Server"]
 
@@ -200,5 +201,5 @@ class Connection:
         """Keep a response that may have overtaken the answer that names its transaction."""
         if not self.unconfirmed or len(self.strays) >= _MAX_STRAYS:
             return False
-        self.strays.setdefault(tokens[8], []).append((tokens, raw))
+        self.strays.setdefault(tokens[TRANSACTION_ID], []).append((tokens, raw))
         return True

@@ -62,6 +62,7 @@ from drachtwist.errors import (
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
+from drachtwist.wire.reports import SOURCE
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -1066,7 +1067,7 @@ class Dialog:
                 self._ack_came(make_request(state, tokens, raw))
             return
         req = make_request(state, tokens, raw)
-        if tokens[2] == "application":
+        if tokens[SOURCE] == "application":
             req._not_to_be_answered()
             if req.method == "BYE":
                 self._over(DialogEnd.SERVER, req, _reason_text(req))

@@ -23,7 +23,6 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
-from drachtwist.sip import grammar
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
@@ -191,26 +190,25 @@ class _Proxying:
 
     def answered(self, answer: Answer) -> None:
         """The server reports."""
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             self._release()
             self._end(CommandRefused(answer.text))
             return
-        if answer.tokens[-1] != "continue":
+        if not answer.is_continue:
             self._release()
             self._end(self._result)
             return
-        tokens = answer.tokens
         message = sip.Response.from_bytes(answer.raw)
-        port = grammar.decimal(tokens[8]) or 0
+        address, port = answer.address, answer.port
         result = self._result
         for target in result.responses:
-            if (target.address, target.port) == (tokens[7], port):
+            if (target.address, target.port) == (address, port):
                 break
         else:
-            target = ProxyTarget(tokens[7], port, tokens[6])
+            target = ProxyTarget(address, port, answer.protocol)
             result.responses.append(target)
         status = message.status
-        target.responses.append(ProxyResponse(tokens[9], status, message))
+        target.responses.append(ProxyResponse(answer.time, status, message))
         result.final_status = status
         result.final_response = message
         result.connected = result.connected or 200 <= status < 300

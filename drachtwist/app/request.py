@@ -33,6 +33,7 @@ from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import METHODS
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -439,7 +440,7 @@ def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Reques
     self._final_status = 0
     self._extras = self._res = None
     self.canceled = False
-    if tokens[8] in state.requests or tokens[8] in state.invites:
+    if tokens[TRANSACTION_ID] in state.requests or tokens[TRANSACTION_ID] in state.invites:
         # Another request has this transaction id: the answer has to say what it is for.
         self._extras = RequestExtras()
         self._extras.shares_transaction = True

@@ -358,7 +358,7 @@ class Asking:
     def answered(self, answer: Answer) -> None:
         """The server sent the request, or refused to."""
         state = self.state
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             state.unconfirm()
             self._unsent(CommandRefused(answer.text))
             return
@@ -761,7 +761,7 @@ class _CancelSent:
 
     def answered(self, answer: Answer) -> None:
         """The server sent it, or knows no such transaction: the final response was on its way."""
-        if answer.tokens[3] != "OK" and UNKNOWN_TRANSACTION in answer.text:
+        if not answer.ok and UNKNOWN_TRANSACTION in answer.text:
             self._asking.cancel_refused()
 
     def link_lost(self, reason: ConnectionLost) -> None:

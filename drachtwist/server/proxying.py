@@ -67,6 +67,7 @@ from drachtwist.transactions.machine import (
 from drachtwist.transactions.matching import ClientKey
 from drachtwist.wire.commands import Proxy, TransactionId
 from drachtwist.wire.decisions import ProxyTo
+from drachtwist.wire.reports import DONE, passed_on
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
@@ -628,15 +629,13 @@ class Proxied:
         self._link.answer(
             self._message_id,
             "OK",
-            "network",
-            str(size),
-            flow.reported,
-            flow.remote_host,
-            str(flow.remote_port),
-            self.core.time_of_day(),
-            "",
-            "",
-            "continue",
+            *passed_on(
+                size,
+                flow.reported,
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+            ),
             raw=_joined_vias(raw),
         )
 
@@ -644,7 +643,7 @@ class Proxied:
         if not self._done:
             self._done = True
             if self._command.full_response:
-                self._link.answer(self._message_id, "OK", "done")
+                self._link.answer(self._message_id, "OK", DONE)
 
     def _clear(self, branch: Branch, name: str) -> None:
         alarm = getattr(branch, name)
@@ -727,7 +726,7 @@ class Proxying:
             link.answer(message_id, "NOK", "error proxying request to ")
         elif not command.full_response:
             call._done = True
-            link.answer(message_id, "OK", "done")
+            link.answer(message_id, "OK", DONE)
 
     def mark(self, request: Request) -> str:
         """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""

@@ -64,6 +64,7 @@ from drachtwist.transactions.matching import (
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
+from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
@@ -1358,17 +1359,15 @@ class Answering:
         link.answer(
             message_id,
             "OK",
-            "application",
-            str(len(raw)),
-            flow.reported if incoming.method == "INVITE" else "",
-            flow.remote_host,
-            str(flow.remote_port),
-            self.core.time_of_day(),
-            incoming.id,
-            name,
-            "",
-            "Msg sent:",
-            "",
+            *response_echo(
+                len(raw),
+                flow.reported if incoming.method == "INVITE" else "",
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+                incoming.id,
+                name,
+            ),
             raw=raw,
         )
 
