@@ -205,7 +205,7 @@ class Stream(protocol.Protocol):
 
     def pinged(self, count: int) -> None:
         """Answer so many pings, all at once."""
-        self._last_use = self._transports.reactor.seconds()
+        self._last_use = self._transports.clock.seconds()
         self._spoken = True
         self.send(self.flow, b"\r\n" * count)
 
