@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from drachtwist.app.dialogs import DialogTable
 from drachtwist.app.events import Events
-from drachtwist.app.ports import PendingInvite, PendingRequest
+from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
 
@@ -83,6 +83,7 @@ class Connection:
         "dialogs",
         "early",
         "events",
+        "farewells",
         "held",
         "idle_call",
         "invites",
@@ -117,6 +118,8 @@ class Connection:
         """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
+        self.farewells: dict[str, EndedDialog] = {}
+        """BYEs for dialogs of earlier connections, by dialog id."""
         self.unconfirmed = 0
         """Requests of ours whose transaction id is not known yet."""
         self.strays: dict[str, list[tuple[Any, bytes]]] = {}

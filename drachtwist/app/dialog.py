@@ -1325,7 +1325,8 @@ class Dialog:
             self._give_up(self._more, end)
         if state.events.dialog_state.handlers and self.dialog_type == "INVITE":
             self._report_end(end)
-        self._tell_ending(reasons_of(req))
+        if self._more is not None and self._more.ending:
+            self._tell_ending(reasons_of(req))
         if end is not DialogEnd.LOCAL:
             teller = self.req if req is None else req
             for handler in handlers:

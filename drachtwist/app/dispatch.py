@@ -28,12 +28,11 @@ from drachtwist.app import early
 from drachtwist.app.call_records import CallRecord, Correlator
 from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.connections import Connections
-from drachtwist.app.dialogs import role_of
 from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.strangers import problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.wire.commands import Cdr, Delivery
@@ -117,7 +116,7 @@ class Dispatcher:
         state = self._table[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        suspect = is_suspect(raw)
+        suspect = b"|" in raw or b"\0" in raw  # hardly ever; problem_of says of what
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)
@@ -130,12 +129,15 @@ class Dispatcher:
         if suspect and self._refused(state, tokens, raw):
             return
         dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
-        role = None
         if dialog_id:
-            role = role_of(dialog_id, raw, tokens[2] == "application")
-            dialog = state.dialogs.get(dialog_id, role)
+            by_server = tokens[2] == "application"
+            dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
+                return
+            if state.farewells and (farewell := state.farewells.get(dialog_id)) is not None:
+                if tokens[2] != "application":
+                    farewell.crossed(make_request(state, tokens, raw))
                 return
         if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
@@ -157,7 +159,7 @@ class Dispatcher:
             req._not_to_be_answered()
             self.chain(method).run(req, req.res)
             return
-        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
+        elif dialog_id and early.take(self, state, req, method, dialog_id):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -218,7 +220,7 @@ class Dispatcher:
         dialog_id = req.stack_dialog_id
         invite = None
         if dialog_id:
-            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
+            invite = early.find(req._state, req, dialog_id)
         if invite is not None and method != "BYE":
             dialog = early.dialog_of(invite, req)
             if method == "PRACK":

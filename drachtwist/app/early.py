@@ -31,7 +31,7 @@ from twisted.internet.defer import Deferred, fail
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
@@ -376,15 +376,13 @@ class Dispatch(Ender, Protocol):
         """Return the handlers that see the requests of a method."""
 
 
-def find(
-    state: Connection, req: Request, dialog_id: str, role: Role | None
-) -> Request | Asking | None:
-    """Find the INVITE, of a caller or ours, in whose early dialog a request is.
-
-    :param role: which side of it we are.
-    """
-    caller: Request | None = state.early.get(dialog_id) if role != "uac" else None
-    ours: Asking | None = state.calling.get(dialog_id) if role != "uas" else None
+def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | None:
+    """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
+    caller: Request | None = state.early.get(dialog_id)
+    ours: Asking | None = state.calling.get(dialog_id)
+    if caller is not None or ours is not None:
+        role = role_of(dialog_id, req.raw, by_server=False)
+        caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
     if caller is None and ours is None:
         # The server has not confirmed the provisional response yet.
         pending = state.invites.get(req.stack_txn_id)
@@ -400,19 +398,13 @@ def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
 
 
 def take(
-    dispatcher: Dispatch,
-    state: Connection,
-    req: Request,
-    method: str,
-    dialog_id: str,
-    role: Role | None,
+    dispatcher: Dispatch, state: Connection, req: Request, method: str, dialog_id: str
 ) -> bool:
     """Look at a request in a dialog whose INVITE is not answered yet.
 
-    :param role: which side of it we are.
     :returns: whether that was everything there is to do.
     """
-    invite = find(state, req, dialog_id, role)
+    invite = find(state, req, dialog_id)
     if invite is None:
         return False
     if method == "PRACK":

@@ -29,6 +29,8 @@ from drachtwist.wire.commands import Answer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drachtwist.app.request import Request
+
 __all__ = ["DialogRequest", "send_ack"]
 
 AskEnds = Callable[[], Ends]
@@ -321,6 +323,8 @@ def send_ack(
 class Farewell:
     """A BYE for a dialog that outlived its connection; nobody waits for it.
 
+    Until it is answered the server hands over what the peer sends in the dialog.
+
     :param ends: From and To of our side, when the id alone does not say which side that is.
     """
 
@@ -343,6 +347,13 @@ class Farewell:
             return
         self._state.use()
         self._state.unconfirmed += 1
+        self._state.farewells[self._dialog_id] = self
+
+    def crossed(self, req: Request) -> None:
+        """Answer a request of the peer that crossed the BYE (RFC 3261 section 15.1)."""
+        if req.method not in ("ACK", "CANCEL"):
+            self._state.use()
+            req.res.send(200 if req.method == "BYE" else 481)
 
     def answered(self, answer: Answer) -> None:
         """The server sent the BYE, or does not know the dialog any more."""
@@ -350,13 +361,19 @@ class Farewell:
             self._state.confirm(answer.transaction_id, self)
         else:
             self._state.unconfirm()
-            self._state.release()
+            self._over()
 
     def responded(self, tokens: Any, raw: bytes) -> None:
         """The peer answered."""
         if not raw.startswith(b"1", 8):
             self._state.requests.pop(tokens[8], None)
-            self._state.release()
+            self._over()
+
+    def _over(self) -> None:
+        """Nothing more comes in the dialog."""
+        if self._state.farewells.get(self._dialog_id) is self:
+            del self._state.farewells[self._dialog_id]
+        self._state.release()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away again."""
