@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -44,6 +44,7 @@ from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialogs import Ends, Role
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.app.news import News
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest, encode_in_dialog, send_ack
 from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
@@ -61,6 +62,7 @@ from drachtwist.errors import (
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
+from drachtwist.wire.reports import SOURCE
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
@@ -461,7 +463,7 @@ class Dialog:
         if self._acked:
             return succeed(None)
         if self._end is not None:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         more = self._extended()
         waiting: Deferred[Request | None] = Deferred(lambda it: _remove(more.ack_waiting, it))
         more.ack_waiting.append(waiting)
@@ -625,7 +627,7 @@ class Dialog:
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         if not self.connected:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         if method == "INVITE":
             return self._modify(_Modification(body, headers, no_ack))
         if method == "BYE":
@@ -736,7 +738,7 @@ class Dialog:
         :raises LocalProtocolError: for headers that cannot be sent.
         """
         if not self.connected:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         modification = _Modification(sdp, headers)
         answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
 
@@ -1065,7 +1067,7 @@ class Dialog:
                 self._ack_came(make_request(state, tokens, raw))
             return
         req = make_request(state, tokens, raw)
-        if tokens[2] == "application":
+        if tokens[SOURCE] == "application":
             req._not_to_be_answered()
             if req.method == "BYE":
                 self._over(DialogEnd.SERVER, req, _reason_text(req))
@@ -1160,7 +1162,7 @@ class Dialog:
         :returns: the ACK. Fails as :meth:`when_acked` does.
         """
         if self._end is not None:
-            return fail(self._why_over())
+            return already_failed(self._why_over())
         more = self._extended()
         waiting: Deferred[Request] = Deferred(lambda it: _remove(more.confirming_waiting, it))
         more.confirming_waiting.append(waiting)
@@ -1384,8 +1386,9 @@ class Dialog:
         more.ack_waiting, more.confirming_waiting = [], []
         for waiter in waiting:
             waiter.errback(self._why_over())
-        if more.news is not None:
-            more.news.give_up(self._why_over())
+        news, more.news = more.news, None  # it knows the dialog
+        if news is not None:
+            news.give_up(self._why_over())
         while more.modifications:
             self._finish_modification(more.modifications[0], self._why_over())
 

@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, Realms
@@ -34,6 +34,7 @@ from drachtwist.app.connection import Connection
 from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -162,7 +163,7 @@ class EarlyDialog:
         if method in _NOT_HERE:
             raise LocalProtocolError(f"{method} has no place before the call is answered")
         if self.over:
-            return fail(SipError(481, "Call/Transaction Does Not Exist"))
+            return already_failed(SipError(481, "Call/Transaction Does Not Exist"))
         sdp = b""
         if method == "UPDATE" and body:
             sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")

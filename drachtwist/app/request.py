@@ -19,19 +19,21 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import METHODS
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -123,7 +125,7 @@ class Request(Received, sip.Request):
     # The status of the final response, whoever sent it; 0 while there is none.
     _final_status: int
     _extras: RequestExtras | None
-    # Only while there is no final response: the two would keep each other alive otherwise.
+    # Only while a final response may be sent: the two would keep each other alive otherwise.
     _res: Response | None
 
     canceled: bool
@@ -135,7 +137,7 @@ class Request(Received, sip.Request):
         res = self._res
         if res is None:
             res = make_response(self, self._final_status)
-            if self._answer is _OPEN:
+            if self._may_send():
                 self._res = res
         return res
 
@@ -188,7 +190,7 @@ class Request(Received, sip.Request):
         if self._answer is not _OPEN:
             return succeed(None)
         if self._state.link.closed:
-            return fail(ConnectionLost("the connection of the request is gone"))
+            return already_failed(ConnectionLost("the connection of the request is gone"))
         self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
@@ -205,7 +207,8 @@ class Request(Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
-        self._extended().on_update = handler
+        if self._answer is _OPEN:
+            self._extended().on_update = handler
         return handler
 
     # Inside: the state of the answer
@@ -359,6 +362,7 @@ class Request(Received, sip.Request):
             for waiter in waiting:
                 waiter.errback(Failure(reason))
             self._let_go()
+        self._res = None
 
     # Inside: responses that wait
 
@@ -436,7 +440,7 @@ def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Reques
     self._final_status = 0
     self._extras = self._res = None
     self.canceled = False
-    if tokens[8] in state.requests or tokens[8] in state.invites:
+    if tokens[TRANSACTION_ID] in state.requests or tokens[TRANSACTION_ID] in state.invites:
         # Another request has this transaction id: the answer has to say what it is for.
         self._extras = RequestExtras()
         self._extras.shares_transaction = True

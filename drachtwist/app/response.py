@@ -24,6 +24,7 @@ from twisted.logger import Logger, LogLevel
 
 from drachtwist import sip
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
@@ -33,6 +34,7 @@ from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
 from drachtwist.wire.commands import Answer
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from drachtwist.app.request import Request
@@ -187,7 +189,7 @@ class Response(sip.Message):
                     )
             send()
 
-        extras.send_lock.run(lambda: Deferred.fromCoroutine(prepared())).addErrback(
+        extras.send_lock.run(lambda: started(prepared())).addErrback(
             lambda failure: _log.failure("a response could not be sent", failure)
         )
 
@@ -360,7 +362,7 @@ class Sending:
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
         req = self.res.req
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
@@ -453,6 +455,6 @@ def answer_ok(req: Request) -> None:
         return
     req._answered(200)
     try:
-        req._state.link.send_message(req._tokens[8], "", OK, Automatic(req))
+        req._state.link.send_message(req._tokens[TRANSACTION_ID], "", OK, Automatic(req))
     except ConnectionLost:
         pass

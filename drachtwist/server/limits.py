@@ -74,7 +74,12 @@ class ServerLimits:
     strangers_per_source: int = _limit(0, "of these, from one address")
     applications: int = _limit(0, "connections to the admin ports, all together")
     unread: int = _limit(
-        16 << 20, "bytes that an application may leave unread before its connection is cut"
+        16 << 20,
+        "bytes that an application may leave unread before its connection is cut; it gets nothing"
+        " new from half of it on",
+    )
+    unread_timeout: float = _limit(
+        30.0, "seconds in which an application has to read something of what waits for it"
     )
     # Streams that carry SIP
     connections: int = _limit(0, "connections of phones, all together")
@@ -91,6 +96,9 @@ class ServerLimits:
     # SIP
     transactions: int = _limit(
         50_000, "requests of phones that are not forgotten yet; new ones get 503 beyond that"
+    )
+    transaction_bytes: int = _limit(
+        128 << 20, "bytes of these requests, all together; new ones get 503 beyond that"
     )
     unconfirmed_repeats: int = _limit(
         3,

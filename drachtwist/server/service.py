@@ -93,10 +93,16 @@ class DrachtioServer(Service):
             self,
             clock=self.clock,
             unread=self.limits.unread,
+            patience=self.limits.unread_timeout,
             secret_delay=self.limits.secret_delay,
         )
         self._dialing_factory = DrachtioServerFactory(
-            self._new_session, self, outbound=True, unread=self.limits.unread
+            self._new_session,
+            self,
+            outbound=True,
+            unread=self.limits.unread,
+            patience=self.limits.unread_timeout,
+            clock=self.clock,
         )
         # Fires when nobody is waited for any more, once the server stops.
         self._leaving: Deferred[None] | None = None
@@ -387,14 +393,23 @@ class DrachtioServer(Service):
             error=error,
         )
 
-    def unread(self, link: DrachtioServerProtocol) -> None:
-        """An application leaves too much unread."""
-        self.alerts.note(
-            "unread",
-            "the connection of the application at {peer} is cut: it left {most} bytes unread",
-            peer=link.peer,
-            most=self.limits.unread,
-        )
+    def unread(self, link: DrachtioServerProtocol, why: str) -> None:
+        """An application leaves too much unread, or reads nothing."""
+        if why == "unread":
+            self.alerts.note(
+                "unread",
+                "the connection of the application at {peer} is cut: it left {most} bytes unread",
+                peer=link.peer,
+                most=self.limits.unread,
+            )
+        else:
+            self.alerts.note(
+                "stalled",
+                "the connection of the application at {peer} is cut: it read nothing for"
+                " {seconds:g} s",
+                peer=link.peer,
+                seconds=self.limits.unread_timeout,
+            )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """An application sent a command."""
