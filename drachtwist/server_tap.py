@@ -23,7 +23,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
-from drachtwist.net.siptransports import check_contact
+from drachtwist.net.sip.listening import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig

@@ -16,7 +16,8 @@ from zope.interface import implementer
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
 from drachtwist.net.gate import Refused
-from drachtwist.net.siptransports import Limits, Listener, SipTransports, Target
+from drachtwist.net.sip.flows import Limits, Listener, Target
+from drachtwist.net.sip.transports import SipTransports
 from tests.net.test_siptransports import Recorder, options
 
 PING = b"\r\n\r\n"

@@ -30,7 +30,7 @@ from twisted.trial.unittest import TestCase
 
 from drachtwist import CommandRefused, DrachtwistError, Request, Response, Srf, sip
 from drachtwist.middleware import DigestAuth, Registrar
-from drachtwist.net.siptransports import Flow, Limits
+from drachtwist.net.sip.flows import Flow, Limits
 from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
