@@ -42,12 +42,16 @@ class Census:
         self._sources: dict[str, int] = {}
 
     def problem(self, host: str) -> str | None:
-        """Say which limit keeps a connection out: ``total``, ``source``, or None for neither."""
-        if self.present >= self.total:
-            return "total"
+        """Say which limit keeps a connection out: ``source``, ``total``, or None for neither."""
         if self._sources.get(source_of(host), 0) >= self.per_source:
             return "source"
+        if self.present >= self.total:
+            return "total"
         return None
+
+    def heaviest(self) -> str | None:
+        """Return the source that has the most, of several the one that came first."""
+        return max(self._sources, key=self._sources.__getitem__, default=None)
 
     def enter(self, host: str) -> None:
         """Count a connection."""

@@ -1,8 +1,10 @@
 """Who may connect to the ports for applications, and for how long without the secret.
 
 Strangers reach these ports too, so until the secret is shown a connection is worth little: there
-are few of them, fewer from each address, and they have seconds. What is up is never closed for
-what is not: of too many the new ones are refused.
+are few of them, fewer from each address, and they have seconds. When there are too many of
+different addresses, the oldest one of the address that has the most makes room for the new one: an
+application shows the secret in no time, and whoever only sits there would keep it out. What is up
+is never closed for what is not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from twisted.internet import protocol
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 from drachtwist.net.alerts import Alerts
-from drachtwist.net.census import Census
+from drachtwist.net.census import Census, source_of
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.streams import Refused
 from drachtwist.server.limits import ServerLimits
@@ -56,11 +58,14 @@ class Door:
         if problem == "total":
             self._alerts.note(
                 "strangers",
-                "{peer} is refused: {most} connections to the admin ports lack the secret",
+                "{most} connections to the admin ports lack the secret, so one is closed; the last"
+                " one is from {peer}",
                 peer=host,
                 most=limits.strangers,
             )
-        elif problem == "source":
+            self._make_room()
+            return False
+        if problem == "source":
             self._alerts.note(
                 "strangers_per_source",
                 "{peer} is refused: {most} of its connections to the admin ports lack the secret",
@@ -68,6 +73,15 @@ class Door:
                 most=limits.strangers_per_source,
             )
         return problem is not None
+
+    def _make_room(self) -> None:
+        """Close a connection that lacks the secret."""
+        heaviest = self._strangers.heaviest()
+        for link in self._waiting:
+            if source_of(self._inside[link]) == heaviest:
+                self.signed(link)  # it counts no longer
+                link.abort()
+                return
 
     def entered(self, link: DrachtioServerProtocol) -> None:
         """Take note of a connection."""
