@@ -215,7 +215,7 @@ class _Bridge:
             early = req._extended().early
             settled = bool(self._updated) and early is not None and early.session.settled
             if self._updated:
-                uac._extended().remote_sdp = answer = self._updated
+                uac._need_session().remote = answer = self._updated
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._passing.of_response(response)
@@ -388,7 +388,7 @@ async def resolve(value: Any, *args: Any) -> Any:
 def pair(a: Dialog, b: Dialog) -> None:
     """Let two dialogs know each other, if both are up."""
     if a.connected and b.connected:
-        a._extended().other, b._extended().other = b, a
+        a._other, b._other = b, a
 
 
 def couple(a: Dialog, b: Dialog) -> None:

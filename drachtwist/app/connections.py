@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from drachtwist.app.challenges import Nonces
 from drachtwist.app.connection import CURRENT, Connection
-from drachtwist.app.dialogs import Ends
+from drachtwist.app.dialogs import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.outgoing import Farewell
@@ -102,6 +102,8 @@ class Connections:
         self.events = events
         self.settings = settings
         self.early_dialogs = EarlyDialogs()
+        self.dialogs: DialogIndex[Any] = DialogIndex()
+        """The dialogs of all connections."""
         self.nonces = Nonces()
         """Challenges that were answered, of all connections."""
         self.table: dict[DrachtioProtocol, Connection] = {}

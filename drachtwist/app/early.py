@@ -31,6 +31,7 @@ from twisted.internet.defer import Deferred
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.connection import Connection
+from drachtwist.app.dialog.requests import Requester
 from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
@@ -53,7 +54,7 @@ _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBL
 _NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
 
 
-class EarlyDialog:
+class EarlyDialog(Requester):
     """A call that rings, for what there is to say before it is answered.
 
     Applications get it from a request that they answered with a provisional response
@@ -184,36 +185,6 @@ class EarlyDialog:
 
             request.over = over
         return request.send(headers, body).deferred
-
-    def info(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an INFO; see :meth:`request`."""
-        return self.request("INFO", headers=headers, body=body)
-
-    def message(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send a MESSAGE; see :meth:`request`."""
-        return self.request("MESSAGE", headers=headers, body=body)
-
-    def notify(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send a NOTIFY: with ``Event: talk`` many phones answer; see :meth:`request`."""
-        return self.request("NOTIFY", headers=headers, body=body)
-
-    def options(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an OPTIONS; see :meth:`request`."""
-        return self.request("OPTIONS", headers=headers, body=body)
-
-    def update(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an UPDATE (RFC 3311); see :meth:`request`."""
-        return self.request("UPDATE", headers=headers, body=body)
 
     # Inside
 

@@ -12,10 +12,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.reaching import Target, place_of
-from drachtwist.app.request import AnswerState, Request
+from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
     CommandRefused,

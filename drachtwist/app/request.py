@@ -1,11 +1,7 @@
 """A request from the network, and what becomes of the answer to it.
 
 :class:`Request` is a :class:`drachtwist.sip.Request` that knows how it came: addresses, ids, the
-connection. Its answer is in one of a few states (:class:`AnswerState`), and leaves the first of
-them once. Several would like to be the one who moves it: the application with a final response, the
-caller with a CANCEL (or a BYE, in an early dialog), the server that forwards the request, the
-dialog that ends before a request in it was looked at. Who comes first wins; whoever comes later is
-told why nothing was sent.
+connection, and what has become of its answer (:mod:`~drachtwist.app.answer_state`).
 
 What is known about the exchange is kept here, and the response to be sent
 (:class:`~drachtwist.app.response.Response`) is kept only as long as there is none, so that the two
@@ -15,8 +11,7 @@ an early dialog, responses that wait) is in :class:`RequestExtras`, made when it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
@@ -24,6 +19,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
+from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
 from drachtwist.app.outcomes import already_failed
@@ -38,32 +34,10 @@ from drachtwist.wire.reports import TRANSACTION_ID
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
 
-__all__ = ["TRANSITIONS", "AnswerState", "Request", "make_request"]
+__all__ = ["Request", "make_request"]
 
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
-
-class AnswerState(Enum):
-    """What has become of the answer to a request."""
-
-    OPEN = "no final response yet"
-    ANSWERED = "the application, or the server for it, sent a final response"
-    CANCELLED = "the caller gave up first, and the server answered 487"
-    PROXIED = "the server forwards the request, and answers it"
-    UNANSWERABLE = "it gets no response: an ACK, a CANCEL, a request of the server's own"
-    DROPPED = "its dialog ended while it waited, and with it the transaction"
-
-
-TRANSITIONS: Mapping[AnswerState, frozenset[AnswerState]] = {
-    AnswerState.OPEN: frozenset(AnswerState) - {AnswerState.OPEN},
-    AnswerState.ANSWERED: frozenset(),
-    AnswerState.CANCELLED: frozenset(),
-    # A CANCEL meanwhile changes nothing: the server passes it on, and answers in the end.
-    AnswerState.PROXIED: frozenset({AnswerState.ANSWERED}),
-    AnswerState.UNANSWERABLE: frozenset(),
-    AnswerState.DROPPED: frozenset(),
-}
-"""Which state may follow which."""
 
 _OPEN = AnswerState.OPEN
 _ANSWERED = AnswerState.ANSWERED

@@ -187,7 +187,7 @@ class _Referring:
         except LocalProtocolError:
             del self._deferred  # it knows us, and nobody else has it
             raise
-        dialog._extended().referrals.append(self)
+        dialog._need_traffic().referrals.append(self)
         if timeout is not None:
             self._timer = dialog.srf.clock.callLater(timeout, self._timed_out)
         sent.addCallbacks(self._answered, self._failed)
@@ -250,9 +250,9 @@ class _Referring:
             self._deferred.errback(Failure(error))
 
     def _leave(self) -> None:
-        more = self._dialog._extended()
-        if self in more.referrals:
-            more.referrals.remove(self)
+        traffic = self._dialog._need_traffic()
+        if self in traffic.referrals:
+            traffic.referrals.remove(self)
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
@@ -283,10 +283,10 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         res.send(400, "Bad Refer-To Header")
         raise
     res.send(202)
-    more = dialog._extended()
-    more.refers += 1
+    traffic = dialog._need_traffic()
+    traffic.refers += 1
     # The first needs no id (RFC 3515 section 2.4.6).
-    event = "refer" if more.refers == 1 else f"refer;id={req.cseq.number}"
+    event = "refer" if traffic.refers == 1 else f"refer;id={req.cseq.number}"
     referral = Referral(dialog, req, uri, replaces, event)
     referral.notify(100)
     return referral

@@ -1000,7 +1000,7 @@ class Calling:
         if asking.challenged is not None and asking.challenged.realms:
             realms = asking.challenged.realms
             realms.uri = dialog.remote.uri
-            dialog._extended().realms = realms
+            dialog._need_traffic().realms = realms
         if asking.state.events.dialog_state.handlers:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"

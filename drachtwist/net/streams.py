@@ -27,7 +27,7 @@ from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParse
 if TYPE_CHECKING:
     from drachtwist.net.siptransports import Flow, SipTransports, Target
 
-__all__ = ["Outgoing", "Refused", "Stream", "lenient"]
+__all__ = ["Outgoing", "Stream", "lenient"]
 
 ENCRYPTED = frozenset(("tls", "wss"))
 """The transports that need a key and a certificate to listen."""
@@ -304,14 +304,6 @@ class Stream(protocol.Protocol):
         self._transports.remove_stream(self)
         if not self.when_gone.called:
             self.when_gone.callback(None)
-
-
-class Refused(protocol.Protocol):
-    """A connection too many."""
-
-    def connectionMade(self) -> None:
-        """Close it."""
-        cast(Any, self.transport).abortConnection()
 
 
 class Outgoing(protocol.ClientFactory):
