@@ -1389,6 +1389,31 @@ class Dialog:
         while more.modifications:
             self._finish_modification(more.modifications[0], self._why_over())
 
+    def _is_settled(self) -> bool:
+        """Whether a lost connection leaves nothing undecided in a call that is up."""
+        more = self._more
+        return (
+            self.connected
+            and self.dialog_type == "INVITE"
+            and not self._is_inviting()
+            and not self._is_asked()
+            and (
+                more is None
+                or not (
+                    more.modifications
+                    or more.referrals
+                    or more.queue is not None
+                    or (more.news is not None and not more.news.told)
+                )
+            )
+        )
+
+    def _moved(self, state: Connection) -> None:
+        """The dialog lives on another connection to its server from now on."""
+        self._state = state
+        state.dialogs.add(self)
+        state.use()
+
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and the dialog with it as far as we can tell."""
         self._over(DialogEnd.LINK_LOST, None, str(reason))
