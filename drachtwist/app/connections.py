@@ -294,11 +294,10 @@ class Connections:
             return False
         if state.idle_call is not None and state.idle_call.active():
             state.idle_call.cancel()
-        lost = reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason))
         if not state.leaving:
-            self._keeper.take(state, lost)
+            self._keeper.take(state, str(reason))
             self._remember(state, state.dialogs)
-        state.lost(lost)
+        state.lost(str(reason))
         return True
 
     def link_gone(self, link: DrachtioProtocol) -> None:

@@ -36,6 +36,7 @@ from drachtwist.app.strangers import problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.wire.commands import Cdr, Delivery
+from drachtwist.wire.reports import DIALOG_ID, SOURCE, TRANSACTION_ID
 
 __all__ = ["NEVER_OFFERED", "Dispatcher"]
 
@@ -120,7 +121,7 @@ class Dispatcher:
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)
-            request = state.requests.get(tokens[8])
+            request = state.requests.get(tokens[TRANSACTION_ID])
             if request is not None:
                 request.responded(tokens, raw)
             else:
@@ -128,29 +129,31 @@ class Dispatcher:
             return
         if suspect and self._refused(state, tokens, raw):
             return
-        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
+        dialog_id = (
+            tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
+        )  # servers of old send fewer
         if dialog_id:
-            by_server = tokens[2] == "application"
+            by_server = tokens[SOURCE] == "application"
             dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
             if state.farewells and (farewell := state.farewells.get(dialog_id)) is not None:
-                if tokens[2] != "application":
+                if tokens[SOURCE] != "application":
                     farewell.crossed(make_request(state, tokens, raw))
                 return
-        if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
+        if tokens[SOURCE] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)
         method = req.method
         if method == "INVITE":
             if not dialog_id:
-                state.invites[tokens[8]] = req
+                state.invites[tokens[TRANSACTION_ID]] = req
                 if state.events.dialog_state.handlers:
                     req._report("trying")
         elif method == "CANCEL":
-            invite = state.invites.get(tokens[8])
+            invite = state.invites.get(tokens[TRANSACTION_ID])
             req._not_to_be_answered()  # the server has answered it
             if invite is not None:
                 invite._cancelled(req)
@@ -191,7 +194,7 @@ class Dispatcher:
             address=req.source_address,
             problem=problem,
         )
-        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+        if req.method not in ("ACK", "CANCEL") and tokens[SOURCE] != "application":
             state.use()
             req.res.send(400, problem)
         return True

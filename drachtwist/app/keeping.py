@@ -37,7 +37,7 @@ class Loss:
 
     __slots__ = ("dialogs", "of", "reason", "timer")
 
-    def __init__(self, of: Connection, dialogs: list[Any], reason: ConnectionLost) -> None:
+    def __init__(self, of: Connection, dialogs: list[Any], reason: str) -> None:
         self.of = of
         self.dialogs = dialogs
         self.reason = reason
@@ -75,7 +75,7 @@ class Keeper:
         for loss in self._losses:
             yield from loss.dialogs
 
-    def take(self, state: Connection, reason: ConnectionLost) -> None:
+    def take(self, state: Connection, reason: str) -> None:
         """Take calls from a connection that is lost; it knows them no more."""
         link = state.link
         if self._seconds is None or link.outbound or not is_embedded(link.server_version):
@@ -84,7 +84,7 @@ class Keeper:
         found = [
             dialog
             for dialog in state.dialogs
-            if dialog._is_settled() and not state.is_ambiguous(dialog.id)
+            if dialog._is_settled and not state.is_ambiguous(dialog.id)
         ]
         if not found:
             return
@@ -104,7 +104,7 @@ class Keeper:
                 if dialog.connected:
                     self._ask(state, dialog)
                 else:  # it was to be ended meanwhile
-                    self._end(state, dialog, str(loss.reason))
+                    self._end(state, dialog, loss.reason)
 
     def give_up(self) -> None:
         """Wait no more."""
@@ -120,7 +120,7 @@ class Keeper:
         self._drop(loss)
         self._part(loss.of, loss.dialogs)
         for dialog in loss.dialogs:
-            dialog._link_lost(loss.reason)
+            dialog._link_lost(ConnectionLost(loss.reason))
 
     def _ask(self, state: Connection, dialog: Any) -> None:
         """Let the server know whose call it is, and find out whether the phone is in it."""

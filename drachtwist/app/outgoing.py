@@ -25,6 +25,7 @@ from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,7 +163,7 @@ class DialogRequest:
     def answered(self, answer: Answer) -> None:
         """The server sent the request, or refused to."""
         state = self.state
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             self._transaction_id = answer.transaction_id
             self.sent = answer.raw
             if self.challenged is not None:
@@ -280,7 +281,7 @@ class _AckSent:
 
     def answered(self, answer: Answer) -> None:
         """The server sent the ACK, or refused to: then there was nothing to acknowledge."""
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             _log.debug(
                 "ACK in dialog {dialog_id} refused: {text}",
                 dialog_id=self._dialog_id,
@@ -357,7 +358,7 @@ class Farewell:
 
     def answered(self, answer: Answer) -> None:
         """The server sent the BYE, or does not know the dialog any more."""
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             self._state.confirm(answer.transaction_id, self)
         else:
             self._state.unconfirm()
@@ -366,7 +367,7 @@ class Farewell:
     def responded(self, tokens: Any, raw: bytes) -> None:
         """The peer answered."""
         if not raw.startswith(b"1", 8):
-            self._state.requests.pop(tokens[8], None)
+            self._state.requests.pop(tokens[TRANSACTION_ID], None)
             self._over()
 
     def _over(self) -> None:

@@ -55,7 +55,7 @@ class Backlog:
         patience: float = 0.0,
     ) -> None:
         self._transport = transport
-        self._cut = cut
+        self._cut: Callable[[str], object] | None = cut
         self._clock = clock if patience else None
         self._patience = patience
         self._queue: deque[bytes] = deque()
@@ -95,6 +95,7 @@ class Backlog:
     def forget(self) -> None:
         """Keep nothing: the connection is gone."""
         self.gone = True
+        self._cut = None  # it knows us, and is not to wait for the collector
         self._queue.clear()
         self.waits = self._offset = 0
         timer, self._timer = self._timer, None
@@ -146,6 +147,7 @@ class Backlog:
             self._give_up("stalled")
 
     def _give_up(self, why: str) -> None:
-        if not self.gone:
+        cut = self._cut
+        if cut is not None:
             self.forget()
-            self._cut(why)
+            cut(why)

@@ -152,7 +152,7 @@ class DrachtioProtocol(_Clocked):
         """Told of everything that happens."""
         self._clock = clock
         self._corked = False
-        self._lost: ConnectionLost | None = None
+        self._lost = "the connection is closed"
         self._error: Exception | None = None
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
         self.on_routed: Callable[[DrachtioProtocol], None] | None = None
@@ -207,7 +207,7 @@ class DrachtioProtocol(_Clocked):
         """
         session = self.session
         if session.state is SessionState.CLOSED:
-            raise self._lost or ConnectionLost("the connection is closed")
+            raise ConnectionLost(self._lost)
         message_id = session.command(command, sink)
         if not self._corked:
             self._flush()
@@ -227,7 +227,7 @@ class DrachtioProtocol(_Clocked):
             line += f"|{route}"
         session = self.session
         if session.state is SessionState.CLOSED:
-            raise self._lost or ConnectionLost("the connection is closed")
+            raise ConnectionLost(self._lost)
         message_id = session.send_message(line, message, sink)
         if not self._corked:
             self._flush()
@@ -291,12 +291,11 @@ class DrachtioProtocol(_Clocked):
         self._arm(None)
         error = self._error or ConnectionLost(self._described(reason))
         self._error = error
-        self._lost = lost = (
-            error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
-        )
+        self._lost = str(error)
         for sink in self.session.connection_lost():
             try:
-                sink.link_lost(lost)
+                # To each its own: the frames that it is raised in know who was told.
+                sink.link_lost(ConnectionLost(self._lost))
             except Exception:
                 self._log.failure("failed to tell of the loss of {peer}", peer=self.peer)
         try:

@@ -44,6 +44,7 @@ from drachtwist.sip.stream import Malformed as BadMessage
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.machine import Effect, Machine, Transmit
 from drachtwist.transactions.matching import request_client_key
+from drachtwist.wire import reports
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
@@ -354,11 +355,21 @@ class ServerCore:
         """Hand a SIP message to an application; nothing happens when it is gone."""
         if link is None or link not in self.clients:
             return
-        line = (
-            f"{new_id()}|sip|{source}|{size}|{protocol}|{host}|{port}|{self.time_of_day()}|"
-            f"{transaction_id}|{dialog}|{tail}"
+        link.send(
+            reports.delivery(
+                new_id(),
+                source,
+                size,
+                protocol,
+                host,
+                port,
+                self.time_of_day(),
+                transaction_id,
+                dialog,
+                raw,
+                tail,
+            )
         )
-        link.send(b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), raw))
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
@@ -367,10 +378,7 @@ class ServerCore:
         link = self.clients.pick(f"cdr:{kind}")
         if link is None:
             return
-        line = f"{new_id()}|cdr:{kind}|{source}|{self.time_of_day()}"
-        if detail:
-            line += f"|{detail}"
-        link.send(b"%b\r\n%b" % (line.encode("ascii"), raw))
+        link.send(reports.record(new_id(), kind, source, self.time_of_day(), raw, detail))
 
     # Addresses
 

@@ -64,6 +64,7 @@ from drachtwist.transactions.matching import (
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
+from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
@@ -281,6 +282,7 @@ class Incoming:
                     side.forget(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
+                    self.alarm = None
                     side.expired(self)
                 elif machine is self.repeater:
                     side.unconfirmed(self)
@@ -1357,17 +1359,15 @@ class Answering:
         link.answer(
             message_id,
             "OK",
-            "application",
-            str(len(raw)),
-            flow.reported if incoming.method == "INVITE" else "",
-            flow.remote_host,
-            str(flow.remote_port),
-            self.core.time_of_day(),
-            incoming.id,
-            name,
-            "",
-            "Msg sent:",
-            "",
+            *response_echo(
+                len(raw),
+                flow.reported if incoming.method == "INVITE" else "",
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+                incoming.id,
+                name,
+            ),
             raw=raw,
         )
 
@@ -1433,15 +1433,21 @@ class Answering:
         incoming.proxied = call
 
     def forget(self, incoming: Incoming) -> None:
-        """Forget a transaction."""
+        """Forget a transaction, and let it go: nothing may be left to the collector."""
         self._close(incoming)
         self._let_copies_in(incoming)
+        self._set_alarm(incoming, None)
         self.core.clock.forget(incoming.transaction)
+        incoming.transaction.owner = None
         known = self.transactions.pop(incoming.key, None)
         if known is not None:
             self.held -= known.size
-        if known is not None and known.proxied is not None:
-            self.core.proxying.over(known.proxied)
+        early, incoming.early_dialog = incoming.early_dialog, None
+        if early is not None:
+            early.origin = None
+        proxied, incoming.proxied = incoming.proxied, None
+        if proxied is not None:
+            self.core.proxying.over(proxied)
 
     def _let_copies_in(self, incoming: Incoming) -> None:
         """Take what has everything but the branch in common with a request for another one."""

@@ -107,6 +107,8 @@ class Link:
         from twisted.internet.error import ConnectionDone
         from twisted.python.failure import Failure
 
+        if self.transport.producer is not None:
+            self.transport.unregisterProducer()  # as real ones do
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
     # What an application does

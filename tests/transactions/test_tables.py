@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.transactions.client import InviteClient, NonInviteClient
-from drachtwist.transactions.machine import State, Transaction
+from drachtwist.transactions.machine import State
 from drachtwist.transactions.server import InviteServer, NonInviteServer
 from tests.transactions.messages import request, response
 
@@ -52,15 +52,13 @@ SERVERS: list[Event] = [
 ]
 
 
-def changes(
-    make: Callable[[bool], Transaction], events: Iterable[Event], starts: bool
-) -> set[tuple[State, State]]:
+def changes(kind: Any, method: str, events: list[Event]) -> set[tuple[State, State]]:
     """Let everything happen, three times in a row in every order; collect how the state changes."""
     seen: set[tuple[State, State]] = set()
     for reliable in (False, True):
-        for chosen in itertools.product(list(events), repeat=3):
-            machine: Any = make(reliable)
-            if starts:
+        for chosen in itertools.product(events, repeat=3):
+            machine = kind(request(method), reliable=reliable)
+            if events is CLIENTS:
                 machine.start(0.0)
             for at, event in enumerate(chosen):
                 before = machine.state
@@ -80,11 +78,7 @@ class TableTests(SynchronousTestCase):
             (NonInviteServer, "OPTIONS", SERVERS),
         ):
             kind: Any = make
-            seen = changes(
-                lambda reliable, kind=kind, method=method: kind(request(method), reliable=reliable),
-                events,
-                events is CLIENTS,
-            )
+            seen = changes(kind, method, events)
             table = {
                 (before, after)
                 for before, following in kind.TRANSITIONS.items()
