@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from drachtwist.app.challenges import Nonces
 from drachtwist.app.connection import CURRENT, Connection
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.dialogs import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.keeping import Keeper
@@ -106,6 +106,8 @@ class Connections:
         self.events = events
         self.settings = settings
         self.early_dialogs = EarlyDialogs()
+        self.dialogs: DialogIndex[Any] = DialogIndex()
+        """The dialogs of all connections."""
         self.nonces = Nonces()
         """Challenges that were answered, of all connections."""
         self.table: dict[DrachtioProtocol, Connection] = {}
@@ -121,7 +123,7 @@ class Connections:
         self._listeners: list[OutboundListener] = []
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
-        self._keeper = Keeper(keep_calls, lambda: self.clock, self._part)
+        self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
         self._draining: Deferred[None] | None = None
         self._when_idle: list[Deferred[None]] = []
         self._when_gone: list[Deferred[None]] = []
@@ -328,13 +330,6 @@ class Connections:
                 Farewell(state, dialog.id).send()
         else:
             self._remember(state, dialogs)
-
-    def find_kept(self, dialog_id: str, type: Role | None) -> Any:
-        """Find a dialog that waits for its connection; None when there is none."""
-        for dialog in self._keeper:
-            if dialog.id == dialog_id and type in (None, dialog.type):
-                return dialog
-        return None
 
     def find(self, of: Any) -> Connection:
         """Find the connection to send on.

@@ -12,12 +12,13 @@ made it, a re-INVITE, its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
 from drachtwist.app.connection import Connection
+from drachtwist.app.dialogs import DialogIndex, DialogTable
 from drachtwist.app.ports import Clock
 from drachtwist.app.targets import is_embedded
 from drachtwist.errors import ConnectionLost, LocalProtocolError
@@ -32,12 +33,13 @@ class Loss:
     """A lost connection, and its calls.
 
     :param of: the connection.
+    :param dialogs: the calls, which belong to no other table.
     :param reason: why it is lost.
     """
 
     __slots__ = ("dialogs", "of", "reason", "timer")
 
-    def __init__(self, of: Connection, dialogs: list[Any], reason: str) -> None:
+    def __init__(self, of: Connection, dialogs: DialogTable[Any], reason: str) -> None:
         self.of = of
         self.dialogs = dialogs
         self.reason = reason
@@ -48,6 +50,7 @@ class Keeper:
     """Has the calls of connections that may come back.
 
     :param seconds: that they wait; None for none at all.
+    :param index: of all dialogs, which has these too.
     :param clock: gives what they wait on.
     :param part: called with a connection and dialogs that end there although the server may still
         have them.
@@ -57,12 +60,14 @@ class Keeper:
     def __init__(
         self,
         seconds: float | None,
+        index: DialogIndex[Any],
         clock: Callable[[], Clock],
         part: Callable[[Connection, Iterable[Any]], None],
     ) -> None:
         if seconds is not None and not seconds > 0:
             raise LocalProtocolError(f"keep_calls is a number of seconds, not {seconds!r}")
         self._seconds = seconds
+        self._index = index
         self._clock = clock
         self._part = part
         self._losses: list[Loss] = []
@@ -70,10 +75,6 @@ class Keeper:
     def __bool__(self) -> bool:
         """Whether any call waits."""
         return bool(self._losses)
-
-    def __iter__(self) -> Iterator[Any]:
-        for loss in self._losses:
-            yield from loss.dialogs
 
     def take(self, state: Connection, reason: str) -> None:
         """Take calls from a connection that is lost; it knows them no more."""
@@ -88,9 +89,10 @@ class Keeper:
         ]
         if not found:
             return
+        loss = Loss(state, DialogTable(self._index), reason)
         for dialog in found:
             state.dialogs.remove(dialog)
-        loss = Loss(state, found, reason)
+            loss.dialogs.add(dialog)
         loss.timer = self._clock().callLater(self._seconds, self._too_late, loss)
         self._losses.append(loss)
 
@@ -99,7 +101,8 @@ class Keeper:
         mine = [one for one in self._losses if one.of.link.host_ports == state.link.host_ports]
         for loss in mine:
             self._drop(loss)
-            for dialog in loss.dialogs:
+            for dialog in list(loss.dialogs):
+                loss.dialogs.remove(dialog)
                 dialog._moved(state)
                 if dialog.connected:
                     self._ask(state, dialog)
@@ -119,7 +122,8 @@ class Keeper:
     def _too_late(self, loss: Loss) -> None:
         self._drop(loss)
         self._part(loss.of, loss.dialogs)
-        for dialog in loss.dialogs:
+        for dialog in list(loss.dialogs):
+            loss.dialogs.remove(dialog)
             dialog._link_lost(ConnectionLost(loss.reason))
 
     def _ask(self, state: Connection, dialog: Any) -> None:

@@ -568,17 +568,14 @@ class Srf(Router):
         return pending
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
-        """Give the dialog that the servers know by an id; None when there is none.
+        """Return the dialog that the servers know by an id, the oldest of several.
 
         :param type: ``uas`` or ``uac``: which of the two that an application has when it calls
-            itself through a server; either if None.
+            itself through a server; either if None, the called side first.
+        :returns: None when there is none.
         """
-        for state in self._connections.table.values():
-            dialog: Dialog | None = state.dialogs.get(dialog_id, type)
-            if dialog is not None:
-                return dialog
-        kept: Dialog | None = self._connections.find_kept(dialog_id, type)
-        return kept
+        found: Dialog | None = self._connections.dialogs.find(dialog_id, type)
+        return found
 
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None

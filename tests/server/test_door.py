@@ -24,6 +24,36 @@ from tests.server.test_service import _Reader
 _reactor = cast(Any, reactor)
 
 
+class LogTests(TestCase):
+    async def test_names(self) -> None:
+        """The log calls what listens by what it is for, and speaks of none of our classes."""
+        lines: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            lines.append(formatEvent(event) or "")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        me = identity()
+        config = ServerConfig(
+            admin_port=0,
+            admin_tls_port=0,
+            contacts=("sip:127.0.0.1:0;transport=udp,tcp", "sips:127.0.0.1:0"),
+            tls=TlsOptions(key=me.key, certificate=me.certificate),
+        )
+        server = DrachtioServer(config, reactor)
+        server.startService()
+        await server.when_listening()
+        await cast(Any, server.stopService())
+        starts = [line.partition(" starting on ")[0] for line in lines if " starting on " in line]
+        expected = [
+            f"{who} over {how}" for who in ("SIP", "applications") for how in ("tcp", "tls")
+        ]
+        self.assertEqual(starts, expected)
+        self.assertEqual([line for line in lines if "Factory" in line or "<" in line], [])
+
+
 class DoorCase(TestCase):
     timeout = 30
 
