@@ -112,7 +112,7 @@ class SettingTests(SynchronousTestCase):
                 wrong = self.assertRaises(ConfigError, file, words, text)
                 self.assertIn(f"limits/{words} {text!r} is no ", str(wrong))
                 self.assertEqual(wrong.line, 2)
-            if default and name not in ("secret_delay", "stop"):
+            if default and name not in ("secret_delay", "stop", "unconfirmed_repeats"):
                 error = self.assertRaises(usage.UsageError, read, f"--limit-{words}", "0")
                 self.assertIn(f"--limit-{words} has to be more than 0", str(error))
                 wrong = self.assertRaises(ConfigError, file, words, "0")

@@ -21,6 +21,7 @@ from drachtwist.app.challenges import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handing import hand_out
+from drachtwist.app.outcomes import started
 from drachtwist.app.passing import (
     HIDE_IDENTITY,
     HIDE_TOPOLOGY,
@@ -179,9 +180,6 @@ class _Bridge:
         self._made: tuple[bytes, bytes | str] | None = None
         # What B described in an UPDATE before it answered.
         self._updated = b""
-        calling.asking._on_provisional = self._provisional
-        if calling.asking._on_update is None:
-            calling.asking._on_update = self._updated_by_b
 
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
@@ -198,6 +196,10 @@ class _Bridge:
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:
             req.on_update(self._updated_by_a)
+        asking = self._calling.asking
+        asking._on_provisional = self._provisional
+        if asking._on_update is None:
+            asking._on_update = self._updated_by_b
         try:
             uac: Dialog = await self._calling.start(sdp)
         except SipError as error:
@@ -213,7 +215,7 @@ class _Bridge:
             early = req._extended().early
             settled = bool(self._updated) and early is not None and early.session.settled
             if self._updated:
-                uac._extended().remote_sdp = answer = self._updated
+                uac._need_session().remote = answer = self._updated
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._passing.of_response(response)
@@ -260,7 +262,7 @@ class _Bridge:
             # Nothing to be waited for, as most of the time.
             self._res.send(response.status, response.reason, self._reliably(response))
         else:
-            passing = Deferred.fromCoroutine(self._pass(response))
+            passing = started(self._pass(response))
             passing.addErrback(self._not_passed)
         return result
 
@@ -386,7 +388,7 @@ async def resolve(value: Any, *args: Any) -> Any:
 def pair(a: Dialog, b: Dialog) -> None:
     """Let two dialogs know each other, if both are up."""
     if a.connected and b.connected:
-        a._extended().other, b._extended().other = b, a
+        a._other, b._other = b, a
 
 
 def couple(a: Dialog, b: Dialog) -> None:

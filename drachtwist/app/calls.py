@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
+from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
 from drachtwist.app.response import UNKNOWN_TRANSACTION, Response
@@ -47,10 +48,10 @@ def create_uas(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     if not req.is_open:
-        return fail(req._why_not_sent())
+        return already_failed(req._why_not_sent())
     unreachable = refuse_unreachable(req, res)
     if unreachable is not None:
-        return fail(unreachable)
+        return already_failed(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
     req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
@@ -80,7 +81,7 @@ class _Accepting:
         self.res = res
         self.status = status
         self._headers = headers
-        self.deferred: Deferred[Dialog] = Deferred()
+        self.deferred: Deferred[Dialog] = Outcome()
 
     def wait(self, local_sdp: SdpSource) -> None:
         """Send the response once there is a session description."""
@@ -92,7 +93,7 @@ class _Accepting:
         if isinstance(made, Deferred):
             waiting = made
         elif isinstance(made, Awaitable):
-            waiting = Deferred.fromCoroutine(_await(made))
+            waiting = started(_await(made))
         else:
             self.send(made)
             return
@@ -152,7 +153,7 @@ class _Accepting:
         req = self.res.req
         state = req._state
         deferred = self.deferred
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             dialog_id = answer.dialog_id
             if dialog_id and not names(dialog_id, req):
                 # It may be somebody else's, so it is not ended either.

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from drachtwist import sip
+from drachtwist.app.outcomes import started
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
 from drachtwist.sip import digest
@@ -202,7 +203,7 @@ class Challenged:
         :param place: who sent them.
         :returns: whether there is anything more to try.
         """
-        return Deferred.fromCoroutine(self._answer(response, nonces, place))
+        return started(self._answer(response, nonces, place))
 
     async def _answer(self, response: ReceivedResponse, nonces: Nonces | None, place: str) -> bool:
         request = self.request

@@ -16,9 +16,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from drachtwist.app.dialogs import DialogTable
 from drachtwist.app.events import Events
-from drachtwist.app.ports import PendingInvite, PendingRequest
+from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.wire.reports import TRANSACTION_ID
 
 __all__ = ["CURRENT", "Connection", "Owner", "Server"]
 
@@ -83,6 +84,7 @@ class Connection:
         "dialogs",
         "early",
         "events",
+        "farewells",
         "held",
         "idle_call",
         "invites",
@@ -117,6 +119,8 @@ class Connection:
         """INVITEs of ours that were answered provisionally, by dialog id."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
+        self.farewells: dict[str, EndedDialog] = {}
+        """BYEs for dialogs of earlier connections, by dialog id."""
         self.unconfirmed = 0
         """Requests of ours whose transaction id is not known yet."""
         self.strays: dict[str, list[tuple[Any, bytes]]] = {}
@@ -155,16 +159,22 @@ class Connection:
         for dialog in list(self.dialogs):
             dialog.destroy()
 
-    def lost(self, reason: ConnectionLost) -> None:
-        """The connection is gone: all that is open fails, dialogs end."""
+    def lost(self, reason: str) -> None:
+        """The connection is gone: all that is open fails, dialogs end.
+
+        Each gets an error of its own: the frames that it is raised in know who was told.
+        """
         requests, self.requests = self.requests, {}
         for request in requests.values():
-            request.link_down(reason)
+            request.link_down(ConnectionLost(reason))
         invites, self.invites = self.invites, {}
         for invite in invites.values():
-            invite._link_lost(reason)
+            invite._link_lost(ConnectionLost(reason))
         for dialog in list(self.dialogs):
-            dialog._link_lost(reason)
+            dialog._link_lost(ConnectionLost(reason))
+        # They know the connection, which nothing is looked for on any more.
+        self.early.clear()
+        self.calling.clear()
 
     def is_ambiguous(self, dialog_id: str) -> bool:
         """Whether both sides of a call have this dialog id here, which is a call to oneself."""
@@ -191,5 +201,5 @@ class Connection:
         """Keep a response that may have overtaken the answer that names its transaction."""
         if not self.unconfirmed or len(self.strays) >= _MAX_STRAYS:
             return False
-        self.strays.setdefault(tokens[8], []).append((tokens, raw))
+        self.strays.setdefault(tokens[TRANSACTION_ID], []).append((tokens, raw))
         return True

@@ -290,7 +290,7 @@ class Connections:
             state.idle_call.cancel()
         if not state.leaving:
             self._remember(state)
-        state.lost(reason if isinstance(reason, ConnectionLost) else ConnectionLost(str(reason)))
+        state.lost(str(reason))
         return True
 
     def link_gone(self, link: DrachtioProtocol) -> None:

@@ -13,13 +13,13 @@ real one) sends them as they are, so that the right side gets the request all th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Generic, Literal, Protocol, TypeVar
 
 from drachtwist import sip
 from drachtwist.errors import MessageError
 
-__all__ = ["DialogTable", "Ends", "Role", "role_of"]
+__all__ = ["DialogTable", "Ends", "Role", "is_from", "role_of"]
 
 Role = Literal["uas", "uac"]
 """Which side of a dialog the application is on: it was called, or it called."""
@@ -29,7 +29,6 @@ Ends = tuple[str, str]
 
 _TAG = b";from-tag="
 _GAP = b"\r\n\r\n"
-_SEMICOLON = ord(";")
 
 
 def role_of(dialog_id: str, raw: bytes, by_server: bool) -> Role | None:
@@ -43,28 +42,26 @@ def role_of(dialog_id: str, raw: bytes, by_server: bool) -> Role | None:
     at = name.rfind(_TAG)
     if at < 0:
         return None
-    return "uac" if _is_from(raw, name[at + 6 :]) == by_server else "uas"
+    return "uac" if is_from(raw, name[at + len(_TAG) :]) == by_server else "uas"
 
 
-def _is_from(raw: bytes, tag: bytes) -> bool:
-    """Whether the From of a request has this tag.
+def is_from(raw: bytes, tag: bytes) -> bool:
+    """Whether the From of a message has this tag.
 
     Nearly always it is written ``From: ...;tag=...`` on one line, where a look is enough.
-
-    :param tag: the parameter, ``tag=...``.
     """
     start = raw.find(b"\r\nFrom: ")
     end = raw.find(b"\r\n", start + 8)
     if start >= 0 and end >= 0 and raw[end + 2 : end + 3] > b" " and raw.find(_GAP, 0, end) < 0:
-        if raw.endswith(tag, start, end) and raw[end - len(tag) - 1] == _SEMICOLON and tag[4:]:
+        if tag and raw.endswith(b";tag=" + tag, start, end):
             return True
-        if tag[4:].lower() not in raw[start:end].lower():
+        if tag.lower() not in raw[start:end].lower():
             return False
     try:
         found = sip.Request.from_bytes(raw).from_.tag or ""
     except MessageError:
         return False
-    return found.encode("utf-8", "surrogateescape").lower() == tag[4:].lower()
+    return found.encode("utf-8", "surrogateescape").lower() == tag.lower()
 
 
 class Identified(Protocol):
@@ -80,39 +77,62 @@ D = TypeVar("D", bound=Identified)
 class DialogTable(Generic[D]):
     """The dialogs of a connection."""
 
-    __slots__ = ("_tables", "shared")
+    __slots__ = ("_uac", "_uas", "shared")
 
     def __init__(self) -> None:
-        self._tables: dict[str, dict[str, D]] = {"uas": {}, "uac": {}}
+        self._uas: dict[str, D] = {}
+        self._uac: dict[str, D] = {}
         self.shared: set[str] = set()
         """The ids that two dialogs have, or had, of which one is left."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._tables.values()))
+        return len(self._uas) + len(self._uac)
 
     def __iter__(self) -> Iterator[D]:
-        for table in self._tables.values():
-            yield from table.values()
+        yield from self._uas.values()
+        yield from self._uac.values()
 
     def add(self, dialog: D) -> None:
         """Make a dialog known."""
-        self._tables[dialog.type][dialog.id] = dialog
-        if all(dialog.id in table for table in self._tables.values()):
+        mine, others = self._of(dialog)
+        mine[dialog.id] = dialog
+        if dialog.id in others:
             self.shared.add(dialog.id)
 
     def remove(self, dialog: D) -> None:
         """Forget a dialog; it is no error when it is not known."""
-        table = self._tables[dialog.type]
-        if table.get(dialog.id) is dialog:
-            del table[dialog.id]
-            if self.shared and not any(dialog.id in one for one in self._tables.values()):
+        mine, others = self._of(dialog)
+        if mine.get(dialog.id) is dialog:
+            del mine[dialog.id]
+            if self.shared and dialog.id not in others:
                 self.shared.discard(dialog.id)
+
+    def _of(self, dialog: D) -> tuple[dict[str, D], dict[str, D]]:
+        return (self._uas, self._uac) if dialog.type == "uas" else (self._uac, self._uas)
 
     def get(self, dialog_id: str, role: str | None = None) -> D | None:
         """Find a dialog.
 
         :param role: ``uas`` or ``uac``; either if None, the called side first.
         """
-        if role is not None:
-            return self._tables[role].get(dialog_id)
-        return self._tables["uas"].get(dialog_id) or self._tables["uac"].get(dialog_id)
+        if role is None:
+            return self._uas.get(dialog_id) or self._uac.get(dialog_id)
+        return (self._uas if role == "uas" else self._uac).get(dialog_id)
+
+    def find(
+        self, dialog_id: str, raw: bytes, by_server: bool, calling: Container[str]
+    ) -> D | None:
+        """Find the dialog that a request belongs to; see :func:`role_of`.
+
+        Where nobody calls himself it is the only one of that id, and its message is not looked at.
+        A calling side alone is no sign of that: what comes may be for a called one that has ended.
+        A called side alone is, as its dialog begins before that of the calling side.
+
+        :param calling: the ids of the calls of ours that ring.
+        """
+        called = self._uas.get(dialog_id)
+        if called is not None and dialog_id not in self.shared and dialog_id not in calling:
+            return called
+        if called is None and dialog_id not in self._uac:
+            return None
+        return self.get(dialog_id, role_of(dialog_id, raw, by_server))

@@ -28,15 +28,15 @@ from drachtwist.app import early
 from drachtwist.app.call_records import CallRecord, Correlator
 from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.connections import Connections
-from drachtwist.app.dialogs import role_of
 from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.strangers import is_suspect, problem_of, without_nuls
+from drachtwist.app.strangers import problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.wire.commands import Cdr, Delivery
+from drachtwist.wire.reports import DIALOG_ID, SOURCE, TRANSACTION_ID
 
 __all__ = ["NEVER_OFFERED", "Dispatcher"]
 
@@ -117,11 +117,11 @@ class Dispatcher:
         state = self._table[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        suspect = is_suspect(raw)
+        suspect = b"|" in raw or b"\0" in raw  # hardly ever; problem_of says of what
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)
-            request = state.requests.get(tokens[8])
+            request = state.requests.get(tokens[TRANSACTION_ID])
             if request is not None:
                 request.responded(tokens, raw)
             else:
@@ -129,26 +129,31 @@ class Dispatcher:
             return
         if suspect and self._refused(state, tokens, raw):
             return
-        dialog_id = tokens[9] if len(tokens) > 9 else ""  # servers of old send fewer
-        role = None
+        dialog_id = (
+            tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
+        )  # servers of old send fewer
         if dialog_id:
-            role = role_of(dialog_id, raw, tokens[2] == "application")
-            dialog = state.dialogs.get(dialog_id, role)
+            by_server = tokens[SOURCE] == "application"
+            dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
-        if tokens[2] == "application" and not raw.startswith(b"CANCEL "):
+            if state.farewells and (farewell := state.farewells.get(dialog_id)) is not None:
+                if tokens[SOURCE] != "application":
+                    farewell.crossed(make_request(state, tokens, raw))
+                return
+        if tokens[SOURCE] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)
         method = req.method
         if method == "INVITE":
             if not dialog_id:
-                state.invites[tokens[8]] = req
+                state.invites[tokens[TRANSACTION_ID]] = req
                 if state.events.dialog_state.handlers:
                     req._report("trying")
         elif method == "CANCEL":
-            invite = state.invites.get(tokens[8])
+            invite = state.invites.get(tokens[TRANSACTION_ID])
             req._not_to_be_answered()  # the server has answered it
             if invite is not None:
                 invite._cancelled(req)
@@ -157,7 +162,7 @@ class Dispatcher:
             req._not_to_be_answered()
             self.chain(method).run(req, req.res)
             return
-        elif dialog_id and early.take(self, state, req, method, dialog_id, role):
+        elif dialog_id and early.take(self, state, req, method, dialog_id):
             return
         link.uses += 1
         if state.idle_call is not None:
@@ -189,7 +194,7 @@ class Dispatcher:
             address=req.source_address,
             problem=problem,
         )
-        if req.method not in ("ACK", "CANCEL") and tokens[2] != "application":
+        if req.method not in ("ACK", "CANCEL") and tokens[SOURCE] != "application":
             state.use()
             req.res.send(400, problem)
         return True
@@ -218,7 +223,7 @@ class Dispatcher:
         dialog_id = req.stack_dialog_id
         invite = None
         if dialog_id:
-            invite = early.find(req._state, req, dialog_id, role_of(dialog_id, req.raw, False))
+            invite = early.find(req._state, req, dialog_id)
         if invite is not None and method != "BYE":
             dialog = early.dialog_of(invite, req)
             if method == "PRACK":

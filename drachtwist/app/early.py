@@ -26,14 +26,16 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 
 from drachtwist import sip
 from drachtwist.app.challenges import Challenged, Realms
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.dialog.requests import Requester
+from drachtwist.app.dialogs import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -52,7 +54,7 @@ _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBL
 _NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
 
 
-class EarlyDialog:
+class EarlyDialog(Requester):
     """A call that rings, for what there is to say before it is answered.
 
     Applications get it from a request that they answered with a provisional response
@@ -162,7 +164,7 @@ class EarlyDialog:
         if method in _NOT_HERE:
             raise LocalProtocolError(f"{method} has no place before the call is answered")
         if self.over:
-            return fail(SipError(481, "Call/Transaction Does Not Exist"))
+            return already_failed(SipError(481, "Call/Transaction Does Not Exist"))
         sdp = b""
         if method == "UPDATE" and body:
             sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
@@ -183,36 +185,6 @@ class EarlyDialog:
 
             request.over = over
         return request.send(headers, body).deferred
-
-    def info(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an INFO; see :meth:`request`."""
-        return self.request("INFO", headers=headers, body=body)
-
-    def message(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send a MESSAGE; see :meth:`request`."""
-        return self.request("MESSAGE", headers=headers, body=body)
-
-    def notify(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send a NOTIFY: with ``Event: talk`` many phones answer; see :meth:`request`."""
-        return self.request("NOTIFY", headers=headers, body=body)
-
-    def options(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an OPTIONS; see :meth:`request`."""
-        return self.request("OPTIONS", headers=headers, body=body)
-
-    def update(
-        self, *, headers: HeadersLike = None, body: bytes | str = b""
-    ) -> Deferred[ReceivedResponse]:
-        """Send an UPDATE (RFC 3311); see :meth:`request`."""
-        return self.request("UPDATE", headers=headers, body=body)
 
     # Inside
 
@@ -376,15 +348,13 @@ class Dispatch(Ender, Protocol):
         """Return the handlers that see the requests of a method."""
 
 
-def find(
-    state: Connection, req: Request, dialog_id: str, role: Role | None
-) -> Request | Asking | None:
-    """Find the INVITE, of a caller or ours, in whose early dialog a request is.
-
-    :param role: which side of it we are.
-    """
-    caller: Request | None = state.early.get(dialog_id) if role != "uac" else None
-    ours: Asking | None = state.calling.get(dialog_id) if role != "uas" else None
+def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | None:
+    """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
+    caller: Request | None = state.early.get(dialog_id)
+    ours: Asking | None = state.calling.get(dialog_id)
+    if caller is not None or ours is not None:
+        role = role_of(dialog_id, req.raw, by_server=False)
+        caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
     if caller is None and ours is None:
         # The server has not confirmed the provisional response yet.
         pending = state.invites.get(req.stack_txn_id)
@@ -400,19 +370,13 @@ def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
 
 
 def take(
-    dispatcher: Dispatch,
-    state: Connection,
-    req: Request,
-    method: str,
-    dialog_id: str,
-    role: Role | None,
+    dispatcher: Dispatch, state: Connection, req: Request, method: str, dialog_id: str
 ) -> bool:
     """Look at a request in a dialog whose INVITE is not answered yet.
 
-    :param role: which side of it we are.
     :returns: whether that was everything there is to do.
     """
-    invite = find(state, req, dialog_id, role)
+    invite = find(state, req, dialog_id)
     if invite is None:
         return False
     if method == "PRACK":

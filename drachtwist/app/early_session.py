@@ -83,13 +83,13 @@ class EarlySession:
         """
         if not self.settled:
             if self.hint and not body and dialog.type == "uac":
-                dialog._extended().remote_sdp = self.hint
+                dialog._need_session().remote = self.hint
             return
-        more = dialog._extended()
+        session = dialog._need_session()
         is_caller = dialog.type == "uac"
         if self.changed or is_caller or not body:
-            more.local_sdp = more.own_sdp = self.local
+            session.local = session.own = self.local
         if self.changed or not is_caller or not body:
-            more.remote_sdp = self.remote
+            session.remote = self.remote
         if is_caller:
-            more.offered = b""  # whatever the 200 describes, the ACK owes no answer
+            session.offered = b""  # whatever the 200 describes, the ACK owes no answer

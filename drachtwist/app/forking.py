@@ -18,6 +18,7 @@ from drachtwist.app import calls
 from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handing import hand_out
+from drachtwist.app.outcomes import started
 from drachtwist.app.passing import HeadersHook, Passing, reasons_of
 from drachtwist.app.reaching import Target
 from drachtwist.app.received import ReceivedResponse
@@ -307,4 +308,4 @@ def hunt(
             res.send(chosen.status, chosen.reason or None, passing.of_refusal(chosen))
         raise chosen
 
-    return Deferred.fromCoroutine(call())
+    return started(call())

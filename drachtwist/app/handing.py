@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from drachtwist.app.outcomes import Outcome, started
+
 if TYPE_CHECKING:
     from drachtwist.app.b2bua import B2bua
 
@@ -24,8 +26,8 @@ def hand_out(making: Coroutine[Any, Any, B2bua]) -> Deferred[B2bua]:
 
     :param making: makes both dialogs, whose requests wait.
     """
-    made: Deferred[B2bua] = Deferred.fromCoroutine(making)
-    handed: Deferred[B2bua] = Deferred(lambda _: made.cancel())
+    made: Deferred[B2bua] = started(making)
+    handed: Deferred[B2bua] = Outcome(lambda _: made.cancel())
 
     def done(both: B2bua) -> None:
         handed.callback(both)

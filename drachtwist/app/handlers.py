@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.outcomes import forget_frames
 from drachtwist.errors import ConnectionLost
 
 __all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
@@ -44,12 +45,12 @@ def settle(result: Any, done: Done) -> bool:
         except StopIteration:
             return True
         except BaseException:
-            done(_caught())
+            _tell(done, _caught())
             return True
         _Stepper(result, context, done).wait(awaited)
         return False
     if isinstance(result, Deferred):
-        result.addCallbacks(lambda _: done(None), done)
+        result.addCallbacks(lambda _: done(None), lambda failure: _tell(done, failure))
         return False
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
@@ -69,10 +70,16 @@ def call_logged(what: str, handler: Callable[..., Any], *args: Any, **kwargs: An
     try:
         result = handler(*args, **kwargs)
     except Exception:
-        done(Failure())
+        _tell(done, Failure())
     else:
         if result is not None:
             settle(result, done)
+
+
+def _tell(done: Done, failure: Failure) -> None:
+    """Tell of a failure, which is dealt with then."""
+    done(failure)
+    forget_frames(failure)
 
 
 async def _await(awaitable: Awaitable[object]) -> object:
@@ -111,7 +118,7 @@ def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -
     try:
         result = handler(*args)
     except Exception:
-        done(Failure())
+        _tell(done, Failure())
     else:
         if result is not None:
             settle(result, done)
@@ -140,7 +147,7 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            self._done(_caught())
+            _tell(self._done, _caught())
         else:
             self.wait(awaited)
 
@@ -150,6 +157,6 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            self._done(_caught())
+            _tell(self._done, _caught())
         else:
             self.wait(awaited)

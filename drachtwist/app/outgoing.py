@@ -25,9 +25,12 @@ from drachtwist.errors import CommandRefused, ConnectionLost, SipError
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from drachtwist.app.request import Request
 
 __all__ = ["DialogRequest", "send_ack"]
 
@@ -160,7 +163,7 @@ class DialogRequest:
     def answered(self, answer: Answer) -> None:
         """The server sent the request, or refused to."""
         state = self.state
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             self._transaction_id = answer.transaction_id
             self.sent = answer.raw
             if self.challenged is not None:
@@ -278,7 +281,7 @@ class _AckSent:
 
     def answered(self, answer: Answer) -> None:
         """The server sent the ACK, or refused to: then there was nothing to acknowledge."""
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             _log.debug(
                 "ACK in dialog {dialog_id} refused: {text}",
                 dialog_id=self._dialog_id,
@@ -321,6 +324,8 @@ def send_ack(
 class Farewell:
     """A BYE for a dialog that outlived its connection; nobody waits for it.
 
+    Until it is answered the server hands over what the peer sends in the dialog.
+
     :param ends: From and To of our side, when the id alone does not say which side that is.
     """
 
@@ -343,20 +348,33 @@ class Farewell:
             return
         self._state.use()
         self._state.unconfirmed += 1
+        self._state.farewells[self._dialog_id] = self
+
+    def crossed(self, req: Request) -> None:
+        """Answer a request of the peer that crossed the BYE (RFC 3261 section 15.1)."""
+        if req.method not in ("ACK", "CANCEL"):
+            self._state.use()
+            req.res.send(200 if req.method == "BYE" else 481)
 
     def answered(self, answer: Answer) -> None:
         """The server sent the BYE, or does not know the dialog any more."""
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             self._state.confirm(answer.transaction_id, self)
         else:
             self._state.unconfirm()
-            self._state.release()
+            self._over()
 
     def responded(self, tokens: Any, raw: bytes) -> None:
         """The peer answered."""
         if not raw.startswith(b"1", 8):
-            self._state.requests.pop(tokens[8], None)
-            self._state.release()
+            self._state.requests.pop(tokens[TRANSACTION_ID], None)
+            self._over()
+
+    def _over(self) -> None:
+        """Nothing more comes in the dialog."""
+        if self._state.farewells.get(self._dialog_id) is self:
+            del self._state.farewells[self._dialog_id]
+        self._state.release()
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away again."""

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from drachtwist.errors import ConnectionLost
 from drachtwist.wire.commands import Answer
 
-__all__ = ["Clock", "CommandListener", "PendingInvite", "PendingRequest"]
+__all__ = ["Clock", "CommandListener", "EndedDialog", "PendingInvite", "PendingRequest"]
 
 
 class Clock(Protocol):
@@ -33,6 +33,13 @@ class CommandListener(Protocol):
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away first."""
+
+
+class EndedDialog(Protocol):
+    """A dialog that is not known any more, while its BYE is under way."""
+
+    def crossed(self, req: Any) -> None:
+        """A request of the peer came in it."""
 
 
 class PendingInvite(Protocol):

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.reaching import Target, place_of
-from drachtwist.app.request import AnswerState, Request
+from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
     CommandRefused,
@@ -22,7 +24,6 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
-from drachtwist.sip import grammar
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
@@ -99,7 +100,7 @@ def proxy_request(
     if destinations is None:
         if not can_be_called(req.uri, routed=others):
             # The caller's choice, not the application's mistake.
-            return fail(SipError(416, reason_phrase(416)))
+            return already_failed(SipError(416, reason_phrase(416)))
         destinations = [req.uri]
     elif isinstance(destinations, str) or not isinstance(destinations, Sequence):
         destinations = [destinations]
@@ -190,26 +191,25 @@ class _Proxying:
 
     def answered(self, answer: Answer) -> None:
         """The server reports."""
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             self._release()
             self._end(CommandRefused(answer.text))
             return
-        if answer.tokens[-1] != "continue":
+        if not answer.is_continue:
             self._release()
             self._end(self._result)
             return
-        tokens = answer.tokens
         message = sip.Response.from_bytes(answer.raw)
-        port = grammar.decimal(tokens[8]) or 0
+        address, port = answer.address, answer.port
         result = self._result
         for target in result.responses:
-            if (target.address, target.port) == (tokens[7], port):
+            if (target.address, target.port) == (address, port):
                 break
         else:
-            target = ProxyTarget(tokens[7], port, tokens[6])
+            target = ProxyTarget(address, port, answer.protocol)
             result.responses.append(target)
         status = message.status
-        target.responses.append(ProxyResponse(tokens[9], status, message))
+        target.responses.append(ProxyResponse(answer.time, status, message))
         result.final_status = status
         result.final_response = message
         result.connected = result.connected or 200 <= status < 300
@@ -237,8 +237,9 @@ class _Proxying:
             req._answered_finally()
 
     def _end(self, outcome: ProxyResult | Exception) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         if self.deferred.called:
             return
         if isinstance(outcome, Exception):

@@ -14,6 +14,18 @@ from drachtwist import sip
 from drachtwist.app.connection import Connection, Server
 from drachtwist.sip import grammar
 from drachtwist.sip.encoding import encode_response
+from drachtwist.wire.reports import (
+    ADDRESS,
+    DIALOG_ID,
+    LOCAL_ADDRESS,
+    LOCAL_PORT,
+    PORT,
+    PROTOCOL,
+    SESSION_TOKEN,
+    SOURCE,
+    TIME,
+    TRANSACTION_ID,
+)
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
@@ -59,49 +71,49 @@ class Received:
     @property
     def source(self) -> str:
         """``network``, or ``application`` for requests that the server made by itself."""
-        return self._token(2)
+        return self._token(SOURCE)
 
     @property
     def protocol(self) -> str:
         """``udp``, ``tcp`` (also for WebSockets), ``tls``, or empty (for an ACK)."""
-        return self._token(4)
+        return self._token(PROTOCOL)
 
     @property
     def source_address(self) -> str:
         """The address of the sender; empty for responses that the server made up."""
-        return self._token(5)
+        return self._token(ADDRESS)
 
     @property
     def source_port(self) -> int:
         """The port of the sender; 5060 when the server did not say."""
-        port = grammar.decimal(self._token(6))
+        port = grammar.decimal(self._token(PORT))
         return 5060 if port is None else port
 
     @property
     def stack_time(self) -> str:
         """When the server got the message: ``HH:MM:SS.uuuuuu``, UTC."""
-        return self._token(7)
+        return self._token(TIME)
 
     @property
     def stack_txn_id(self) -> str:
         """The server's name of the transaction."""
-        return self._token(8)
+        return self._token(TRANSACTION_ID)
 
     @property
     def stack_dialog_id(self) -> str:
         """The server's name of the dialog; empty outside of dialogs."""
-        return self._token(9)
+        return self._token(DIALOG_ID)
 
     @property
     def received_on(self) -> str:
         """``host:port`` where a new request arrived, otherwise empty."""
-        host = self._token(10)
-        return f"{host}:{self._token(11)}" if host else ""
+        host = self._token(LOCAL_ADDRESS)
+        return f"{host}:{self._token(LOCAL_PORT)}" if host else ""
 
     @property
     def session_token(self) -> str:
         """The session token of older servers; empty with the current ones."""
-        return self._token(12)
+        return self._token(SESSION_TOKEN)
 
 
 class ReceivedResponse(Received, sip.Response):

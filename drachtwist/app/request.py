@@ -1,11 +1,7 @@
 """A request from the network, and what becomes of the answer to it.
 
 :class:`Request` is a :class:`drachtwist.sip.Request` that knows how it came: addresses, ids, the
-connection. Its answer is in one of a few states (:class:`AnswerState`), and leaves the first of
-them once. Several would like to be the one who moves it: the application with a final response, the
-caller with a CANCEL (or a BYE, in an early dialog), the server that forwards the request, the
-dialog that ends before a request in it was looked at. Who comes first wins; whoever comes later is
-told why nothing was sent.
+connection, and what has become of its answer (:mod:`~drachtwist.app.answer_state`).
 
 What is known about the exchange is kept here, and the response to be sent
 (:class:`~drachtwist.app.response.Response`) is kept only as long as there is none, so that the two
@@ -15,53 +11,33 @@ an early dialog, responses that wait) is in :class:`RequestExtras`, made when it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import states
+from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import METHODS
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from drachtwist.app.early import EarlyDialog
 
-__all__ = ["TRANSITIONS", "AnswerState", "Request", "make_request"]
+__all__ = ["Request", "make_request"]
 
 _METHODS = {method.encode("ascii"): method for method in METHODS}
 
-
-class AnswerState(Enum):
-    """What has become of the answer to a request."""
-
-    OPEN = "no final response yet"
-    ANSWERED = "the application, or the server for it, sent a final response"
-    CANCELLED = "the caller gave up first, and the server answered 487"
-    PROXIED = "the server forwards the request, and answers it"
-    UNANSWERABLE = "it gets no response: an ACK, a CANCEL, a request of the server's own"
-    DROPPED = "its dialog ended while it waited, and with it the transaction"
-
-
-TRANSITIONS: Mapping[AnswerState, frozenset[AnswerState]] = {
-    AnswerState.OPEN: frozenset(AnswerState) - {AnswerState.OPEN},
-    AnswerState.ANSWERED: frozenset(),
-    AnswerState.CANCELLED: frozenset(),
-    # A CANCEL meanwhile changes nothing: the server passes it on, and answers in the end.
-    AnswerState.PROXIED: frozenset({AnswerState.ANSWERED}),
-    AnswerState.UNANSWERABLE: frozenset(),
-    AnswerState.DROPPED: frozenset(),
-}
-"""Which state may follow which."""
 
 _OPEN = AnswerState.OPEN
 _ANSWERED = AnswerState.ANSWERED
@@ -123,7 +99,7 @@ class Request(Received, sip.Request):
     # The status of the final response, whoever sent it; 0 while there is none.
     _final_status: int
     _extras: RequestExtras | None
-    # Only while there is no final response: the two would keep each other alive otherwise.
+    # Only while a final response may be sent: the two would keep each other alive otherwise.
     _res: Response | None
 
     canceled: bool
@@ -135,7 +111,7 @@ class Request(Received, sip.Request):
         res = self._res
         if res is None:
             res = make_response(self, self._final_status)
-            if self._answer is _OPEN:
+            if self._may_send():
                 self._res = res
         return res
 
@@ -188,7 +164,7 @@ class Request(Received, sip.Request):
         if self._answer is not _OPEN:
             return succeed(None)
         if self._state.link.closed:
-            return fail(ConnectionLost("the connection of the request is gone"))
+            return already_failed(ConnectionLost("the connection of the request is gone"))
         self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
@@ -205,7 +181,8 @@ class Request(Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
-        self._extended().on_update = handler
+        if self._answer is _OPEN:
+            self._extended().on_update = handler
         return handler
 
     # Inside: the state of the answer
@@ -227,7 +204,12 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        self._settle(_ANSWERED, status)
+        if self._answer is not _OPEN:
+            self._settle(_ANSWERED, status)
+            return
+        self._answer = _ANSWERED  # as nearly always
+        self._final_status = status
+        self._res = None
 
     def _not_to_be_answered(self) -> None:
         """There is no response to this: an ACK, a CANCEL, a request of the server's own."""
@@ -354,6 +336,7 @@ class Request(Received, sip.Request):
             for waiter in waiting:
                 waiter.errback(Failure(reason))
             self._let_go()
+        self._res = None
 
     # Inside: responses that wait
 
@@ -431,7 +414,7 @@ def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Reques
     self._final_status = 0
     self._extras = self._res = None
     self.canceled = False
-    if tokens[8] in state.requests or tokens[8] in state.invites:
+    if tokens[TRANSACTION_ID] in state.requests or tokens[TRANSACTION_ID] in state.invites:
         # Another request has this transaction id: the answer has to say what it is for.
         self._extras = RequestExtras()
         self._extras.shares_transaction = True

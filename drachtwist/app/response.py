@@ -23,7 +23,9 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger, LogLevel
 
 from drachtwist import sip
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
@@ -33,6 +35,7 @@ from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.status import reason_phrase
 from drachtwist.wire.commands import Answer
+from drachtwist.wire.reports import TRANSACTION_ID
 
 if TYPE_CHECKING:
     from drachtwist.app.request import Request
@@ -45,6 +48,8 @@ _log = Logger(namespace="drachtwist.app.response")
 
 UNKNOWN_TRANSACTION = "unknown transaction"
 """Part of the refusal that means: the caller has gone."""
+
+_OPEN = AnswerState.OPEN
 
 SUBSCRIPTION = 3600
 """Seconds of a subscription that does not say how long it is to last."""
@@ -78,17 +83,17 @@ class Response(sip.Message):
     @property
     def finished(self) -> bool:
         """Whether nothing more can be sent: a final response was, or the caller has gone."""
-        return not self.req.is_open
+        return self.req._answer is not _OPEN
 
     @property
     def final_response_sent(self) -> bool:
         """Whether nothing more can be sent, as :attr:`finished`."""
-        return not self.req.is_open
+        return self.req._answer is not _OPEN
 
     @property
     def headers_sent(self) -> bool:
         """Whether nothing more can be sent, as :attr:`finished`."""
-        return not self.req.is_open
+        return self.req._answer is not _OPEN
 
     @property
     def link(self) -> DrachtioProtocol:
@@ -187,7 +192,7 @@ class Response(sip.Message):
                     )
             send()
 
-        extras.send_lock.run(lambda: Deferred.fromCoroutine(prepared())).addErrback(
+        extras.send_lock.run(lambda: started(prepared())).addErrback(
             lambda failure: _log.failure("a response could not be sent", failure)
         )
 
@@ -206,9 +211,9 @@ class Response(sip.Message):
         reliable = status < 200 and _is_reliable(status, self, headers)
         if reliable:
             message = _with_known_tag(message)
-        if not req.is_open:
+        if req._answer is not _OPEN:
             sending.fail_later(req._why_not_sent())
-        elif req._holds(status):
+        elif req._extras is not None and req._holds(status):
             req._hold(lambda: self._send_held(message, sending, reliable, on_prack, body))
         else:
             self._send_now(message, sending, reliable, on_prack, body)
@@ -360,12 +365,12 @@ class Sending:
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
         req = self.res.req
-        if answer.tokens[3] == "OK":
+        if answer.ok:
             if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
                 req._answered_finally()
-            elif self.status > 100 and req.is_open:
+            elif self.status > 100 and req._answer is _OPEN:
                 self._ring(req, answer)
             self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
@@ -448,11 +453,11 @@ OK = encode_response(200)
 
 def answer_ok(req: Request) -> None:
     """Answer a request in a dialog with a plain 200, without further ado."""
-    if req._shares_transaction():
+    if req._extras is not None and req._extras.shares_transaction:
         req.res.send(200)
         return
     req._answered(200)
     try:
-        req._state.link.send_message(req._tokens[8], "", OK, Automatic(req))
+        req._state.link.send_message(req._tokens[TRANSACTION_ID], "", OK, Automatic(req))
     except ConnectionLost:
         pass

@@ -13,12 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from drachtwist.app.outcomes import Outcome
+
 __all__ = ["Result", "fail_later"]
 
 _T = TypeVar("_T")
 
 
-class Result(Deferred[_T]):
+class Result(Outcome[_T]):
     """A Deferred that tells a function of its failure if it is thrown away with it."""
 
     _unheard: Callable[[Exception], object] | None = None

@@ -552,7 +552,11 @@ class Srf(Router):
 
         asking._on_request = sent
         asking.wait(pending)
-        asking.send()
+        try:
+            asking.send()
+        except LocalProtocolError:
+            asking.forget()
+            raise
         return pending
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
@@ -23,6 +23,7 @@ from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialogs import Role
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
@@ -181,8 +182,12 @@ class _Referring:
 
     def start(self, headers: HeadersLike, timeout: float | None) -> Deferred[Progress]:
         dialog = self._dialog
-        sent = dialog.request("REFER", headers=headers)
-        dialog._extended().referrals.append(self)
+        try:
+            sent = dialog.request("REFER", headers=headers)
+        except LocalProtocolError:
+            del self._deferred  # it knows us, and nobody else has it
+            raise
+        dialog._need_traffic().referrals.append(self)
         if timeout is not None:
             self._timer = dialog.srf.clock.callLater(timeout, self._timed_out)
         sent.addCallbacks(self._answered, self._failed)
@@ -245,11 +250,12 @@ class _Referring:
             self._deferred.errback(Failure(error))
 
     def _leave(self) -> None:
-        more = self._dialog._extended()
-        if self in more.referrals:
-            more.referrals.remove(self)
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        traffic = self._dialog._need_traffic()
+        if self in traffic.referrals:
+            traffic.referrals.remove(self)
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
 
 # Answering one
@@ -277,10 +283,10 @@ def accept_refer(dialog: Dialog, req: Request, res: Response) -> Referral:
         res.send(400, "Bad Refer-To Header")
         raise
     res.send(202)
-    more = dialog._extended()
-    more.refers += 1
+    traffic = dialog._need_traffic()
+    traffic.refers += 1
     # The first needs no id (RFC 3515 section 2.4.6).
-    event = "refer" if more.refers == 1 else f"refer;id={req.cseq.number}"
+    event = "refer" if traffic.refers == 1 else f"refer;id={req.cseq.number}"
     referral = Referral(dialog, req, uri, replaces, event)
     referral.notify(100)
     return referral
@@ -385,7 +391,7 @@ class Referral:
             self.notify(416)
             refusal = SipError(416, reason_phrase(416))
             refusal.__cause__ = error
-            return fail(refusal)
+            return already_failed(refusal)
         except DrachtwistError:
             self.notify(503)
             raise

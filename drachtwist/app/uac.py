@@ -10,6 +10,7 @@ acknowledged and ended with a BYE.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import Received, ReceivedResponse, make_received_response
 from drachtwist.app.response import UNKNOWN_TRANSACTION
@@ -347,6 +349,7 @@ class Asking:
 
     def _forgotten(self) -> None:
         """Nobody ends what was cancelled."""
+        self._timer = None
         self.state.requests.pop(self._transaction_id, None)
         self._end(SipError(487, "Request Terminated"))
 
@@ -355,7 +358,7 @@ class Asking:
     def answered(self, answer: Answer) -> None:
         """The server sent the request, or refused to."""
         state = self.state
-        if answer.tokens[3] != "OK":
+        if not answer.ok:
             state.unconfirm()
             self._unsent(CommandRefused(answer.text))
             return
@@ -457,7 +460,7 @@ class Asking:
         elif isinstance(result, Deferred):
             result.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
         elif isinstance(result, Awaitable):
-            waiting: Deferred[Any] = Deferred.fromCoroutine(_await(result))
+            waiting: Deferred[Any] = started(_await(result))
             waiting.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
         else:
             self._prack(response, None)
@@ -699,6 +702,12 @@ class Asking:
 
     # The end
 
+    def forget(self) -> None:
+        """Forget who was to be told: what knows us must not be known by us."""
+        self.on_final = self.on_bye = None
+        self._on_request = self._on_provisional = self._on_update = None
+        self._waiting = []
+
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         if self.over:
             return
@@ -709,6 +718,7 @@ class Asking:
         for timer in (self._timer, self._ceiling):
             if timer is not None and timer.active():
                 timer.cancel()
+        self._timer = self._ceiling = None
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None
@@ -729,7 +739,7 @@ class Asking:
         self.request = None
         if self.challenged is not None:
             self.challenged.request = None
-        self._on_request = self._on_provisional = self._on_update = None
+        self.forget()
         self.state.release()
 
 
@@ -751,7 +761,7 @@ class _CancelSent:
 
     def answered(self, answer: Answer) -> None:
         """The server sent it, or knows no such transaction: the final response was on its way."""
-        if answer.tokens[3] != "OK" and UNKNOWN_TRANSACTION in answer.text:
+        if not answer.ok and UNKNOWN_TRANSACTION in answer.text:
             self._asking.cancel_refused()
 
     def link_lost(self, reason: ConnectionLost) -> None:
@@ -845,28 +855,41 @@ def prepare_uac(
     return Calling(asking, no_ack, timeout, auth)
 
 
-class PendingCall(Deferred[Dialog]):
+class PendingCall(Outcome[Dialog]):
     """A call that was placed: fires with its dialog.
 
     Cancelling it, also by ``addTimeout``, cancels the INVITE, and nobody waits any more.
     """
 
     def __init__(self, calling: Calling) -> None:
-        super().__init__(calling._cancel)
-        self._give_up = calling.give_up
+        super().__init__(_cancel_call)
+        # Weakly, since it knows us: it is kept by what it waits for, up to the end.
+        self._calling = weakref.ref(calling)
 
     def cancel_request(self, headers: HeadersLike = None) -> None:
         """Cancel the INVITE (RFC 3261 section 9.1), and wait for what comes of it.
 
         :param headers: headers of the CANCEL, Reason for example (RFC 3326).
         """
-        self._give_up(headers)
+        calling = self._calling()
+        if calling is not None:
+            calling.give_up(headers)
+        elif not self.called:
+            self.errback(SipError(487, "Request Terminated"))
+
+
+def _cancel_call(pending: Deferred[Dialog]) -> None:
+    """Nobody waits for a call any more."""
+    calling = pending._calling() if isinstance(pending, PendingCall) else None
+    if calling is not None:
+        calling.cancel()
 
 
 class Calling:
     """A dialog in the making."""
 
     __slots__ = (
+        "__weakref__",
         "_auth",
         "_given_up",
         "_no_ack",
@@ -889,15 +912,12 @@ class Calling:
 
     def start(self, local_sdp: SdpSource) -> PendingCall:
         """Send the request as soon as there is a session description."""
-        asking = self.asking
-        asking.on_final = self._final
-        asking.on_bye = self._hung_up
         if local_sdp is None or type(local_sdp) in (bytes, str):
             self._send(local_sdp)  # type: ignore[arg-type]
             return self.deferred
         made: Any = local_sdp() if callable(local_sdp) else local_sdp
         if isinstance(made, Deferred | Awaitable):
-            waiting = made if isinstance(made, Deferred) else Deferred.fromCoroutine(_await(made))
+            waiting = made if isinstance(made, Deferred) else started(_await(made))
 
             def failed(failure: Failure) -> None:
                 if not self.deferred.called:
@@ -909,17 +929,25 @@ class Calling:
         return self.deferred
 
     def _send(self, sdp: bytes | str | None) -> None:
-        if self._given_up or self.deferred.called:
-            return
         asking = self.asking
+        if self._given_up or self.deferred.called:
+            asking.forget()
+            return
         asking.body = sdp or b""
-        asking.send()
+        asking.on_final = self._final
+        asking.on_bye = self._hung_up
+        try:
+            asking.send()
+        except LocalProtocolError:
+            asking.forget()
+            raise
         if self._timeout is not None and not asking.over:
             clock = asking.state.clock
             self._timer = clock.callLater(self._timeout, self._timeout_reached)
 
     def _timeout_reached(self) -> None:
         """Fail at once; the rest is done behind it, as when nobody waits any more."""
+        self._timer = None
         self.asking.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
         self._fail(SipError(408, "Request Timeout"))
 
@@ -933,7 +961,7 @@ class Calling:
             self._fail(SipError(487, "Request Terminated"))
         self.asking.cancel(headers)
 
-    def _cancel(self, _: object) -> None:
+    def cancel(self) -> None:
         """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
         self._given_up = True
         self.asking.cancel()
@@ -945,8 +973,9 @@ class Calling:
         self._fail(SipError(487, "Request Terminated"))
 
     def _final(self, outcome: ReceivedResponse | Exception) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         asking = self.asking
         if isinstance(outcome, Exception):
             self._fail(outcome)
@@ -971,7 +1000,7 @@ class Calling:
         if asking.challenged is not None and asking.challenged.realms:
             realms = asking.challenged.realms
             realms.uri = dialog.remote.uri
-            dialog._extended().realms = realms
+            dialog._need_traffic().realms = realms
         if asking.state.events.dialog_state.handlers:
             asking.report("confirmed", outcome)
         invite = asking.method == "INVITE"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-__all__ = ["Census", "source_of"]
+from drachtwist.net.alerts import Alerts
+
+__all__ = ["Census", "Turnstile", "source_of"]
 
 
 def source_of(host: str) -> str:
@@ -64,3 +66,43 @@ class Census:
             self._sources[source] = left
         else:
             del self._sources[source]
+
+
+class Turnstile(Census):
+    """Counts connections against two limits, and tells an operator of those that are too many.
+
+    :param total: how many there may be.
+    :param per_source: how many of one source.
+    :param alerts: where that is noted.
+    :param cause: what it is noted as; for a source with ``_per_source`` behind it.
+    :param what: what they are, for the line in the log: ``connections of phones``.
+    """
+
+    __slots__ = ("_alerts", "_cause", "_what")
+
+    def __init__(self, total: int, per_source: int, alerts: Alerts, cause: str, what: str) -> None:
+        super().__init__(total, per_source)
+        self._alerts = alerts
+        self._cause = cause
+        self._what = what
+
+    def refuses(self, host: str) -> bool:
+        """Whether another connection from an address would be one too many; that is noted."""
+        problem = self.problem(host)
+        if problem == "total":
+            self._alerts.note(
+                self._cause,
+                "{peer} is refused: there are {most} {what}",
+                peer=host,
+                most=self.total,
+                what=self._what,
+            )
+        elif problem == "source":
+            self._alerts.note(
+                f"{self._cause}_per_source",
+                "{peer} is refused: it has {most} {what}",
+                peer=host,
+                most=self.per_source,
+                what=self._what,
+            )
+        return problem is not None

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
+from drachtwist.net.backlog import Backlog
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
@@ -151,7 +152,7 @@ class DrachtioProtocol(_Clocked):
         """Told of everything that happens."""
         self._clock = clock
         self._corked = False
-        self._lost: ConnectionLost | None = None
+        self._lost = "the connection is closed"
         self._error: Exception | None = None
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
         self.on_routed: Callable[[DrachtioProtocol], None] | None = None
@@ -206,7 +207,7 @@ class DrachtioProtocol(_Clocked):
         """
         session = self.session
         if session.state is SessionState.CLOSED:
-            raise self._lost or ConnectionLost("the connection is closed")
+            raise ConnectionLost(self._lost)
         message_id = session.command(command, sink)
         if not self._corked:
             self._flush()
@@ -226,7 +227,7 @@ class DrachtioProtocol(_Clocked):
             line += f"|{route}"
         session = self.session
         if session.state is SessionState.CLOSED:
-            raise self._lost or ConnectionLost("the connection is closed")
+            raise ConnectionLost(self._lost)
         message_id = session.send_message(line, message, sink)
         if not self._corked:
             self._flush()
@@ -290,12 +291,11 @@ class DrachtioProtocol(_Clocked):
         self._arm(None)
         error = self._error or ConnectionLost(self._described(reason))
         self._error = error
-        self._lost = lost = (
-            error if isinstance(error, ConnectionLost) else ConnectionLost(str(error))
-        )
+        self._lost = str(error)
         for sink in self.session.connection_lost():
             try:
-                sink.link_lost(lost)
+                # To each its own: the frames that it is raised in know who was told.
+                sink.link_lost(ConnectionLost(self._lost))
             except Exception:
                 self._log.failure("failed to tell of the loss of {peer}", peer=self.peer)
         try:
@@ -421,8 +421,11 @@ class ServerLinkHandler(Protocol):
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
         """What the application sends cannot be read; the connection will be closed."""
 
-    def unread(self, link: DrachtioServerProtocol) -> None:
-        """The application leaves too much unread; the connection is cut."""
+    def unread(self, link: DrachtioServerProtocol, why: str) -> None:
+        """The application leaves too much unread, or reads nothing; the connection is cut.
+
+        :param why: ``unread`` or ``stalled``.
+        """
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """The application sent a command that has to be carried out and answered."""
@@ -435,14 +438,15 @@ class ServerLinkHandler(Protocol):
 class DrachtioServerProtocol(protocol.Protocol):
     """A server's end of a connection to an application.
 
-    What an application does not read waits here. While anything does, :attr:`paused` says so, and
-    beyond a limit the connection is cut.
+    What an application does not read waits here. While anything does, :attr:`paused` says so;
+    beyond a limit, or when the application reads nothing at all, the connection is cut.
 
     :param session: secret, version and addresses of the server.
     :param handler: carries the commands out.
     :param outbound: the server opened the connection, for one request.
     :param unread: bytes that the application may leave unread.
-    :param clock: the reactor, or a Clock; needed for a delay.
+    :param clock: the reactor, or a Clock; needed for a delay, and to see who reads nothing.
+    :param patience: seconds in which an application has to read something; 0 for any time.
     :param secret_delay: seconds that a wrong secret waits for its answer.
     """
 
@@ -457,13 +461,13 @@ class DrachtioServerProtocol(protocol.Protocol):
         unread: int = UNREAD,
         clock: IReactorTime | None = None,
         secret_delay: float = 0.0,
+        patience: float = 0.0,
     ) -> None:
         self.session = session
         self.outbound = outbound
-        self.paused = False
-        """Whether the application does not read as fast as it is written to."""
         self._unread = unread
-        self._waits = 0  # bytes that were written since it is paused
+        self._patience = patience
+        self._backlog: Backlog | None = None
         self._clock = clock
         self._secret_delay = secret_delay
         self._delayed: IDelayedCall | None = None
@@ -487,6 +491,17 @@ class DrachtioServerProtocol(protocol.Protocol):
     def tags(self) -> tuple[str, ...]:
         """The tags that the application gave."""
         return self.session.tags
+
+    @property
+    def paused(self) -> bool:
+        """Whether the application does not read as fast as it is written to."""
+        return self._backlog is not None and self._backlog.paused
+
+    @property
+    def behind(self) -> bool:
+        """Whether it is so far behind that it should get nothing new."""
+        backlog = self._backlog
+        return backlog is not None and backlog.waits > backlog.most // 2
 
     def send(self, payload: bytes) -> None:
         """Send a frame."""
@@ -518,6 +533,8 @@ class DrachtioServerProtocol(protocol.Protocol):
         assert self.transport is not None
         if not self._losing:
             self._losing = True
+            if self._backlog is not None:
+                self._backlog.flush()
             # A producer would keep it from closing.
             cast(Any, self.transport).unregisterProducer()
             self.transport.loseConnection()
@@ -538,17 +555,21 @@ class DrachtioServerProtocol(protocol.Protocol):
         assert self.transport is not None
         self.connected_now = True
         _tune(self.transport)
+        self._backlog = Backlog(
+            self.transport, self._unread, self._cut, self._clock, self._patience
+        )
         cast(Any, self.transport).registerProducer(self, True)
         self._handler.opened(self)
 
     def pauseProducing(self) -> None:
         """Learn that the application does not read as fast as it is written to."""
-        self.paused = True
+        if self._backlog is not None:
+            self._backlog.pause()
 
     def resumeProducing(self) -> None:
-        """Learn that the application has read everything."""
-        self.paused = False
-        self._waits = 0
+        """Learn that the application has read what the transport had."""
+        if self._backlog is not None:
+            self._backlog.resume()
 
     def stopProducing(self) -> None:
         """Learn that the connection is gone, which comes otherwise too."""
@@ -577,6 +598,8 @@ class DrachtioServerProtocol(protocol.Protocol):
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Tell the server."""
         self.connected_now = False
+        if self._backlog is not None:
+            self._backlog.forget()
         if self._delayed is not None and self._delayed.active():
             self._delayed.cancel()
         self.loss = reason.value
@@ -600,17 +623,15 @@ class DrachtioServerProtocol(protocol.Protocol):
         if transport is None or (self._delayed is not None and self._delayed.active()):
             return
         data = self.session.data_to_send()
-        if data:
-            transport.write(data)
-            if self.paused:
-                self._waits += len(data)
-                if self._waits > self._unread and self.connected_now:
-                    self.connected_now = False
-                    self._handler.unread(self)
-                    self.abort()
-                    return
+        if data and self._backlog is not None:
+            self._backlog.write(data)
         if self.session.closing:
             self._lose()
+
+    def _cut(self, why: str) -> None:
+        self.connected_now = False
+        self._handler.unread(self, why)
+        self.abort()
 
 
 class DrachtioServerFactory(protocol.Factory):

@@ -35,10 +35,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
-from drachtwist.net.census import Census
+from drachtwist.net.census import Turnstile
 from drachtwist.net.contacts import Contact
+from drachtwist.net.gate import Gate
 from drachtwist.net.steady import steady
-from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
+from drachtwist.net.streams import ENCRYPTED, Outgoing, Stream, lenient
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.net.vias import note_source
@@ -310,7 +311,13 @@ class SipTransports:
         self._ports: list[Any] = []
         self._streams: dict[Target, Stream] = {}
         self._stream_count = 0
-        self._incoming = Census(self.limits.connections, self.limits.connections_per_source)
+        self._incoming = Turnstile(
+            self.limits.connections,
+            self.limits.connections_per_source,
+            self.alerts,
+            "connections",
+            "connections of phones",
+        )
         self._buffered = 0
         self._sweep: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -352,17 +359,24 @@ class SipTransports:
                     self._set_buffers(sock, self._udp_buffer)
                 self._channels[listener.channel] = _Datagrams(self, listener, sock)
                 continue
-            factory: Any = _StreamFactory(self, listener)
-            if name in ENCRYPTED:
-                assert self._credentials is not None
-                creator = self._credentials[0].server_creator()
-                factory = TLSMemoryBIOFactory(creator, False, factory)
             with sock:  # the reactor makes a copy
                 self._ports.append(
-                    self.reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+                    self.reactor.adoptStreamPort(sock.fileno(), sock.family, self.gate(listener))
                 )
         self.listeners += listeners
         return listeners
+
+    def gate(self, listener: Listener) -> Gate:
+        """Make what takes in the connections to an address that is listened on."""
+        factory: Any = _StreamFactory(self, listener)
+        if listener.protocol in ENCRYPTED:
+            assert self._credentials is not None, "read before anything listens"
+            creator = self._credentials[0].server_creator()
+            factory = TLSMemoryBIOFactory(creator, False, factory)
+        return Gate(factory, self._keeps_out, f"SIP over {listener.protocol}")
+
+    def _keeps_out(self, address: Any) -> bool:
+        return self._incoming.refuses(address.host)
 
     def _read_credentials(self) -> tuple[Credentials, Credentials]:
         tls = self._tls
@@ -639,28 +653,6 @@ class SipTransports:
         if self._stream_count:
             self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
 
-    def refuses(self, host: str) -> bool:
-        """Whether another connection from an address would be one too many; that is noted."""
-        problem = self._incoming.problem(host)
-        if problem is None:
-            return False
-        limits = self.limits
-        if problem == "total":
-            self.alerts.note(
-                "connections",
-                "{peer} is refused: there are {most} connections of phones",
-                peer=host,
-                most=limits.connections,
-            )
-        else:
-            self.alerts.note(
-                "connections_per_source",
-                "{peer} is refused: it has {most} connections",
-                peer=host,
-                most=limits.connections_per_source,
-            )
-        return True
-
     def buffered(self, stream: Stream, octets: int) -> None:
         """Take note of how much a stream has of a message that is not complete.
 
@@ -789,8 +781,6 @@ class _StreamFactory(protocol.ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
         transports = self._transports
         peer = cast(Any, addr)
-        if transports.refuses(peer.host):
-            return Refused()
         target = Target(self._listener.protocol, peer.host, peer.port)
         return transports.new_stream(self._listener, target, incoming=True)
 

@@ -26,7 +26,7 @@ from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParse
 if TYPE_CHECKING:
     from drachtwist.net.siptransports import Flow, SipTransports, Target
 
-__all__ = ["Outgoing", "Refused", "Stream", "lenient"]
+__all__ = ["Outgoing", "Stream", "lenient"]
 
 ENCRYPTED = frozenset(("tls", "wss"))
 """The transports that need a key and a certificate to listen."""
@@ -205,7 +205,7 @@ class Stream(protocol.Protocol):
 
     def pinged(self, count: int) -> None:
         """Answer so many pings, all at once."""
-        self._last_use = self._transports.reactor.seconds()
+        self._last_use = self._transports.clock.seconds()
         self._spoken = True
         self.send(self.flow, b"\r\n" * count)
 
@@ -262,14 +262,6 @@ class Stream(protocol.Protocol):
         self._transports.remove_stream(self)
         if not self.when_gone.called:
             self.when_gone.callback(None)
-
-
-class Refused(protocol.Protocol):
-    """A connection too many."""
-
-    def connectionMade(self) -> None:
-        """Close it."""
-        cast(Any, self.transport).abortConnection()
 
 
 class Outgoing(protocol.ClientFactory):

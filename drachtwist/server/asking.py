@@ -3,7 +3,8 @@
 The question is the query string of a GET or a POST, which also carries the SIP message; the answer
 is a JSON object. Like a real server this one ignores the HTTP status and the Content-Type, follows
 redirects, connects within two seconds and gives up after three. Connections are kept and used
-again. Certificates of ``https:`` are verified, always.
+again. Certificates of ``https:`` are verified, always. What a web application may cost is bounded:
+the time, the answer, and all that comes around it (:mod:`drachtwist.server.bounded`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from zope.interface import implementer
 
 from drachtwist.errors import RemoteProtocolError
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
+from drachtwist.server.bounded import BoundedEndpoints
 from drachtwist.server.hiding import without_password
 from drachtwist.wire.decisions import ANSWER_LIMIT, Decision, RoutingQuery, parse_decision
 
@@ -93,7 +95,8 @@ class WebAsker:
         # was closed meanwhile, which is just what is wanted here.
         self._pool.retryAutomatically = True
         policy = _Policy(Credentials(TlsOptions()) if credentials is None else credentials)
-        self._agent = Agent(reactor, policy, connectTimeout=CONNECT_TIMEOUT, pool=self._pool)
+        endpoints = BoundedEndpoints(reactor, policy, CONNECT_TIMEOUT)
+        self._agent = Agent.usingEndpointFactory(reactor, endpoints, self._pool)
         self._headers = {b"Accept": [b"application/json"]}
         if agent:
             self._headers[b"User-Agent"] = [agent.encode("utf-8")]
@@ -146,11 +149,14 @@ class WebAsker:
         headers = Headers(self._headers)
         if self._login is not None and _origin(url) == _origin(self._url):
             headers.setRawHeaders(b"Authorization", [self._login])
+        asking: Deferred[Any]
         if not post:
-            return self._agent.request(b"GET", url, headers)
+            asking = self._agent.request(b"GET", url, headers)
+            return asking
         headers.setRawHeaders(b"Content-Type", [b"text/plain; charset=UTF-8"])
         body = FileBodyProducer(BytesIO(message[:MESSAGE_LIMIT]))
-        return self._agent.request(b"POST", url, headers, body)
+        asking = self._agent.request(b"POST", url, headers, body)
+        return asking
 
     def close(self) -> Deferred[None]:
         """Close the connections that were kept."""
@@ -160,9 +166,13 @@ class WebAsker:
     def _failed(self, failure: Failure) -> Decision:
         error: Any = failure.value
         if isinstance(error, (ResponseFailed, ResponseNeverReceived)) and error.reasons:
-            error = error.reasons[-1].value
+            causes = [reason.value for reason in error.reasons]
+            plain = [
+                one for one in causes if isinstance(one, (RemoteProtocolError, CancelledError))
+            ]
+            error = (plain or causes)[-1]
         what = describe_tls_failure(error, "its", "name it with application_ca or --app-ca")
-        if isinstance(error, (ConnectingCancelledError, DeferredTimeoutError)):
+        if isinstance(error, (CancelledError, ConnectingCancelledError, DeferredTimeoutError)):
             what = "too slow"
         what = what or str(error) or type(error).__name__
         raise RemoteProtocolError(f"no answer of {self._url.decode('utf-8', 'replace')}: {what}")

@@ -14,6 +14,7 @@ connection cannot be made, or breaks, it goes to the same address over UDP.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError
@@ -127,22 +128,22 @@ class Attempted:
         """Send it to the next place that its name leads to."""
         way = self.way
         assert way is not None
+        way.next(partial(self._found, way))
 
-        def found(target: Target | None) -> None:
-            if self.way is not way or self.core.stopped:
-                return
-            if target is None or self.cancelled:
-                self.way = None
-                self._give_up(way.tried)
-                return
-            try:
-                flow = self.core.carriers.flow_to(target)
-            except LocalProtocolError:
-                way.next(found)
-            else:
-                self.set_out(flow, way.hop)
-
-        way.next(found)
+    def _found(self, way: Way, target: Target | None) -> None:
+        """Send it to a place that was found, if it is still to be sent."""
+        if self.way is not way or self.core.stopped:
+            return
+        if target is None or self.cancelled:
+            self.way = None
+            self._give_up(way.tried)
+            return
+        try:
+            flow = self.core.carriers.flow_to(target)
+        except LocalProtocolError:
+            way.next(partial(self._found, way))
+        else:
+            self.set_out(flow, way.hop)
 
     def _give_up(self, tried: int) -> None:
         status, response = self.reason
@@ -230,3 +231,4 @@ class Spent:
                 self.core.carriers.send(self.flow, effect.data)
             elif type(effect) is Terminated:
                 self.core.uac.transactions.pop(self.key, None)
+                machine.owner = None  # nothing may be left to the collector

@@ -26,6 +26,10 @@ class AppLink(Protocol):
     def paused(self) -> bool:
         """Whether it does not read as fast as it is written to."""
 
+    @property
+    def behind(self) -> bool:
+        """Whether it is so far behind that it should get nothing new."""
+
     def send(self, payload: bytes) -> None:
         """Send a frame."""
 
@@ -91,7 +95,8 @@ class Clients:
     def pick(self, verb: str, tag: str | None = None) -> AppLink | None:
         """Say whose turn it is, and move on.
 
-        One that does not read is passed over, unless nobody reads.
+        One that is slower than it is written to is passed over, unless all are; one that is far
+        behind gets nothing.
 
         :param tag: only connections with this tag.
         """
@@ -105,5 +110,11 @@ class Clients:
             if tag is None or tag in link.tags:
                 if not link.paused:
                     return link
-                otherwise = otherwise or link
+                if otherwise is None and not link.behind:
+                    otherwise = link
         return otherwise
+
+    def are_behind(self, verb: str) -> bool:
+        """Whether there are some who want it, but all of them are far behind."""
+        turns = self._turns.get(verb, ())
+        return bool(turns) and all(link.behind for link in turns)

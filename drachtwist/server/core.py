@@ -22,6 +22,7 @@ from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
@@ -41,8 +42,9 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
 from drachtwist.sip.uri import SipUri, Uri
-from drachtwist.transactions.machine import Effect, Machine
+from drachtwist.transactions.machine import Effect, Machine, Transmit
 from drachtwist.transactions.matching import request_client_key
+from drachtwist.wire import reports
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
 from drachtwist.wire.decisions import AppAddress, Decision
 from drachtwist.wire.session import Commanded, new_id
@@ -95,7 +97,6 @@ class ServerCore:
         self.config = config
         self.limits = config.limits
         self.timing = config.timing
-        self.carriers = carriers
         self.connector = connector
         self.clock = DeadlineClock(clock, self._perform)
         self.alerts = Alerts(self.log, self.clock.seconds) if alerts is None else alerts
@@ -114,7 +115,12 @@ class ServerCore:
         self.metrics: Metrics | None = None
         if config.prometheus_port is not None:
             self.metrics = Metrics(self, wall)
-            self.carriers = Metered.around(carriers, self.metrics)
+            carriers = Metered.around(carriers, self.metrics)
+        self.amplification = Amplification(
+            carriers, self.limits.unconfirmed_repeats, self.clock.seconds, self.alerts
+        )
+        """What keeps track of who receives what we send over UDP."""
+        self.carriers: Carriers = self.amplification
         self.send_away = SendingAway(self.carriers)
         self._wall = wall
         self._second = -1
@@ -151,8 +157,14 @@ class ServerCore:
         }
 
     def _perform(self, machine: Machine, effects: list[Effect]) -> None:
-        if effects and machine.owner is not None:
-            machine.owner.react(machine, effects)
+        owner = machine.owner
+        if not effects or owner is None:
+            return
+        if type(effects[0]) is Transmit:
+            # All that a machine sends when its time has come, it has sent before.
+            self.amplification.repeat(owner.react, machine, effects)
+        else:
+            owner.react(machine, effects)
 
     # What the network does
 
@@ -162,6 +174,7 @@ class ServerCore:
             return
         if self.metrics is not None:
             self.metrics.received(message)
+        self.amplification.received(message, flow, size)
         if isinstance(message, Request):
             self.uas.received(message, flow, size)
         else:
@@ -342,11 +355,21 @@ class ServerCore:
         """Hand a SIP message to an application; nothing happens when it is gone."""
         if link is None or link not in self.clients:
             return
-        line = (
-            f"{new_id()}|sip|{source}|{size}|{protocol}|{host}|{port}|{self.time_of_day()}|"
-            f"{transaction_id}|{dialog}|{tail}"
+        link.send(
+            reports.delivery(
+                new_id(),
+                source,
+                size,
+                protocol,
+                host,
+                port,
+                self.time_of_day(),
+                transaction_id,
+                dialog,
+                raw,
+                tail,
+            )
         )
-        link.send(b"%b\r\n%b" % (line.encode("utf-8", "surrogateescape"), raw))
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
@@ -355,10 +378,7 @@ class ServerCore:
         link = self.clients.pick(f"cdr:{kind}")
         if link is None:
             return
-        line = f"{new_id()}|cdr:{kind}|{source}|{self.time_of_day()}"
-        if detail:
-            line += f"|{detail}"
-        link.send(b"%b\r\n%b" % (line.encode("ascii"), raw))
+        link.send(reports.record(new_id(), kind, source, self.time_of_day(), raw, detail))
 
     # Addresses
 

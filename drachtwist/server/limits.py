@@ -74,7 +74,12 @@ class ServerLimits:
     strangers_per_source: int = _limit(0, "of these, from one address")
     applications: int = _limit(0, "connections to the admin ports, all together")
     unread: int = _limit(
-        16 << 20, "bytes that an application may leave unread before its connection is cut"
+        16 << 20,
+        "bytes that an application may leave unread before its connection is cut; it gets nothing"
+        " new from half of it on",
+    )
+    unread_timeout: float = _limit(
+        30.0, "seconds in which an application has to read something of what waits for it"
     )
     # Streams that carry SIP
     connections: int = _limit(0, "connections of phones, all together")
@@ -91,6 +96,14 @@ class ServerLimits:
     # SIP
     transactions: int = _limit(
         50_000, "requests of phones that are not forgotten yet; new ones get 503 beyond that"
+    )
+    transaction_bytes: int = _limit(
+        128 << 20, "bytes of these requests, all together; new ones get 503 beyond that"
+    )
+    unconfirmed_repeats: int = _limit(
+        3,
+        "repeats over UDP to an address that has not shown that it receives us, if they are more"
+        " than three times what came from there",
     )
     proxied_calls: int = _limit(
         50_000, "calls and subscriptions that are proxied; new ones get 503 beyond that"
@@ -176,7 +189,7 @@ def show_limit(value: float) -> str:
 _MAY_BE_0 = frozenset(
     """
     strangers strangers_per_source applications connections connections_per_source
-    secret_delay stop
+    secret_delay stop unconfirmed_repeats
     """.split()
 )
 

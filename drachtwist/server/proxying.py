@@ -67,6 +67,7 @@ from drachtwist.transactions.machine import (
 from drachtwist.transactions.matching import ClientKey
 from drachtwist.wire.commands import Proxy, TransactionId
 from drachtwist.wire.decisions import ProxyTo
+from drachtwist.wire.reports import DONE, passed_on
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
@@ -133,6 +134,11 @@ class Branch(Attempted):
         """Whether it counts against Max-Breadth."""
         return not self.final or (self.machine is not None and self.machine.state in _UNDER_WAY)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.final != 0 and (self.machine is None or self.machine.state is State.TERMINATED)
+
     def next_branch(self) -> str:
         """Make a branch that tells the request when it comes back."""
         return f"{new_branch()}.{self.call.mark}"
@@ -160,8 +166,13 @@ class Branch(Attempted):
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""
         call = self.call
-        if machine is self.alarm or machine is self.limit:
-            call.late(self, machine is self.limit)
+        if machine is self.alarm:
+            self.alarm = None
+            call.late(self)
+            return
+        if machine is self.limit:
+            self.limit = None
+            call.late(self)
             return
         for effect in effects:
             kind = type(effect)
@@ -183,6 +194,8 @@ class Branch(Attempted):
                 self.unreached(503)
             elif kind is Terminated and machine is self.machine:
                 call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
+                machine.owner = None
+                call.let_go()
 
 
 class Proxied:
@@ -207,7 +220,7 @@ class Proxied:
         """How many branches there may be at a time; None for no limit."""
         self._too_narrow = False
         self.branches: list[Branch] = []
-        self._best: list[tuple[Branch, int, bytes | None]] = []
+        self._best: list[tuple[int, bytes | None]] = []
         self._settled = False
         self._done = False
         self._cancelled = False
@@ -282,6 +295,7 @@ class Proxied:
         core = self.core
         flow, request = branch.flow, branch.request
         assert flow is not None and request is not None
+        core.amplification.suspect(flow, self.incoming.flow)
         kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
         timing = core.proxying.timing
         branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
@@ -454,12 +468,21 @@ class Proxied:
             return
         branch.final = status
         self._clear_all(branch)
-        self._best.append((branch, status, raw))
+        self._best.append((status, raw))
         if status >= 600:
             self._targets.clear()
             for other in self._pending():
                 self.cancel(other, [_because(status)])
         self._go_on()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the targets when nothing can happen to them any more.
+
+        They know the call, so that all would wait for the collector otherwise.
+        """
+        if self.incoming.proxied is not self and all(one.is_over for one in self.branches):
+            self.branches.clear()
 
     def _go_on(self) -> None:
         if self._settled:
@@ -484,7 +507,7 @@ class Proxied:
         if self._too_narrow and self._targets:
             status, raw = 440, None
         elif self._best:
-            _, status, raw = max(self._best, key=lambda one: rank(one[1]))
+            status, raw = max(self._best, key=lambda one: rank(one[0]))
             if raw is not None and status in _CHALLENGING:
                 raw = self._with_challenges(raw)
         else:
@@ -498,7 +521,7 @@ class Proxied:
         """Add the challenges of all other targets to a 401 or 407 (section 16.7, step 7)."""
         added = [
             (name, value)
-            for _, status, raw in self._best
+            for status, raw in self._best
             if raw is not None and raw is not chosen and status in _CHALLENGING
             for name in ("WWW-Authenticate", "Proxy-Authenticate")
             for value in Response.from_bytes(raw).get_all(name)
@@ -510,7 +533,7 @@ class Proxied:
             response.add(name, value)
         return bytes(response)
 
-    def late(self, branch: Branch, final: bool) -> None:
+    def late(self, branch: Branch) -> None:
         """A target let its time pass."""
         if branch.final:
             return
@@ -564,8 +587,17 @@ class Proxied:
 
     def _forward(self, status: int, raw: bytes) -> None:
         """Send a response to the caller."""
+        if raw == self.incoming.transaction.last_response:
+            # Whoever was called has his own reasons to repeat it: the caller did not ask for that.
+            self.core.amplification.repeat(self._send_back, status, raw)
+        else:
+            self._send_back(status, raw)
+
+    def _send_back(self, status: int, raw: bytes) -> None:
         incoming = self.incoming
         transaction = incoming.transaction
+        if incoming.request.to_tag is None:
+            self.core.amplification.passed(incoming.flow, raw)
         if not 200 <= status < 300:
             if self._cancelled:
                 return
@@ -597,15 +629,13 @@ class Proxied:
         self._link.answer(
             self._message_id,
             "OK",
-            "network",
-            str(size),
-            flow.reported,
-            flow.remote_host,
-            str(flow.remote_port),
-            self.core.time_of_day(),
-            "",
-            "",
-            "continue",
+            *passed_on(
+                size,
+                flow.reported,
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+            ),
             raw=_joined_vias(raw),
         )
 
@@ -613,7 +643,7 @@ class Proxied:
         if not self._done:
             self._done = True
             if self._command.full_response:
-                self._link.answer(self._message_id, "OK", "done")
+                self._link.answer(self._message_id, "OK", DONE)
 
     def _clear(self, branch: Branch, name: str) -> None:
         alarm = getattr(branch, name)
@@ -630,7 +660,7 @@ class _Nobody:
     """Stands in for an application where there is none."""
 
     tags: tuple[str, ...] = ()
-    paused = False
+    paused = behind = False
 
     def send(self, payload: bytes) -> None:
         """Send nothing."""
@@ -696,7 +726,7 @@ class Proxying:
             link.answer(message_id, "NOK", "error proxying request to ")
         elif not command.full_response:
             call._done = True
-            link.answer(message_id, "OK", "done")
+            link.answer(message_id, "OK", DONE)
 
     def mark(self, request: Request) -> str:
         """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
@@ -748,6 +778,7 @@ class Proxying:
 
     def over(self, call: Proxied) -> None:
         """Learn that the transaction of a request that was proxied is gone."""
+        call.let_go()
         if call.known is not None:
             self.calls.settled(call.known)
 

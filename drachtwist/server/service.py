@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
+from drachtwist.net.gate import Gate
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
@@ -32,7 +33,7 @@ from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
-from drachtwist.server.door import AdmissionFactory, Door
+from drachtwist.server.door import Door
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
@@ -92,10 +93,16 @@ class DrachtioServer(Service):
             self,
             clock=self.clock,
             unread=self.limits.unread,
+            patience=self.limits.unread_timeout,
             secret_delay=self.limits.secret_delay,
         )
         self._dialing_factory = DrachtioServerFactory(
-            self._new_session, self, outbound=True, unread=self.limits.unread
+            self._new_session,
+            self,
+            outbound=True,
+            unread=self.limits.unread,
+            patience=self.limits.unread_timeout,
+            clock=self.clock,
         )
         # Fires when nobody is waited for any more, once the server stops.
         self._leaving: Deferred[None] | None = None
@@ -193,10 +200,12 @@ class DrachtioServer(Service):
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         for name, number in steps:
             factory: Any = self._factory
+            carrier = "tcp"
             if name == "admin_tls_port":
+                carrier = "tls"
                 self._admin_tls = Credentials(self.config.tls or TlsOptions(), listens=True)
                 factory = TLSMemoryBIOFactory(self._admin_tls.server_creator(), False, factory)
-            factory = AdmissionFactory(self._door, factory)
+            factory = Gate(factory, self._door.refuses, f"applications over {carrier}")
             interface = "" if host in ("*", "0.0.0.0") else host
             port = await kind(self.reactor, number, interface=interface).listen(factory)
             self._ports.append(port)
@@ -384,14 +393,23 @@ class DrachtioServer(Service):
             error=error,
         )
 
-    def unread(self, link: DrachtioServerProtocol) -> None:
-        """An application leaves too much unread."""
-        self.alerts.note(
-            "unread",
-            "the connection of the application at {peer} is cut: it left {most} bytes unread",
-            peer=link.peer,
-            most=self.limits.unread,
-        )
+    def unread(self, link: DrachtioServerProtocol, why: str) -> None:
+        """An application leaves too much unread, or reads nothing."""
+        if why == "unread":
+            self.alerts.note(
+                "unread",
+                "the connection of the application at {peer} is cut: it left {most} bytes unread",
+                peer=link.peer,
+                most=self.limits.unread,
+            )
+        else:
+            self.alerts.note(
+                "stalled",
+                "the connection of the application at {peer} is cut: it read nothing for"
+                " {seconds:g} s",
+                peer=link.peer,
+                seconds=self.limits.unread_timeout,
+            )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """An application sent a command."""

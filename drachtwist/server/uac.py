@@ -70,6 +70,7 @@ from drachtwist.transactions.machine import (
     TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey, client_key
+from drachtwist.wire.reports import request_echo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
@@ -267,6 +268,7 @@ class Outgoing(Attempted):
                 side.give_up(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
+                    self.alarm = None
                     side.overdue(self)
                 else:
                     side.core.timed_out(self.flow)
@@ -884,6 +886,9 @@ class Calling:
         assert flow is not None
         outgoing.protocol = flow.reported
         core = self.core
+        origin = None if outgoing.dialog is None else outgoing.dialog.origin
+        if origin is not None:
+            core.amplification.suspect(flow, origin.flow)
         kind: Any = InviteClient if outgoing.method == "INVITE" else NonInviteClient
         machine = kind(outgoing.request, reliable=flow.reliable, timing=core.timing)
         machine.owner = outgoing
@@ -900,12 +905,16 @@ class Calling:
         self.core.watch(machine)
 
     def forget(self, outgoing: Outgoing) -> None:
-        """Forget a transaction."""
+        """Forget a transaction, and let it go: nothing may be left to the collector."""
         if outgoing.key is not None:
             self.transactions.pop(outgoing.key, None)
         self._conclude(outgoing)
         if outgoing.machine is not None:
             self.core.clock.forget(outgoing.machine)
+            outgoing.machine.owner = None
+        dialog = outgoing.dialog
+        if dialog is not None and outgoing in dialog.asked:
+            dialog.asked.remove(outgoing)  # one that nobody waited for
         if outgoing.method == "INVITE" and self._lacks_ack(outgoing):
             self._wait_for_ack(outgoing)
 
@@ -969,6 +978,7 @@ class Calling:
         if not outgoing.awaits(response):
             self.core.complain(flow, MessageError("a response that is for somebody else"))
             return
+        self.core.amplification.responded(flow, outgoing.flow)
         outgoing.source = (flow, size)
         self._run(outgoing, outgoing.machine.receive(response, self.core.clock.seconds()))
 
@@ -1265,36 +1275,14 @@ class Calling:
         if flow is None:
             # As the real server: which way it goes is not known yet.
             raw = re.sub(rb"\r\nVia: [^\r]*", b"", raw, count=1)
-            link.answer(
-                message_id,
-                "OK",
-                "application",
-                "0",
-                "unknown",
-                "",
-                "0",
-                self.core.time_of_day(),
-                outgoing.id,
-                "Msg sent:",
-                "",
-                raw=raw,
-            )
-            return
-        udp = flow.protocol == "udp"
-        link.answer(
-            message_id,
-            "OK",
-            "application",
-            str(len(raw) if size is None else size),
-            flow.reported,
-            flow.local_host if udp else flow.remote_host,
-            str(flow.local_port if udp else flow.remote_port),
-            self.core.time_of_day(),
-            outgoing.id,
-            "Msg sent:",
-            "",
-            raw=raw,
-        )
+            size, protocol, host, port = 0, "unknown", "", 0
+        else:
+            size = len(raw) if size is None else size
+            protocol, host, port = flow.reported, flow.remote_host, flow.remote_port
+            if flow.protocol == "udp":
+                host, port = flow.local_host, flow.local_port
+        echo = request_echo(size, protocol, host, port, self.core.time_of_day(), outgoing.id)
+        link.answer(message_id, "OK", *echo, raw=raw)
 
 
 def _uri_of(route: str) -> Uri | None:

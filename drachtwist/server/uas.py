@@ -64,6 +64,7 @@ from drachtwist.transactions.matching import (
 from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
+from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
@@ -272,12 +273,16 @@ class Incoming:
         for effect in effects:
             kind = type(effect)
             if kind is Transmit:
-                side.core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
+                core = side.core
+                if self.to_tag:
+                    core.amplification.tagged(self.flow, self.to_tag)
+                core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
             elif kind is Terminated:
                 if machine is self.transaction:
                     side.forget(self)
             elif kind is TimedOut:
                 if machine is self.alarm:
+                    self.alarm = None
                     side.expired(self)
                 elif machine is self.repeater:
                     side.unconfirmed(self)
@@ -286,10 +291,12 @@ class Incoming:
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
+        self.held = 0
+        """Bytes of all requests whose repeats have to be recognised."""
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -301,6 +308,7 @@ class Answering:
     def stop(self) -> None:
         """Forget everything."""
         self.transactions.clear()
+        self.held = 0
         self.open.clear()
         self.early.clear()
         self._arrivals.clear()
@@ -393,6 +401,7 @@ class Answering:
         )
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
+        self.held += incoming.size
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
@@ -409,8 +418,12 @@ class Answering:
         :param of_a_call: whether it belongs to a call, one that is being set up too.
         """
         core = self.core
-        room = core.limits.transactions
-        if len(self.transactions) < (2 * room if of_a_call else room):
+        limits = core.limits
+        most = 2 if of_a_call else 1
+        if (
+            len(self.transactions) < most * limits.transactions
+            and self.held < most * limits.transaction_bytes
+        ):
             return False
         if dialog is not None and _is_sure_to_end(dialog, request):
             return False
@@ -509,6 +522,9 @@ class Answering:
         elif isinstance(choice, Ask):
             self._set_alarm(incoming, core.config.answer_within)
             core.connector.ask(choice.handler, incoming)
+        elif core.clients.are_behind(method.lower()):
+            core.alerts.note("behind", "all applications are far behind: new requests get 503")
+            self.refuse(incoming, 503, lines=(RETRY_AFTER,))
         else:
             self.refuse(incoming, 503)
 
@@ -1343,17 +1359,15 @@ class Answering:
         link.answer(
             message_id,
             "OK",
-            "application",
-            str(len(raw)),
-            flow.reported if incoming.method == "INVITE" else "",
-            flow.remote_host,
-            str(flow.remote_port),
-            self.core.time_of_day(),
-            incoming.id,
-            name,
-            "",
-            "Msg sent:",
-            "",
+            *response_echo(
+                len(raw),
+                flow.reported if incoming.method == "INVITE" else "",
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+                incoming.id,
+                name,
+            ),
             raw=raw,
         )
 
@@ -1419,13 +1433,21 @@ class Answering:
         incoming.proxied = call
 
     def forget(self, incoming: Incoming) -> None:
-        """Forget a transaction."""
+        """Forget a transaction, and let it go: nothing may be left to the collector."""
         self._close(incoming)
         self._let_copies_in(incoming)
+        self._set_alarm(incoming, None)
         self.core.clock.forget(incoming.transaction)
+        incoming.transaction.owner = None
         known = self.transactions.pop(incoming.key, None)
-        if known is not None and known.proxied is not None:
-            self.core.proxying.over(known.proxied)
+        if known is not None:
+            self.held -= known.size
+        early, incoming.early_dialog = incoming.early_dialog, None
+        if early is not None:
+            early.origin = None
+        proxied, incoming.proxied = incoming.proxied, None
+        if proxied is not None:
+            self.core.proxying.over(proxied)
 
     def _let_copies_in(self, incoming: Incoming) -> None:
         """Take what has everything but the branch in common with a request for another one."""

@@ -218,14 +218,14 @@ class Ways:
             self._send_to(hop, target_of(hop), write)
             return
         way = self.of(hop)
+        way.next(partial(self._found, way, write))
 
-        def found(target: Target | None) -> None:
-            if target is None or self._core.stopped:
-                return
-            if not self._send_to(hop, target, write):
-                way.next(found)
-
-        way.next(found)
+    def _found(self, way: Way, write: Callable[[Flow], bytes], target: Target | None) -> None:
+        """Send to a place that was found, or look for the next one."""
+        if target is None or self._core.stopped:
+            return
+        if not self._send_to(way.hop, target, write):
+            way.next(partial(self._found, way, write))
 
     def _send_to(self, hop: Hop, target: Target, write: Callable[[Flow], bytes]) -> bool:
         """Send to an address; say whether that could be tried."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar
+from drachtwist.sip.fields import Address
 from drachtwist.sip.headers import HeadersLike, checked_name, header_key
 from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
@@ -25,6 +26,12 @@ _KNOWN_NAMES: dict[str, Callable[[str], Any] | bool] = {}
 """Header names that were checked, and what reads their values, or whether they are to be written at
 all; Content-Length is not."""
 _KNOWN_NAMES_LIMIT = 1024
+
+_LEGIBLE: set[str] = set()
+"""Header lines that were looked at and are what they should be."""
+_MOST_KEPT = 512
+_LONGEST_KEPT = 200
+_CHECK_ADDRESSES = Address.check_list
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
 
@@ -100,8 +107,9 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
             if write is False:
                 continue
             if type(value) is str:
-                lines.append(f"{name}: {value}")
-                if typed and write is not True:
+                line = f"{name}: {value}"
+                lines.append(line)
+                if typed and write is not True and line not in _LEGIBLE:
                     _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
                 lines += [f"{name}: {item}" for item in value]
@@ -136,11 +144,19 @@ def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
     except MessageError as error:
         if not grammar.has_line_break(value):
             raise LocalProtocolError(f"{name}: {value}: {error}") from None
+    else:
+        # An application writes the same Allow again and again, but hardly ever the same Contact.
+        if parse is not _CHECK_ADDRESSES and len(value) <= _LONGEST_KEPT:
+            if len(_LEGIBLE) >= _MOST_KEPT:
+                _LEGIBLE.clear()
+            _LEGIBLE.add(f"{name}: {value}")
 
 
 def _learn_name(name: str) -> Callable[[str], Any] | bool:
     key = header_key(checked_name(name))
     write = SINGLES.get(key) or LISTS.get(key) or True
+    if write == Address.parse_list:
+        write = _CHECK_ADDRESSES
     if key == "content-length":
         write = False
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:

@@ -62,6 +62,7 @@ _MEDIA_TYPE = re.compile(
 _CALL_ID = re.compile(rf"{_WS}([^\s;,\0]+)({grammar.PARAMS}){_WS}", re.DOTALL)
 _WITH_HEADERS = re.compile(rf"{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>?\0]+\?[^\s<>\0]*){_WS}")
 _COMMAS = re.compile(r"[ \t,]*")
+_SKIPPED = (",", " ", "\t")
 _LONGEST_DATE = 64
 """Characters; ``Sunday, 06-Nov-94 08:49:37 GMT`` has half of that."""
 _MAX_NUMBER = 2**31 - 1
@@ -99,14 +100,26 @@ class Address:
         :raises MessageError: when anything in it is no address, or there is none.
         """
         addresses: list[Address] = []
-        at = _skip_commas(text, 0)
+        at = _skip_commas(text, 0) if text.startswith(_SKIPPED) else 0
         while at < len(text) or not addresses:
             address, end = cls._scan(text, at)
-            if end < len(text) and text[end] != ",":
-                raise MessageError(f"bad address: {text!r}")
             addresses.append(address)
+            if end == len(text):
+                break
+            if text[end] != ",":
+                raise MessageError(f"bad address: {text!r}")
             at = _skip_commas(text, end)
         return addresses
+
+    @classmethod
+    def check_list(cls, text: str) -> None:
+        """Refuse what :meth:`parse_list` refuses; in what is written most it makes no values.
+
+        :raises MessageError: when anything in it is no address, or there is none.
+        """
+        found = _NAME_ADDR.fullmatch(text)
+        if found is None or ":" not in found[3]:
+            cls.parse_list(text)
 
     @classmethod
     def parse_with_headers(cls, text: str) -> Address:
@@ -242,12 +255,14 @@ class Via:
         :raises MessageError: when anything in it is no hop, or there is none.
         """
         vias: list[Via] = []
-        at = _skip_commas(text, 0)
+        at = _skip_commas(text, 0) if text.startswith(_SKIPPED) else 0
         while at < len(text) or not vias:
             via, end = cls._scan(text, at)
-            if end < len(text) and text[end] != ",":
-                raise MessageError(f"bad Via: {text!r}")
             vias.append(via)
+            if end == len(text):
+                break
+            if text[end] != ",":
+                raise MessageError(f"bad Via: {text!r}")
             at = _skip_commas(text, end)
         return vias
 

@@ -1,16 +1,4 @@
-r"""Client transactions: a request goes out, responses come back (RFC 3261 section 17.1).
-
-INVITE::
-
-    CALLING ---1xx---> PROCEEDING ---2xx---> ACCEPTED ---M---> TERMINATED
-       |  \________________|________2xx________/                  |
-       |                   |                                     |
-       +-----300-699-------+--- ACK ----> COMPLETED -----D-------+
-
-others::
-
-    TRYING ---1xx---> PROCEEDING ---200-699---> COMPLETED ---K---> TERMINATED
-       \________________200-699________________/
+"""Client transactions: a request goes out, responses come back (RFC 3261 section 17.1).
 
 Over UDP the request is repeated: an INVITE until any response comes (Timer A, doubling without a
 limit, until Timer B gives up), the others until the final response comes (Timer E, doubling up to
@@ -52,6 +40,23 @@ class InviteClient(Transaction):
     :param reliable: whether the transport loses nothing (TCP, TLS, WebSocket).
     """
 
+    TRANSITIONS = {
+        State.CALLING: {
+            State.PROCEEDING: "1xx",
+            State.ACCEPTED: "2xx",
+            State.COMPLETED: "300-699, over UDP: sends the ACK",
+            State.TERMINATED: "Timer B; 300-699 over streams, after the ACK; transport fails",
+        },
+        State.PROCEEDING: {
+            State.ACCEPTED: "2xx",
+            State.COMPLETED: "300-699, over UDP: sends the ACK",
+            State.TERMINATED: "64*T1 after a CANCEL; 300-699 over streams; transport fails",
+        },
+        State.ACCEPTED: {State.TERMINATED: "Timer M"},
+        State.COMPLETED: {State.TERMINATED: "Timer D; transport fails"},
+        State.TERMINATED: {},
+    }
+
     __slots__ = ("_ack", "_cancel", "_data", "request")
 
     def __init__(
@@ -79,7 +84,7 @@ class InviteClient(Transaction):
             if status < 200:
                 return self._provisional(response, now)
             if status < 300:
-                self.state = State.ACCEPTED
+                self._become(State.ACCEPTED)
                 self._wait(None, now + self.timing.m)  # Timer M
                 return [Deliver(response)]
             self._ack = failure_ack(self.request, response)
@@ -97,7 +102,7 @@ class InviteClient(Transaction):
     def _provisional(self, response: Response, now: float) -> list[Effect]:
         effects: list[Effect] = [Deliver(response)]
         first = self.state is State.CALLING
-        self.state = State.PROCEEDING
+        self._become(State.PROCEEDING)
         if self._cancel:
             self._cancel = False
             self._wait(None, now + self.timing.lifetime)
@@ -152,6 +157,20 @@ class NonInviteClient(Transaction):
     :param reliable: whether the transport loses nothing.
     """
 
+    TRANSITIONS = {
+        State.TRYING: {
+            State.PROCEEDING: "1xx",
+            State.COMPLETED: "200-699, over UDP",
+            State.TERMINATED: "Timer F; 200-699 over streams; transport fails",
+        },
+        State.PROCEEDING: {
+            State.COMPLETED: "200-699, over UDP",
+            State.TERMINATED: "Timer F; 200-699 over streams; transport fails",
+        },
+        State.COMPLETED: {State.TERMINATED: "Timer K; transport fails"},
+        State.TERMINATED: {},
+    }
+
     __slots__ = ("_data", "request")
 
     def __init__(
@@ -174,7 +193,7 @@ class NonInviteClient(Transaction):
             return []
         effects: list[Effect] = [Deliver(response)]
         if response.status < 200:
-            self.state = State.PROCEEDING
+            self._become(State.PROCEEDING)
             return effects
         # Timer K
         return effects + self._linger(

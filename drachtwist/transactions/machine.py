@@ -10,8 +10,9 @@ Bytes to send are made once: a repeat is the same object again.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.timing import Timing
@@ -136,10 +137,16 @@ class Machine:
 
 
 class Transaction(Machine):
-    """What the four transactions of RFC 3261 section 17 share."""
+    """What the four transactions of RFC 3261 section 17 share.
+
+    Each says in :attr:`TRANSITIONS` which state may follow which, and why; a change that is not
+    among them is a mistake of this package. ``docs/architecture.md`` shows them.
+    """
 
     __slots__ = ("_give_up_at", "_interval", "_repeat_at", "reliable", "state", "timing")
 
+    TRANSITIONS: ClassVar[Mapping[State, Mapping[State, str]]]
+    """What leads from a state to another."""
     state: State
     """Where the transaction is."""
     # When everything ends; when the next repeat is due, and the interval before it.
@@ -163,8 +170,13 @@ class Transaction(Machine):
         else:
             self.deadline = repeat_at
 
+    def _become(self, state: State) -> None:
+        """Change the state, to itself or to one that may follow."""
+        assert state is self.state or state in self.TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+
     def _terminate(self) -> None:
-        self.state = State.TERMINATED
+        self._become(State.TERMINATED)
         self._repeat_at = self._give_up_at = self.deadline = None
 
     def _linger(self, state: State, until: float | None) -> list[Effect]:
@@ -172,7 +184,7 @@ class Transaction(Machine):
         if until is None:
             self._terminate()
             return [TERMINATED]
-        self.state = state
+        self._become(state)
         self._wait(None, until)
         return []
 

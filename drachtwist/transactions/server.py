@@ -1,16 +1,5 @@
 """Server transactions: a request came, responses go back (RFC 3261 section 17.2, RFC 6026).
 
-INVITE::
-
-    PROCEEDING ---2xx---> ACCEPTED ---L---> TERMINATED
-        |                                       |
-        +--300-699--> COMPLETED --ACK--> CONFIRMED --I--+
-                          +-------------H------+
-
-others::
-
-    TRYING ---1xx---> PROCEEDING ---200-699---> COMPLETED ---J---> TERMINATED
-
 A request that comes again gets the last response again. A failure of an INVITE is repeated over
 UDP (Timer G, doubling up to T2) until its ACK comes or Timer H gives up. A 2xx is not repeated by
 Timer G: that is the business of the user agent core, for which there is
@@ -46,11 +35,24 @@ class InviteServer(Transaction):
 
     :param request: the INVITE; it is not delivered again.
     :param reliable: whether the transport loses nothing (TCP, TLS, WebSocket).
-    :param repeat_2xx: whether an INVITE that comes again after the 2xx gets the 2xx again. A
-        proxy leaves that to the user agents (RFC 6026 section 7.1: it is absorbed).
     """
 
-    __slots__ = ("_last", "_repeat_2xx", "request", "status")
+    TRANSITIONS = {
+        State.PROCEEDING: {
+            State.ACCEPTED: "2xx is sent",
+            State.COMPLETED: "300-699 is sent",
+            State.TERMINATED: "given up",
+        },
+        State.ACCEPTED: {State.TERMINATED: "Timer L"},
+        State.COMPLETED: {
+            State.CONFIRMED: "ACK, over UDP",
+            State.TERMINATED: "Timer H: no ACK; ACK over streams",
+        },
+        State.CONFIRMED: {State.TERMINATED: "Timer I"},
+        State.TERMINATED: {},
+    }
+
+    __slots__ = ("_last", "request", "status")
 
     status: int
     """The status of the last response, 0 for none."""
@@ -61,13 +63,11 @@ class InviteServer(Transaction):
         *,
         reliable: bool = False,
         timing: Timing = DEFAULT_TIMING,
-        repeat_2xx: bool = True,
     ) -> None:
         super().__init__(State.PROCEEDING, timing, reliable)
         self.request = request
         self.status = 0
         self._last: bytes | None = None
-        self._repeat_2xx = repeat_2xx
 
     @property
     def last_response(self) -> bytes | None:
@@ -96,10 +96,10 @@ class InviteServer(Transaction):
             return effects
         timing = self.timing
         if status < 300:
-            self.state = State.ACCEPTED
+            self._become(State.ACCEPTED)
             self._wait(None, now + timing.l)  # Timer L
             return effects
-        self.state = State.COMPLETED
+        self._become(State.COMPLETED)
         self._interval = timing.g
         self._wait(None if self.reliable else now + self._interval, now + timing.h)
         return effects
@@ -120,13 +120,9 @@ class InviteServer(Transaction):
             return []
         if self._last is None or request.method != "INVITE":
             return []
-        if (
-            state is State.PROCEEDING
-            or state is State.COMPLETED
-            or (state is State.ACCEPTED and self._repeat_2xx)
-        ):
-            return [Transmit(self._last)]
-        return []
+        if state is State.CONFIRMED or state is State.TERMINATED:
+            return []
+        return [Transmit(self._last)]
 
     def tick(self, now: float) -> list[Effect]:
         """Take note of the time."""
@@ -154,6 +150,20 @@ class NonInviteServer(Transaction):
     :param request: the request; it is not delivered again.
     :param reliable: whether the transport loses nothing.
     """
+
+    TRANSITIONS = {
+        State.TRYING: {
+            State.PROCEEDING: "1xx is sent",
+            State.COMPLETED: "200-699 is sent, over UDP",
+            State.TERMINATED: "200-699 is sent over streams; transport fails",
+        },
+        State.PROCEEDING: {
+            State.COMPLETED: "200-699 is sent, over UDP",
+            State.TERMINATED: "200-699 is sent over streams; transport fails",
+        },
+        State.COMPLETED: {State.TERMINATED: "Timer J; transport fails"},
+        State.TERMINATED: {},
+    }
 
     __slots__ = ("_last", "request", "status")
 
@@ -188,7 +198,7 @@ class NonInviteServer(Transaction):
         self.status = status
         effects: list[Effect] = [Transmit(data)]
         if status < 200:
-            self.state = State.PROCEEDING
+            self._become(State.PROCEEDING)
             return effects
         # Timer J
         return effects + self._linger(

@@ -23,6 +23,21 @@ from typing import NewType, Union
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.sip.grammar import decimal
+from drachtwist.wire.reports import (
+    ADDRESS,
+    CONTINUE,
+    DIALOG_ID,
+    DONE,
+    LOCAL_ADDRESS,
+    LOCAL_PORT,
+    PORT,
+    PROTOCOL,
+    SESSION_TOKEN,
+    SIZE,
+    SOURCE,
+    TIME,
+    TRANSACTION_ID,
+)
 
 __all__ = [
     "AddRoute",
@@ -312,53 +327,53 @@ class Delivery:
     @property
     def source(self) -> str:
         """``network``, or ``application`` for requests that the server made itself."""
-        return self._at(2)
+        return self._at(SOURCE)
 
     @property
     def size(self) -> int:
         """Bytes of the message on the wire, not of :attr:`raw`; 0 when the server made it up."""
-        return _number(self._at(3))
+        return _number(self._at(SIZE))
 
     @property
     def protocol(self) -> str:
         """``udp``, ``tcp``, ``tls``, ``unknown``, or empty (every ACK)."""
-        return self._at(4)
+        return self._at(PROTOCOL)
 
     @property
     def address(self) -> str:
         """The peer's address, or empty."""
-        return self._at(5)
+        return self._at(ADDRESS)
 
     @property
     def port(self) -> int:
         """The peer's port, or 0."""
-        return _number(self._at(6))
+        return _number(self._at(PORT))
 
     @property
     def time(self) -> str:
         """``HH:MM:SS.uuuuuu``, UTC."""
-        return self._at(7)
+        return self._at(TIME)
 
     @property
     def transaction_id(self) -> TransactionId:
         """The transaction that the message belongs to."""
-        return TransactionId(self._at(8))
+        return TransactionId(self._at(TRANSACTION_ID))
 
     @property
     def dialog_id(self) -> DialogId:
         """The dialog that the message belongs to, or empty."""
-        return DialogId(self._at(9))
+        return DialogId(self._at(DIALOG_ID))
 
     @property
     def received_on(self) -> str:
         """``host:port`` where a new request arrived, otherwise empty."""
         tokens = self.tokens
-        return f"{tokens[10]}:{tokens[11]}" if len(tokens) > 11 and tokens[10] else ""
+        return f"{tokens[LOCAL_ADDRESS]}:{self._at(LOCAL_PORT)}" if self._at(LOCAL_ADDRESS) else ""
 
     @property
     def session_token(self) -> str:
         """What older servers sent as the last token."""
-        return self._at(12)
+        return self._at(SESSION_TOKEN)
 
     def __bytes__(self) -> bytes:
         return b"%b\r\n%b" % (_encode("|".join(self.tokens)), self.raw)
@@ -412,12 +427,12 @@ class Answer:
     @property
     def is_continue(self) -> bool:
         """One more response of a proxied request; more answers follow."""
-        return self._at(12) == "continue"
+        return self._at(12) == CONTINUE
 
     @property
     def is_done(self) -> bool:
         """The last answer to a proxy command."""
-        return self._at(4) == "done"
+        return self._at(4) == DONE
 
     @property
     def size(self) -> int:

@@ -69,7 +69,8 @@ class Transport(StringTransport):
         """Tell the protocol that the connection is gone."""
         if self.connected:
             self.connected = False
-            self.protocol.connectionLost(Failure(error or ConnectionDone()))
+            protocol, self.protocol = self.protocol, None  # as real ones do
+            protocol.connectionLost(Failure(error or ConnectionDone()))
 
 
 @dataclass(frozen=True)

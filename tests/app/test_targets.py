@@ -255,7 +255,7 @@ class TransferTargetTests(CallTestCase):
         for target in ("+14155551212", "14155551212", "", "<>", "<sip:a", "a b@c", "sip:a@b>, <x"):
             self.assertRaises(LocalProtocolError, transfer, call, target)
         self.assertEqual(self.whole.heads(), [])
-        self.assertEqual(call._extended().referrals, [])
+        self.assertEqual(call._need_traffic().referrals, [])
 
 
 class ReferralTargetTests(CallTestCase):

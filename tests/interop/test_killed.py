@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drachtwist.net.siptransports import Target
 from drachtwist.server.config import RequestHandler
 from drachtwist.server.orphans import REASON
 from drachtwist.server.service import DrachtioServer
@@ -23,7 +24,7 @@ SHORT = 0.5
 
 APP = """
 import os
-from drachtwist import Srf, couple
+from drachtwist import DrachtwistError, Srf, couple
 
 srf = Srf()
 NAME, PHONE = os.environ["NAME"], os.environ.get("PHONE", "")
@@ -37,13 +38,21 @@ async def called(req, res):
         return
     if what == "ring":
         res.send(180)
-        await srf.create_uac(PHONE, local_sdp=req.body)
+        req.on_cancel(lambda cancel: cancel or print(NAME + ": nobody is there to be answered"))
+        try:
+            await srf.create_uac(PHONE, local_sdp=req.body)
+        except DrachtwistError as error:
+            print(NAME + ": calling failed with", type(error).__name__, flush=True)
+        return
     elif what == "bridge":
         both = await srf.create_b2bua(req, res, PHONE)
         couple(both.uas, both.uac)
         call = both.uas
     else:
         call = await srf.create_uas(req, res, local_sdp=req.body)
+    call.when_ended().addCallback(
+        lambda end: print(NAME + ": a call ended with", end.reason.name.lower(), flush=True)
+    )
     call.on_info(lambda req, res: print(NAME, "has an INFO", flush=True))
 
 
@@ -88,7 +97,8 @@ class KilledTestCase(ServerCase, InteropTestCase):
             NAME=name,
             PHONE=self.callee.uri,
         )
-        await peer.when_prints("listening for" if endpoint else "connected to")
+        listens = not endpoint.startswith("tcp:127") and endpoint
+        await peer.when_prints("listening for" if listens else "connected to")
         return peer
 
     async def until(self, holds: Callable[[], bool], what: str, peer: Peer) -> None:
@@ -309,3 +319,62 @@ class CallTests(KilledTestCase):
         self.assertEqual((await self.caller.response(again)).status, 500)
         await self.caller.hang_up(invite, answer, number=5)
         self.nothing_left()
+
+
+class ServerTests(KilledTestCase):
+    """The server is a process too, and that is killed, or ended."""
+
+    async def start_server(self) -> Peer:
+        """Start the server, always on the same ports."""
+        peer = self.twistd(
+            *("drachtio-server", "--noconfig", "--port", str(self.admin)),
+            *("--contact", f"sip:127.0.0.1:{self.sip};transport=udp"),
+            DRACHTIO_SECRET="cymru",
+        )
+        await peer.when_prints("listening")
+        return peer
+
+    async def lose(self, signal: str) -> None:
+        """Lose a server that has a call, one that rings, and one of the application's own."""
+        self.admin, self.sip = free_port(), free_port()
+        server = await self.start_server()
+        self.caller = self.talker("sip:127.0.0.1:0;transport=udp")
+        self.callee = self.talker("sip:127.0.0.1:0;transport=udp")
+        for phone in (self.caller, self.callee):
+            phone.patience = PATIENCE
+            phone.server = Target("udp", "127.0.0.1", self.sip)
+        peer = await self.application("only", f"tcp:127.0.0.1:{self.admin}")
+        invite, answer = await self.caller.call("sip:answer@127.0.0.1")
+        ringing = self.ask("INVITE", "ring")
+        await peer.when_prints(f"only has {ringing.call_id}")
+        await self.callee.request("INVITE")
+        server.kill(signal)
+        self.assertEqual(await server.ended, {"KILL": -9, "TERM": 0}[signal], str(server))
+        await peer.when_prints("only: a call ended with link_lost")
+        await peer.when_prints("only: nobody is there to be answered")
+        await peer.when_prints("only: calling failed with ConnectionLost")
+
+        # The phone hangs up before it is back, and after.
+        bye = self.caller.inside("BYE", invite, answer, 2)
+        self.caller.send(bye)
+        await self.start_server()
+        self.caller.send(bye)
+        self.assertEqual((await self.caller.response(bye)).status, 481)
+        await self.until(
+            lambda: peer.output.count(b"connected to") == 2, "the application to be back", peer
+        )
+        again, answer = await self.caller.call("sip:answer@127.0.0.1")
+        await self.caller.hang_up(again, answer)
+        await peer.when_prints("only: a call ended with remote")
+        peer.kill("TERM")
+        self.assertEqual(await peer.ended, 0, str(peer))
+        for text in (b"Traceback", b"Unhandled"):
+            self.assertNotIn(text, peer.output)
+
+    async def test_killed(self) -> None:
+        """The application hears of it in each of its calls, and goes on when the server is back."""
+        await self.lose("KILL")
+
+    async def test_ended(self) -> None:
+        """So it does when the server ends in good order, which is said to nobody."""
+        await self.lose("TERM")

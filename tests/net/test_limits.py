@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
-from drachtwist.net.siptransports import Limits, Listener, SipTransports, _StreamFactory
-from drachtwist.net.streams import Refused
+from drachtwist.net.gate import Refused
+from drachtwist.net.siptransports import Limits, Listener, SipTransports
 from tests.net.test_siptransports import Recorder, options
 
 PING = b"\r\n\r\n"
@@ -41,7 +41,7 @@ class LimitsCase(SynchronousTestCase):
     def transports(self, **limits: Any) -> SipTransports:
         """Make transports that keep some limits."""
         transports = SipTransports(self.clock, self.recorder, limits=Limits(**limits))
-        self.factory = _StreamFactory(transports, Listener("tcp", "192.0.2.1", 5060))
+        self.factory = transports.gate(Listener("tcp", "192.0.2.1", 5060))
         return transports
 
     def connect(self, host: str = "192.0.2.7", port: int = 4000) -> tuple[Any, Cut]:
@@ -137,7 +137,7 @@ class MessageTests(LimitsCase):
         from wsproto import events as ws
 
         transports = self.transports(message_timeout=16.0)
-        self.factory = _StreamFactory(transports, Listener("ws", "192.0.2.1", 5060))
+        self.factory = transports.gate(Listener("ws", "192.0.2.1", 5060))
         stream, transport = self.connect()
         client = WSConnection(ConnectionType.CLIENT)
         stream.dataReceived(client.send(ws.Request("h", "/", subprotocols=["sip"])))

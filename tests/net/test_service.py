@@ -178,7 +178,7 @@ class Recorder:
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
         """Do nothing."""
 
-    def unread(self, link: DrachtioServerProtocol) -> None:
+    def unread(self, link: DrachtioServerProtocol, why: str) -> None:
         """Do nothing."""
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:

@@ -107,6 +107,8 @@ class Link:
         from twisted.internet.error import ConnectionDone
         from twisted.python.failure import Failure
 
+        if self.transport.producer is not None:
+            self.transport.unregisterProducer()  # as real ones do
         self.protocol.connectionLost(Failure(ConnectionDone()))
 
     # What an application does
@@ -143,8 +145,8 @@ class Bench:
         self.core = ServerCore(self.config, self.wire, self, self.clock, wall=lambda: 0.0)
         self.wanted: list[tuple[AppAddress, Incoming]] = []
         self.asked: list[Incoming] = []
-        self.unread_links: list[DrachtioServerProtocol] = []
-        """The applications that left too much unread."""
+        self.unread_links: list[tuple[DrachtioServerProtocol, str]] = []
+        """The applications that left too much unread, or read nothing."""
         self.zone: dict[tuple[str, str], Records] | None = None
         """Records by kind and name; None for a DNS that lets everybody wait."""
         self.looked_up: list[tuple[Question, Callable[[Records | None], object]]] = []
@@ -197,9 +199,9 @@ class Bench:
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
         """An application sends what is no frame."""
 
-    def unread(self, link: DrachtioServerProtocol) -> None:
+    def unread(self, link: DrachtioServerProtocol, why: str) -> None:
         """An application leaves too much unread."""
-        self.unread_links.append(link)
+        self.unread_links.append((link, why))
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
         """An application sent a command."""
@@ -224,7 +226,12 @@ class Bench:
     def link(self, *verbs: str, outbound: bool = False) -> Link:
         """Connect an application that routes some verbs."""
         protocol = DrachtioServerProtocol(
-            self.session(), self, outbound=outbound, unread=self.config.limits.unread
+            self.session(),
+            self,
+            outbound=outbound,
+            unread=self.config.limits.unread,
+            clock=self.clock,
+            patience=self.config.limits.unread_timeout,
         )
         link = Link(self, protocol)
         if verbs:
@@ -252,6 +259,10 @@ class Bench:
         raw = text if isinstance(text, bytes) else sip(text)
         flow = self.wire.flow(host, port, protocol)
         self.core.sip_received(parse_message(raw), flow, len(raw) if size is None else size)
+
+    def confirm(self, port: int = 32070, host: str = HOST) -> None:
+        """Let a phone be one that has shown that it receives us: all repeats go there."""
+        self.core.amplification.confirm(self.wire.flow(host, port))
 
     def take(self) -> list[Request | Response]:
         """Take what was sent to the network since."""

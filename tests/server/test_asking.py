@@ -105,6 +105,50 @@ class _Closing(protocol.Protocol):
             self.closer.gone.callback(None)
 
 
+class Flood(protocol.Factory):
+    """A web server that answers without an end.
+
+    :param start: what the answer begins with.
+    :param more: what it goes on with, again and again, until the connection is gone.
+    """
+
+    noisy = False
+
+    def __init__(self, start: bytes, more: bytes) -> None:
+        self.start = start
+        self.more = more
+        self.gone: Deferred[None] = Deferred()
+
+    def buildProtocol(self, addr: Any) -> protocol.Protocol:
+        """Take a connection."""
+        return _Flooding(self)
+
+
+class _Flooding(protocol.Protocol):
+    def __init__(self, flood: Flood) -> None:
+        self.flood = flood
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if b"\r\n\r\n" in data:
+            transport.write(self.flood.start)
+            transport.registerProducer(self, streaming=False)
+
+    def resumeProducing(self) -> None:
+        transport: Any = self.transport
+        transport.write(self.flood.more * (1 + 16_384 // len(self.flood.more)))
+
+    def stopProducing(self) -> None:
+        """Go on until the connection is gone."""
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.flood.gone.callback(None)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
 class WebAskerTests(TestCase):
     timeout = 20
 
@@ -270,6 +314,59 @@ class WebAskerTests(TestCase):
         self.assertIn("over 16384", str(caught.exception))
         await closer.gone
 
+    async def test_endless(self) -> None:
+        """Whatever comes without an end is not waited for: not even the three seconds."""
+        for what, start, more in (
+            ("responses", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            ("responses", b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+            ("bytes", OK, b"X-More: and more\r\n"),
+            ("bytes", OK + b"X-More: 1\r\n", b" folded\r\n"),
+            ("bytes", CHUNKED, b"1;x=" + b"y" * 500 + b"\r\nz\r\n"),
+            ("over 16384", CHUNKED, b"1\r\nx\r\n"),
+            ("over 16384", OK + b"\r\n", b"x"),
+            ("bytes|TRAILER", CHUNKED + b"1\r\nx\r\n0\r\n", b"X-More: and more\r\n"),
+            ("", b"", b"nonsense"),
+            ("", b"", b"\r\n"),
+            ("", OK, b"x"),
+            ("", CHUNKED, b"0"),
+        ):
+            flood = Flood(start, more)
+            timed = TimedReactor()  # whose time stands still
+            with self.assertRaisesRegex(RemoteProtocolError, what) as caught:
+                await self.ask(self.raw(flood), clock=timed)
+            self.assertLess(len(str(caught.exception)), 300)
+            await flood.gone
+
+    async def test_interim_responses(self) -> None:
+        """A few of them are passed over, also when they come byte by byte."""
+        closer = Closer(after=1)
+        closer.reply = b"HTTP/1.1 100 Continue\r\n\r\n" * 10 + closer.reply
+        self.assertEqual(await self.ask(self.raw(closer)), Reject(486))
+
+    async def test_endless_on_a_kept_connection(self) -> None:
+        """What a connection brought before counts for nothing."""
+        closer = Closer(after=100, length=10_000, body=BUSY + b" " * (10_000 - len(BUSY)))
+        asker = WebAsker(reactor, self.raw(closer))
+        for _ in range(50):
+            self.assertEqual(await asker.ask(RoutingQuery("INVITE")), Reject(486))
+        await asker.close()
+        self.assertEqual(closer.connections, 1)
+
+    async def test_slow_head(self) -> None:
+        """The three seconds are for the head, too, however slowly it comes."""
+        for start in (b"HTTP/1.1 100 Continue\r\n\r\n", OK + b"X-More: 1\r\n"):
+            timed = TimedReactor()
+            closer = Closer(after=1)
+            closer.reply = start
+            closer.answered.addCallback(partial(self.let_pass, timed.clock))
+            with self.assertRaisesRegex(RemoteProtocolError, "too slow"):
+                await self.ask(self.raw(closer), clock=timed)
+            await closer.gone
+
+    def let_pass(self, clock: Clock, _: None) -> None:
+        """Let the time for an answer pass, once what came was looked at."""
+        reactor.callLater(0, clock.advance, TIMEOUT)
+
     async def test_slow_body(self) -> None:
         """The three seconds are for the whole answer; then the connection is closed."""
         timed = TimedReactor()
@@ -294,7 +391,7 @@ class WebAskerTests(TestCase):
                 await self.ask(url, credentials=wrong)
             self.assertIn("certificate", str(caught.exception))
 
-    def raw(self, closer: Closer) -> str:
+    def raw(self, closer: protocol.Factory) -> str:
         """Run a server that closes connections; give its URL."""
         port = reactor.listenTCP(0, closer, interface="127.0.0.1")
         self.addCleanup(port.stopListening)

@@ -109,6 +109,22 @@ class ManyTests(ServerTestCase):
         self.bench.receive(request("BYE", call="c2", number=9, to_tag=ringing))
         self.assertEqual(self.bench.heads(), ["200 BYE", "487 INVITE"])
 
+    def test_bytes(self) -> None:
+        """It counts how long the requests are, too, until they are forgotten."""
+        core = self.bench.core
+        core.limits = replace(core.limits, transaction_bytes=10_000)
+        for number in range(3):
+            self.offered(request("MESSAGE", call=f"c{number}", body="x" * 4000))
+        self.refused(request("MESSAGE", call="c4"), "bytes")
+        self.bench.clock.advance(65)
+        self.bench.take()
+        self.assertEqual((core.uas.held, len(core.uas.transactions)), (0, 0))
+        for number, protocol in enumerate(("udp", "tcp")):
+            text = request("MESSAGE", call=f"d{number}", body="x" * 4000)
+            self.app.answer(self.offered(text, protocol=protocol), "SIP/2.0 200 OK")
+        self.bench.clock.advance(33)
+        self.assertEqual(core.uas.held, 0)
+
     def test_one_call_is_no_way_round(self) -> None:
         """Who has a call up may fill as much again; then only what ends calls gets through."""
         tag = self.up()

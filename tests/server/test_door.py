@@ -18,10 +18,40 @@ from drachtwist.server.limits import ServerLimits
 from drachtwist.server.service import DrachtioServer
 from drachtwist.wire.frames import encode_frame
 from tests.certificates import identity
-from tests.server.doubles import Bench, request
+from tests.server.doubles import Bench, head, request
 from tests.server.test_service import _Reader
 
 _reactor = cast(Any, reactor)
+
+
+class LogTests(TestCase):
+    async def test_names(self) -> None:
+        """The log calls what listens by what it is for, and speaks of none of our classes."""
+        lines: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            lines.append(formatEvent(event) or "")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        me = identity()
+        config = ServerConfig(
+            admin_port=0,
+            admin_tls_port=0,
+            contacts=("sip:127.0.0.1:0;transport=udp,tcp", "sips:127.0.0.1:0"),
+            tls=TlsOptions(key=me.key, certificate=me.certificate),
+        )
+        server = DrachtioServer(config, reactor)
+        server.startService()
+        await server.when_listening()
+        await cast(Any, server.stopService())
+        starts = [line.partition(" starting on ")[0] for line in lines if " starting on " in line]
+        expected = [
+            f"{who} over {how}" for who in ("SIP", "applications") for how in ("tcp", "tls")
+        ]
+        self.assertEqual(starts, expected)
+        self.assertEqual([line for line in lines if "Factory" in line or "<" in line], [])
 
 
 class DoorCase(TestCase):
@@ -252,16 +282,48 @@ class UnreadTests(SynchronousTestCase):
         slow = self.bench.link("message")
         slow.protocol.pauseProducing()
         self.ring(1)
+        self.assertEqual(self.bench.heads(), [])
+        slow.protocol.resumeProducing()
+        self.assertEqual(len(slow.take()), 1)
+
+    def test_behind(self) -> None:
+        """Who is far behind gets nothing new, and is not cut for that."""
+        slow = self.bench.link("message")
+        slow.protocol.pauseProducing()
+        for number in range(9):
+            self.ring(number, 4000)
+        answers = self.bench.take()
+        self.assertEqual([head(one) for one in answers], ["503 MESSAGE"] * 7)
+        self.assertEqual({one.get("Retry-After") for one in answers}, {"5"})
+        self.assertEqual(self.bench.core.alerts.counts, {"behind": 7})
+        self.assertEqual(self.bench.unread_links, [])
+        slow.protocol.resumeProducing()
+        self.assertEqual(len(slow.take()), 2)
+        self.ring(10)
         self.assertEqual(len(slow.take()), 1)
 
     def test_cut(self) -> None:
         """A connection for which too much waits is cut, and nothing more is kept for it."""
+        slow = self.bench.link("invite")
+        self.bench.receive(request("INVITE"))
+        slow.answer(slow.take()[0].split("|")[8], "SIP/2.0 200 OK")
+        tag = self.bench.take()[-1].to.tag or ""
+        slow.protocol.pauseProducing()
+        for number in range(2, 5):
+            self.bench.receive(request("INFO", number=number, to_tag=tag, body="x" * 4000))
+        self.assertTrue(slow.transport.disconnecting)
+        self.assertEqual(self.bench.unread_links, [(slow.protocol, "unread")])
+        slow.protocol.resumeProducing()
+        self.assertEqual(slow.take(), [])
+
+    def test_stalled(self) -> None:
+        """So is one that reads nothing at all."""
         slow = self.bench.link("message")
         slow.protocol.pauseProducing()
-        for number in range(3):
-            self.ring(number, 4000)
+        self.ring(1)
+        self.bench.clock.advance(31)
         self.assertTrue(slow.transport.disconnecting)
-        self.assertEqual(self.bench.unread_links, [slow.protocol])
+        self.assertEqual(self.bench.unread_links, [(slow.protocol, "stalled")])
 
     def test_reads_now_and_then(self) -> None:
         """What was read does not count any more."""
@@ -271,3 +333,4 @@ class UnreadTests(SynchronousTestCase):
             self.ring(number, 4000)
             slow.protocol.resumeProducing()
         self.assertFalse(slow.transport.disconnecting)
+        self.assertEqual(len(slow.take()), 9)

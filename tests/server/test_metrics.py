@@ -143,7 +143,7 @@ class CoreTests(SynchronousTestCase):
         """Nothing is counted, and nothing is in the way, unless it is wanted."""
         bench = Bench()
         self.assertIsNone(bench.core.metrics)
-        self.assertIs(bench.core.carriers, bench.wire)
+        self.assertIs(bench.core.amplification._carriers, bench.wire)
 
     def test_call_that_comes(self) -> None:
         """An incoming call counts messages, ringing, answer and dialog."""

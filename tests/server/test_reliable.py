@@ -40,6 +40,7 @@ class ReliableTests(ServerTestCase):
 
     def test_schedule(self) -> None:
         """It is repeated with doubling intervals, without the limit of T2."""
+        self.bench.confirm()
         self.progress(self.supported())
         times = [when for when, what in self.seen(31.5) if what == "183 INVITE"]
         self.assertEqual(times, [0.5, 1.5, 3.5, 7.5, 15.5, 31.5])

@@ -23,6 +23,7 @@ class TableTestCase(ServerTestCase):
     def begin(self) -> None:
         """Begin with a server that has nothing to do."""
         self.setUp()
+        self.bench.confirm()
         self.bench.clock.advance(100.0)
         self.begun = self.bench.clock.seconds()
 

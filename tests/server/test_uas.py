@@ -147,6 +147,7 @@ class NewRequestTests(ServerTestCase):
 class AnswerTests(ServerTestCase):
     def test_200_is_repeated(self) -> None:
         """A 200 is repeated until its ACK comes."""
+        self.bench.confirm()
         _, tag = self.answered()
         times = [when for when, what in self.seen(8) if what == "200 INVITE"]
         self.assertEqual(times, [0.5, 1.5, 3.5, 7.5])
@@ -166,6 +167,7 @@ class AnswerTests(ServerTestCase):
 
     def test_failure_is_repeated(self) -> None:
         """A failure is repeated, with doubling intervals up to 4 seconds, until 32 seconds."""
+        self.bench.confirm()
         invite = self.offered(request("INVITE"))
         self.app.answer(invite, "SIP/2.0 486 Busy Here")
         self.bench.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import given
@@ -112,6 +113,25 @@ class AddressTests(SynchronousTestCase):
     def test_list_round_trip(self, addresses: list[Address]) -> None:
         """A list of addresses falls apart at the right commas."""
         self.assertEqual(Address.parse_list(", ".join(map(str, addresses))), addresses)
+
+    @given(
+        st.lists(addresses.map(str), min_size=1, max_size=3),
+        st.lists(st.tuples(st.integers(0, 60), st.sampled_from(list('<>,;"\\: *\t='))), max_size=3),
+    )
+    def test_checked_as_it_is_read(self, texts: list[str], slips: list[tuple[int, str]]) -> None:
+        """What a list is checked for is what its reader refuses, neither more nor less."""
+        text = ", ".join(texts)
+        for at, char in slips:
+            text = text[:at] + char + text[at:]
+
+        def refused(read: Callable[[str], object]) -> bool:
+            try:
+                read(text)
+            except MessageError:
+                return True
+            return False
+
+        self.assertEqual(refused(Address.check_list), refused(Address.parse_list), text)
 
 
 class ParamsTests(SynchronousTestCase):

@@ -78,12 +78,6 @@ class InviteServerTests(SynchronousTestCase):
         self.assertEqual(kinds(server.receive(request("ACK"), 1.0)), ["deliver ACK"])
         self.assertEqual(run(server), [(32.0, "Terminated")])
 
-    def test_accepted_in_a_proxy(self) -> None:
-        """A proxy absorbs the copies of an accepted INVITE, as RFC 6026 says."""
-        server = InviteServer(request(), repeat_2xx=False)
-        server.respond(response(server.request, 200), 0.0)
-        self.assertEqual(server.receive(server.request, 0.6), [])
-
     def test_one_final_response(self) -> None:
         """Whatever the owner sends after a final response is dropped."""
         server = self.failed()

@@ -146,15 +146,19 @@ def answer_with(local: Sdp, offer: Sdp) -> Sdp:
     :param offer: the peer's new one. A stream whose line cannot be read is rejected.
     """
     made = Sdp()
-    made._ending = local._ending
-    made._lines = list(local._lines)
+    made._session._ending = local._end()
+    made._lines[:] = local._lines
     for stream, ours in zip(offer.media, _partners(local.media, offer.media), strict=True):
-        media = None if ours is None or not stream._is_live() else Media(made, list(ours._lines))
+        media = (
+            None
+            if ours is None or not stream._is_live()
+            else Media(made._session, list(ours._lines))
+        )
         if media is None or not _keep_common(media, stream):
             _add_rejected(made, stream)
             continue
         media._close(len(media._lines))
-        made._media.append(media)
+        made._append(media)
         _keep_mid(media, stream)
         before = ours.direction if ours is not None else media.direction
         after = mirrored(stream.wanted, before)

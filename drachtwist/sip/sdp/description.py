@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from drachtwist.errors import LocalProtocolError, SdpError
 from drachtwist.sip.sdp.sections import Section, checked_text, text_of
-from drachtwist.sip.sdp.streams import Media, _written
+from drachtwist.sip.sdp.session import SessionPart
+from drachtwist.sip.sdp.streams import Media
 from drachtwist.sip.sdp.values import Connection, Direction, Origin, receives
 
 __all__ = ["Sdp"]
@@ -17,20 +18,6 @@ _OF_TRANSPORT = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup", 
 """What a session may say for all its streams, and a stream cannot do without."""
 
 
-class _Facts:
-    """What the session's part says of its streams, found out once."""
-
-    __slots__ = ("address", "direction", "has_ice", "nowhere", "starts")
-
-    def __init__(self, sdp: Sdp) -> None:
-        self.address = sdp._find("c")
-        self.direction = sdp._stated()
-        self.nowhere = bool(sdp._is_nowhere())
-        self.has_ice = sdp.has("ice-ufrag")
-        self.starts: dict[int, int] | None = None
-        """The first line of each stream; only errors need them."""
-
-
 class Sdp(Section):
     """A session description. It is what it was parsed from, to the octet, but for what is edited.
 
@@ -38,7 +25,7 @@ class Sdp(Section):
     same ones.
     """
 
-    __slots__ = ("_ending", "_known", "_media")
+    __slots__ = ("_media", "_session")
 
     _order = "vosiuepcbtrzka"
 
@@ -47,14 +34,13 @@ class Sdp(Section):
             text = text.decode("utf-8", "surrogateescape")
         lines = _LINES.findall(text)
         is_bare = bool(lines) and lines[0][-1:] == "\n" and lines[0][-2:] not in ("\r\n", "\n")
-        self._ending = "\n" if is_bare else "\r\n"
         starts = [at for at, line in enumerate(lines) if line.startswith("m=")]
         ends = [*starts, len(lines)]
-        self._known: _Facts | None = None
-        super().__init__(lines[: ends[0]])
-        self._media = [
-            Media(self, lines[start:end]) for start, end in zip(starts, ends[1:], strict=True)
-        ]
+        self._session = session = SessionPart(lines[: ends[0]], "\n" if is_bare else "\r\n")
+        super().__init__(session._lines)
+        self._media: list[Media] = []
+        for start, end in zip(starts, ends[1:], strict=True):
+            self._append(Media(session, lines[start:end]))
 
     @classmethod
     def parse(cls, text: str | bytes) -> Sdp:
@@ -81,33 +67,19 @@ class Sdp(Section):
     def __repr__(self) -> str:
         return f"<Sdp {self.value('o') or '?'}, {len(self._media)} streams>"
 
-    def _number(self, at: int) -> int:
-        return at + 1
+    # As for the session's part, whose lines are those of this object.
 
-    def _facts(self) -> _Facts:
-        facts = self._known
-        if facts is None:
-            self._known = facts = _Facts(self)
-        return facts
+    def _number(self, at: int) -> int:
+        return self._session._number(at)
 
     def _changed(self) -> None:
-        self._known = None
+        self._session._changed()
 
     def _place_of_address(self) -> int | None:
-        return self._facts().address
-
-    def _first_line(self, media: Section) -> int:
-        facts = self._facts()
-        if facts.starts is None:
-            facts.starts = {}
-            at = len(self._lines) + 1
-            for one in self._media:
-                facts.starts[id(one)] = at
-                at += len(one._lines)
-        return facts.starts.get(id(media), 1)
+        return self._session._place_of_address()
 
     def _end(self) -> str:
-        return self._ending
+        return self._session._end()
 
     # The session
 
@@ -155,16 +127,16 @@ class Sdp(Section):
 
         :raises SdpError: when the line cannot be read.
         """
-        return self._connection()
+        return self._session.connection
 
     @connection.setter
     def connection(self, connection: Connection | str | None) -> None:
-        self._put("c", None if connection is None else _written(connection))
+        self._session.connection = connection
 
     @property
     def direction(self) -> Direction | None:
         """The direction of streams that do not say it themselves; None when it is not said."""
-        return self._facts().direction
+        return self._session.direction
 
     # The streams
 
@@ -189,21 +161,26 @@ class Sdp(Section):
         if isinstance(line, Media):
             media = self._copy(line)
         else:
-            media = Media(self, [f"m={checked_text(line)}{self._ending}"])
+            media = Media(self._session, [f"m={checked_text(line)}{self._end()}"])
         if media._legible() is None:
             raise LocalProtocolError(f"not a media line: {media._text(0)!r}")
-        media._lines += [f"a={checked_text(one)}{self._ending}" for one in attributes]
+        media._lines += [f"a={checked_text(one)}{self._end()}" for one in attributes]
         last = self._media[-1] if self._media else self
         last._close(len(last._lines))
-        self._media.append(media)
+        self._append(media)
         self._changed()
         return media
 
+    def _append(self, media: Media) -> None:
+        self._media.append(media)
+        self._session._streams.append(media._lines)
+
     def _copy(self, stream: Media) -> Media:
         """Copy a stream, perhaps of another description."""
-        media = Media(self, [text_of(line) + self._ending for line in stream._lines])
+        end = self._end()
+        media = Media(self._session, [text_of(line) + end for line in stream._lines])
         there = stream._sdp
-        if there is self:
+        if there is self._session:
             return media
         address = there.value("c")
         if address is not None and media._find("c") is None:
@@ -224,7 +201,8 @@ class Sdp(Section):
         """
         if media not in self._media:
             raise LocalProtocolError("the stream is not part of this description")
-        self._media.remove(media)
+        at = self._media.index(media)
+        del self._media[at], self._session._streams[at]
         self._changed()
 
     # All streams at once

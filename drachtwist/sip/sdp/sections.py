@@ -98,7 +98,8 @@ class Section:
         """Take lines out."""
         gone = set(places)
         if gone:
-            self._lines = [line for at, line in enumerate(self._lines) if at not in gone]
+            # In place: a description shares them with its session's part.
+            self._lines[:] = [line for at, line in enumerate(self._lines) if at not in gone]
             self._changed()
 
     def _insert(self, letter: str, text: str) -> None:

@@ -1,0 +1,306 @@
+"""The end of a dialog: who ends it, who is told, and what becomes of what is under way.
+
+Two may end a dialog at the same moment, each with a BYE; the server may have forgotten it; the
+connection may go. Whatever comes first is the end (:class:`DialogEnd`), and there is one: what
+comes behind it finds the dialog ended and changes nothing.
+
+Between the wish of the application and the end lies :attr:`State.ENDING`. A BYE waits there for the
+ACK of a call that we answered (RFC 3261 section 15: the peer may not know of the dialog yet; it
+would refuse the BYE, and hear the 200 later), and for the answers to what the peer is told of a
+transfer. The way back exists: the server may refuse to send the BYE, and a peer that wants
+credentials for it (401, 407) is still in the call, which servers keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from drachtwist import sip
+from drachtwist.app import states
+from drachtwist.app.answer_state import AnswerState
+from drachtwist.app.outgoing import encode_in_dialog
+from drachtwist.app.passing import reasons_of
+from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.errors import CommandRefused, ConnectionLost, MessageError, SipError
+from drachtwist.net.observers import Observers
+from drachtwist.sip.headers import HeadersLike
+from drachtwist.sip.sdp import Sdp, refuse
+
+if TYPE_CHECKING:
+    from drachtwist.app.dialog.face import Dialog
+
+__all__ = ["TRANSITIONS", "DialogEnd", "DialogEnded", "Ending", "State"]
+
+_UNREACHABLE = "unable to find"
+"""Part of the refusals (of a route, of the dialog) after which nobody can end a dialog."""
+
+
+class State(Enum):
+    """Where the application is with a dialog. Those before the 200 are early dialogs."""
+
+    UP = "both sides are in it"
+    ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
+    ENDED = "it is over"
+
+
+TRANSITIONS: Mapping[State, Mapping[State, str]] = {
+    State.UP: {
+        State.ENDING: "the application sends the last request, or lets it wait",
+        State.ENDED: "BYE or last NOTIFY of the peer, BYE of the server, connection lost",
+    },
+    State.ENDING: {
+        State.UP: "the server refuses to send it, or the peer wants credentials for a BYE",
+        State.ENDED: "any other response, no dialog any more, or as in UP",
+    },
+    State.ENDED: {},
+}
+"""Which state may follow which, and why."""
+
+
+class DialogEnd(Enum):
+    """How a dialog came to its end."""
+
+    REMOTE = "the peer ended it"
+    LOCAL = "the application ended it"
+    SERVER = "the server ended it"
+    LINK_LOST = "the connection to the server was lost"
+
+
+@dataclass(frozen=True, slots=True)
+class DialogEnded:
+    """The end of a dialog."""
+
+    reason: DialogEnd
+    request: Request | None
+    """The BYE or NOTIFY that ended it, if one came in."""
+    text: str
+    """What is known about the cause: the text of the Reason header of who ended it, or the failure
+    of the connection; otherwise who ended it."""
+
+
+class Ending:
+    """Who wants to be told of the end of a dialog, or of what comes before it."""
+
+    __slots__ = ("_begun", "acked", "destroyed", "ended", "text")
+
+    def __init__(self) -> None:
+        self.acked: Observers[Request | None] = Observers()
+        """Wait for the ACK of the 200 that made the dialog."""
+        self.ended: Observers[DialogEnded] = Observers()
+        """Wait for the end."""
+        self.destroyed: Observers[ReceivedResponse | None] = Observers()
+        """Wanted to end it while it was being ended."""
+        self.text = ""
+        """What the server, or the connection, said about the cause."""
+        self._begun: list[Callable[[HeadersLike], None]] = []
+
+    def on_begun(self, handler: Callable[[HeadersLike], None]) -> None:
+        """Call a handler once, with the Reason, when the dialog ends or begins to be ended."""
+        self._begun.append(handler)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody has to be told that the dialog begins to be ended."""
+        return bool(self._begun)
+
+    def begun(self, why: HeadersLike) -> None:
+        """Tell those who wait that the dialog ends, or begins to be ended."""
+        if self._begun:
+            handlers, self._begun = self._begun, []
+            for handler in handlers:
+                handler(why)
+
+
+def send_last(
+    dialog: Dialog, method: str, headers: HeadersLike, body: bytes | str, or_none: bool
+) -> Deferred[Any]:
+    """Send the request that ends a dialog, when its time has come.
+
+    :param or_none: that there is no dialog any more gives None, not a failure.
+    """
+    request = dialog._new_request(method, or_none)
+    request.over = dialog._last_answered
+    if method == "BYE" and dialog._owes_ack:
+        # The peer must not be left without it (RFC 3261 section 13.2.2.4).
+        encode_in_dialog(method, headers, body)
+        offer = dialog._last_offer()
+        dialog.ack(bytes(refuse(Sdp(offer))) if offer else b"")
+    if method == "BYE" and _must_wait(dialog):
+        encode_in_dialog(method, headers, body)  # what cannot be sent is refused now
+        _may_end(dialog).addCallbacks(
+            lambda _: request.send(headers, body), lambda failure: request.skip(failure.value)
+        )
+    else:
+        request.send(headers, body)
+    if dialog._stage is State.UP:
+        dialog._enter(State.ENDING)
+    if dialog._ending is not None:
+        dialog._ending.begun(reasons_in(headers))
+    return request.deferred
+
+
+def _must_wait(dialog: Dialog) -> bool:
+    """Whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
+    if dialog._state.owner.is_closing:
+        return False
+    return dialog._is_unacked() or not _has_told(dialog)
+
+
+def _has_told(dialog: Dialog) -> bool:
+    traffic = dialog._traffic
+    return traffic is None or traffic.news is None or traffic.news.told
+
+
+def _may_end(dialog: Dialog) -> Deferred[None]:
+    """Wait for what has to come before a BYE."""
+    if dialog._is_unacked():
+        acked = dialog._need_ending().acked.wait()
+        return acked.addCallback(lambda _: _may_end(dialog))
+    traffic = dialog._traffic
+    if traffic is None or traffic.news is None:
+        return succeed(None)
+    return traffic.news.when_told()
+
+
+def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
+    """The request that was to end a dialog is over."""
+    if _is_still_up(result, is_call=dialog.dialog_type == "INVITE"):
+        if dialog._stage is State.ENDING:
+            dialog._enter(State.UP)
+        if dialog._ending is not None:
+            dialog._ending.destroyed.fire(None)
+    elif not isinstance(result, ConnectionLost):
+        over(dialog, DialogEnd.LOCAL)
+
+
+def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
+    """A dialog is over: tell everybody, and let go of everything.
+
+    :param req: the BYE or NOTIFY that ended it.
+    :param text: what else is known about the cause.
+    """
+    if dialog._end is not None:
+        return
+    dialog._end = end
+    dialog._end_request = req
+    dialog._enter(State.ENDED)
+    state = dialog._state
+    state.dialogs.remove(dialog)
+    on_destroy, dialog._on_destroy = dialog._on_destroy, ()
+    if text:
+        dialog._need_ending().text = text
+    _give_up(dialog, end)
+    if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
+        _report(dialog, end)
+    waiting = dialog._ending
+    if waiting is not None and waiting.is_awaited:
+        waiting.begun(reasons_of(req))
+    if end is not DialogEnd.LOCAL:
+        teller = dialog.req if req is None else req
+        for handler in on_destroy:
+            teller._call(handler, req)
+    dialog._handlers = None
+    dialog._other = None
+    waiting = dialog._ending
+    if waiting is not None:
+        if waiting.ended:
+            ended = dialog.ended
+            assert ended is not None
+            waiting.ended.fire(ended)
+        if waiting.destroyed:
+            waiting.destroyed.fire(None)
+    state.release()
+
+
+def _give_up(dialog: Dialog, end: DialogEnd) -> None:
+    """Nothing in the dialog gets an answer any more."""
+    reinvites, traffic = dialog._reinvites, dialog._traffic
+    if traffic is not None:
+        for referral in tuple(traffic.referrals):
+            referral.dialog_over(end)
+        held, traffic.held = traffic.held, None
+        for req in held or ():
+            req._settle(AnswerState.DROPPED, 481)
+            dialog._state.release()
+    if reinvites is not None:
+        reinvites.stop()
+    if traffic is not None:
+        for request in list(traffic.requests):
+            request.give_up_later()
+    if dialog._ending is not None and dialog._ending.acked:
+        dialog._ending.acked.fail(partial(why_over, end))
+    if reinvites is not None:
+        reinvites.close(partial(why_over, end))
+        dialog._reinvites = None  # they know the dialog
+    if traffic is not None and traffic.news is not None:
+        news, traffic.news = traffic.news, None  # it knows the dialog
+        news.give_up(why_over(end))
+
+
+def _report(dialog: Dialog, end: DialogEnd) -> None:
+    """Tell those who watch the states of calls."""
+    event = {DialogEnd.REMOTE: "remote-bye", DialogEnd.LOCAL: "local-bye"}.get(end, "error")
+    is_called = dialog.type == "uas"
+    states.report(
+        dialog._state.events.dialog_state.emit,
+        "terminated",
+        dialog.req,
+        states.RECIPIENT if is_called else states.INITIATOR,
+        dialog._local_response() if is_called else dialog.res,
+        event=event,
+    )
+
+
+def _is_still_up(result: ReceivedResponse | Exception, *, is_call: bool) -> bool:
+    """Say whether a dialog is up although its last request was sent.
+
+    :param result: what came of that request.
+    :param is_call: the dialog is a call, no subscription.
+    """
+    if isinstance(result, CommandRefused):
+        return _UNREACHABLE not in result.text
+    # The server keeps the dialog, so that the BYE can be repeated with credentials.
+    return isinstance(result, ReceivedResponse) and result.status in (401, 407) and is_call
+
+
+def why_over(end: DialogEnd | None) -> Exception:
+    """Make the failure of what came too late."""
+    if end is DialogEnd.LINK_LOST:
+        return ConnectionLost("the connection that the dialog lived on is gone")
+    return SipError(481, "Call/Transaction Does Not Exist")
+
+
+def words_for(end: DialogEnd, request: Request | None) -> str:
+    """Say why a dialog ended: in the words of whoever ended it, or else who that was.
+
+    :param request: the BYE or NOTIFY that ended it.
+    """
+    if request is not None and request.has("Reason"):
+        try:
+            reasons: list[sip.Reason] = request.get_parsed_header("Reason")
+        except MessageError:
+            reasons = []
+        for reason in reasons:
+            if reason.text:
+                return reason.text
+    return end.value
+
+
+def reason_text(request: Request) -> str:
+    """Return the text of the Reason in a BYE of the server's own, however it is written."""
+    reason = request.get("Reason") or ""
+    _, found, rest = reason.partition('text="')
+    return rest.partition('"')[0] if found else reason
+
+
+def reasons_in(headers: HeadersLike) -> HeadersLike:
+    """Return the Reason headers of those that an application gave; None when there are none."""
+    given = [("Reason", value) for value in sip.Headers(headers).get_all("Reason")]
+    return given or None
