@@ -26,8 +26,8 @@ help:
 	@echo 'make demo    install, start a server and an application, and call it'
 	@echo 'make test    install, and run the tests (TESTS=tests.sip for some of them)'
 	@echo 'make test-slow    the tests that take minutes'
-	@echo 'make test-warnings, make test-oldest    those without foreign peers: with warnings as'
-	@echo '             errors, and on the oldest Twisted that is supported'
+	@echo 'make test-warnings    the tests with warnings as errors'
+	@echo 'make test-oldest      those without foreign peers on the oldest Twisted that is supported'
 	@echo 'make lint    check format and style      make types   check the types'
 	@echo 'make docs    build the documentation     make wheel   build and try the distributions'
 	@echo 'make ci      everything, as CI does it   make clean   remove what these made'
@@ -46,8 +46,8 @@ test-slow:
 	$(MAKE) test TESTS='tests.slow tests.growth'
 
 # Whatever is deprecated, in Python or in Twisted, is an error.
-test-warnings: $(VENV)/installed-test
-	$(MAKE) test WARNINGS=error TESTS='$(ALONE)'
+test-warnings:
+	$(MAKE) test WARNINGS=error
 
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest WITH='$(OLDEST)' TESTS='$(ALONE)'

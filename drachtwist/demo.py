@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from drachtwist.errors import DrachtwistError, SipError
 from drachtwist.ladder import ASCII, UNICODE, Ladder, Rung
+from drachtwist.net.steady import steady
 from drachtwist.phone import Phone
 from drachtwist.sip import Request, Response
 
@@ -288,7 +289,7 @@ class Demo:
         self._say(self._ladder.draw(rung))
 
     def _time(self) -> float:
-        now: float = self._reactor.seconds()
+        now: float = steady(self._reactor).seconds()
         if self._start is None:
             self._start = now
         return now - self._start

@@ -457,8 +457,9 @@ class ApplicationService(Service):
 
         from drachtwist.app.routing import RoutingResource
 
-        site = Admission(Site(RoutingResource(self._decide)), where.allow, self._reactor)
-        self._web = await where.endpoint.listen(site)
+        site = Site(RoutingResource(self._decide))
+        gate = Admission(site, where.allow, self._reactor, name="questions of servers")
+        self._web = await where.endpoint.listen(gate)
         address: Any = self._web.getHost()
         self._reactor.callWhenRunning(
             self._log.info,

@@ -709,6 +709,25 @@ class ExampleTests(TestCase):
         self.assertEqual([link.outbound for link in loaded.srf.links], [True])
         await call.hang_up()
 
+    async def test_keeping(self) -> None:
+        """A call goes on when the connection is cut and comes back."""
+        loaded, server = await self.host("keeping")
+        back: Deferred[None] = Deferred()
+
+        def watch(sent: bool, message: Any) -> None:
+            if not sent and bytes(message).startswith(b"OPTIONS "):
+                back.callback(None)
+
+        call = await self.phone(server, watcher=watch).call(self.uri(server))
+        await call.request("OPTIONS")  # the ACK came before it
+        [link] = loaded.srf.links
+        link.abort()
+        await back
+        self.assertNotEqual(loaded.srf.links, [link])
+        self.assertFalse(call.over)
+        await call.hang_up()
+        await loaded.when_says("DialogEnd.REMOTE")
+
     async def test_callback(self) -> None:
         """A web application sends a call to the application that waits for it, or away."""
         loaded = self.load("outbound", {"tcp:3001": "tcp:0"})

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from drachtwist.app.dialogs import DialogTable
+from drachtwist.app.dialogs import DialogIndex, DialogTable
 from drachtwist.app.events import Events
 from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost
@@ -56,6 +56,8 @@ class Owner(Protocol):
     settings: dict[str, Any]
     early_dialogs: Any
     """Finds the early dialogs of calls."""
+    dialogs: DialogIndex[Any]
+    """Those of all connections."""
     nonces: Any
     """Challenges that were answered, of all connections."""
 
@@ -108,7 +110,7 @@ class Connection:
             link.local_host_ports,
             link.server_version,
         )
-        self.dialogs: DialogTable[Any] = DialogTable()
+        self.dialogs: DialogTable[Any] = DialogTable(owner.dialogs)
         self.invites: dict[str, PendingInvite] = {}
         """INVITEs from the network without a confirmed final response, by transaction id; other
         requests when somebody has to learn that the connection was lost."""

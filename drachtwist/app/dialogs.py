@@ -19,7 +19,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from drachtwist import sip
 from drachtwist.errors import MessageError
 
-__all__ = ["DialogTable", "Ends", "Role", "is_from", "role_of"]
+__all__ = ["DialogIndex", "DialogTable", "Ends", "Role", "is_from", "role_of"]
 
 Role = Literal["uas", "uac"]
 """Which side of a dialog the application is on: it was called, or it called."""
@@ -74,12 +74,59 @@ class Identified(Protocol):
 D = TypeVar("D", bound=Identified)
 
 
-class DialogTable(Generic[D]):
-    """The dialogs of a connection."""
+class DialogIndex(Generic[D]):
+    """The dialogs of all connections, by id; there may be one for each call."""
 
-    __slots__ = ("_uac", "_uas", "shared")
+    __slots__ = ("_dialogs",)
 
     def __init__(self) -> None:
+        # Nearly always there is one of an id; several are those of a call that comes back here.
+        self._dialogs: dict[str, D | list[D]] = {}
+
+    def add(self, dialog: D) -> None:
+        """Make a dialog known."""
+        found = self._dialogs.get(dialog.id)
+        if found is None:
+            self._dialogs[dialog.id] = dialog
+        elif isinstance(found, list):
+            found.append(dialog)
+        else:
+            self._dialogs[dialog.id] = [found, dialog]
+
+    def remove(self, dialog: D) -> None:
+        """Forget a dialog; it is no error when it is not known."""
+        found = self._dialogs.get(dialog.id)
+        if found is dialog:
+            del self._dialogs[dialog.id]
+        elif isinstance(found, list) and dialog in found:
+            found.remove(dialog)
+            if len(found) == 1:
+                self._dialogs[dialog.id] = found[0]
+
+    def find(self, dialog_id: str, role: str | None = None) -> D | None:
+        """Find a dialog, the oldest of several.
+
+        :param role: ``uas`` or ``uac``; either if None, the called side first.
+        """
+        found = self._dialogs.get(dialog_id)
+        several: list[D] = found if isinstance(found, list) else [] if found is None else [found]
+        for wanted in ("uas", "uac") if role is None else (role,):
+            for dialog in several:
+                if dialog.type == wanted:
+                    return dialog
+        return None
+
+
+class DialogTable(Generic[D]):
+    """The dialogs of a connection.
+
+    :param index: that of all connections, which has these too.
+    """
+
+    __slots__ = ("_index", "_uac", "_uas", "shared")
+
+    def __init__(self, index: DialogIndex[D] | None = None) -> None:
+        self._index: DialogIndex[D] = DialogIndex() if index is None else index
         self._uas: dict[str, D] = {}
         self._uac: dict[str, D] = {}
         self.shared: set[str] = set()
@@ -95,7 +142,11 @@ class DialogTable(Generic[D]):
     def add(self, dialog: D) -> None:
         """Make a dialog known."""
         mine, others = self._of(dialog)
+        before = mine.get(dialog.id)
+        if before is not None:
+            self._index.remove(before)
         mine[dialog.id] = dialog
+        self._index.add(dialog)
         if dialog.id in others:
             self.shared.add(dialog.id)
 
@@ -104,6 +155,7 @@ class DialogTable(Generic[D]):
         mine, others = self._of(dialog)
         if mine.get(dialog.id) is dialog:
             del mine[dialog.id]
+            self._index.remove(dialog)
             if self.shared and dialog.id not in others:
                 self.shared.discard(dialog.id)
 

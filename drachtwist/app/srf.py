@@ -66,14 +66,22 @@ class Srf(Router):
     :param reactor: the reactor; the global one when it is needed first, if None.
     :param end_failed_calls: end a call with a BYE when the handler of its INVITE fails behind
         :meth:`create_uas`, and the other side of it if it is bridged; otherwise it stays up.
-    :raises LocalProtocolError: for bad tags.
+    :param keep_calls: seconds that calls go on for when the connection to the server is lost, so
+        that they are there when it comes back; None for not at all. It has to be a server of this
+        package that the application connects to, and whose ``orphan_grace`` is longer.
+    :raises LocalProtocolError: for bad tags, and for a time that is none.
     """
 
     locals: dict[str, Any]
     """What the handlers of this application want to tell each other."""
 
     def __init__(
-        self, tags: Sequence[str] = (), *, reactor: Any = None, end_failed_calls: bool = True
+        self,
+        tags: Sequence[str] = (),
+        *,
+        reactor: Any = None,
+        end_failed_calls: bool = True,
+        keep_calls: float | None = None,
     ) -> None:
         super().__init__()
         self.tags = check_tags(tags)
@@ -82,7 +90,7 @@ class Srf(Router):
         self._withdrawn: set[str] = set()
         self._events = Events()
         self._connections = Connections(
-            self, reactor, self.tags, self._events, self._settings, self._changed
+            self, reactor, self.tags, self._events, self._settings, self._changed, keep_calls
         )
         self._dispatcher = Dispatcher(
             self, self._connections, self._events, end_failed_calls=end_failed_calls
@@ -540,16 +548,14 @@ class Srf(Router):
         return send_request(client, on_request)
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
-        """Give the dialog that the servers know by an id; None when there is none.
+        """Return the dialog that the servers know by an id, the oldest of several.
 
         :param type: ``uas`` or ``uac``: which of the two that an application has when it calls
-            itself through a server; either if None.
+            itself through a server; either if None, the called side first.
+        :returns: None when there is none.
         """
-        for state in self._connections.table.values():
-            dialog: Dialog | None = state.dialogs.get(dialog_id, type)
-            if dialog is not None:
-                return dialog
-        return None
+        found: Dialog | None = self._connections.dialogs.find(dialog_id, type)
+        return found
 
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any, Union, cast
+from typing import Any, Union
 
-from twisted.internet import protocol
 from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.alerts import Alerts
+from drachtwist.net.gate import Gate
 from drachtwist.net.protocol import DrachtioProtocol, LinkHandler
-from drachtwist.net.streams import Refused
 from drachtwist.wire.commands import Cdr, Delivery
 
 __all__ = ["MAX_WAITING", "Admission", "Network", "is_local", "parse_networks"]
@@ -72,9 +70,8 @@ def is_local(address: Any) -> bool:
     return found is not None and found.is_loopback
 
 
-@implementer(IProtocolFactory)
-class Admission(protocol.ServerFactory):
-    """A factory of protocols that lets in not everybody.
+class Admission(Gate):
+    """The gate of those who know the secret, or are about to be shown it.
 
     :param factory: makes the protocols of those who are let in.
     :param allow: where they may be; anywhere if there is nothing in it. Those who come through the
@@ -85,7 +82,6 @@ class Admission(protocol.ServerFactory):
         number of any kind.
     """
 
-    noisy = False
     _log = Logger()
 
     def __init__(
@@ -95,8 +91,9 @@ class Admission(protocol.ServerFactory):
         clock: Any,
         *,
         max_waiting: int | None = None,
+        name: str = "servers",
     ) -> None:
-        self._factory = factory
+        super().__init__(factory, self._keeps_out, name)
         self._allow = allow
         self._clock = clock
         self._max_waiting = max_waiting
@@ -119,36 +116,24 @@ class Admission(protocol.ServerFactory):
         """How many connections are without a request."""
         return len(self._waiting)
 
-    # Twisted's side
-
-    def doStart(self) -> None:
-        """Tell the factory that a port uses it."""
-        super().doStart()
-        self._factory.doStart()
-
-    def doStop(self) -> None:
-        """Tell the factory that a port uses it no more."""
-        super().doStop()
-        self._factory.doStop()
-
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the protocol of one connection."""
-        if self._allow and not self._is_allowed(addr):
-            self._alerts.note(
-                _STRANGERS, "{peer} is not allowed to connect", peer=getattr(addr, "host", addr)
-            )
-            return Refused()
-        if self._max_waiting is None:
-            return self._factory.buildProtocol(cast(Any, addr))
-        if len(self._waiting) >= self._max_waiting and not self._make_room(addr):
-            return Refused()
-        link: Any = self._factory.buildProtocol(cast(Any, addr))
-        if isinstance(link, DrachtioProtocol):
+        link = super().buildProtocol(addr)
+        if self._max_waiting is not None and isinstance(link, DrachtioProtocol):
             self._waiting[link] = self._clock.seconds()
             link.handler = _Newcomer(self, link.handler)
         return link
 
     # Inside
+
+    def _keeps_out(self, addr: Any) -> bool:
+        if self._allow and not self._is_allowed(addr):
+            self._alerts.note(
+                _STRANGERS, "{peer} is not allowed to connect", peer=getattr(addr, "host", addr)
+            )
+            return True
+        most = self._max_waiting
+        return most is not None and len(self._waiting) >= most and not self._make_room(addr)
 
     def _is_allowed(self, addr: Any) -> bool:
         host = getattr(addr, "host", None)

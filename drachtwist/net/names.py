@@ -28,6 +28,7 @@ from twisted.names import dns
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.steady import steady
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.sip.locating import Naptr, Question, Records, Srv
 
@@ -114,6 +115,7 @@ class Names:
         hosts: str = "/etc/hosts",
     ) -> None:
         self._reactor = reactor
+        self._clock = steady(reactor)
         self._given = list(servers)
         self._system = _File(resolv_conf, _read_system, _read_system([]))
         self._hosts: _File[dict[str, list[str]]] = _File(hosts, _read_hosts, {})
@@ -158,7 +160,7 @@ class Names:
             logged.
         """
         kept = self._kept.get(question)
-        if kept is not None and self._reactor.seconds() < kept[1]:
+        if kept is not None and self._clock.seconds() < kept[1]:
             self._tell(told, kept[0])
             return
         if not _is_domain(question.name):
@@ -202,7 +204,7 @@ class Names:
         self._kept.pop(question, None)
         if seconds <= 0:
             return
-        self._kept[question] = (records, self._reactor.seconds() + seconds)
+        self._kept[question] = (records, self._clock.seconds() + seconds)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
@@ -309,7 +311,7 @@ class _Datagrams(dns.DNSDatagramProtocol):
     _log = Logger()
 
     def __init__(self, controller: Names, reactor: Any, server: NameServer) -> None:
-        super().__init__(controller, reactor)
+        super().__init__(controller, steady(reactor))
         self.startProtocol()
         self._server = server
         anywhere = "::" if ":" in server[0] else "0.0.0.0"
@@ -348,7 +350,7 @@ class _Stream(dns.DNSProtocol):
     _log = Logger()
 
     def __init__(self, controller: Names, reactor: Any) -> None:
-        super().__init__(controller, reactor)
+        super().__init__(controller, steady(reactor))
         self.gone: Deferred[None] = Deferred()
 
     def stringReceived(self, data: bytes) -> None:

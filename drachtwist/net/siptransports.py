@@ -35,10 +35,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
-from drachtwist.net.census import Census
+from drachtwist.net.census import Turnstile
 from drachtwist.net.contacts import Contact
+from drachtwist.net.gate import Gate
 from drachtwist.net.steady import steady
-from drachtwist.net.streams import ENCRYPTED, Outgoing, Refused, Stream, lenient
+from drachtwist.net.streams import ENCRYPTED, Outgoing, Stream, lenient
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.net.vias import note_source
@@ -214,13 +215,16 @@ class Limits:
     """How many of them may come from one address (IPv6: from the first 64 bits of one)."""
     unsent: int = 4 << 20
     """How much may wait for one connection before it is cut."""
+    unsent_timeout: float = 30.0
+    """How long the peer of a connection may read nothing of what waits before it is cut."""
     message_timeout: float = 16.0
     """How long a message on a stream may take, from its first octet to its last."""
     buffers: int = 64 << 20
     """How much there may be of messages that are not complete, on all streams together; whoever
     began first is cut off when it is more."""
     idle: float = 1800.0
-    """How long a connection may stay without a message or keep-alive in any direction."""
+    """How long a connection may stay without a message or keep-alive in any direction, or with
+    keep-alives alone."""
     first_message: float = 60.0
     """How long an incoming connection may stay without its first message or keep-alive; what TLS
     and WebSockets do before that has to be done by then."""
@@ -310,7 +314,13 @@ class SipTransports:
         self._ports: list[Any] = []
         self._streams: dict[Target, Stream] = {}
         self._stream_count = 0
-        self._incoming = Census(self.limits.connections, self.limits.connections_per_source)
+        self._incoming = Turnstile(
+            self.limits.connections,
+            self.limits.connections_per_source,
+            self.alerts,
+            "connections",
+            "connections of phones",
+        )
         self._buffered = 0
         self._sweep: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -352,17 +362,24 @@ class SipTransports:
                     self._set_buffers(sock, self._udp_buffer)
                 self._channels[listener.channel] = _Datagrams(self, listener, sock)
                 continue
-            factory: Any = _StreamFactory(self, listener)
-            if name in ENCRYPTED:
-                assert self._credentials is not None
-                creator = self._credentials[0].server_creator()
-                factory = TLSMemoryBIOFactory(creator, False, factory)
             with sock:  # the reactor makes a copy
                 self._ports.append(
-                    self.reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+                    self.reactor.adoptStreamPort(sock.fileno(), sock.family, self.gate(listener))
                 )
         self.listeners += listeners
         return listeners
+
+    def gate(self, listener: Listener) -> Gate:
+        """Make what takes in the connections to an address that is listened on."""
+        factory: Any = _StreamFactory(self, listener)
+        if listener.protocol in ENCRYPTED:
+            assert self._credentials is not None, "read before anything listens"
+            creator = self._credentials[0].server_creator()
+            factory = TLSMemoryBIOFactory(creator, False, factory)
+        return Gate(factory, self._keeps_out, f"SIP over {listener.protocol}")
+
+    def _keeps_out(self, address: Any) -> bool:
+        return self._incoming.refuses(address.host)
 
     def _read_credentials(self) -> tuple[Credentials, Credentials]:
         tls = self._tls
@@ -639,28 +656,6 @@ class SipTransports:
         if self._stream_count:
             self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
 
-    def refuses(self, host: str) -> bool:
-        """Whether another connection from an address would be one too many; that is noted."""
-        problem = self._incoming.problem(host)
-        if problem is None:
-            return False
-        limits = self.limits
-        if problem == "total":
-            self.alerts.note(
-                "connections",
-                "{peer} is refused: there are {most} connections of phones",
-                peer=host,
-                most=limits.connections,
-            )
-        else:
-            self.alerts.note(
-                "connections_per_source",
-                "{peer} is refused: it has {most} connections",
-                peer=host,
-                most=limits.connections_per_source,
-            )
-        return True
-
     def buffered(self, stream: Stream, octets: int) -> None:
         """Take note of how much a stream has of a message that is not complete.
 
@@ -789,8 +784,6 @@ class _StreamFactory(protocol.ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
         transports = self._transports
         peer = cast(Any, addr)
-        if transports.refuses(peer.host):
-            return Refused()
         target = Target(self._listener.protocol, peer.host, peer.port)
         return transports.new_stream(self._listener, target, incoming=True)
 

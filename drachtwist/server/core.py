@@ -299,7 +299,7 @@ class ServerCore:
         cancelled = self.uac.abandoned(link)
         for dialog in self.dialogs.of_link(link):
             if dialog.early:
-                dialog.link = None  # it ends with its INVITE
+                self.dialogs.hand_to(dialog, None)  # it ends with its INVITE
             elif not self.uac.hang_up_unconfirmed(dialog):
                 self.orphans.add(dialog)
         handed_on, calls = self.handed_on - before[0], self.orphans.lost - before[1]

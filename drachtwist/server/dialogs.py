@@ -82,7 +82,7 @@ class Dialog:
 
     id: str
     link: AppLink | None
-    """The application that owns it; None when it is gone."""
+    """The application that owns it; None when it is gone. See :meth:`Dialogs.hand_to`."""
     method: str
     """``INVITE`` or ``SUBSCRIBE``: what made it."""
     is_uas: bool
@@ -165,25 +165,54 @@ class Dialog:
 
 
 class Dialogs:
-    """All dialogs, by name and role."""
+    """All dialogs, by name and role, and by application."""
 
-    __slots__ = ("_uac", "_uas")
+    __slots__ = ("_of_links", "_uac", "_uas")
 
     def __init__(self) -> None:
         self._uas: dict[str, Dialog] = {}
         self._uac: dict[str, Dialog] = {}
+        # A connection that closes must not look at those of all others. In order.
+        self._of_links: dict[AppLink, dict[Dialog, None]] = {}
 
     def __len__(self) -> int:
         return len(self._uas) + len(self._uac)
 
     def add(self, dialog: Dialog) -> None:
         """Make a dialog known."""
-        (self._uas if dialog.is_uas else self._uac)[dialog.id] = dialog
+        table = self._uas if dialog.is_uas else self._uac
+        before = table.get(dialog.id)
+        if before is not None:
+            self._leave(before)
+        table[dialog.id] = dialog
+        self._join(dialog)
 
     def remove(self, dialog: Dialog) -> None:
         """Forget a dialog; it is no error when it is not known."""
         if self.knows(dialog):
             del (self._uas if dialog.is_uas else self._uac)[dialog.id]
+            self._leave(dialog)
+
+    def hand_to(self, dialog: Dialog, link: AppLink | None) -> None:
+        """Let a dialog be an application's own from now on, or nobody's."""
+        known = self.knows(dialog)
+        if known:
+            self._leave(dialog)
+        dialog.link = link
+        if known:
+            self._join(dialog)
+
+    def _join(self, dialog: Dialog) -> None:
+        if dialog.link is not None:
+            self._of_links.setdefault(dialog.link, {})[dialog] = None
+
+    def _leave(self, dialog: Dialog) -> None:
+        link = dialog.link
+        if link is not None:
+            own = self._of_links.get(link, {})
+            own.pop(dialog, None)
+            if not own:
+                self._of_links.pop(link, None)
 
     def named(self, name: str) -> list[Dialog]:
         """Find the dialogs of a name: none, one, or both sides of a call to ourselves."""
@@ -243,13 +272,8 @@ class Dialogs:
         return uas, uac
 
     def of_link(self, link: AppLink) -> list[Dialog]:
-        """Give the dialogs of an application."""
-        return [
-            dialog
-            for table in (self._uas, self._uac)
-            for dialog in table.values()
-            if dialog.link is link
-        ]
+        """Return the dialogs of an application, the oldest first."""
+        return list(self._of_links.get(link, ()))
 
 
 # Where packets go

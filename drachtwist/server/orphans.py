@@ -90,7 +90,7 @@ class Orphans(Machine):
     def add(self, dialog: Dialog) -> None:
         """Let a dialog wait for somebody to take it."""
         config = self._core.config
-        dialog.link = None
+        self._core.dialogs.hand_to(dialog, None)
         self.lost += 1
         now = self._core.clock.seconds()
         grace = config.orphan_grace
@@ -103,7 +103,7 @@ class Orphans(Machine):
         """Let a dialog be a connection's own from now on, if it waits."""
         if self._waiting.pop(dialog, None) is not None:
             self.claimed += 1
-            dialog.link = link
+            self._core.dialogs.hand_to(dialog, link)
 
     def over(self, dialog: Dialog) -> None:
         """Learn that a dialog is over."""

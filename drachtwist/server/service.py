@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
+from drachtwist.net.gate import Gate
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.siptransports import Flow, SipTransports
@@ -32,7 +33,7 @@ from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
-from drachtwist.server.door import AdmissionFactory, Door
+from drachtwist.server.door import Door
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
@@ -199,10 +200,12 @@ class DrachtioServer(Service):
         kind = TCP6ServerEndpoint if ":" in host else TCP4ServerEndpoint
         for name, number in steps:
             factory: Any = self._factory
+            carrier = "tcp"
             if name == "admin_tls_port":
+                carrier = "tls"
                 self._admin_tls = Credentials(self.config.tls or TlsOptions(), listens=True)
                 factory = TLSMemoryBIOFactory(self._admin_tls.server_creator(), False, factory)
-            factory = AdmissionFactory(self._door, factory)
+            factory = Gate(factory, self._door.refuses, f"applications over {carrier}")
             interface = "" if host in ("*", "0.0.0.0") else host
             port = await kind(self.reactor, number, interface=interface).listen(factory)
             self._ports.append(port)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from drachtwist import Dialog, Request, Response, SipError
 from drachtwist.app.dialogs import role_of
 from tests.app.doubles import ANSWER, OFFER, Bench
+from tests.steps import steps_of
 
 ID = "c;from-tag=x;from-tag=T1"
 
@@ -138,3 +139,52 @@ class EarlyTests(SynchronousTestCase):
         self.assertEqual(self.failureResultOf(self.calling, SipError).value.status, 487)
         self.server.ask("BYE", dialog_id="c1;from-tag=a")
         self.assertEqual(self.heard, ["uas over"])
+
+
+class FindTests(SynchronousTestCase):
+    """A dialog is found by its id, whichever connection it lives on."""
+
+    def setUp(self) -> None:
+        """Answer all calls, which servers connect for."""
+        self.bench = Bench()
+        self.srf = self.bench.srf
+        self.dialogs: list[Dialog] = []
+
+        @self.srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            self.dialogs.append(await self.srf.create_uas(req, res, local_sdp=ANSWER))
+
+        self.bench.listen()
+
+    def call(self, name: str) -> Dialog:
+        """Let a server connect for a call, which is answered."""
+        self.bench.dial().establish(call=name)
+        return self.dialogs[-1]
+
+    def steps(self, calls: int) -> int:
+        """Count the steps that it takes to find the last dialog of many."""
+        for number in range(calls):
+            last = self.call(f"call{number}")
+        return steps_of(lambda: self.assertIs(self.srf.find_dialog_by_id(last.id), last))
+
+    def test_many_connections(self) -> None:
+        """It takes no longer when there are many connections."""
+        few = self.steps(2)
+        self.assertEqual(self.steps(200), few)
+
+    def test_over(self) -> None:
+        """One that is over is not found, nor one whose connection is lost."""
+        first, second = self.call("c1"), self.call("c2")
+        self.bench.servers[0].lose()
+        self.assertIsNone(self.srf.find_dialog_by_id(first.id))
+        self.bench.servers[1].ask("BYE", call="c2", dialog_id=second.id)
+        self.assertIsNone(self.srf.find_dialog_by_id(second.id))
+
+    def test_several(self) -> None:
+        """Of several of an id the oldest is found, and then the others."""
+        first, second, third = (self.call("c1") for _ in range(3))
+        for server, left in zip(self.bench.servers, (second, third, None), strict=True):
+            self.assertIsNot(self.srf.find_dialog_by_id(first.id), left)
+            server.lose()
+            self.assertIs(self.srf.find_dialog_by_id(first.id), left)
+        self.assertIsNone(self.srf.find_dialog_by_id(first.id, type="uac"))

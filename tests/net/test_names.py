@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net import names
 from drachtwist.net.names import Names, name_server
+from drachtwist.net.steady import SteadyClock
 from drachtwist.sip.locating import Naptr, Question, Records, Srv
 from tests.interop.peers import free_port
 from tests.nameserver import NameServer, a, naptr, srv
@@ -180,6 +181,19 @@ class AskingTests(NamesTestCase):
         self.time.clock.advance(2)
         await self.ask(asker, "A", "example.test")
         self.assertEqual(server.asked, ["A example.test"] * 2)
+
+    async def test_clock_that_is_set(self) -> None:
+        """An answer is good for so many seconds, whatever somebody does to the machine's clock."""
+        server = self.serve({"example.test": [a("192.0.2.1", 30)]})
+        now = [100.0]
+        machine = SteadyClock(reactor, lambda: now[0])
+        self.patch(names, "steady", lambda _: machine)
+        asker = self.names(server.address)
+        for by, passes, expected in ((0, 0, 1), (3600, 20, 1), (-7200, 11, 2), (7200, 20, 2)):
+            self.time.clock.rightNow += by
+            now[0] += passes
+            await self.ask(asker, "A", "example.test")
+            self.assertEqual(len(server.asked), expected)
 
     async def test_nothing_is_kept_too(self) -> None:
         """That there is nothing is known for as long as the zone says, five minutes at most."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -15,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+import drachtwist
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.steady import SteadyClock, _Watch, steady
 from drachtwist.wire.session import ApplicationSession
@@ -233,6 +236,26 @@ class ServerTests(SynchronousTestCase):
         self.assertFalse(transport.disconnecting)
         self.machine.advance(10.1)
         self.assertTrue(transport.disconnecting)
+
+
+class SourceTests(SynchronousTestCase):
+    def test_nobody_asks_a_reactor(self) -> None:
+        """Nothing takes the time from a reactor, nor has it call something later than now."""
+        root = Path(drachtwist.__file__).parent
+        found = []
+        for path in sorted(root.rglob("*.py")):
+            if path.name == "steady.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                    continue
+                where = ast.unparse(node.func.value)
+                if not where.rpartition(".")[2].strip("_").endswith("reactor"):
+                    continue
+                at_once = node.args and ast.unparse(node.args[0]) in ("0", "0.0")
+                if node.func.attr == "seconds" or (node.func.attr == "callLater" and not at_once):
+                    found.append(f"{path.relative_to(root)}:{node.lineno} {ast.unparse(node)}")
+        self.assertEqual(found, [])
 
 
 class ReactorTests(TestCase):

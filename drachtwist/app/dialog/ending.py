@@ -221,6 +221,20 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
     state.release()
 
 
+def is_settled(dialog: Dialog) -> bool:
+    """Whether a call is up, and nothing is under way whose outcome a lost connection would hide."""
+    reinvites, traffic = dialog._reinvites, dialog._traffic
+    return (
+        dialog.connected
+        and dialog.dialog_type == "INVITE"
+        and not dialog._owes_ack
+        and not dialog._is_unacked()
+        and (reinvites is None or reinvites.is_idle)
+        and (traffic is None or (traffic.held is None and not traffic.referrals))
+        and _has_told(dialog)
+    )
+
+
 def _give_up(dialog: Dialog, end: DialogEnd) -> None:
     """Nothing in the dialog gets an answer any more."""
     reinvites, traffic = dialog._reinvites, dialog._traffic

@@ -601,6 +601,17 @@ class Dialog(EstablishedRequester, Listener):
         """The dialog is over."""
         ending.over(self, end, req, text)
 
+    @property
+    def _is_settled(self) -> bool:
+        """Whether it can outlive its connection; see :mod:`drachtwist.app.keeping`."""
+        return ending.is_settled(self)
+
+    def _moved(self, state: Connection) -> None:
+        """The dialog lives on another connection to its server from now on."""
+        self._state = state
+        state.dialogs.add(self)
+        state.use()
+
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and the dialog with it as far as we can tell."""
         ending.over(self, DialogEnd.LINK_LOST, None, str(reason))

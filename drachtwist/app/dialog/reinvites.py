@@ -254,6 +254,11 @@ class Reinvites:
         """Whether one of ours has no final response, or is sent as soon as it may be."""
         return self.turn is Turn.SENT or self.turn is Turn.WAITING
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is none of either side, of which anything is still to come."""
+        return self.turn is Turn.IDLE and not self._queue and self.due is None
+
     # The peer's
 
     @property
