@@ -49,10 +49,10 @@ ALLOWED: dict[str, set[str]] = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        b2bua calls challenges connections dialog dialog.ending dialog.face dialog.incoming
-        dialog.listener dialog.party dialog.reinvites dialog.requests dialog.session dispatch early
-        early_session handing interfaces news outgoing proxying received refer_ids request response
-        router sessiontimers srf uac
+        authentication b2bua calls client_request connections dialog dialog.ending dialog.face
+        dialog.incoming dialog.listener dialog.party dialog.reinvites dialog.requests
+        dialog.session dispatch early early_session handing interfaces news outgoing proxying
+        received redirects refer_ids request response ringing router sessiontimers srf uac
         """.split()
     ),
     "server": set("attempts core dialogs metrics orphans proxying sessions uac uas ways".split()),

@@ -51,6 +51,8 @@ class State(Enum):
     ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
     ENDED = "it is over"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
 
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     State.UP: {
