@@ -49,7 +49,9 @@ MAX_PLACES = 1_000
 
 def place_of(uri: str) -> str:
     """Name who asks for credentials: host and port of a SIP URI."""
-    return uri.rpartition("@")[2].partition(";")[0].partition("?")[0].lower()
+    _, user, host = uri.rpartition("@")
+    where = host if user else uri.partition(":")[2]
+    return where.partition(";")[0].partition("?")[0].lower()
 
 
 def credentials_of(invite: bytes) -> list[tuple[str, str]]:

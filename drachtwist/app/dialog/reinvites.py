@@ -217,7 +217,7 @@ class Reinvites:
         dialog._owes_ack = True
         session.offered = b"" if sdp else described
         if not modification.no_ack:
-            own = session.own
+            own = dialog.local.sdp if session.own is None else session.own
             dialog.ack(dialog._answer_to(session.offered))
             if not sdp:
                 session.own = own  # what the application described, not what was made of it
