@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Limits
+from drachtwist.net.sip.flows import Limits
 
 __all__ = [
     "ABOUT",
