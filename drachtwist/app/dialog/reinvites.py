@@ -205,7 +205,7 @@ class Reinvites:
         self._finish(modification, result)
 
     def _accepted(self, modification: Modification, sdp: bytes, response: ReceivedResponse) -> None:
-        """Take note of what the peer agrees to, and acknowledge it."""
+        """Note what the peer agrees to, and acknowledge it."""
         dialog = self._dialog
         session = dialog._need_session()
         sessiontimers.note_answer(dialog, response)
