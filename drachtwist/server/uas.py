@@ -41,6 +41,7 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.givingback import FLOOD, GivingBack
 from drachtwist.server.incoming import Forwarder, Incoming, Reply
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
@@ -89,12 +90,13 @@ _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "giving_back", "held", "open", "transactions")
 
     def __init__(self, core: Core) -> None:
         self.core = core
         self.held = 0
         """Bytes of all requests whose repeats have to be recognised."""
+        self.giving_back = GivingBack(core.clock, lambda: self.held)
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -200,6 +202,8 @@ class Answering:
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
         self.held += incoming.size
+        if self.held >= FLOOD:
+            self.giving_back.began()
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
