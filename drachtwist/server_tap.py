@@ -18,11 +18,11 @@ from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
 from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
+from drachtwist.net.logs import Logger
 from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.processes import give_up, read_secret, reload_on_sighup, stop_on_sigterm

@@ -18,7 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -39,6 +39,7 @@ from drachtwist.net.endpoints import (
     parse_endpoint,
     to_listen,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.selfsigned import identity_at_hand
 from drachtwist.net.service import InboundConnection

@@ -24,7 +24,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
 
 from drachtwist.app.challenges import Nonces
 from drachtwist.app.connection import CURRENT, Connection
@@ -41,6 +40,7 @@ from drachtwist.net.endpoints import (
     to_connect,
     to_listen,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,

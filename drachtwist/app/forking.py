@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import calls
@@ -26,6 +25,7 @@ from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.uac import Calling, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
 

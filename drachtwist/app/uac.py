@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
@@ -44,6 +43,7 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.numbers import sip_uri

@@ -30,7 +30,6 @@ from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError, ConnectError, ConnectionAborted
 from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError, MessageError
@@ -38,6 +37,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Turnstile
 from drachtwist.net.contacts import Contact
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.steady import steady
 from drachtwist.net.streams import ENCRYPTED, Outgoing, Stream, lenient
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
