@@ -153,10 +153,10 @@ class Soak:
             word = "listening for servers"
         else:
             app_flags += ["-e", f"tcp:127.0.0.1:{relay.port}"]
-        callee = f"sip:callee@{self.callee.address}"
+        more = {"CALLEE": f"sip:callee@{self.callee.address}", "KEEP": options.keep}
         self._flags = {
             "server": (("listening", "drachtio-server", *server_flags), {}),
-            "application": ((word, "drachtio", *app_flags), {"CALLEE": callee}),
+            "application": ((word, "drachtio", *app_flags), more),
         }
         try:
             await self._start("server")
@@ -548,6 +548,9 @@ def main() -> int:
     )
     parser.add_argument(
         "--outbound", action="store_true", help="the server connects, for each request"
+    )
+    parser.add_argument(
+        "--keep", default="", help="keep_calls of the application in seconds; it keeps none"
     )
     parser.add_argument("--logs", type=Path, help="where the logs go; otherwise nowhere")
     options = parser.parse_args()

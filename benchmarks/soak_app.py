@@ -29,7 +29,9 @@ SDP = "\r\n".join(
 CALLEE = os.environ.get("CALLEE", "")
 T = TypeVar("T")
 
-srf = Srf()
+KEEP = os.environ.get("KEEP")
+
+srf = Srf(keep_calls=float(KEEP) if KEEP else None)
 counts: Counter[str] = Counter()
 
 

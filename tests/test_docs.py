@@ -39,15 +39,15 @@ from drachtwist import (
     SipError,
     Srf,
     TlsOptions,
-    server_tap,
-    tap,
 )
 from drachtwist import sip as sip_messages
 from drachtwist.app.routing import route
-from drachtwist.ladder import UNICODE, Ladder, Rung
-from drachtwist.loading import load_application
+from drachtwist.demo.ladder import UNICODE, Ladder, Rung
+from drachtwist.demo.phone import Phone
+from drachtwist.hosting import app_tap as tap
+from drachtwist.hosting import server_tap
+from drachtwist.hosting.loading import load_application
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
-from drachtwist.phone import Phone
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.transactions import cancel_for
@@ -708,6 +708,25 @@ class ExampleTests(TestCase):
         call = await self.phone(server).call(self.uri(server))
         self.assertEqual([link.outbound for link in loaded.srf.links], [True])
         await call.hang_up()
+
+    async def test_keeping(self) -> None:
+        """A call goes on when the connection is cut and comes back."""
+        loaded, server = await self.host("keeping")
+        back: Deferred[None] = Deferred()
+
+        def watch(sent: bool, message: Any) -> None:
+            if not sent and bytes(message).startswith(b"OPTIONS "):
+                back.callback(None)
+
+        call = await self.phone(server, watcher=watch).call(self.uri(server))
+        await call.request("OPTIONS")  # the ACK came before it
+        [link] = loaded.srf.links
+        link.abort()
+        await back
+        self.assertNotEqual(loaded.srf.links, [link])
+        self.assertFalse(call.over)
+        await call.hang_up()
+        await loaded.when_says("DialogEnd.REMOTE")
 
     async def test_callback(self) -> None:
         """A web application sends a call to the application that waits for it, or away."""

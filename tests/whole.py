@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from drachtwist import Srf
@@ -45,6 +45,7 @@ class Whole:
         self.server = server
         self.clock = server.clock
         self.srf = Srf(reactor=self.clock, **options)
+        self.is_down = False
         self.link: Link
         endpoint: Any = self
         self.srf.connect(Connect(endpoint, "memory", False), secret="cymru", ping_interval=None)
@@ -54,7 +55,9 @@ class Whole:
     # The endpoint
 
     def connect(self, factory: Any) -> Deferred[Any]:
-        """Connect the application to the server."""
+        """Connect the application to the server, unless it is down."""
+        if self.is_down:
+            return fail(ConnectionRefusedError())
         protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 9022))
         self.transport = Transport(self.clock)
         self.transport.protocol = protocol

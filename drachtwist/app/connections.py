@@ -25,11 +25,12 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 
-from drachtwist.app.challenges import Nonces
+from drachtwist.app.authentication import Nonces
 from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.dialogs import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
+from drachtwist.app.keeping import Keeper
 from drachtwist.app.outgoing import Farewell
 from drachtwist.errors import ConnectionFailed, ConnectionLost, LocalProtocolError
 from drachtwist.net.endpoints import (
@@ -84,6 +85,8 @@ class Connections:
     :param events: told of what happens.
     :param settings: those of the application.
     :param on_phase: called when the phase has changed, except to :attr:`Phase.CLOSING`.
+    :param keep_calls: seconds that calls wait for a lost connection; None for not at all.
+    :raises LocalProtocolError: for a time that is none.
     """
 
     handler: LinkHandler
@@ -97,6 +100,7 @@ class Connections:
         events: Events,
         settings: dict[str, Any],
         on_phase: Callable[[], None],
+        keep_calls: float | None = None,
     ) -> None:
         self.srf = srf
         self.events = events
@@ -119,6 +123,7 @@ class Connections:
         self._listeners: list[OutboundListener] = []
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
+        self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
         self._draining: Deferred[None] | None = None
         self._when_idle: list[Deferred[None]] = []
         self._when_gone: list[Deferred[None]] = []
@@ -275,6 +280,7 @@ class Connections:
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
         else:
             link.set_routes(self.routes)  # they may have changed meanwhile
+        self._keeper.give_back(state)
         # Whoever is still in a call of the connection that was lost would stay in it for ever.
         for dialog_id, ends in self._orphans.pop(link.host_ports, ()):
             Farewell(state, dialog_id, ends).send()
@@ -291,7 +297,8 @@ class Connections:
         if state.idle_call is not None and state.idle_call.active():
             state.idle_call.cancel()
         if not state.leaving:
-            self._remember(state)
+            self._keeper.take(state, str(reason))
+            self._remember(state, state.dialogs)
         state.lost(str(reason))
         return True
 
@@ -304,17 +311,25 @@ class Connections:
             for waiter in waiting:
                 waiter.callback(None)
 
-    def _remember(self, state: Connection) -> None:
+    def _remember(self, state: Connection, dialogs: Iterable[Any]) -> None:
         """Remember the calls that a server may still be in, to end them when it is there again."""
         orphans = [
             (dialog.id, dialog._ends() if state.is_ambiguous(dialog.id) else None)
-            for dialog in state.dialogs
+            for dialog in dialogs
             if dialog.dialog_type == "INVITE"
         ]
         if orphans:
             kept = self._orphans.setdefault(state.link.host_ports, [])
             kept += orphans
             del kept[:-MAX_ORPHANS]
+
+    def _part(self, state: Connection, dialogs: Iterable[Any]) -> None:
+        """End calls that a server may still be in, at once if it is there."""
+        if state.link in self.table:
+            for dialog in dialogs:
+                Farewell(state, dialog.id).send()
+        else:
+            self._remember(state, dialogs)
 
     def find(self, of: Any) -> Connection:
         """Find the connection to send on.
@@ -402,7 +417,7 @@ class Connections:
     @property
     def is_idle(self) -> bool:
         """Whether no transaction and no dialog is open."""
-        return all(state.is_idle for state in self.table.values())
+        return not self._keeper and all(state.is_idle for state in self.table.values())
 
     def stop(self, drain: float) -> Deferred[None]:
         """Take nothing new, end what there is, close everything.
@@ -433,6 +448,7 @@ class Connections:
             await self._draining
             self._draining = None
         self.phase = Phase.CLOSING
+        self._keeper.give_up()
         for state in list(self.table.values()):
             state.hang_up()
         await self._until_idle(STOP_TIMEOUT)

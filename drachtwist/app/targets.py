@@ -21,7 +21,14 @@ from drachtwist.sip.targets import request_uri_of
 if TYPE_CHECKING:
     from drachtwist.app.connection import Connection
 
-__all__ = ["OTHER_SCHEMES", "WILDCARD_CONTACT", "check_request", "complete_uri", "referred_to"]
+__all__ = [
+    "OTHER_SCHEMES",
+    "WILDCARD_CONTACT",
+    "check_request",
+    "complete_uri",
+    "is_embedded",
+    "referred_to",
+]
 
 OTHER_SCHEMES = "other-schemes-since"
 """The setting with the first version of a server that survives requests to ``tel:`` and the like;
@@ -134,11 +141,16 @@ def check_request(state: Connection, method: str, uri: str, headers: HeadersLike
         _check(state, WILDCARD_CONTACT, "a REGISTER with Contact: *")
 
 
+def is_embedded(version: str) -> bool:
+    """Whether a server is one of this package."""
+    return version.endswith(_EMBEDDED)
+
+
 def survives(state: Connection, setting: str) -> bool:
     """Whether a server is known to survive what a setting is about."""
     version = state.server.version
     since = state.owner.settings.get(setting)
-    if version.endswith(_EMBEDDED):
+    if is_embedded(version):
         return True
     return since is not None and _numbers(version) >= _numbers(str(since))
 

@@ -215,13 +215,16 @@ class Limits:
     """How many of them may come from one address (IPv6: from the first 64 bits of one)."""
     unsent: int = 4 << 20
     """How much may wait for one connection before it is cut."""
+    unsent_timeout: float = 30.0
+    """How long the peer of a connection may read nothing of what waits before it is cut."""
     message_timeout: float = 16.0
     """How long a message on a stream may take, from its first octet to its last."""
     buffers: int = 64 << 20
     """How much there may be of messages that are not complete, on all streams together; whoever
     began first is cut off when it is more."""
     idle: float = 1800.0
-    """How long a connection may stay without a message or keep-alive in any direction."""
+    """How long a connection may stay without a message or keep-alive in any direction, or with
+    keep-alives alone."""
     first_message: float = 60.0
     """How long an incoming connection may stay without its first message or keep-alive; what TLS
     and WebSockets do before that has to be done by then."""

@@ -47,20 +47,15 @@ class WebSocketStream(Stream):
 
     def _answer(self, data: bytes) -> None:
         """Write what is no message; of that too there may not wait too much."""
-        assert self.transport is not None
-        if self._paused:
-            self._unsent += len(data)
-            if self._unsent > self._transports.limits.unsent:
-                self.cut(ConnectError(string="too much waits for the connection"))
-                return
         if data:
-            self.transport.write(data)
+            self._put(data)
 
     def close(self) -> None:
         """Close when all is written and the peer has agreed, or takes too long to."""
         farewell = self._websocket.close()
         if self.usable and farewell:
             self.usable = False
+            self._last_use = self._transports.clock.seconds()
             self._answer(farewell)
             late = TimeoutError(string="the peer does not close the WebSocket")
             self._closing = self._transports.clock.callLater(_CLOSING, self.cut, late)
@@ -83,8 +78,7 @@ class WebSocketStream(Stream):
                 self._answer(event.answer)
                 self._up()
             elif isinstance(event, Heard):
-                self._last_use = self._transports.clock.seconds()
-                self._spoken = True
+                self.alive()
                 self._answer(event.answer)
             else:
                 self.take(event)

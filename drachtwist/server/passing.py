@@ -59,6 +59,7 @@ class KnownCall(Machine):
     def __init__(self, calls: KnownCalls, call_id: str, method: str) -> None:
         super().__init__()
         self.owner = calls
+        self.lingers = True  # its deadlines are minutes, and days
         self.id = call_id
         self.is_over = False
         self.method = method

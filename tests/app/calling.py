@@ -23,7 +23,7 @@ class CallTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Connect the application."""
-        self.whole = Whole(self.settings)
+        self.whole = self.make()
         self.srf = self.whole.srf
         self.kept: list[tuple[Request, Response]] = []
 
@@ -32,6 +32,10 @@ class CallTestCase(SynchronousTestCase):
             self.kept.append((req, res))
 
         self.whole.pump()
+
+    def make(self) -> Whole:
+        """Make the application and the server."""
+        return Whole(self.settings)
 
     def ring(self, extra: str = "") -> tuple[Request, Response]:
         """Let a call come."""

@@ -133,6 +133,7 @@ def _typed() -> None:
 
 
 _typed()
+add("Address.check", Address.check, *_VALUES[Address.parse])
 add("Address.check_list", Address.check_list, *_VALUES[Address.parse])
 add("Via.parse", Via.parse, *_VALUES[Via.parse_list], "SIP/2.0/UDP h")
 add("Credentials.parse", digest.Credentials.parse, *_VALUES[digest.Credentials.parse_list])

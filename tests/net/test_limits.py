@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
+from twisted.logger import ILogObserver, LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
 from drachtwist.net.gate import Refused
+from drachtwist.net.logs import Logger, formatEvent
 from drachtwist.net.siptransports import Limits, Listener, SipTransports
 from tests.net.test_siptransports import Recorder, options
 
@@ -115,6 +116,70 @@ class ConnectionTests(LimitsCase):
         self.assertEqual(source_of("::ffff:192.0.2.7"), "192.0.2.7")
         self.assertEqual(source_of("2001:db8::1"), source_of("2001:db8::2%eth0"))
         self.assertEqual(source_of("no address:"), "no address:")
+
+
+class IdleTests(LimitsCase):
+    """How long a connection stays of which nothing is heard."""
+
+    def setUp(self) -> None:
+        """Let the reactor's time be another than the one that deadlines hang on."""
+        super().setUp()
+        self.steady = Clock()
+
+    def transports(self, **limits: Any) -> SipTransports:
+        """Make transports whose reactor believes that it is another day."""
+        transports = super().transports(**limits)
+        transports.clock = self.steady
+        self.clock.advance(1e9)
+        return transports
+
+    def pings(self, stream: Any, seconds: int) -> None:
+        """Let nothing but pings come, one in ten seconds."""
+        for _ in range(seconds // 10):
+            stream.dataReceived(PING)
+            self.steady.advance(10)
+
+    def test_pings_alone(self) -> None:
+        """Who only pings has some time, but not for ever."""
+        self.transports(first_message=60, idle=600)
+        stream, transport = self.connect()
+        self.pings(stream, 580)
+        self.assertFalse(transport.disconnecting)
+        self.pings(stream, 50)
+        self.assertTrue(transport.disconnecting)
+
+    def test_nothing(self) -> None:
+        """Who says nothing has less."""
+        self.transports(first_message=60, idle=600)
+        _, transport = self.connect()
+        for _ in range(8):
+            self.steady.advance(10)
+        self.assertTrue(transport.disconnecting)
+
+    def test_does_not_let_go(self) -> None:
+        """A connection whose peer does not read what there is left is cut in the end."""
+        self.transports(message_timeout=16)
+        stream, transport = self.connect()
+        stream.dataReceived(options())
+        stream.close()
+        for _ in range(30):
+            self.assertFalse(self.steady.seconds() < 16 and transport.aborted)
+            self.steady.advance(1)
+        self.assertTrue(transport.aborted)
+
+    def test_pings_and_a_message(self) -> None:
+        """A phone that pings stays, and is closed some time after its last ping."""
+        self.transports(first_message=60, idle=1800)
+        stream, transport = self.connect()
+        stream.dataReceived(options())
+        self.pings(stream, 6000)
+        self.assertFalse(transport.disconnecting)
+        for _ in range(160):
+            self.steady.advance(10)
+        self.assertFalse(transport.disconnecting)
+        for _ in range(30):
+            self.steady.advance(10)
+        self.assertTrue(transport.disconnecting)
 
 
 class MessageTests(LimitsCase):

@@ -276,7 +276,9 @@ class ServerTests(WebSocketsCase):
 
     @inlineCallbacks
     def test_idle_connections(self) -> Any:
-        """Who does not finish the handshake, or says nothing after it, is closed; pings count."""
+        """Who does not finish the handshake, or says nothing after it, is closed; pings count, of
+        one who has said something.
+        """
         clocked = ClockedReactor()
         recorder = Recorder()
         limits = Limits(idle=100.0, first_message=100.0)
@@ -287,6 +289,8 @@ class ServerTests(WebSocketsCase):
         slow.transport.write(b"GET / HTTP/1.1\r\n")
         silent = yield self.client(transports)
         alive = yield self.client(transports)
+        alive.send(message())
+        yield recorder.when(recorder.messages)
         for _ in range(6):
             alive.pongs.clear()
             alive.ping()

@@ -66,7 +66,7 @@ def causes() -> set[str]:
                 found.add(ast.literal_eval(call.args[2]))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Turnstile":
-                total, source, _, cause, _ = node.args
+                total, source, _, cause, *_ = node.args
                 found.add(ast.literal_eval(cause))
                 if ast.unparse(total) != ast.unparse(source):
                     found.add(f"{ast.literal_eval(cause)}_per_source")

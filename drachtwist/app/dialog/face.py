@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import sessiontimers
-from drachtwist.app.challenges import Auth, Challenged, Realms
+from drachtwist.app.authentication import Auth, Challenged, Realms
 from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialog import ending, incoming
 from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
@@ -42,8 +42,8 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
+    from drachtwist.app.client_request import OutgoingRequest
     from drachtwist.app.srf import Srf
-    from drachtwist.app.uac import OutgoingRequest
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["Dialog"]
@@ -600,6 +600,17 @@ class Dialog(EstablishedRequester, Listener):
     def _over(self, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
         """The dialog is over."""
         ending.over(self, end, req, text)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether it can outlive its connection; see :mod:`drachtwist.app.keeping`."""
+        return ending.is_settled(self)
+
+    def _moved(self, state: Connection) -> None:
+        """The dialog lives on another connection to its server from now on."""
+        self._state = state
+        state.dialogs.add(self)
+        state.use()
 
     def _link_lost(self, reason: ConnectionLost) -> None:
         """The connection is gone, and the dialog with it as far as we can tell."""

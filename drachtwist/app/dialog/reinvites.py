@@ -48,6 +48,8 @@ _CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).sea
 class Turn(Enum):
     """Where the first re-INVITE of ours is."""
 
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
+
     IDLE = "there is none"
     WAITING = "another INVITE is not confirmed"
     SENT = "it has no final response"
@@ -253,6 +255,11 @@ class Reinvites:
     def is_under_way(self) -> bool:
         """Whether one of ours has no final response, or is sent as soon as it may be."""
         return self.turn is Turn.SENT or self.turn is Turn.WAITING
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is none of either side, of which anything is still to come."""
+        return self.turn is Turn.IDLE and not self._queue and self.due is None
 
     # The peer's
 
