@@ -22,7 +22,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 __all__ = [
-    "SHOWN",
     "AuthenticationError",
     "CommandRefused",
     "ConfigError",
@@ -36,7 +35,6 @@ __all__ = [
     "RemoteProtocolError",
     "SdpError",
     "SipError",
-    "shorten",
 ]
 
 SHOWN = 300
