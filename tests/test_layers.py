@@ -55,8 +55,7 @@ KNOWN_CIRCLES: dict[str, set[str]] = {
         received redirects refer_ids request response ringing router sessiontimers srf uac
         """.split()
     ),
-    "net": set("siptransports sipwebsocket streams websockets".split()),
-    "server": set("attempts core dialogs metrics orphans proxying sessions uac uas ways".split()),
+    "server": set("core dialogs orphans proxying sessions uac uas".split()),
 }
 
 _SCRIPT = """
@@ -155,5 +154,5 @@ class ImportTests(SynchronousTestCase):
     def test_types_count(self) -> None:
         """Imports for types, and those within functions, are arrows too."""
         arrows = imports_of()
-        self.assertIn("drachtwist.net.websockets", arrows["drachtwist.net.siptransports"])
+        self.assertIn("drachtwist.net.sip.websocket", arrows["drachtwist.net.sip.transports"])
         self.assertIn("drachtwist.app.handlers", arrows["drachtwist.app.router"])

@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import states
+from drachtwist.app import dialog_info
 from drachtwist.app.authentication import Auth, Challenged, Realms, place_of
 from drachtwist.app.connection import Connection
 from drachtwist.app.early import EarlyDialog
@@ -288,7 +288,7 @@ class ClientRequest:
         self._ceiling: IDelayedCall | None = None
         self._ringing: Ringing | None = None
         self.told = ""
-        """The state of the call that was told of last (see states)."""
+        """The state of the call that was told of last (see dialog_info)."""
         self.outcome: ReceivedResponse | Exception | None = None
         self._waiting: list[Result[ReceivedResponse]] = []
 
@@ -571,11 +571,11 @@ class ClientRequest:
         self.told = name
         if response is not None:
             status = response.status
-        states.report(
+        dialog_info.report(
             self.state.events.dialog_state.emit,
             name,
             self.request,
-            states.INITIATOR,
+            dialog_info.INITIATOR,
             response,
             event=event,
             status=status,

@@ -173,15 +173,12 @@ class EarlyDialog(Requester):
         request = self.prepare(method)
         if sdp:
             self.session.offering = True
-            before = self.session.local
 
             def over(result: ReceivedResponse | Exception) -> None:
                 self._requests.discard(request)
                 self.session.offering = False
                 if isinstance(result, ReceivedResponse) and result.status < 300:
                     self.session.updated(sdp, description_of(result))
-                else:
-                    self.session.local = before
 
             request.over = over
         return request.send(headers, body).deferred
