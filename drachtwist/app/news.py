@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from drachtwist.app.outgoing import encode_in_dialog
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import DrachtwistError
+from drachtwist.net.observers import Observers
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ class News:
     that comes behind the BYE. When one is not answered at all those behind it are not sent.
     """
 
-    __slots__ = ("_dialog", "_queue", "_waiting")
+    __slots__ = ("_dialog", "_queue", "_until_told")
 
     def __init__(self, dialog: Dialog) -> None:
         self._dialog = dialog
         self._queue: deque[tuple[HeadersLike, str]] = deque()  # the first is on its way
-        self._waiting: list[Deferred[None]] = []
+        self._until_told: Observers[None] = Observers()
 
     @property
     def told(self) -> bool:
@@ -41,9 +42,7 @@ class News:
         """Wait until it has; fails when the dialog ends first."""
         if self.told:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._until_told.wait()
 
     def tell(self, headers: HeadersLike, body: str) -> None:
         """Send a NOTIFY when its turn has come.
@@ -58,9 +57,7 @@ class News:
     def give_up(self, error: Exception) -> None:
         """The dialog is over: the peer is told nothing more."""
         self._queue.clear()
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(error)
+        self._until_told.fail(lambda: error)
 
     def _send(self) -> None:
         request = self._dialog._new_request("NOTIFY")
@@ -78,6 +75,4 @@ class News:
         if self._queue:
             self._send()
             return
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        self._until_told.fire(None)
