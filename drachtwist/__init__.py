@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         forward_in_dialog,
     )
     from drachtwist.app.call_records import CallRecord, CallSummary
+    from drachtwist.app.client_request import OutgoingRequest, PendingRequest
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.dialog_info import DialogState, dialog_info
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from drachtwist.app.router import Router
     from drachtwist.app.service import SrfService
     from drachtwist.app.srf import Srf
-    from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
         Progress,
         Referral,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
+    from drachtwist.app.uac import PendingCall
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -127,8 +128,8 @@ _HOMES = {
     "HIDE_IDENTITY": "app.b2bua",
     "HIDE_TOPOLOGY": "app.b2bua",
     "CallSummary": "app.call_records",
-    "DialogState": "app.states",
-    "dialog_info": "app.states",
+    "DialogState": "app.dialog_info",
+    "dialog_info": "app.dialog_info",
     "Progress": "app.transfer",
     "Referral": "app.transfer",
     "accept_refer": "app.transfer",
@@ -137,9 +138,9 @@ _HOMES = {
     "B2bua": "app.b2bua",
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
-    "OutgoingRequest": "app.uac",
+    "OutgoingRequest": "app.client_request",
     "PendingCall": "app.uac",
-    "PendingRequest": "app.uac",
+    "PendingRequest": "app.client_request",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
     "ProxyTarget": "app.proxying",

@@ -13,7 +13,7 @@ from drachtwist import Request, Response
 from drachtwist.app.routing import RoutingResource, reject
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError
 from drachtwist.hosting.server_service import describe
-from drachtwist.net.vias import note_source
+from drachtwist.net.sip.via import note_source
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import query_of

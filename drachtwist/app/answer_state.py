@@ -28,6 +28,8 @@ class AnswerState(Enum):
     UNANSWERABLE = "it gets no response: an ACK, a CANCEL, a request of the server's own"
     DROPPED = "its dialog ended while it waited, and with it the transaction"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
 
 TRANSITIONS: Mapping[AnswerState, Mapping[AnswerState, str]] = {
     AnswerState.OPEN: {

@@ -37,7 +37,7 @@ def problem_of(request: Request) -> str | None:
 
 
 def without_nuls(raw: bytes) -> bytes:
-    """Give a response with blanks for the NULs that may not stand in its headers."""
+    """Return a response with blanks for the NULs that may not stand in its headers."""
     head = _head(raw)
     if not grammar.has_bare_nul(head):
         return raw

@@ -21,7 +21,7 @@ from twisted.python import usage
 from drachtwist.errors import ConfigError, LocalProtocolError
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_service import ServerService, describe
-from drachtwist.net.siptransports import check_contact
+from drachtwist.net.sip.listening import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import (

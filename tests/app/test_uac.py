@@ -422,6 +422,18 @@ class DigestTests(UacTestCase):
         self.whole.respond(again, 401, headers={"WWW-Authenticate": stale})
         self.assertEqual(self.check(self.whole.request_after_ack()).nonce, "m")
 
+    def test_ever_new_nonces(self) -> None:
+        """Who asks for another nonce each time is answered four times, and not for ever."""
+        stale = 'Digest realm="r", nonce="{}", qop="auth", stale=true'
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("app", "secret"))
+        sent = 0
+        while not asking.called:
+            headers = {"WWW-Authenticate": stale.format(sent)}
+            self.whole.respond(self.whole.request(), 401, headers=headers)
+            sent += 1
+            self.assertLess(sent, 10)
+        self.assertEqual((self.successResultOf(asking).status, sent), (401, 5))
+
     def test_unknown_algorithm(self) -> None:
         """A challenge that cannot be answered is a refusal."""
         calling, invite = self.call(auth=("app", "secret"))
@@ -643,6 +655,16 @@ class NonceTests(UacTestCase):
         self.assertIn("nc=00000001", credentials)
         self.whole.respond(third, 200)
         self.assertEqual(self.successResultOf(asking).status, 200)
+
+    def test_wrong_password(self) -> None:
+        """What did not help is not sent once more before it is asked for."""
+        challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n1", qop="auth"'}
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("bob", "wrong"))
+        for _ in range(2):
+            self.whole.respond(self.whole.request(), 401, headers=challenge)
+        self.assertEqual(self.successResultOf(asking).status, 401)
+        self.srf.request(TARGET, method="OPTIONS", auth=("bob", "wrong"))
+        self.assertIsNone(self.whole.request().get("Authorization"))
 
     def test_others(self) -> None:
         """Other servers, and other users, are told nothing."""

@@ -50,8 +50,10 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 def modules() -> Iterator[Path]:
     """Give the modules that the server's peers reach."""
     yield from sorted((PACKAGE / "server").glob("*.py"))
-    for name in ("siptransports", "streams", "sipwebsocket", "websockets", "udp", "tls", "names"):
+    yield from sorted((PACKAGE / "net" / "sip").glob("*.py"))
+    for name in ("udp", "tls", "names"):
         yield PACKAGE / "net" / f"{name}.py"
+    yield PACKAGE / "sip" / "websocket.py"
 
 
 def causes() -> set[str]:

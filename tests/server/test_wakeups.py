@@ -22,13 +22,15 @@ class CountingClock(Clock):
 
     wake_ups = 0
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
+    def callLater(
+        self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any
+    ) -> IDelayedCall:
         """Call something later."""
-        return super().callLater(delay, self._wake, callable, args)
+        return super().callLater(delay, self._wake, callable, args, kw)
 
-    def _wake(self, callable: Callable[..., Any], args: Any) -> None:
+    def _wake(self, callable: Callable[..., Any], args: Any, kw: Any) -> None:
         self.wake_ups += 1
-        callable(*args)
+        callable(*args, **kw)
 
 
 class FinishedTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from drachtwist.app.request import Request
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
-    from drachtwist.app.challenges import Realms
+    from drachtwist.app.authentication import Realms
     from drachtwist.app.news import News
     from drachtwist.app.outgoing import DialogRequest
 
@@ -130,7 +130,7 @@ class Referral(Protocol):
         """Take a NOTIFY, if it is about this one."""
 
     def dialog_over(self, end: DialogEnd) -> None:
-        """Learn that the dialog is over, and with it the subscription."""
+        """The dialog is over, and with it the subscription."""
 
 
 class Traffic:

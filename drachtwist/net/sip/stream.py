@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
@@ -16,21 +16,28 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from drachtwist.errors import MessageError
 from drachtwist.net.backlog import Backlog
+from drachtwist.net.sip.flows import ENCRYPTED, Flow, Reports, Target
+from drachtwist.net.sip.via import note_source
 from drachtwist.net.tls import describe_tls_failure
-from drachtwist.net.vias import note_source
-from drachtwist.sip.message import Request, Response
-from drachtwist.sip.parsing import parse_message
+from drachtwist.sip.message import Request
+from drachtwist.sip.parsing import read_leniently
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParser
 
-if TYPE_CHECKING:
-    from drachtwist.net.siptransports import Flow, SipTransports, Target
+__all__ = ["Outgoing", "Stream", "StreamReports"]
 
-__all__ = ["Outgoing", "Stream", "lenient"]
 
-ENCRYPTED = frozenset(("tls", "wss"))
-"""The transports that need a key and a certificate to listen."""
+class StreamReports(Reports, Protocol):
+    """What a connection needs of the whole, besides what every socket needs."""
+
+    def not_verified(self, target: Target, problem: str) -> None:
+        """Tell the operator that there is no TLS with a peer."""
+
+    def remove_stream(self, stream: Stream) -> None:
+        """Forget a connection."""
+
+    def buffered(self, stream: Stream, octets: int) -> None:
+        """Take note of how much a connection has of a message that is not complete."""
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -38,7 +45,7 @@ class Stream(protocol.Protocol):
     """One TCP or TLS connection, from the first wish to have it."""
 
     def __init__(
-        self, transports: SipTransports, flow: Flow, target: Target, *, incoming: bool
+        self, transports: StreamReports, flow: Flow, target: Target, *, incoming: bool
     ) -> None:
         self._transports = transports
         self.flow = flow
@@ -270,7 +277,7 @@ class Stream(protocol.Protocol):
         if not isinstance(bad.message, Request):
             return bad
         noted = note_source(bad.raw, self.flow.remote_host, self.flow.remote_port)
-        return Malformed(noted, bad.error, lenient(noted))
+        return Malformed(noted, bad.error, read_leniently(noted))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Learn that the connection is gone."""
@@ -324,11 +331,3 @@ class Outgoing(protocol.ClientFactory):
         if reason.check(TimeoutError):
             error = TimeoutError(string="the peer does not accept the connection")
         self._stream.failed(cast(Exception, error))
-
-
-def lenient(data: bytes) -> Request | Response | None:
-    """Read what must not be processed, to answer it; None when even its start is illegible."""
-    try:
-        return parse_message(data)
-    except MessageError:
-        return None

@@ -1,5 +1,5 @@
-"""WebSocket connections that carry SIP: :class:`~drachtwist.net.sipwebsocket.SipWebSocket` on a
-:class:`~drachtwist.net.streams.Stream`.
+"""WebSocket connections that carry SIP: :class:`~drachtwist.sip.websocket.SipWebSocket` on a
+:class:`~drachtwist.net.sip.stream.Stream`.
 
 It is up once the WebSocket handshake is done, and is closed as RFC 6455 section 7 wants it: each
 side says so, and then the connection goes.
@@ -7,18 +7,14 @@ side says so, and then the connection goes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.error import ConnectError, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from drachtwist.net.sipwebsocket import Ended, Heard, Opened, SipWebSocket
-from drachtwist.net.streams import Stream
-
-if TYPE_CHECKING:
-    from drachtwist.net.siptransports import Flow, SipTransports, Target
+from drachtwist.net.sip.flows import Flow, Target
+from drachtwist.net.sip.stream import Stream, StreamReports
+from drachtwist.sip.websocket import Ended, Heard, Opened, SipWebSocket
 
 __all__ = ["WebSocketStream"]
 
@@ -30,7 +26,7 @@ class WebSocketStream(Stream):
     """One WebSocket connection, with or without TLS, from the first wish to have it."""
 
     def __init__(
-        self, transports: SipTransports, flow: Flow, target: Target, *, incoming: bool
+        self, transports: StreamReports, flow: Flow, target: Target, *, incoming: bool
     ) -> None:
         super().__init__(transports, flow, target, incoming=incoming)
         host = f"[{target.host}]" if ":" in target.host else target.host
