@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.backlog import Backlog
+from drachtwist.net.observers import Observers
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
