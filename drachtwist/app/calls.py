@@ -49,9 +49,10 @@ def create_uas(
         raise LocalProtocolError(f"a {method} makes no dialog")
     if not req.is_open:
         return already_failed(req._why_not_sent())
-    unreachable = refuse_unreachable(req, res)
-    if unreachable is not None:
-        return already_failed(unreachable)
+    if b"\nContact:" not in req.raw:
+        unreachable = refuse_unreachable(req, res)
+        if unreachable is not None:
+            return already_failed(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
     req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):

@@ -204,7 +204,10 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        self._settle(_ANSWERED, status)
+        assert _ANSWERED in TRANSITIONS[self._answer], f"{self._answer} does not become answered"
+        self._answer = _ANSWERED
+        self._final_status = status
+        self._res = None
 
     def _not_to_be_answered(self) -> None:
         """There is no response to this: an ACK, a CANCEL, a request of the server's own."""

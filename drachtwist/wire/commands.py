@@ -417,7 +417,8 @@ class Answer:
     @property
     def ok(self) -> bool:
         """Whether the command was carried out."""
-        return self._at(3) == "OK"
+        tokens = self.tokens
+        return len(tokens) > 3 and tokens[3] == "OK"
 
     @property
     def text(self) -> str:
