@@ -28,7 +28,7 @@ from twisted.logger import Logger
 
 from drachtwist.app.authentication import Nonces
 from drachtwist.app.connection import CURRENT, Connection
-from drachtwist.app.dialogs import DialogIndex, Ends
+from drachtwist.app.dialog_table import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.keeping import Keeper

@@ -16,35 +16,35 @@ from drachtwist.sip.headers import HeadersLike
 if TYPE_CHECKING:
     from drachtwist.app.dialog import Dialog
 
-__all__ = ["News"]
+__all__ = ["NotifyQueue"]
 
 
-class News:
+class NotifyQueue:
     """NOTIFYs of one dialog, each of which is sent once the peer has answered the one before.
 
     It would have to refuse one that a later one has overtaken (RFC 3261 section 12.2.2), and each
     that comes behind the BYE. When one is not answered at all those behind it are not sent.
     """
 
-    __slots__ = ("_dialog", "_queue", "_until_told")
+    __slots__ = ("_dialog", "_queue", "_until_empty")
 
     def __init__(self, dialog: Dialog) -> None:
         self._dialog = dialog
         self._queue: deque[tuple[HeadersLike, str]] = deque()  # the first is on its way
-        self._until_told: Observers[None] = Observers()
+        self._until_empty: Observers[None] = Observers()
 
     @property
-    def told(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether the peer has answered everything."""
         return not self._queue
 
-    def when_told(self) -> Deferred[None]:
+    def when_empty(self) -> Deferred[None]:
         """Wait until it has; fails when the dialog ends first."""
-        if self.told:
+        if self.is_empty:
             return succeed(None)
-        return self._until_told.wait()
+        return self._until_empty.wait()
 
-    def tell(self, headers: HeadersLike, body: str) -> None:
+    def send(self, headers: HeadersLike, body: str) -> None:
         """Send a NOTIFY when its turn has come.
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
@@ -52,14 +52,14 @@ class News:
         encode_in_dialog("NOTIFY", headers, body)
         self._queue.append((headers, body))
         if len(self._queue) == 1:
-            self._send()
+            self._send_next()
 
     def give_up(self, error: Exception) -> None:
         """The dialog is over: the peer is told nothing more."""
         self._queue.clear()
-        self._until_told.fail(lambda: error)
+        self._until_empty.fail(lambda: error)
 
-    def _send(self) -> None:
+    def _send_next(self) -> None:
         request = self._dialog._new_request("NOTIFY")
         request.over = self._answered
         headers, body = self._queue[0]
@@ -73,6 +73,6 @@ class News:
         if isinstance(result, Exception) or result.status in (408, 481):
             self._queue.clear()  # nobody listens any more (RFC 6665 section 4.2.2)
         if self._queue:
-            self._send()
+            self._send_next()
             return
-        self._until_told.fire(None)
+        self._until_empty.fire(None)
