@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -13,10 +13,17 @@ from drachtwist.errors import DrachtwistError
 from drachtwist.net.observers import Observers
 from drachtwist.sip.headers import HeadersLike
 
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
-
 __all__ = ["NotifyQueue"]
+
+
+class Sender(Protocol):
+    """The dialog, as far as it sends requests."""
+
+    def _new_request(self, method: str, /) -> Any:
+        """Make a request that is sent later."""
+
+    def _send(self, request: Any, headers: HeadersLike, body: bytes | str, /) -> Any:
+        """Send it."""
 
 
 class NotifyQueue:
@@ -28,7 +35,7 @@ class NotifyQueue:
 
     __slots__ = ("_dialog", "_queue", "_until_empty")
 
-    def __init__(self, dialog: Dialog) -> None:
+    def __init__(self, dialog: Sender) -> None:
         self._dialog = dialog
         self._queue: deque[tuple[HeadersLike, str]] = deque()  # the first is on its way
         self._until_empty: Observers[None] = Observers()
