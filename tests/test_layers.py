@@ -64,7 +64,6 @@ KNOWN_CIRCLES: dict[str, set[str]] = {
         dialog.reinvites dialog.requests dialog.session early early_session ringing session_timers
         """.split()
     ),
-    "server": set("core dialogs orphans proxying sessions uac uas".split()),
 }
 
 _SCRIPT = """

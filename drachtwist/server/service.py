@@ -35,9 +35,9 @@ from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.door import Door
+from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metrics
 from drachtwist.server.orphans import RETRY_AFTER
-from drachtwist.server.uas import Incoming
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
