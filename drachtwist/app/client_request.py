@@ -41,8 +41,8 @@ from drachtwist.app.received import Received, ReceivedResponse, make_received_re
 from drachtwist.app.redirects import Redirects
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
-from drachtwist.app.strangers import names
 from drachtwist.app.targets import check_request, with_contact
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,

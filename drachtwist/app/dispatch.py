@@ -31,7 +31,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.strangers import problem_of, without_nuls
+from drachtwist.app.validation import problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.authentication import Challenged, credentials_of
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialogs import Ends
+from drachtwist.app.dialog_table import Ends
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.results import Result
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError

@@ -27,7 +27,7 @@ from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
-from drachtwist.app.strangers import names
+from drachtwist.app.validation import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_response

@@ -179,7 +179,7 @@ class ApplicationService(Service):
     async def _listen_for_questions(self, where: Listen) -> None:
         from twisted.web.server import Site
 
-        from drachtwist.app.routing import RoutingResource
+        from drachtwist.middleware.webhook import RoutingResource
 
         site = Site(RoutingResource(self._decide))
         gate = Admission(site, where.allow, self._reactor, name="questions of servers")

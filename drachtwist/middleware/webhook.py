@@ -3,7 +3,7 @@
 A drachtio server with a request handler asks a web application what to do with each request. Here
 is that application, ready made: a :mod:`twisted.web` resource around one function::
 
-    from drachtwist.app.routing import RoutingResource, reject, route
+    from drachtwist.middleware.webhook import RoutingResource, reject, route
 
     def where(query):
         if query.to_user == "closed":
