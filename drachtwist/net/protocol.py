@@ -31,11 +31,8 @@ from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.backlog import Backlog
-<<<<<<< HEAD
 from drachtwist.net.logs import Logger
-=======
 from drachtwist.net.observers import Observers
->>>>>>> main
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (

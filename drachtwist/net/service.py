@@ -33,11 +33,8 @@ from zope.interface import implementer
 from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
-<<<<<<< HEAD
 from drachtwist.net.logs import Logger
-=======
 from drachtwist.net.observers import Observers
->>>>>>> main
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure
 
