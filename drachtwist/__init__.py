@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         forward_in_dialog,
     )
     from drachtwist.app.call_records import CallRecord, CallSummary
+    from drachtwist.app.client_request import OutgoingRequest, PendingRequest
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
+    from drachtwist.app.uac import PendingCall
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -137,9 +138,9 @@ _HOMES = {
     "B2bua": "app.b2bua",
     "couple": "app.b2bua",
     "forward_in_dialog": "app.b2bua",
-    "OutgoingRequest": "app.uac",
+    "OutgoingRequest": "app.client_request",
     "PendingCall": "app.uac",
-    "PendingRequest": "app.uac",
+    "PendingRequest": "app.client_request",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
     "ProxyTarget": "app.proxying",

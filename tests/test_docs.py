@@ -39,15 +39,15 @@ from drachtwist import (
     SipError,
     Srf,
     TlsOptions,
-    server_tap,
-    tap,
 )
 from drachtwist import sip as sip_messages
 from drachtwist.app.routing import route
-from drachtwist.ladder import UNICODE, Ladder, Rung
-from drachtwist.loading import load_application
+from drachtwist.demo.ladder import UNICODE, Ladder, Rung
+from drachtwist.demo.phone import Phone
+from drachtwist.hosting import app_tap as tap
+from drachtwist.hosting import server_tap
+from drachtwist.hosting.loading import load_application
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
-from drachtwist.phone import Phone
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.transactions import cancel_for

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import calls
-from drachtwist.app.challenges import Auth
+from drachtwist.app.authentication import Auth
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handing import hand_out
@@ -196,10 +196,10 @@ class _Bridge:
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:
             req.on_update(self._updated_by_a)
-        asking = self._calling.asking
-        asking._on_provisional = self._provisional
-        if asking._on_update is None:
-            asking._on_update = self._updated_by_b
+        client = self._calling.client
+        client.on_provisional = self._provisional
+        if client.on_update is None:
+            client.on_update = self._updated_by_b
         try:
             uac: Dialog = await self._calling.start(sdp)
         except SipError as error:
@@ -286,8 +286,8 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        asking = self._calling.asking
-        early = asking.early_dialog() if asking.rings else None
+        client = self._calling.client
+        early = client.early_dialog() if client.rings else None
         await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
@@ -300,7 +300,7 @@ class _Bridge:
         if not offer:
             res.send(200)
             return
-        own = self._calling.asking.body
+        own = self._calling.client.body
         own = own if isinstance(own, bytes) else own.encode("utf-8", "surrogateescape")
         self._updated = offer
         answer = bytes(answer_with(Sdp(own), Sdp(offer)))

@@ -93,7 +93,7 @@ class _Accepting:
         if isinstance(made, Deferred):
             waiting = made
         elif isinstance(made, Awaitable):
-            waiting = started(_await(made))
+            waiting = started(made)
         else:
             self.send(made)
             return
@@ -215,7 +215,3 @@ class _Accepting:
     def _fail(self, error: Exception) -> None:
         if not self.deferred.called:
             self.deferred.errback(Failure(error))
-
-
-async def _await(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 
-from drachtwist.app.challenges import Nonces
+from drachtwist.app.authentication import Nonces
 from drachtwist.app.connection import CURRENT, Connection
 from drachtwist.app.dialogs import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import Deferred
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged, Realms
+from drachtwist.app.authentication import Challenged, Realms
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
 from drachtwist.app.dialogs import Ends, Role, role_of
@@ -46,7 +46,7 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.uac import Asking, OutgoingRequest
+    from drachtwist.app.client_request import ClientRequest, OutgoingRequest
 
 __all__ = ["EarlyDialog"]
 
@@ -328,14 +328,14 @@ class EarlyDialogs:
     @staticmethod
     def of_response(response: ReceivedResponse) -> EarlyDialog | None:
         """Return the early dialog with whom a provisional response is from; None without one."""
-        asking: Asking | None = response._state.calling.get(response.stack_dialog_id)
-        if asking is None or not 100 < response.status < 200 or not asking.rings:
+        client: ClientRequest | None = response._state.calling.get(response.stack_dialog_id)
+        if client is None or not 100 < response.status < 200 or not client.rings:
             return None
         try:
             tag = response.to.tag
         except MessageError:
             return None
-        return asking.early_dialog(tag) if tag else None
+        return client.early_dialog(tag) if tag else None
 
 
 # What the connection delivers
@@ -348,10 +348,10 @@ class Dispatch(Ender, Protocol):
         """Return the handlers that see the requests of a method."""
 
 
-def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | None:
+def find(state: Connection, req: Request, dialog_id: str) -> Request | ClientRequest | None:
     """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
     caller: Request | None = state.early.get(dialog_id)
-    ours: Asking | None = state.calling.get(dialog_id)
+    ours: ClientRequest | None = state.calling.get(dialog_id)
     if caller is not None or ours is not None:
         role = role_of(dialog_id, req.raw, by_server=False)
         caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
@@ -362,7 +362,7 @@ def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | 
     return ours if caller is None else caller
 
 
-def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
+def dialog_of(invite: Request | ClientRequest, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return EarlyDialogs.of_caller(invite)
@@ -403,7 +403,7 @@ def take(
             invite._update_came(req)
         handler = invite._extras.on_update if invite._extras is not None else None
     else:
-        handler = invite._on_update
+        handler = invite.on_update
     state.link.uses += 1
     if dialog.take(dispatcher, req, handler):
         return True

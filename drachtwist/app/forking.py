@@ -24,7 +24,7 @@ from drachtwist.app.reaching import Target
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.uac import Calling, prepare_uac
+from drachtwist.app.uac import PlacedCall, prepare_uac
 from drachtwist.errors import LocalProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
@@ -105,7 +105,7 @@ class Simring:
         self._options.setdefault("calling_number", req.calling_number)
         self._options.setdefault("calling_name", req.calling_name)
         self._options.setdefault("link", req)
-        self._calling: dict[Calling, Target] = {}
+        self._calling: dict[PlacedCall, Target] = {}
         self._errors: list[SipError] = []
         self._failure: Failure | None = None
         self._offer: Any = None
@@ -208,7 +208,7 @@ class Simring:
         if response.status > res.status:
             res.send(response.status, response.reason, self._passing.of_response(response))
 
-    def _answered(self, dialog: Dialog, calling: Calling) -> None:
+    def _answered(self, dialog: Dialog, calling: PlacedCall) -> None:
         self._calling.pop(calling, None)
         if self._over:
             dialog.destroy()
@@ -217,7 +217,7 @@ class Simring:
         self._cancel_all({"Reason": 'SIP;cause=200;text="Call completed elsewhere"'})
         self._won.callback(dialog)
 
-    def _refused(self, failure: Failure, calling: Calling) -> None:
+    def _refused(self, failure: Failure, calling: PlacedCall) -> None:
         self._calling.pop(calling, None)
         error = failure.value
         if isinstance(error, SipError):

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.authentication import Challenged, credentials_of
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialogs import Ends
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response

@@ -204,12 +204,7 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        if self._answer is not _OPEN:
-            self._settle(_ANSWERED, status)
-            return
-        self._answer = _ANSWERED  # as nearly always
-        self._final_status = status
-        self._res = None
+        self._settle(_ANSWERED, status)
 
     def _not_to_be_answered(self) -> None:
         """There is no response to this: an ACK, a CANCEL, a request of the server's own."""

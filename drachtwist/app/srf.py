@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,9 +23,15 @@ from twisted.internet.interfaces import (
 )
 
 from drachtwist.app import calls
+from drachtwist.app.authentication import Auth
 from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
 from drachtwist.app.call_records import CallRecord
-from drachtwist.app.challenges import Auth
+from drachtwist.app.client_request import (
+    ClientRequest,
+    OutgoingRequest,
+    PendingRequest,
+    send_request,
+)
 from drachtwist.app.connections import Connections
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialogs import Role
@@ -41,13 +46,7 @@ from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
-from drachtwist.app.uac import (
-    Asking,
-    OutgoingRequest,
-    PendingCall,
-    PendingRequest,
-    prepare_uac,
-)
+from drachtwist.app.uac import PendingCall, prepare_uac
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioProtocol
@@ -536,8 +535,7 @@ class Srf(Router):
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         address, proxy, headers = way_to(uri, proxy, headers)
-        asking = Asking(
-            self,
+        client = ClientRequest(
             self._connections.find(link),
             method,
             complete_uri(address, bool(proxy)),
@@ -547,25 +545,7 @@ class Srf(Router):
             auth=auth,
             on_provisional=on_provisional,
         )
-        pending = PendingRequest(asking)
-
-        # Weakly: whether anybody keeps it tells whether anybody listens.
-        kept = weakref.ref(pending)
-
-        def sent(request: OutgoingRequest) -> Any:
-            there = kept()
-            if there is not None:
-                there.request = request
-            return None if on_request is None else on_request(request)
-
-        asking._on_request = sent
-        asking.wait(pending)
-        try:
-            asking.send()
-        except LocalProtocolError:
-            asking.forget()
-            raise
-        return pending
+        return send_request(client, on_request)
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
         """Return the dialog that the servers know by an id, the oldest of several.

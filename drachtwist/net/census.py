@@ -6,6 +6,7 @@ all of them (RFC 6177).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv6Address
 
 from drachtwist.net.alerts import Alerts
@@ -47,9 +48,15 @@ class Census:
         """Say which limit keeps a connection out: ``total``, ``source``, or None for neither."""
         if self.present >= self.total:
             return "total"
-        if self._sources.get(source_of(host), 0) >= self.per_source:
-            return "source"
-        return None
+        return "source" if self.has_enough(host) else None
+
+    def has_enough(self, host: str) -> bool:
+        """Whether there may be no more of the source of an address."""
+        return self._sources.get(source_of(host), 0) >= self.per_source
+
+    def heaviest(self) -> str | None:
+        """Return the source that has the most, of several the one that came first."""
+        return max(self._sources, key=self._sources.__getitem__, default=None)
 
     def enter(self, host: str) -> None:
         """Count a connection."""
@@ -76,19 +83,43 @@ class Turnstile(Census):
     :param alerts: where that is noted.
     :param cause: what it is noted as; for a source with ``_per_source`` behind it.
     :param what: what they are, for the line in the log: ``connections of phones``.
+    :param make_room: closes one of them for another when there are too many all together; None if
+        it is the new one that has to go.
     """
 
-    __slots__ = ("_alerts", "_cause", "_what")
+    __slots__ = ("_alerts", "_cause", "_make_room", "_what")
 
-    def __init__(self, total: int, per_source: int, alerts: Alerts, cause: str, what: str) -> None:
+    def __init__(
+        self,
+        total: int,
+        per_source: int,
+        alerts: Alerts,
+        cause: str,
+        what: str,
+        make_room: Callable[[], object] | None = None,
+    ) -> None:
         super().__init__(total, per_source)
         self._alerts = alerts
         self._cause = cause
         self._what = what
+        self._make_room = make_room
 
     def refuses(self, host: str) -> bool:
         """Whether another connection from an address would be one too many; that is noted."""
         problem = self.problem(host)
+        if problem == "total" and self._make_room is not None:
+            if self.has_enough(host):
+                problem = "source"
+            else:
+                self._alerts.note(
+                    self._cause,
+                    "one of {most} {what} has to make room for {peer}",
+                    peer=host,
+                    most=self.total,
+                    what=self._what,
+                )
+                self._make_room()
+                return False
         if problem == "total":
             self._alerts.note(
                 self._cause,

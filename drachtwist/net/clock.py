@@ -49,10 +49,9 @@ class DeadlineClock:
 
     def watch(self, machine: Machine) -> None:
         """Take note of a machine's deadline; to be called whenever it may have changed."""
-        self._deadlines.watch(machine)
-        deadline = machine.deadline
-        if deadline is not None and (self._call is None or deadline < self._armed_for):
-            self._arm(deadline)
+        when = self._deadlines.watch(machine)
+        if when is not None and (self._call is None or when < self._armed_for):
+            self._arm(when)
 
     def forget(self, machine: Machine) -> None:
         """Do not watch a machine any more."""

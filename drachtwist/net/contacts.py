@@ -42,7 +42,7 @@ class Contact:
 
     uri: str
     """``sip:HOST:PORT;transport=udp,tcp``, as
-    :meth:`~drachtwist.net.siptransports.SipTransports.listen` reads it."""
+    :meth:`~drachtwist.net.sip.transports.SipTransports.listen` reads it."""
     external_ip: str | None = None
     """The address that peers outside of the local network are told, with the same port. It counts
     for bound addresses of its own kind, IPv4 or IPv6."""

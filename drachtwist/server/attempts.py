@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.sip.flows import Flow, Target
 from drachtwist.server.compose import new_branch
 from drachtwist.server.ways import Way, target_of
 from drachtwist.sip.locating import Hop

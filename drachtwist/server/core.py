@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import RequestHandler, ServerConfig

@@ -18,7 +18,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response

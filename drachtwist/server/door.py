@@ -1,8 +1,10 @@
 """Who may connect to the ports for applications, and for how long without the secret.
 
 Strangers reach these ports too, so until the secret is shown a connection is worth little: there
-are few of them, fewer from each address, and they have seconds. What is up is never closed for
-what is not: of too many the new ones are refused.
+are few of them, fewer from each address, and they have seconds. When there are too many of
+different addresses, the oldest one of the address that has the most makes room for the new one: an
+application shows the secret in no time, and whoever only sits there would keep it out. What is up
+is never closed for what is not.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from drachtwist.net.alerts import Alerts
-from drachtwist.net.census import Turnstile
+from drachtwist.net.census import Turnstile, source_of
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.server.limits import ServerLimits
 
@@ -47,6 +49,7 @@ class Door:
             alerts,
             "strangers",
             "connections to the admin ports without the secret",
+            self._make_room,
         )
         self._inside: dict[DrachtioServerProtocol, str] = {}
         self._waiting: dict[DrachtioServerProtocol, IDelayedCall] = {}
@@ -55,6 +58,15 @@ class Door:
         """Whether another connection from an address would be one too many; that is noted."""
         host = str(getattr(address, "host", ""))
         return self._all.refuses(host) or (self._required and self._strangers.refuses(host))
+
+    def _make_room(self) -> None:
+        """Close a connection that lacks the secret."""
+        heaviest = self._strangers.heaviest()
+        for link in self._waiting:
+            if source_of(self._inside[link]) == heaviest:
+                self.signed(link)  # it counts no longer
+                link.abort()
+                return
 
     def entered(self, link: DrachtioServerProtocol) -> None:
         """Take note of a connection."""

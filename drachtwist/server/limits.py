@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Limits
+from drachtwist.net.sip.flows import Limits
 
 __all__ = [
     "ABOUT",
@@ -91,7 +91,13 @@ class ServerLimits:
     message_timeout: float = _limit(16.0, "seconds from the first octet of a message to its last")
     buffers: int = _limit(64 << 20, "bytes of messages that are not complete, all together")
     unsent: int = _limit(4 << 20, "bytes that a phone may leave unread before it is cut off")
-    idle: float = _limit(1800.0, "seconds without a message or keep-alive until it is closed")
+    unsent_timeout: float = _limit(
+        30.0, "seconds in which a phone has to read something of what waits for it"
+    )
+    idle: float = _limit(
+        1800.0,
+        "seconds without a message or keep-alive, or with keep-alives alone, until it is closed",
+    )
     connect: float = _limit(30.0, "seconds that connecting to a phone may take")
     # SIP
     transactions: int = _limit(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.message import Request, Response
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections import OrderedDict
 
 from drachtwist.errors import MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
@@ -59,6 +59,7 @@ class KnownCall(Machine):
     def __init__(self, calls: KnownCalls, call_id: str, method: str) -> None:
         super().__init__()
         self.owner = calls
+        self.lingers = True  # its deadlines are minutes, and days
         self.id = call_id
         self.is_over = False
         self.method = method

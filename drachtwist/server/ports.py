@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
 
 __all__ = ["Carriers"]
 
 
 class Carriers(Protocol):
-    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
+    """What carries SIP: :class:`~drachtwist.net.sip.transports.SipTransports`, or a stand-in."""
 
     @property
     def listeners(self) -> Sequence[Listener]:

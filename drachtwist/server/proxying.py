@@ -29,8 +29,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
-from drachtwist.net.vias import response_hop
+from drachtwist.net.sip.flows import WEBSOCKETS, Flow
+from drachtwist.net.sip.via import response_hop
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions

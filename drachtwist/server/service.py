@@ -26,7 +26,8 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
-from drachtwist.net.siptransports import Flow, SipTransports
+from drachtwist.net.sip.flows import Flow
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.steady import steady
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either

@@ -21,7 +21,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
 from drachtwist.server.checks import carries_session, has_more_hops

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.server.alarm import Alarm
 from drachtwist.server.checks import (
     ANY,

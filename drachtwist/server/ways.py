@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.sip.flows import Flow, Target
 from drachtwist.sip.locating import Hop, Place, Question, Records, Search, search
 
 if TYPE_CHECKING:

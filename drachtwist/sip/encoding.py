@@ -31,7 +31,13 @@ _LEGIBLE: set[str] = set()
 """Header lines that were looked at and are what they should be."""
 _MOST_KEPT = 512
 _LONGEST_KEPT = 200
-_CHECK_ADDRESSES = Address.check_list
+_CHECKS: dict[Any, Callable[[str], Any]] = {
+    Address.parse: Address.check,
+    Address.parse_list: Address.check_list,
+}
+"""What is cheaper than a reader."""
+_CHANGING = frozenset(_CHECKS.values())
+"""Addresses are others each time, so they are not kept."""
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
 
@@ -146,7 +152,7 @@ def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
             raise LocalProtocolError(f"{name}: {value}: {error}") from None
     else:
         # An application writes the same Allow again and again, but hardly ever the same Contact.
-        if parse is not _CHECK_ADDRESSES and len(value) <= _LONGEST_KEPT:
+        if parse not in _CHANGING and len(value) <= _LONGEST_KEPT:
             if len(_LEGIBLE) >= _MOST_KEPT:
                 _LEGIBLE.clear()
             _LEGIBLE.add(f"{name}: {value}")
@@ -155,8 +161,7 @@ def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
 def _learn_name(name: str) -> Callable[[str], Any] | bool:
     key = header_key(checked_name(name))
     write = SINGLES.get(key) or LISTS.get(key) or True
-    if write == Address.parse_list:
-        write = _CHECK_ADDRESSES
+    write = _CHECKS.get(write, write)
     if key == "content-length":
         write = False
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:

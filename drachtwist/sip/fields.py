@@ -112,6 +112,16 @@ class Address:
         return addresses
 
     @classmethod
+    def check(cls, text: str) -> None:
+        """Refuse what :meth:`parse` refuses; in what is written most it makes no value.
+
+        :raises MessageError: when the text is no address, or more than one.
+        """
+        found = _NAME_ADDR.fullmatch(text)
+        if found is None or ":" not in found[3]:
+            cls.parse(text)
+
+    @classmethod
     def check_list(cls, text: str) -> None:
         """Refuse what :meth:`parse_list` refuses; in what is written most it makes no values.
 

@@ -312,7 +312,10 @@ class Message:
 
         Of several a SIP URI counts before a ``tel:`` number, which is given without separators.
         """
-        found = [(one.uri, number_of(one.uri)) for one in self._identities()]
+        identities = self._identities()
+        if len(identities) == 1:
+            return number_of(identities[0].uri)
+        found = [(one.uri, number_of(one.uri)) for one in identities]
         numbers = [number for uri, number in found if number and uri[:3].lower() == "sip"]
         return next(iter([*numbers, *(number for _, number in found if number)]), "")
 

@@ -6,6 +6,7 @@ section 20.20).
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from drachtwist.errors import MessageError
@@ -16,6 +17,7 @@ __all__ = ["number_of", "sip_uri"]
 _SEPARATORS = str.maketrans("", "", "-.()")
 _OF_A_USER = "-_.!~*'()&=+$,;?/%"
 """What a user part may have besides letters and digits, and what is escaped already."""
+_NEEDS_NO_ESCAPE = re.compile(r"[A-Za-z0-9+]+").fullmatch
 
 
 def number_of(uri: str) -> str:
@@ -47,4 +49,6 @@ def sip_uri(number: str | None, host: str) -> str:
     """
     if not number:
         return f"sip:{host}"
-    return f"sip:{quote(number, _OF_A_USER, errors='surrogateescape')}@{host}"
+    if not _NEEDS_NO_ESCAPE(number):
+        number = quote(number, _OF_A_USER, errors="surrogateescape")
+    return f"sip:{number}@{host}"

@@ -85,6 +85,7 @@ class InviteClient(Transaction):
                 return self._provisional(response, now)
             if status < 300:
                 self._become(State.ACCEPTED)
+                self.lingers = True
                 self._wait(None, now + self.timing.m)  # Timer M
                 return [Deliver(response)]
             self._ack = failure_ack(self.request, response)

@@ -3,11 +3,15 @@
 A heap with lazy entries: most machines move their deadline away before it comes, so a machine has
 at most one entry, which stays where it is as long as it is not too late, and is looked at again
 when it comes up. A machine that is done gives its memory back at once.
+
+Machines that only wait for their end (``lingers``) end together, at whole seconds: half a minute
+behind each call something ends, and to be woken for each one by itself costs more than the end.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from typing import Any
 
 from drachtwist.transactions.machine import Machine
@@ -33,24 +37,28 @@ class Deadlines:
         """How many machines are watched."""
         return len(self._heap) - self._dead
 
-    def watch(self, machine: Machine) -> None:
+    def watch(self, machine: Machine) -> float | None:
         """Take note of a machine's deadline; to be called whenever it may have changed.
 
         A machine without a deadline is forgotten.
+
+        :returns: when it is to be told the time; None when nobody has to be woken for that who was
+            not before.
         """
-        deadline = machine.deadline
+        deadline = _due(machine)
         entry = machine._entry
         if deadline is None:
             if entry is not None:
                 self.forget(machine)
-            return
+            return None
         if entry is not None:
             if entry[0] <= deadline:
-                return
+                return None
             self.forget(machine)
         self._number += 1
         machine._entry = entry = [deadline, self._number, machine]
         heapq.heappush(self._heap, entry)
+        return deadline
 
     def forget(self, machine: Machine) -> None:
         """Do not watch a machine any more."""
@@ -65,11 +73,21 @@ class Deadlines:
             self._dead = 0
 
     def next(self) -> float | None:
-        """When :meth:`due` wants to be called: not after the earliest deadline, maybe before."""
+        """When :meth:`due` wants to be called: when the earliest is due."""
         heap = self._heap
-        while heap and heap[0][2] is None:
-            heapq.heappop(heap)
-            self._dead -= 1
+        while heap:
+            entry = heap[0]
+            machine = entry[2]
+            if machine is None:
+                heapq.heappop(heap)
+                self._dead -= 1
+                continue
+            deadline = _due(machine)
+            if deadline is None or deadline <= entry[0]:
+                break
+            # It moved away meanwhile: nobody need be woken for that.
+            entry[0] = deadline
+            heapq.heapreplace(heap, entry)
         return heap[0][0] if heap else None
 
     def due(self, now: float) -> list[Machine]:
@@ -86,7 +104,7 @@ class Deadlines:
                 heapq.heappop(heap)
                 self._dead -= 1
                 continue
-            deadline = machine.deadline
+            deadline = _due(machine)
             if deadline is not None and deadline > now:
                 # It moved away meanwhile; the entry follows it.
                 entry[0] = deadline
@@ -97,3 +115,11 @@ class Deadlines:
             if deadline is not None:
                 found.append(machine)
         return found
+
+
+def _due(machine: Machine) -> float | None:
+    """Say when a machine is to be told the time."""
+    deadline = machine.deadline
+    if deadline is not None and machine.lingers:
+        return float(math.ceil(deadline))
+    return deadline

@@ -114,10 +114,12 @@ class Machine:
     Whoever runs machines may subclass this for timers of its own.
     """
 
-    __slots__ = ("_entry", "deadline", "owner")
+    __slots__ = ("_entry", "deadline", "lingers", "owner")
 
     deadline: float | None
     """When :meth:`tick` wants to be called, None for never."""
+    lingers: bool
+    """Whether it only waits for its end, so that nobody sees it come up to a second late."""
     owner: Any
     """Free for whoever runs the machine; not touched here."""
     # Where Deadlines has it.
@@ -125,6 +127,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.deadline = None
+        self.lingers = False
         self.owner = None
         self._entry = None
 
@@ -185,6 +188,7 @@ class Transaction(Machine):
             self._terminate()
             return [TERMINATED]
         self._become(state)
+        self.lingers = True
         self._wait(None, until)
         return []
 

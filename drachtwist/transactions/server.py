@@ -97,6 +97,7 @@ class InviteServer(Transaction):
         timing = self.timing
         if status < 300:
             self._become(State.ACCEPTED)
+            self.lingers = True
             self._wait(None, now + timing.l)  # Timer L
             return effects
         self._become(State.COMPLETED)

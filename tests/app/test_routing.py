@@ -9,9 +9,13 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, FileBodyProducer
+from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
+from twisted.web.test.requesthelper import DummyChannel
 
 from drachtwist.app.routing import RoutingResource, proxy, redirect, reject, route
 from drachtwist.sip.message import Request
@@ -117,6 +121,23 @@ class RoutingResourceTests(TestCase):
             return succeed(reject(480))
 
         self.assertEqual((await self.ask(decide, ""))[1]["data"], {"status": 480})
+
+    async def test_server_has_gone(self) -> None:
+        """A server that asks and goes away before there is a decision is answered nothing."""
+        for outcome in (reject(480), None):
+            later: Deferred[Decision] = Deferred()
+            channel: Any = DummyChannel()
+            asked = ServerRequest(channel, False)
+            asked.content = BytesIO()
+            asked.uri = b"/?method=INVITE"
+            RoutingResource(lambda query, later=later: later).render_GET(asked)
+            asked.connectionLost(Failure(ConnectionLost("gone")))
+            if outcome is None:
+                later.errback(KeyError("broken"))
+            else:
+                later.callback(outcome)
+            self.assertEqual(channel.transport.written.getvalue(), b"")
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
 
     async def test_no_decision(self) -> None:
         """A function that raises or returns nonsense is logged, and gives no decision."""

@@ -6,7 +6,7 @@ __all__ = ["EXEMPT"]
 
 _WRITES = """
 app.routing.proxy app.routing.redirect app.routing.route
-net.sipwebsocket.SipWebSocket.encode
+sip.websocket.SipWebSocket.encode
 server.compose.new_branch server.compose.new_call_id server.compose.via_of
 sip.digest.Challenge.digest sip.digest.Nonces.make
 sip.encoding.checked_method sip.encoding.checked_reason sip.encoding.checked_status

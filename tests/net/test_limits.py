@@ -16,7 +16,8 @@ from zope.interface import implementer
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
 from drachtwist.net.gate import Refused
-from drachtwist.net.siptransports import Limits, Listener, SipTransports
+from drachtwist.net.sip.flows import Limits, Listener, Target
+from drachtwist.net.sip.transports import SipTransports
 from tests.net.test_siptransports import Recorder, options
 
 PING = b"\r\n\r\n"
@@ -117,6 +118,86 @@ class ConnectionTests(LimitsCase):
         self.assertEqual(source_of("no address:"), "no address:")
 
 
+class ReuseTests(LimitsCase):
+    def test_newest(self) -> None:
+        """A connection that is made anew, while an old one still closes, is used from then on."""
+        transports = self.transports()
+        transports.listeners = [Listener("tcp", "192.0.2.1", 5060)]
+        target = Target("tcp", "192.0.2.7", 5060)
+        old = transports.flow_to(target)
+        self.assertEqual(transports.flow_to(target), old)
+        transports.close(old)
+        new = transports.flow_to(target)
+        self.assertNotEqual(new, old)
+        self.assertEqual(transports.flow_to(target), new)
+        self.assertEqual(transports.open_flow("tcp", "192.0.2.7", 5060), new)
+        self.assertEqual(len(self.clock.tcpClients), 2)
+
+
+class IdleTests(LimitsCase):
+    """How long a connection stays of which nothing is heard."""
+
+    def setUp(self) -> None:
+        """Let the reactor's time be another than the one that deadlines hang on."""
+        super().setUp()
+        self.steady = Clock()
+
+    def transports(self, **limits: Any) -> SipTransports:
+        """Make transports whose reactor believes that it is another day."""
+        transports = super().transports(**limits)
+        transports.clock = self.steady
+        self.clock.advance(1e9)
+        return transports
+
+    def pings(self, stream: Any, seconds: int) -> None:
+        """Let nothing but pings come, one in ten seconds."""
+        for _ in range(seconds // 10):
+            stream.dataReceived(PING)
+            self.steady.advance(10)
+
+    def test_pings_alone(self) -> None:
+        """Who only pings has some time, but not for ever."""
+        self.transports(first_message=60, idle=600)
+        stream, transport = self.connect()
+        self.pings(stream, 580)
+        self.assertFalse(transport.disconnecting)
+        self.pings(stream, 50)
+        self.assertTrue(transport.disconnecting)
+
+    def test_nothing(self) -> None:
+        """Who says nothing has less."""
+        self.transports(first_message=60, idle=600)
+        _, transport = self.connect()
+        for _ in range(8):
+            self.steady.advance(10)
+        self.assertTrue(transport.disconnecting)
+
+    def test_does_not_let_go(self) -> None:
+        """A connection whose peer does not read what there is left is cut in the end."""
+        self.transports(message_timeout=16)
+        stream, transport = self.connect()
+        stream.dataReceived(options())
+        stream.close()
+        for _ in range(30):
+            self.assertFalse(self.steady.seconds() < 16 and transport.aborted)
+            self.steady.advance(1)
+        self.assertTrue(transport.aborted)
+
+    def test_pings_and_a_message(self) -> None:
+        """A phone that pings stays, and is closed some time after its last ping."""
+        self.transports(first_message=60, idle=1800)
+        stream, transport = self.connect()
+        stream.dataReceived(options())
+        self.pings(stream, 6000)
+        self.assertFalse(transport.disconnecting)
+        for _ in range(160):
+            self.steady.advance(10)
+        self.assertFalse(transport.disconnecting)
+        for _ in range(30):
+            self.steady.advance(10)
+        self.assertTrue(transport.disconnecting)
+
+
 class MessageTests(LimitsCase):
     def test_begun(self) -> None:
         """A message that is begun has seconds to end, whatever came before it."""
@@ -170,11 +251,11 @@ class MessageTests(LimitsCase):
     def test_all_together(self) -> None:
         """All unfinished messages have one limit; who began first is cut off for the others."""
         transports = self.transports(buffers=10_000, message=8_000)
-        streams = []
-        for number in range(4):
+        connected = [self.connect(port=4000 + number) for number in range(4)]
+        streams = [connected[number] for number in (2, 0, 3, 1)]  # not as they came
+        for stream, _ in streams:
             self.clock.advance(0.5)
-            streams.append(self.connect(port=4000 + number))
-            streams[-1][0].dataReceived(b"OPTIONS sip:a@b SIP/2.0\r\nX: " + b"x" * 3000)
+            stream.dataReceived(b"OPTIONS sip:a@b SIP/2.0\r\nX: " + b"x" * 3000)
         self.assertEqual([one.aborted for _, one in streams], [True, False, False, False])
         self.assertEqual(transports.alerts.counts, {"buffers": 1})
         for stream, _ in streams[1:]:

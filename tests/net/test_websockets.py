@@ -13,13 +13,9 @@ from twisted.internet.task import deferLater
 from wsproto import events as ws
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import (
-    Flow,
-    Limits,
-    SipTransports,
-    Target,
-    check_contact,
-)
+from drachtwist.net.sip.flows import Flow, Limits, Target
+from drachtwist.net.sip.listening import check_contact
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.message import Request
 from tests.certificates import identity
@@ -276,7 +272,9 @@ class ServerTests(WebSocketsCase):
 
     @inlineCallbacks
     def test_idle_connections(self) -> Any:
-        """Who does not finish the handshake, or says nothing after it, is closed; pings count."""
+        """Who does not finish the handshake, or says nothing after it, is closed; pings count, of
+        one who has said something.
+        """
         clocked = ClockedReactor()
         recorder = Recorder()
         limits = Limits(idle=100.0, first_message=100.0)
@@ -287,6 +285,8 @@ class ServerTests(WebSocketsCase):
         slow.transport.write(b"GET / HTTP/1.1\r\n")
         silent = yield self.client(transports)
         alive = yield self.client(transports)
+        alive.send(message())
+        yield recorder.when(recorder.messages)
         for _ in range(6):
             alive.pongs.clear()
             alive.ping()

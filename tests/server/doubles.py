@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
 from drachtwist.net.protocol import DrachtioServerProtocol
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.uas import Incoming

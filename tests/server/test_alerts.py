@@ -50,8 +50,10 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 def modules() -> Iterator[Path]:
     """Give the modules that the server's peers reach."""
     yield from sorted((PACKAGE / "server").glob("*.py"))
-    for name in ("siptransports", "streams", "sipwebsocket", "websockets", "udp", "tls", "names"):
+    yield from sorted((PACKAGE / "net" / "sip").glob("*.py"))
+    for name in ("udp", "tls", "names"):
         yield PACKAGE / "net" / f"{name}.py"
+    yield PACKAGE / "sip" / "websocket.py"
 
 
 def causes() -> set[str]:
@@ -67,7 +69,7 @@ def causes() -> set[str]:
                 found.add(ast.literal_eval(call.args[2]))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Turnstile":
-                total, source, _, cause, _ = node.args
+                total, source, _, cause, *_ = node.args
                 found.add(ast.literal_eval(cause))
                 if ast.unparse(total) != ast.unparse(source):
                     found.add(f"{ast.literal_eval(cause)}_per_source")

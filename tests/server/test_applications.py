@@ -448,6 +448,43 @@ class FailureTests(_Case):
         self.assertEqual(await self.status("http://127.0.0.1:PORT"), 500)
         self.assertEqual(await self.status("https://127.0.0.1:PORT"), 500)
 
+    async def test_stopped_meanwhile(self) -> None:
+        """What a server that stops gives up is no failure of an application: nothing is said."""
+        begun: Deferred[None] = Deferred()
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> int:
+                request.notifyFinish().addErrback(lambda failure: None)
+                reactor.callLater(0, begun.callback, None)
+                return NOT_DONE_YET
+
+        def connect(host: str, port: int, factory: Any, timeout: float, **options: Any) -> Any:
+            reactor.callLater(0, begun.callback, None)
+            return _Nowhere()
+
+        for uri in ("tcp://127.0.0.1:9", f"http://127.0.0.1:{self.listen(Site(Page()))}"):
+            begun = Deferred()
+            clocked = ClockedReactor()
+            if uri.startswith("tcp"):
+                clocked.connectTCP = connect  # type: ignore[attr-defined]
+            config = ServerConfig(
+                admin_port=None,
+                contacts=("sip:127.0.0.1:0;transport=udp",),
+                request_handlers=(RequestHandler(uri),),
+            )
+            server = DrachtioServer(config, clocked)
+            server.startService()
+            phone = self.talker("sip:127.0.0.1:0;transport=udp", server)
+            phone.ask("OPTIONS", "sip:a@127.0.0.1")
+            await begun
+            stopped = server.stopService()
+            clocked.clock.advance(10)
+            await stopped
+            for words in ("no application at", "does not decide", "made us fail"):
+                self.assertFalse([line for line in self.said if words in line], uri)
+
     async def test_web_silent(self) -> None:
         """A web application that says nothing: 500 after three seconds."""
         clocked = ClockedReactor()

@@ -78,12 +78,11 @@ class DoorCase(TestCase):
         self.server.hurry()
         return stopped
 
-    async def connect(self, port: int | None) -> _Reader:
-        """Connect to a port."""
+    async def connect(self, port: int | None, host: str = "127.0.0.1") -> _Reader:
+        """Connect to a port, from an address."""
         assert port is not None
-        reader: _Reader = await connectProtocol(
-            TCP4ClientEndpoint(reactor, "127.0.0.1", port), _Reader()
-        )
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=(host, 0))
+        reader: _Reader = await connectProtocol(endpoint, _Reader())
         return reader
 
     async def until(self, what: Any) -> None:
@@ -139,6 +138,22 @@ class DoorTests(DoorCase):
         another = await self.connect(server.admin_port)
         self.say(another, "m|authenticate|cymru")
         await another.until(b"|OK|")
+
+    async def test_strangers_of_many_addresses(self) -> None:
+        """Strangers of many addresses that fill what there is keep no application out."""
+        server = await self.serve(ServerLimits(strangers=6, strangers_per_source=3))
+        port = server.admin_port
+        strangers = [await self.connect(port, f"127.0.0.{2 + number // 2}") for number in range(6)]
+        await self.until(lambda: len(server._links) == 6)
+        for number in range(3):
+            known = await self.connect(port, "127.0.0.9")
+            self.say(known, "m|authenticate|cymru")
+            await known.until(b"|OK|")
+            # Of those that have the most the first one has to go.
+            await strangers[2 * number].gone
+            strangers.append(await self.connect(port, f"127.0.0.{10 + number}"))
+        await self.until(lambda: len(server._links) == 9)
+        self.assertEqual(server.alerts.counts, {"strangers": 3})
 
     async def test_all_together(self) -> None:
         """All connections to the admin ports together have a limit, too."""

@@ -56,6 +56,39 @@ class DeadlinesTests(SynchronousTestCase):
         self.assertEqual(deadlines.next(), 9.0)
         self.assertEqual(deadlines.due(9.0), [alarm])
 
+    def test_moved_away_is_nobodys_turn(self) -> None:
+        """Nobody has to be woken for the old time of one that moved away."""
+        deadlines = Deadlines()
+        alarm = Alarm(1, 1.0)
+        deadlines.watch(alarm)
+        alarm.deadline = 9.0
+        self.assertEqual(deadlines.next(), 9.0)
+        self.assertEqual(deadlines.due(8.9), [])
+        self.assertEqual(deadlines.due(9.0), [alarm])
+
+    def test_lingering(self) -> None:
+        """What waits for its end alone is called at whole seconds, all together, never early."""
+        deadlines = Deadlines()
+        alarms = [Alarm(name, 32.1 + name / 10) for name in range(9)]
+        for alarm in alarms:
+            alarm.lingers = True
+            self.assertEqual(deadlines.watch(alarm), 33.0)
+        exact = Alarm(9, 32.05)
+        self.assertEqual(deadlines.watch(exact), 32.05)
+        self.assertEqual((deadlines.due(32.99), deadlines.next()), ([exact], 33.0))
+        self.assertEqual(deadlines.due(33.0), alarms)
+        self.assertEqual((deadlines.next(), len(deadlines)), (None, 0))
+
+    def test_lingering_later(self) -> None:
+        """One that lingers from now on leaves its old, exact time."""
+        deadlines = Deadlines()
+        alarm = Alarm(1, 0.5)
+        deadlines.watch(alarm)
+        alarm.deadline, alarm.lingers = 32.2, True
+        self.assertIsNone(deadlines.watch(alarm))
+        self.assertEqual((deadlines.due(1.0), deadlines.next()), ([], 33.0))
+        self.assertEqual(deadlines.due(33.0), [alarm])
+
     def test_moved_nearer(self) -> None:
         """A deadline that moved nearer counts."""
         deadlines = Deadlines()

@@ -45,9 +45,13 @@ _UNREACHABLE = "unable to find"
 class State(Enum):
     """Where the application is with a dialog. Those before the 200 are early dialogs."""
 
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
+
     UP = "both sides are in it"
     ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
     ENDED = "it is over"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
 
 
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {
@@ -141,7 +145,7 @@ def send_last(
         request.send(headers, body)
     if dialog._stage is State.UP:
         dialog._enter(State.ENDING)
-    if dialog._ending is not None:
+    if dialog._ending is not None and dialog._ending.is_awaited:
         dialog._ending.begun(reasons_in(headers))
     return request.deferred
 

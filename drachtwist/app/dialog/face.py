@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import sessiontimers
-from drachtwist.app.challenges import Auth, Challenged, Realms
+from drachtwist.app.authentication import Auth, Challenged, Realms
 from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialog import ending, incoming
 from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
@@ -42,8 +42,8 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
+    from drachtwist.app.client_request import OutgoingRequest
     from drachtwist.app.srf import Srf
-    from drachtwist.app.uac import OutgoingRequest
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["Dialog"]

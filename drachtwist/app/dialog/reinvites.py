@@ -48,6 +48,8 @@ _CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).sea
 class Turn(Enum):
     """Where the first re-INVITE of ours is."""
 
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
+
     IDLE = "there is none"
     WAITING = "another INVITE is not confirmed"
     SENT = "it has no final response"

@@ -15,7 +15,7 @@ from drachtwist.app.request import Request
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
-    from drachtwist.app.challenges import Realms
+    from drachtwist.app.authentication import Realms
     from drachtwist.app.news import News
     from drachtwist.app.outgoing import DialogRequest
 

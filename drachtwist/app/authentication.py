@@ -24,7 +24,7 @@ from drachtwist.sip.headers import HeadersLike
 
 __all__ = ["Auth", "Challenged", "Credentials", "Nonces", "Realms", "credentials_of", "place_of"]
 
-_log = Logger(namespace="drachtwist.app.challenges")
+_log = Logger(namespace="drachtwist.app.authentication")
 
 Credentials = tuple[str, str]
 """A user name and a password."""

@@ -28,8 +28,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
 from drachtwist.errors import MessageError
-from drachtwist.net.streams import lenient
-from drachtwist.sip.parsing import parse_datagram
+from drachtwist.sip.parsing import parse_datagram, read_leniently
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent
 
 __all__ = ["Ended", "Heard", "Opened", "SipWebSocket", "WebSocketEvent"]
@@ -272,7 +271,7 @@ class SipWebSocket:
             end = head.find(_HEAD_END)
             head = head if end < 0 else head[: end + 4]
             message.clear()
-            yield Malformed(head, self._error, lenient(head))
+            yield Malformed(head, self._error, read_leniently(head))
         elif event.message_finished:
             raw = bytes(message)
             message.clear()
@@ -286,4 +285,4 @@ def _read(raw: bytes) -> WebSocketEvent:
     try:
         return parse_datagram(raw)
     except MessageError as error:
-        return Malformed(raw, error, lenient(raw))
+        return Malformed(raw, error, read_leniently(raw))

@@ -23,14 +23,16 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
 from twisted.python.failure import Failure
 
+from drachtwist.demo.ladder import ASCII, UNICODE, Ladder, Rung
+from drachtwist.demo.phone import Phone
 from drachtwist.errors import DrachtwistError, SipError
-from drachtwist.ladder import ASCII, UNICODE, Ladder, Rung
 from drachtwist.net.steady import steady
-from drachtwist.phone import Phone
 from drachtwist.sip import Request, Response
 
 __all__ = ["example", "run"]
 
+ROOT = Path(__file__).parent.parent.parent
+"""Where this package was found."""
 HOST = "127.0.0.1"
 USUAL_PORT = 5060
 START_WITHIN = 30.0
@@ -49,7 +51,7 @@ def example() -> Path:
     :raises DemoError: when it was not installed.
     """
     places = [
-        Path(__file__).parent.parent / "docs" / "examples" / "answer.py",
+        ROOT / "docs" / "examples" / "answer.py",
         Path(sysconfig.get_path("data")) / "share/doc/drachtwist/examples/answer.py",
     ]
     for place in places:
@@ -331,7 +333,7 @@ def _command(application: Path, contact: str) -> list[str]:
     return [
         sys.executable,
         "-c",
-        "from drachtwist.demo import host; host()",
+        "from drachtwist.demo.demo import host; host()",
         "-n",
         "--pidfile=",
         "drachtio",
@@ -346,8 +348,7 @@ def _environ() -> dict[str, str]:
     # The secret of the server in the process is its own affair.
     environ = {name: text for name, text in os.environ.items() if name != "DRACHTIO_SECRET"}
     # Where this package was found, twistd has to find its plugins too.
-    root = str(Path(__file__).parent.parent)
-    paths = [root, *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
+    paths = [str(ROOT), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 

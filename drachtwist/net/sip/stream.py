@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.defer import Deferred
@@ -16,20 +16,28 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from drachtwist.errors import MessageError
+from drachtwist.net.backlog import Backlog
+from drachtwist.net.sip.flows import ENCRYPTED, Flow, Reports, Target
+from drachtwist.net.sip.via import note_source
 from drachtwist.net.tls import describe_tls_failure
-from drachtwist.net.vias import note_source
-from drachtwist.sip.message import Request, Response
-from drachtwist.sip.parsing import parse_message
+from drachtwist.sip.message import Request
+from drachtwist.sip.parsing import read_leniently
 from drachtwist.sip.stream import KeepAlive, Malformed, StreamEvent, StreamParser
 
-if TYPE_CHECKING:
-    from drachtwist.net.siptransports import Flow, SipTransports, Target
+__all__ = ["Outgoing", "Stream", "StreamReports"]
 
-__all__ = ["Outgoing", "Stream", "lenient"]
 
-ENCRYPTED = frozenset(("tls", "wss"))
-"""The transports that need a key and a certificate to listen."""
+class StreamReports(Reports, Protocol):
+    """What a connection needs of the whole, besides what every socket needs."""
+
+    def not_verified(self, target: Target, problem: str) -> None:
+        """Tell the operator that there is no TLS with a peer."""
+
+    def remove_stream(self, stream: Stream) -> None:
+        """Forget a connection."""
+
+    def buffered(self, stream: Stream, octets: int) -> None:
+        """Take note of how much a connection has of a message that is not complete."""
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -37,7 +45,7 @@ class Stream(protocol.Protocol):
     """One TCP or TLS connection, from the first wish to have it."""
 
     def __init__(
-        self, transports: SipTransports, flow: Flow, target: Target, *, incoming: bool
+        self, transports: StreamReports, flow: Flow, target: Target, *, incoming: bool
     ) -> None:
         self._transports = transports
         self.flow = flow
@@ -49,10 +57,10 @@ class Stream(protocol.Protocol):
         self._parser = StreamParser(transports.limits.message)
         # What waits for the connection to come up, None once it has.
         self._waiting: list[bytes] | None = []
-        # How much was written since the peer ceased to read.
-        self._unsent = 0
-        self._paused = False
-        self._spoken = False
+        self._waiting_octets = 0
+        self._backlog: Backlog | None = None
+        self._spoken = False  # whether there was a message
+        self._pinged = False
         self._last_use: float = transports.clock.seconds()
         self.held = 0
         """How many octets there are of a message that is not complete."""
@@ -66,30 +74,51 @@ class Stream(protocol.Protocol):
         """Send, now or once the connection is up; say whether it can be at all."""
         if not self.usable:
             return False
-        if self._waiting is not None or self._paused:
-            self._unsent += len(data)
-            if self._unsent > self._transports.limits.unsent:
+        if self._waiting is not None:
+            self._waiting_octets += len(data)
+            if self._waiting_octets > self._transports.limits.unsent:
                 transports = self._transports
                 error = ConnectError(string="too much waits for the connection")
                 transports.reactor.callLater(0, transports.send_failed, self.flow, error, data)
-                if self._paused:
-                    self.cut(error)
-                return True
-            if self._waiting is not None:
+            else:
                 self._waiting.append(data)
-                return True
-        self._last_use = self._transports.clock.seconds()
+            return True
+        if self._spoken or not self.incoming:
+            self._last_use = self._transports.clock.seconds()
         self._write(data)
+        if not self.usable:  # it was one too many
+            transports = self._transports
+            transports.reactor.callLater(0, transports.send_failed, self.flow, self._error, data)
         return True
 
     def _write(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
+        """Write a message."""
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        """Write octets, as fast as the peer reads."""
+        assert self._backlog is not None
+        self._backlog.write(data)
+
+    def _does_not_read(self, why: str) -> None:
+        transports = self._transports
+        limits = transports.limits
+        if why == "unread":
+            problem = f"it left {limits.unsent} bytes unread"
+        else:
+            problem = f"it read nothing for {limits.unsent_timeout:g} s"
+        transports.alerts.note(
+            "unsent", "{peer} is cut off: {problem}", peer=self.flow.remote, problem=problem
+        )
+        self.cut(ConnectError(string=problem))
 
     def close(self) -> None:
         """Close when all is written."""
         self.usable = False
+        self._last_use = self._transports.clock.seconds()
         if self.transport is not None:
+            if self._backlog is not None:
+                self._backlog.flush()
             # A producer would keep it from closing.
             cast(Any, self.transport).unregisterProducer()
             self.transport.loseConnection()
@@ -111,7 +140,11 @@ class Stream(protocol.Protocol):
     def close_if_idle(self, now: float) -> None:
         """Close when nothing has happened for too long."""
         limits = self._transports.limits
-        if self.incoming and not self._spoken:
+        if not self.usable:
+            if now - self._last_use >= limits.message_timeout:
+                self.cut(TimeoutError(string="the peer does not let the connection be closed"))
+            return
+        if self.incoming and not self._spoken and not self._pinged:
             allowed = limits.first_message
         else:
             allowed = limits.idle if self._waiting is None else limits.connect
@@ -141,6 +174,14 @@ class Stream(protocol.Protocol):
             transport.setTcpKeepAlive(True)
         except (AttributeError, OSError):
             pass  # gone already, or a transport without
+        limits = self._transports.limits
+        self._backlog = Backlog(
+            transport,
+            limits.unsent,
+            self._does_not_read,
+            self._transports.clock,
+            limits.unsent_timeout,
+        )
         transport.registerProducer(self, True)
         if not self.usable:
             transport.abortConnection()
@@ -157,18 +198,18 @@ class Stream(protocol.Protocol):
 
     def _up(self) -> None:
         waiting, self._waiting = self._waiting, None
-        self._unsent = 0
         for data in waiting or ():
             self.send(self.flow, data)
 
     def pauseProducing(self) -> None:
         """Learn that the peer does not read as fast as we write."""
-        self._paused = True
+        if self._backlog is not None:
+            self._backlog.pause()
 
     def resumeProducing(self) -> None:
         """Learn that the peer has read."""
-        self._paused = False
-        self._unsent = 0
+        if self._backlog is not None:
+            self._backlog.resume()
 
     def stopProducing(self) -> None:
         """Learn that the connection is gone, which comes otherwise too."""
@@ -205,19 +246,25 @@ class Stream(protocol.Protocol):
 
     def pinged(self, count: int) -> None:
         """Answer so many pings, all at once."""
-        self._last_use = self._transports.clock.seconds()
-        self._spoken = True
+        self.alive()
         self.send(self.flow, b"\r\n" * count)
+
+    def alive(self) -> None:
+        """Learn that the peer is there; that keeps up a connection that has had a message."""
+        self._pinged = True
+        if self._spoken:
+            self._last_use = self._transports.clock.seconds()
 
     def take(self, event: StreamEvent) -> None:
         """Hand up what came."""
         transports, flow = self._transports, self.flow
-        self._last_use = transports.clock.seconds()
         self.begun = None
-        self._spoken = True
         if isinstance(event, KeepAlive):
             self.pinged(1)
-        elif isinstance(event, Malformed):
+            return
+        self._last_use = transports.clock.seconds()
+        self._spoken = True
+        if isinstance(event, Malformed):
             transports.malformed(self._completed(event), flow, len(event.raw))
         elif isinstance(event, Request):
             raw = bytes(event)
@@ -230,11 +277,13 @@ class Stream(protocol.Protocol):
         if not isinstance(bad.message, Request):
             return bad
         noted = note_source(bad.raw, self.flow.remote_host, self.flow.remote_port)
-        return Malformed(noted, bad.error, lenient(noted))
+        return Malformed(noted, bad.error, read_leniently(noted))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Learn that the connection is gone."""
         error: Exception | None = self._error
+        if self._backlog is not None:
+            self._backlog.forget()
         if error is None and not reason.check(ConnectionDone):
             error = cast(Exception, reason.value)
         if self._waiting is not None:
@@ -282,11 +331,3 @@ class Outgoing(protocol.ClientFactory):
         if reason.check(TimeoutError):
             error = TimeoutError(string="the peer does not accept the connection")
         self._stream.failed(cast(Exception, error))
-
-
-def lenient(data: bytes) -> Request | Response | None:
-    """Read what must not be processed, to answer it; None when even its start is illegible."""
-    try:
-        return parse_message(data)
-    except MessageError:
-        return None

@@ -1,5 +1,5 @@
-"""WebSocket connections that carry SIP: :class:`~drachtwist.net.sipwebsocket.SipWebSocket` on a
-:class:`~drachtwist.net.streams.Stream`.
+"""WebSocket connections that carry SIP: :class:`~drachtwist.sip.websocket.SipWebSocket` on a
+:class:`~drachtwist.net.sip.stream.Stream`.
 
 It is up once the WebSocket handshake is done, and is closed as RFC 6455 section 7 wants it: each
 side says so, and then the connection goes.
@@ -7,18 +7,14 @@ side says so, and then the connection goes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.error import ConnectError, TimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from drachtwist.net.sipwebsocket import Ended, Heard, Opened, SipWebSocket
-from drachtwist.net.streams import Stream
-
-if TYPE_CHECKING:
-    from drachtwist.net.siptransports import Flow, SipTransports, Target
+from drachtwist.net.sip.flows import Flow, Target
+from drachtwist.net.sip.stream import Stream, StreamReports
+from drachtwist.sip.websocket import Ended, Heard, Opened, SipWebSocket
 
 __all__ = ["WebSocketStream"]
 
@@ -30,7 +26,7 @@ class WebSocketStream(Stream):
     """One WebSocket connection, with or without TLS, from the first wish to have it."""
 
     def __init__(
-        self, transports: SipTransports, flow: Flow, target: Target, *, incoming: bool
+        self, transports: StreamReports, flow: Flow, target: Target, *, incoming: bool
     ) -> None:
         super().__init__(transports, flow, target, incoming=incoming)
         host = f"[{target.host}]" if ":" in target.host else target.host
@@ -47,20 +43,15 @@ class WebSocketStream(Stream):
 
     def _answer(self, data: bytes) -> None:
         """Write what is no message; of that too there may not wait too much."""
-        assert self.transport is not None
-        if self._paused:
-            self._unsent += len(data)
-            if self._unsent > self._transports.limits.unsent:
-                self.cut(ConnectError(string="too much waits for the connection"))
-                return
         if data:
-            self.transport.write(data)
+            self._put(data)
 
     def close(self) -> None:
         """Close when all is written and the peer has agreed, or takes too long to."""
         farewell = self._websocket.close()
         if self.usable and farewell:
             self.usable = False
+            self._last_use = self._transports.clock.seconds()
             self._answer(farewell)
             late = TimeoutError(string="the peer does not close the WebSocket")
             self._closing = self._transports.clock.callLater(_CLOSING, self.cut, late)
@@ -83,8 +74,7 @@ class WebSocketStream(Stream):
                 self._answer(event.answer)
                 self._up()
             elif isinstance(event, Heard):
-                self._last_use = self._transports.clock.seconds()
-                self._spoken = True
+                self.alive()
                 self._answer(event.answer)
             else:
                 self.take(event)
