@@ -43,7 +43,7 @@ from typing import Any
 
 from server import free_port
 from soak_phones import PATIENCE, SDP, T1, T2, Call, Failed, Garbage, Message, Phone, Silence
-from soak_programs import Program, Relay, dropped, growth
+from soak_programs import Program, Relay, dropped, growth, waiting
 
 HERE = Path(__file__).resolve().parent
 SLACK = 0.5
@@ -518,6 +518,9 @@ class Soak:
             yield f"| {program.name}: MiB at 0, {warm_up:.0f} and {self.last:.0f} s | {memory} |"
             yield f"| {program.name}: open files then | {files} |"
             yield f"| {program.name}: part of a processor | {busy:.1%} |"
+            most, at = waiting(program.samples)
+            text = f"{most:.0%} (at {at:.0f} s)"
+            yield f"| {program.name}: most that it waited for a processor in ten seconds | {text} |"
             grown = growth(program.samples, warm_up, self.last)
             if grown is None:
                 yield f"| {program.name}: growth | too short a time to tell |"
