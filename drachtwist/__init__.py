@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from drachtwist.app.call_records import CallRecord, CallSummary
     from drachtwist.app.client_request import OutgoingRequest, PendingRequest
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.dialog_info import DialogState, dialog_info
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from drachtwist.app.router import Router
     from drachtwist.app.service import SrfService
     from drachtwist.app.srf import Srf
-    from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
         Progress,
         Referral,
@@ -128,8 +128,8 @@ _HOMES = {
     "HIDE_IDENTITY": "app.b2bua",
     "HIDE_TOPOLOGY": "app.b2bua",
     "CallSummary": "app.call_records",
-    "DialogState": "app.states",
-    "dialog_info": "app.states",
+    "DialogState": "app.dialog_info",
+    "dialog_info": "app.dialog_info",
     "Progress": "app.transfer",
     "Referral": "app.transfer",
     "accept_refer": "app.transfer",

@@ -55,7 +55,7 @@ KNOWN_CIRCLES: dict[str, set[str]] = {
         received redirects refer_ids request response ringing router sessiontimers srf uac
         """.split()
     ),
-    "server": set("attempts core dialogs metrics orphans proxying sessions uac uas ways".split()),
+    "server": set("core dialogs orphans proxying sessions uac uas".split()),
 }
 
 _SCRIPT = """

@@ -22,7 +22,16 @@ from drachtwist.errors import MessageError
 from drachtwist.sip import digest
 from drachtwist.sip.headers import HeadersLike
 
-__all__ = ["Auth", "Challenged", "Credentials", "Nonces", "Realms", "credentials_of", "place_of"]
+__all__ = [
+    "Auth",
+    "Challenged",
+    "Credentials",
+    "Nonces",
+    "Realms",
+    "credentials_of",
+    "place_of",
+    "source_of",
+]
 
 _log = Logger(namespace="drachtwist.app.authentication")
 
@@ -49,11 +58,25 @@ MAX_PLACES = 1_000
 
 def place_of(uri: str) -> str:
     """Name who asks for credentials: host and port of a SIP URI."""
-    return uri.rpartition("@")[2].partition(";")[0].partition("?")[0].lower()
+    _, user, host = uri.rpartition("@")
+    where = host if user else uri.partition(":")[2]
+    return where.partition(";")[0].partition("?")[0].lower()
+
+
+def source_of(response: ReceivedResponse) -> str:
+    """Return the URI of where a challenge came from: its answer goes there."""
+    host = response.source_address
+    host = f"[{host}]" if ":" in host else host
+    protocol = response.protocol
+    via = (response.get("Via") or "").upper()
+    if via.startswith(("SIP/2.0/WS ", "SIP/2.0/WSS ")):
+        protocol = via[8:11].strip().lower()  # the server says TCP of a WebSocket
+    transport = f";transport={protocol}" if protocol != "udp" else ""
+    return f"sip:{host}:{response.source_port}{transport}"
 
 
 def credentials_of(invite: bytes) -> list[tuple[str, str]]:
-    """Give the headers that the ACK of a 2xx repeats of its INVITE (RFC 3261 section 13.2.2.4).
+    """Return the headers that the ACK of a 2xx repeats of its INVITE (RFC 3261 section 13.2.2.4).
 
     :param invite: the INVITE as it was sent.
     """
@@ -115,7 +138,7 @@ class Realms:
         self._kept.update(kept)
 
     def joined(self, headers: HeadersLike, method: str, uri: str, body: bytes | str) -> HeadersLike:
-        """Give the headers of a request with all answers, in place of those of the application."""
+        """Return the headers of a request with all answers, in place of the application's."""
         if not self._kept:
             return headers
         octets = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
@@ -148,7 +171,7 @@ class Nonces:
             self._places.popitem(last=False)
 
     def find(self, place: str, auth: Auth) -> Answers:
-        """Give what was answered there before; nothing when nobody has asked."""
+        """Return what was answered there before; nothing when nobody has asked."""
         if callable(auth) or not self._places:
             return {}
         kept = self._places.get((place, auth))
@@ -232,7 +255,7 @@ class Challenged:
 
 
 def _challenges(response: ReceivedResponse) -> list[tuple[str, str, digest.Challenge]]:
-    """Give the challenge to answer for each header of credentials and realm."""
+    """Return the challenge to answer for each header of credentials and realm."""
     found = []
     for asking, giving in _CHALLENGES.items():
         by_realm: dict[str, list[digest.Challenge]] = {}

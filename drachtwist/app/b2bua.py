@@ -104,6 +104,7 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
+    number, name = req.caller
     passing = Passing(headers, response_headers, proxy_request_headers, proxy_response_headers)
     calling = prepare_uac(
         srf,
@@ -111,8 +112,8 @@ def create_b2bua(
         headers=passing.of_request(req),
         proxy=proxy,
         auth=auth,
-        calling_number=req.calling_number if calling_number is None else calling_number,
-        calling_name=req.calling_name if calling_name is None else calling_name,
+        calling_number=number if calling_number is None else calling_number,
+        calling_name=name if calling_name is None else calling_name,
         called_number=called_number,
         follow_redirects=follow_redirects,
         keep_uri_on_redirect=keep_uri_on_redirect,
@@ -268,7 +269,7 @@ class _Bridge:
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
         """Ask for a reliable response to A if B's was one, and A knows them."""
-        if response.has("RSeq") and self._req.supports(RELIABLE):
+        if response.reliable_number is not None and self._req.supports(RELIABLE):
             return {"Require": RELIABLE}
         return None
 

@@ -20,7 +20,7 @@ from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
-from drachtwist.app.response import UNKNOWN_TRANSACTION, Response
+from drachtwist.app.response import Response
 from drachtwist.app.results import fail_later
 from drachtwist.app.strangers import names
 from drachtwist.errors import (
@@ -49,9 +49,10 @@ def create_uas(
         raise LocalProtocolError(f"a {method} makes no dialog")
     if not req.is_open:
         return already_failed(req._why_not_sent())
-    unreachable = refuse_unreachable(req, res)
-    if unreachable is not None:
-        return already_failed(unreachable)
+    if b"\nContact:" not in req.raw:
+        unreachable = refuse_unreachable(req, res)
+        if unreachable is not None:
+            return already_failed(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
     req._state.invites[req._token(8)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
@@ -184,7 +185,7 @@ class _Accepting:
                 self._fail(CommandRefused("the server has made no dialog of the response"))
             req._answered_finally()
             return
-        if UNKNOWN_TRANSACTION in answer.text:
+        if answer.is_of_nothing:
             req._cancelled(None)
             self._fail(SipError(487, "Request Terminated"))
         else:

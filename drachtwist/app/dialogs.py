@@ -19,7 +19,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from drachtwist import sip
 from drachtwist.errors import MessageError
 
-__all__ = ["DialogIndex", "DialogTable", "Ends", "Role", "is_from", "role_of"]
+__all__ = ["DialogIndex", "DialogTable", "Ends", "Role", "role_of"]
 
 Role = Literal["uas", "uac"]
 """Which side of a dialog the application is on: it was called, or it called."""
@@ -42,10 +42,10 @@ def role_of(dialog_id: str, raw: bytes, by_server: bool) -> Role | None:
     at = name.rfind(_TAG)
     if at < 0:
         return None
-    return "uac" if is_from(raw, name[at + len(_TAG) :]) == by_server else "uas"
+    return "uac" if _is_from(raw, name[at + len(_TAG) :]) == by_server else "uas"
 
 
-def is_from(raw: bytes, tag: bytes) -> bool:
+def _is_from(raw: bytes, tag: bytes) -> bool:
     """Whether the From of a message has this tag.
 
     Nearly always it is written ``From: ...;tag=...`` on one line, where a look is enough.
@@ -141,7 +141,10 @@ class DialogTable(Generic[D]):
 
     def add(self, dialog: D) -> None:
         """Make a dialog known."""
-        mine, others = self._of(dialog)
+        if dialog.type == "uas":
+            mine, others = self._uas, self._uac
+        else:
+            mine, others = self._uac, self._uas
         before = mine.get(dialog.id)
         if before is not None:
             self._index.remove(before)
@@ -152,15 +155,15 @@ class DialogTable(Generic[D]):
 
     def remove(self, dialog: D) -> None:
         """Forget a dialog; it is no error when it is not known."""
-        mine, others = self._of(dialog)
+        if dialog.type == "uas":
+            mine, others = self._uas, self._uac
+        else:
+            mine, others = self._uac, self._uas
         if mine.get(dialog.id) is dialog:
             del mine[dialog.id]
             self._index.remove(dialog)
             if self.shared and dialog.id not in others:
                 self.shared.discard(dialog.id)
-
-    def _of(self, dialog: D) -> tuple[dict[str, D], dict[str, D]]:
-        return (self._uas, self._uac) if dialog.type == "uas" else (self._uac, self._uas)
 
     def get(self, dialog_id: str, role: str | None = None) -> D | None:
         """Find a dialog.

@@ -173,15 +173,12 @@ class EarlyDialog(Requester):
         request = self.prepare(method)
         if sdp:
             self.session.offering = True
-            before = self.session.local
 
             def over(result: ReceivedResponse | Exception) -> None:
                 self._requests.discard(request)
                 self.session.offering = False
                 if isinstance(result, ReceivedResponse) and result.status < 300:
                     self.session.updated(sdp, description_of(result))
-                else:
-                    self.session.local = before
 
             request.over = over
         return request.send(headers, body).deferred
@@ -264,6 +261,33 @@ class EarlyDialog(Requester):
             res.send(200, headers={"Content-Type": "application/sdp"}, body=bytes(made))
         else:
             res.send(488)
+
+    def acknowledge(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
+        """Send the PRACK of a reliable provisional response (RFC 3262 section 4).
+
+        :param sdp: the answer to the offer in it, or an offer.
+        """
+        try:
+            cseq = response.cseq
+        except MessageError:
+            return
+        headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
+        request = self.prepare("PRACK")
+        if sdp:
+            headers.append(("Content-Type", "application/sdp"))
+            session = self.session
+            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+            session.sent(body, in_response=False)
+            over = request.over
+
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(description_of(result), in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
 
     def prack_came(self, prack: Request) -> None:
         """Note what a PRACK describes."""

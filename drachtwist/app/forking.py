@@ -102,8 +102,9 @@ class Simring:
         )
         self._options = options
         self._options["headers"] = self._passing.of_request(req)
-        self._options.setdefault("calling_number", req.calling_number)
-        self._options.setdefault("calling_name", req.calling_name)
+        number, name = req.caller
+        self._options.setdefault("calling_number", number)
+        self._options.setdefault("calling_name", name)
         self._options.setdefault("link", req)
         self._calling: dict[PlacedCall, Target] = {}
         self._errors: list[SipError] = []

@@ -40,10 +40,14 @@ class Outcome(Deferred[_T]):
     def __iter__(self) -> Generator[Deferred[_T], None, _T]:
         """Wait for it."""
         if self.called and not self.paused and isinstance(self.result, Failure):
-            yield self
-        return (yield from super().__iter__())
+            return self._thrown_in()
+        return super().__iter__()
 
     __await__ = __iter__
+
+    def _thrown_in(self) -> Generator[Deferred[_T], None, _T]:
+        yield self
+        return (yield from super().__iter__())
 
 
 def already_failed(error: Exception) -> Outcome[Any]:

@@ -40,7 +40,7 @@ Target = Union[str, Reachable]  # noqa: UP007 - evaluated on Python 3.10
 
 
 def way_to(target: Target, proxy: str, headers: HeadersLike) -> tuple[str, str, HeadersLike]:
-    """Give the Request-URI, where to send the request, and its headers.
+    """Return the Request-URI, where to send the request, and its headers.
 
     :param proxy: where the application wants it sent; it knows better.
     """
@@ -56,5 +56,5 @@ def way_to(target: Target, proxy: str, headers: HeadersLike) -> tuple[str, str, 
 
 
 def place_of(target: Target) -> str:
-    """Give what a proxy sends requests to."""
+    """Return what a proxy sends requests to."""
     return target if isinstance(target, str) else target.place

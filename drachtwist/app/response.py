@@ -42,13 +42,11 @@ if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
     from drachtwist.net.protocol import DrachtioProtocol
 
-__all__ = ["UNKNOWN_TRANSACTION", "Response", "Sending", "answer_ok", "make_response"]
+__all__ = ["Response", "Sending", "answer_ok", "make_response"]
 
 _log = Logger(namespace="drachtwist.app.response")
 
-UNKNOWN_TRANSACTION = "unknown transaction"
-"""Part of the refusal that means: the caller has gone."""
-
+_UNKNOWN_TRANSACTION = "unknown transaction"
 _OPEN = AnswerState.OPEN
 
 SUBSCRIPTION = 3600
@@ -375,7 +373,7 @@ class Sending:
             self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
-        if UNKNOWN_TRANSACTION in text:
+        if answer.is_of_nothing:
             req._cancelled(None)
         if self.status >= 200:
             req._answered_finally()
@@ -419,7 +417,7 @@ def _log_unsent(req: Request, status: int, error: Exception) -> None:
     # A caller that has gone, and a server that has, are routine; anything else is a fault.
     routine = isinstance(error, (ConnectionLost, SipError)) or (
         isinstance(error, CommandRefused)
-        and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
+        and (_UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
     )
     _log.emit(
         LogLevel.info if routine else LogLevel.warn,

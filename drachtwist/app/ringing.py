@@ -44,7 +44,7 @@ class Ringing:
         self._pracked: set[tuple[str, str]] = set()
 
     def rings(self, response: ReceivedResponse, dialog_id: str) -> bool:
-        """Take note of a provisional response.
+        """Note a provisional response.
 
         :param dialog_id: of its early dialog.
         :returns: whether the server gave the early dialog a name that was not known.

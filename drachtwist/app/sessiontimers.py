@@ -49,7 +49,7 @@ def _read(text: str | None) -> tuple[int, str | None] | None:
 
 
 def agreed_at_first(dialog: Dialog) -> SessionTimer | None:
-    """Give what the response says that established a dialog; None for no timer."""
+    """Return what the response says that established a dialog; None for no timer."""
     if dialog.type == "uas":
         # The server completes the 200; a refresher that it does not name is the caller.
         said = _read(dialog._local_response().get(_NAME))

@@ -9,10 +9,11 @@ own.
 
 from __future__ import annotations
 
-from drachtwist.app.dialogs import is_from
 from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.message import Message, Request
+
+_FROM_TAG = b";from-tag="
 
 __all__ = ["names", "problem_of", "without_nuls"]
 
@@ -37,7 +38,7 @@ def problem_of(request: Request) -> str | None:
 
 
 def without_nuls(raw: bytes) -> bytes:
-    """Give a response with blanks for the NULs that may not stand in its headers."""
+    """Return a response with blanks for the NULs that may not stand in its headers."""
     head = _head(raw)
     if not grammar.has_bare_nul(head):
         return raw
@@ -51,14 +52,20 @@ def names(dialog_id: str, message: Message) -> bool:
     :param message: a message with the From of the request that made the dialog.
     """
     raw = message.raw
-    call_id, found, tag = dialog_id.encode("utf-8", "surrogateescape").rpartition(b";from-tag=")
-    if (
-        b"|" not in raw
-        and found
-        and raw.find(b"\r\nCall-ID: %b\r\n" % call_id, 0, raw.find(b"\r\n\r\n")) >= 0
-        and is_from(raw, tag)
-    ):
-        return True  # as it is nearly always written, and nothing in it can have shifted the name
+    if b"|" not in raw:  # which nearly always settles it: nothing can have shifted the name
+        call_id, found, tag = dialog_id.encode("utf-8", "surrogateescape").rpartition(_FROM_TAG)
+        if found and tag:
+            # As nearly everybody writes it.
+            head = raw.find(b"\r\n\r\n")
+            at = raw.find(b"\r\nFrom: ", 0, head)
+            end = raw.find(b"\r\n", at + 2)
+            if (
+                at >= 0
+                and raw.endswith(b";tag=%b" % tag, at, end)
+                and raw[end + 2 : end + 3] > b" "
+                and raw.find(b"\r\nCall-ID: %b\r\n" % call_id, 0, head + 2) >= 0
+            ):
+                return True
     try:
         from_tag = message.from_.tag or ""
     except MessageError:

@@ -13,7 +13,7 @@ Nothing that a peer or an application sends may raise out of here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -28,7 +28,7 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialogs
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
-from drachtwist.server.ports import Carriers
+from drachtwist.server.ports import Carriers, Resolver
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -37,7 +37,6 @@ from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
 from drachtwist.server.uas import Answering, Incoming
 from drachtwist.server.ways import Ways
-from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -52,7 +51,7 @@ from drachtwist.wire.session import Commanded, new_id
 __all__ = ["Connector", "ServerCore"]
 
 
-class Connector(Protocol):
+class Connector(Resolver, Protocol):
     """What reaches applications and asks the DNS."""
 
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
@@ -64,15 +63,6 @@ class Connector(Protocol):
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
-
-    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
-        """Find the answer to a question; None when nobody answers.
-
-        What is known is told before this returns.
-        """
-
-    def full_names(self, host: str) -> Sequence[str]:
-        """Give what a name may stand for, the first choice first."""
 
 
 class ServerCore:
@@ -106,7 +96,6 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
-        self.ways = Ways(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
         self.handed_on = 0
@@ -122,6 +111,7 @@ class ServerCore:
         """What keeps track of who receives what we send over UDP."""
         self.carriers: Carriers = self.amplification
         self.send_away = SendingAway(self.carriers)
+        self.ways = Ways(config.udp_mtu, self.carriers, connector, self.clock.seconds)
         self._wall = wall
         self._second = -1
         self._second_text = ""

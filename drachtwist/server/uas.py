@@ -41,6 +41,7 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.givingback import FLOOD, GivingBack
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
@@ -291,12 +292,13 @@ class Incoming:
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "giving_back", "held", "open", "transactions")
 
     def __init__(self, core: ServerCore) -> None:
         self.core = core
         self.held = 0
         """Bytes of all requests whose repeats have to be recognised."""
+        self.giving_back = GivingBack(core.clock, lambda: self.held)
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -402,6 +404,8 @@ class Answering:
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
         self.held += incoming.size
+        if self.held >= FLOOD:
+            self.giving_back.began()
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming

@@ -104,7 +104,7 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
-        if type(headers) is not list and isinstance(headers, Mapping):
+        if type(headers) is dict or (type(headers) is not list and isinstance(headers, Mapping)):
             headers = headers.items()
         for name, value in headers:
             write = _KNOWN_NAMES.get(name)

@@ -312,12 +312,7 @@ class Message:
 
         Of several a SIP URI counts before a ``tel:`` number, which is given without separators.
         """
-        identities = self._identities()
-        if len(identities) == 1:
-            return number_of(identities[0].uri)
-        found = [(one.uri, number_of(one.uri)) for one in identities]
-        numbers = [number for uri, number in found if number and uri[:3].lower() == "sip"]
-        return next(iter([*numbers, *(number for _, number in found if number)]), "")
+        return self.caller[0]
 
     @property
     def calling_name(self) -> str:
@@ -325,10 +320,22 @@ class Message:
 
         One without a number does not count.
         """
+        return self.caller[1]
+
+    @property
+    def caller(self) -> tuple[str, str]:
+        """:attr:`calling_number` and :attr:`calling_name`, for the price of one."""
+        number = name = ""
+        is_sip = False
         for one in self._identities():
-            if one.display and str(one).startswith('"') and number_of(one.uri):
-                return one.display
-        return ""
+            found = number_of(one.uri)
+            if not found:
+                continue
+            if not number or (not is_sip and one.uri[:3].lower() == "sip"):
+                number, is_sip = found, one.uri[:3].lower() == "sip"
+            if not name and one.display and str(one).startswith('"'):
+                name = one.display
+        return number, name
 
     def _identities(self) -> list[Address]:
         """Give who it is that calls, as the network says, or else as he does."""

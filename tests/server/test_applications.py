@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.internet import protocol
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.error import TimeoutError
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
@@ -22,6 +22,7 @@ from drachtwist.app import routing
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import RequestHandler, ServerConfig
+from drachtwist.server.limits import ServerLimits
 from drachtwist.server.service import CONNECT_TIMEOUT, DrachtioServer
 from drachtwist.wire.decisions import parse_decision
 from tests.certificates import identity
@@ -262,6 +263,57 @@ class CertificateTests(_Case):
         server.startService()
         self.addCleanup(server.stopService)
         self.failureResultOf(server.when_listening(), LocalProtocolError)
+
+
+class ManyTests(_Case):
+    """A flood of requests does not use up all connections that there may be."""
+
+    def setUp(self) -> None:
+        """Know who was connected to."""
+        super().setUp()
+        self.asked: DeferredQueue[Any] = DeferredQueue()
+
+    async def flood(self, uri: str) -> None:
+        """Let three requests come, of which two may be asked about; then these are over."""
+        phone = await self.phone(uri, limits=ServerLimits(dialled=2))
+        uri = f"sip:a@{phone.server.host}"  # type: ignore[union-attr]
+        *others, third = (phone.ask("MESSAGE", uri) for _ in range(3))
+        response = await phone.response(third)
+        self.assertEqual((response.status, response.get("Retry-After")), (503, "5"))
+        self.assertEqual(self.server.alerts.counts, {"dialled": 1})
+        for _ in others:
+            transport = await self.asked.get()
+            transport.abortConnection()
+        for one in others:
+            self.assertIn((await phone.response(one)).status, (480, 500))
+        phone.ask("MESSAGE", uri)
+        await self.asked.get()
+        self.assertEqual(self.server.alerts.counts["dialled"], 1)
+
+    async def test_applications(self) -> None:
+        """Those that are connected to."""
+        asked = self.asked
+
+        class Silent(protocol.Protocol):
+            def connectionMade(self) -> None:
+                asked.put(self.transport)
+
+        self.port = self.listen(protocol.Factory.forProtocol(Silent))
+        await self.flood("tcp://127.0.0.1:PORT")
+
+    async def test_web_applications(self) -> None:
+        """Those that are asked."""
+        asked = self.asked
+
+        class Silent(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> Any:
+                asked.put(request.transport)
+                return NOT_DONE_YET
+
+        self.port = self.listen(Site(Silent()))
+        await self.flood("http://127.0.0.1:PORT")
 
 
 class FailureTests(_Case):

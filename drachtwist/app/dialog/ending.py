@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 
 from drachtwist import sip
-from drachtwist.app import states
+from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.outgoing import encode_in_dialog
 from drachtwist.app.passing import reasons_of
@@ -266,11 +266,11 @@ def _report(dialog: Dialog, end: DialogEnd) -> None:
     """Tell those who watch the states of calls."""
     event = {DialogEnd.REMOTE: "remote-bye", DialogEnd.LOCAL: "local-bye"}.get(end, "error")
     is_called = dialog.type == "uas"
-    states.report(
+    dialog_info.report(
         dialog._state.events.dialog_state.emit,
         "terminated",
         dialog.req,
-        states.RECIPIENT if is_called else states.INITIATOR,
+        dialog_info.RECIPIENT if is_called else dialog_info.INITIATOR,
         dialog._local_response() if is_called else dialog.res,
         event=event,
     )

@@ -205,7 +205,7 @@ class Reinvites:
         self._finish(modification, result)
 
     def _accepted(self, modification: Modification, sdp: bytes, response: ReceivedResponse) -> None:
-        """Take note of what the peer agrees to, and acknowledge it."""
+        """Note what the peer agrees to, and acknowledge it."""
         dialog = self._dialog
         session = dialog._need_session()
         sessiontimers.note_answer(dialog, response)
@@ -217,7 +217,7 @@ class Reinvites:
         dialog._owes_ack = True
         session.offered = b"" if sdp else described
         if not modification.no_ack:
-            own = session.own
+            own = dialog.local.sdp if session.own is None else session.own
             dialog.ack(dialog._answer_to(session.offered))
             if not sdp:
                 session.own = own  # what the application described, not what was made of it

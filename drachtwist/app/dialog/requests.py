@@ -130,7 +130,7 @@ class Referral(Protocol):
         """Take a NOTIFY, if it is about this one."""
 
     def dialog_over(self, end: DialogEnd) -> None:
-        """Learn that the dialog is over, and with it the subscription."""
+        """The dialog is over, and with it the subscription."""
 
 
 class Traffic:
