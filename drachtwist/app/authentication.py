@@ -13,16 +13,25 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Union
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from drachtwist import sip
 from drachtwist.app.outcomes import started
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
+from drachtwist.net.logs import Logger
 from drachtwist.sip import digest
 from drachtwist.sip.headers import HeadersLike
 
-__all__ = ["Auth", "Challenged", "Credentials", "Nonces", "Realms", "credentials_of", "place_of"]
+__all__ = [
+    "Auth",
+    "Challenged",
+    "Credentials",
+    "Nonces",
+    "Realms",
+    "credentials_of",
+    "place_of",
+    "source_of",
+]
 
 _log = Logger(namespace="drachtwist.app.authentication")
 
@@ -52,6 +61,18 @@ def place_of(uri: str) -> str:
     _, user, host = uri.rpartition("@")
     where = host if user else uri.partition(":")[2]
     return where.partition(";")[0].partition("?")[0].lower()
+
+
+def source_of(response: ReceivedResponse) -> str:
+    """Return the URI of where a challenge came from: its answer goes there."""
+    host = response.source_address
+    host = f"[{host}]" if ":" in host else host
+    protocol = response.protocol
+    via = (response.get("Via") or "").upper()
+    if via.startswith(("SIP/2.0/WS ", "SIP/2.0/WSS ")):
+        protocol = via[8:11].strip().lower()  # the server says TCP of a WebSocket
+    transport = f";transport={protocol}" if protocol != "udp" else ""
+    return f"sip:{host}:{response.source_port}{transport}"
 
 
 def credentials_of(invite: bytes) -> list[tuple[str, str]]:

@@ -26,31 +26,29 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import dialog_info
-from drachtwist.app.authentication import Auth, Challenged, Realms, place_of
+from drachtwist.app.authentication import Auth, Challenged, Realms, place_of, source_of
+from drachtwist.app.cancelling import Cancel
 from drachtwist.app.connection import Connection
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handlers import run_handler, settle
 from drachtwist.app.outcomes import started
 from drachtwist.app.received import Received, ReceivedResponse, make_received_response
 from drachtwist.app.redirects import Redirects
-from drachtwist.app.response import UNKNOWN_TRANSACTION
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
-from drachtwist.app.strangers import names
 from drachtwist.app.targets import check_request, with_contact
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
     LocalProtocolError,
-    MessageError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.sdp import description_of
@@ -67,18 +65,6 @@ __all__ = [
 ]
 
 _log = Logger()
-
-RING_CEILING = 240.0
-"""Seconds without a response after which a call that rang is given up.
-
-That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
-rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
-callee ends it with a BYE.
-"""
-_CANCEL_TIMEOUT = 40.0
-"""Seconds after which a cancelled request counts as ended although no server said so."""
-_CANCEL_GRACE = 2.0
-"""The same when the server does not know the request."""
 
 
 class State(Enum):
@@ -201,9 +187,8 @@ class ClientRequest:
     """
 
     __slots__ = (
+        "_cancel",
         "_cancel_headers",
-        "_cancel_sent",
-        "_ceiling",
         "_follow",
         "_given",
         "_keep_uri",
@@ -211,7 +196,6 @@ class ClientRequest:
         "_redirects",
         "_ringing",
         "_route",
-        "_timer",
         "_transaction_id",
         "_waiting",
         "at",
@@ -281,11 +265,10 @@ class ClientRequest:
         self.cancelled = False
         """Whether somebody gave up."""
         self._cancel_headers: HeadersLike = None
-        self._cancel_sent = False
+        # Once it was sent.
+        self._cancel: Cancel | None = None
         self._transaction_id = ""
-        # Behind a CANCEL, and while it rings.
-        self._timer: IDelayedCall | None = None
-        self._ceiling: IDelayedCall | None = None
+        # While it rings.
         self._ringing: Ringing | None = None
         self.told = ""
         """The state of the call that was told of last (see dialog_info)."""
@@ -378,27 +361,17 @@ class ClientRequest:
             self._send_cancel()
 
     def _send_cancel(self) -> None:
-        if self._cancel_sent or self.method != "INVITE":
+        if self._cancel is not None or self.method != "INVITE":
             return
-        self._cancel_sent = True
+        self._cancel = Cancel(self.state.clock, self._forgotten)
         request = self.request
         message = encode_request(
             "CANCEL", self.uri if request is None else request.uri, self._cancel_headers, typed=True
         )
-        try:
-            self.state.link.send_message(self._transaction_id, "", message, _CancelSent(self))
-        except ConnectionLost:
-            return
-        self._timer = self.state.clock.callLater(_CANCEL_TIMEOUT, self._forgotten)
-
-    def cancel_refused(self) -> None:
-        """The server knows no such INVITE: what it has not said by now, it will never say."""
-        if self._timer is not None and self._timer.active():
-            self._timer.reset(_CANCEL_GRACE)
+        self._cancel.send(self.state.link, self._transaction_id, message)
 
     def _forgotten(self) -> None:
         """Nobody ends what was cancelled."""
-        self._timer = None
         self.state.requests.pop(self._transaction_id, None)
         self._end(SipError(487, "Request Terminated"))
 
@@ -477,7 +450,9 @@ class ClientRequest:
         """Tell the application, and acknowledge what is reliable."""
         number = None
         dialog_id = response.stack_dialog_id
-        if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
+        # Nothing of a response can have shifted the name, unless there is a bar in it.
+        is_named = dialog_id and (b"|" not in response.raw or names(dialog_id, response))
+        if self.method == "INVITE" and response.status > 100 and is_named:
             number = response.reliable_number
             ringing = self._rings(response, dialog_id)
             if number is not None:
@@ -505,22 +480,17 @@ class ClientRequest:
         """Know the early dialog that a provisional response makes, and wait no longer than that."""
         ringing = self._ringing
         if ringing is None:
-            body = self.body if isinstance(self.body, bytes) else _encoded(self.body)
-            ringing = self._ringing = Ringing(self.state, body)
+            ringing = self._ringing = Ringing(self.state, self.body)
         self._enter(State.RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
         if response.body:
             self.early_dialog(response.to_tag or "")
-        if self._ceiling is None:
-            self._ceiling = self.state.clock.callLater(RING_CEILING, self._rang_too_long)
-        else:
-            self._ceiling.reset(RING_CEILING)
+        self.state.ringing.heard(self)
         return ringing
 
-    def _rang_too_long(self) -> None:
+    def silent_too_long(self) -> None:
         """Nothing was heard for longer than any server waits: it has forgotten the INVITE."""
-        self._ceiling = None
         self.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
         self._end(SipError(408, "Request Timeout"))
 
@@ -600,28 +570,7 @@ class ClientRequest:
         """Acknowledge a reliable provisional response (RFC 3262 section 4)."""
         if self.over:
             return  # the answer was made for a call that is over meanwhile
-        try:
-            cseq = response.cseq
-        except MessageError:
-            return
-        headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
-        if sdp:
-            headers.append(("Content-Type", "application/sdp"))
-        early = self.early_dialog(response.to_tag or "")
-        request = early.prepare("PRACK")
-        if sdp:
-            session = early.session
-            session.sent(sdp if isinstance(sdp, bytes) else _encoded(sdp), in_response=False)
-            over = request.over
-
-            def answered(result: ReceivedResponse | Exception) -> None:
-                if isinstance(result, ReceivedResponse) and session.offering:
-                    session.received(description_of(result), in_response=False)
-                if over is not None:
-                    over(result)
-
-            request.over = answered
-        request.send(headers, sdp or b"")
+        self.early_dialog(response.to_tag or "").acknowledge(response, sdp)
 
     # Challenges
 
@@ -658,14 +607,7 @@ class ClientRequest:
         repeated.set("CSeq", f"{request.cseq.number + 1} {self.method}")
         self.headers = repeated.items()
         if response.source_address:
-            host = response.source_address
-            host = f"[{host}]" if ":" in host else host
-            protocol = response.protocol
-            via = (response.get("Via") or "").upper()
-            if via.startswith(("SIP/2.0/WS ", "SIP/2.0/WSS ")):
-                protocol = via[8:11].strip().lower()  # the server says TCP of a WebSocket
-            transport = f";transport={protocol}" if protocol != "udp" else ""
-            self._route = f"sip:{host}:{response.source_port}{transport}"
+            self._route = source_of(response)
         self._again()
 
     def _again(self) -> None:
@@ -725,10 +667,11 @@ class ClientRequest:
         if ringing is not None:
             for dialog_id in ringing.ids:
                 self.state.calling.pop(dialog_id, None)
-        for timer in (self._timer, self._ceiling):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._timer = self._ceiling = None
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel.stop()
+        if self._ringing is not None:
+            self.state.ringing.forget(self)
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None
@@ -793,20 +736,3 @@ def _provisional_done(failure: Failure | None) -> None:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-class _CancelSent:
-    """Listens to the answer to a CANCEL."""
-
-    __slots__ = ("_client",)
-
-    def __init__(self, client: ClientRequest) -> None:
-        self._client = client
-
-    def answered(self, answer: Answer) -> None:
-        """The server sent it, or knows no such transaction: the final response was on its way."""
-        if not answer.ok and UNKNOWN_TRANSACTION in answer.text:
-            self._client.cancel_refused()
-
-    def link_lost(self, reason: ConnectionLost) -> None:
-        """The connection went away, which the request knows otherwise."""

@@ -32,7 +32,7 @@ from drachtwist import sip
 from drachtwist.app.authentication import Challenged, Realms
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
-from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import already_failed
@@ -261,6 +261,33 @@ class EarlyDialog(Requester):
             res.send(200, headers={"Content-Type": "application/sdp"}, body=bytes(made))
         else:
             res.send(488)
+
+    def acknowledge(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
+        """Send the PRACK of a reliable provisional response (RFC 3262 section 4).
+
+        :param sdp: the answer to the offer in it, or an offer.
+        """
+        try:
+            cseq = response.cseq
+        except MessageError:
+            return
+        headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
+        request = self.prepare("PRACK")
+        if sdp:
+            headers.append(("Content-Type", "application/sdp"))
+            session = self.session
+            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+            session.sent(body, in_response=False)
+            over = request.over
+
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(description_of(result), in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
 
     def prack_came(self, prack: Request) -> None:
         """Note what a PRACK describes."""

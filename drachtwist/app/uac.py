@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -21,20 +21,18 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.authentication import Auth
 from drachtwist.app.client_request import ClientRequest, OutgoingRequest, PendingRequest
+from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.outcomes import Outcome, started
-from drachtwist.app.reaching import Target, way_to
+from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.strangers import names
 from drachtwist.app.targets import complete_uri
+from drachtwist.app.validation import names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
 from drachtwist.sip.sdp import description_of
-
-if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
 
 __all__ = ["OutgoingRequest", "PendingCall", "PendingRequest", "PlacedCall", "prepare_uac"]
 
@@ -44,14 +42,18 @@ def calling_headers(
     calling_number: str | None,
     calling_name: str | None,
     called_number: str | None,
-) -> list[tuple[str, Any]]:
-    """Complete headers by who calls whom."""
+) -> tuple[list[tuple[str, Any]], bool]:
+    """Complete headers by who calls whom.
+
+    :returns: the headers, and whether a Contact with the calling number is among them.
+    """
     if headers is None:
         joined: list[tuple[str, Any]] = []
     else:
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
     named = {name.lower() for name, _ in joined}
+    shows_number = False
     # Nobody's From and Contact are the server's own.
     if calling_number or calling_name:
         uri = sip_uri(calling_number, "localhost")
@@ -64,9 +66,10 @@ def calling_headers(
             joined.append(("From", sender))
         if calling_number and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
+            shows_number = True
     if called_number is not None and not named & _TO:
         joined.append(("To", f"<{sip_uri(called_number, 'localhost')}>"))
-    return joined
+    return joined, shows_number
 
 
 _FROM = frozenset(("from", "f"))
@@ -75,7 +78,7 @@ _CONTACT = frozenset(("contact", "m"))
 
 
 def prepare_uac(
-    srf: Srf,
+    connections: ConnectionFinder,
     uri: Target,
     *,
     method: str = "INVITE",
@@ -102,9 +105,9 @@ def prepare_uac(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
-    joined = calling_headers(headers, calling_number, calling_name, called_number)
+    joined, shows_number = calling_headers(headers, calling_number, calling_name, called_number)
     client = ClientRequest(
-        srf._connections.find(link),
+        connections.find(link),
         method,
         complete_uri(address, bool(proxy)),
         headers=joined,
@@ -116,8 +119,7 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
-    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
-    client.shows_number = bool(calling_number) and ours in joined
+    client.shows_number = shows_number
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -254,7 +256,8 @@ class PlacedCall:
         request = client.request
         assert request is not None, "a response comes behind the answer"
         state = client.state
-        if not names(outcome.stack_dialog_id, outcome):
+        dialog_id = outcome.stack_dialog_id
+        if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
             text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return
@@ -284,7 +287,7 @@ class PlacedCall:
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
-        if invite and not outcome.has("Contact"):
+        if invite and b"\nContact:" not in outcome.raw and not outcome.has("Contact"):
             # Nothing can be sent in it, not to everybody at least: it is ended as well as can be.
             dialog._acked = True
             dialog._send_ack()

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -26,13 +26,14 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.backlog import Backlog
+from drachtwist.net.logs import Logger
+from drachtwist.net.observers import Observers
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
@@ -492,7 +493,7 @@ class DrachtioServerProtocol(protocol.Protocol):
         self.connected_now = False
         self.loss: BaseException | None = None
         """Why the connection is gone, once it is."""
-        self._waiting: list[Deferred[None]] = []
+        self._until_gone: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServerProtocol tags={self.session.tags} {self.peer}>"
@@ -556,12 +557,7 @@ class DrachtioServerProtocol(protocol.Protocol):
 
     def when_gone(self) -> Deferred[None]:
         """Wait until the connection is gone."""
-        result: Deferred[None] = Deferred()
-        if self.connected_now:
-            self._waiting.append(result)
-        else:
-            result.callback(None)
-        return result
+        return self._until_gone.wait() if self.connected_now else succeed(None)
 
     # Twisted's side
 
@@ -577,17 +573,17 @@ class DrachtioServerProtocol(protocol.Protocol):
         self._handler.opened(self)
 
     def pauseProducing(self) -> None:
-        """Learn that the application does not read as fast as it is written to."""
+        """Note that the application does not read as fast as it is written to."""
         if self._backlog is not None:
             self._backlog.pause()
 
     def resumeProducing(self) -> None:
-        """Learn that the application has read what the transport had."""
+        """Note that the application has read what the transport had."""
         if self._backlog is not None:
             self._backlog.resume()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is gone, which comes otherwise too."""
+        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""
@@ -619,9 +615,7 @@ class DrachtioServerProtocol(protocol.Protocol):
             self._delayed.cancel()
         self.loss = reason.value
         self._handler.gone(self)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._until_gone.fire(None)
 
     def _flush_unless_corked(self) -> None:
         if not self._corked:

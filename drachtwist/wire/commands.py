@@ -426,6 +426,11 @@ class Answer:
         return "|".join(self.tokens[4:])
 
     @property
+    def is_of_nothing(self) -> bool:
+        """Whether it refuses what is about a transaction that the server does not know any more."""
+        return not self.ok and "unknown transaction" in self.text
+
+    @property
     def is_continue(self) -> bool:
         """One more response of a proxied request; more answers follow."""
         return self._at(12) == CONTINUE

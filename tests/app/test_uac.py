@@ -21,6 +21,7 @@ from drachtwist import (
 from drachtwist.app.uac import OutgoingRequest
 from drachtwist.sip import Credentials, Request
 from drachtwist.sip.digest import verify
+from tests.app.doubles import Bench
 from tests.whole import TARGET, Whole
 
 SDP = "v=0\r\no=app 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"
@@ -612,13 +613,15 @@ class PendingRequestTests(UacTestCase):
 
     def test_others_are_not_cancelled(self) -> None:
         """Nothing but an INVITE is cancelled (RFC 3261 section 9.1): its response is the result."""
-        pending = self.srf.request(TARGET, method="MESSAGE")
-        message = self.whole.request()
+        bench = Bench()
+        server = bench.connect()
+        pending = bench.srf.request(TARGET, method="MESSAGE")
+        transaction_id = server.confirm(server.one())
         pending.cancel_request()
-        self.assertEqual(self.whole.heads(), [])
-        self.whole.respond(message, 202)
+        self.assertEqual(server.heads(), [])
+        server.respond(transaction_id, 202, method="MESSAGE")
         self.assertEqual(self.successResultOf(pending).status, 202)
-        self.nothing_left()
+        self.assertTrue(bench.srf.idle)
 
     def test_deferred_cancelled(self) -> None:
         """Who cancels the Deferred waits no longer, and the INVITE is cancelled behind it."""

@@ -11,8 +11,8 @@ from twisted.names import dns
 from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
-from drachtwist.app import routing
 from drachtwist.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from drachtwist.middleware import webhook as routing
 from drachtwist.middleware.registrar import Registrar, address_of_record, parse_registration
 from drachtwist.middleware.sources import SourceFilter
 from drachtwist.net.names import _KINDS, _read_answer
@@ -31,6 +31,7 @@ from drachtwist.sip.fields import (
     is_terminated,
     leads_loosely,
     parse_integer,
+    session_interval,
     tag_of,
 )
 from drachtwist.sip.headers import Headers
@@ -576,6 +577,7 @@ def _wanted(text: str) -> object:
         owncontact.own_contact(text, protocol, "1.2.3.4:5060", secure=False)
     owncontact.like_contact("<sip:localhost>", text)
     is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text), leads_loosely(text)
+    session_interval(text)
     return request_uri_of(text), split_target(text)
 
 
@@ -818,7 +820,7 @@ def _server_and_application(raw: bytes) -> object:
 
 
 MODULES = [
-    "drachtwist.app.routing",
+    "drachtwist.middleware.webhook",
     "drachtwist.middleware.bindings",
     "drachtwist.middleware.registrar",
     "drachtwist.middleware.sources",

@@ -27,7 +27,6 @@ from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectError, ConnectionAborted
 from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError
@@ -35,6 +34,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Turnstile
 from drachtwist.net.contacts import Contact
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.sip.datagrams import Datagrams
 from drachtwist.net.sip.flows import (
     ENCRYPTED,
@@ -403,7 +403,7 @@ class SipTransports:
         )
 
     def new_stream(self, listener: Listener, target: Target, *, incoming: bool) -> Stream:
-        """Take note of a connection."""
+        """Note a connection."""
         flow = Flow(
             target.protocol,
             target.host,
@@ -458,7 +458,7 @@ class SipTransports:
             self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
 
     def buffered(self, stream: Stream, octets: int) -> None:
-        """Take note of how much a stream has of a message that is not complete.
+        """Note how much a stream has of a message that is not complete.
 
         When that is too much on all of them together, those that began first are cut off.
         """

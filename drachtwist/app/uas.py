@@ -20,9 +20,9 @@ from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
-from drachtwist.app.response import UNKNOWN_TRANSACTION, Response
+from drachtwist.app.response import Response
 from drachtwist.app.results import fail_later
-from drachtwist.app.strangers import names
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -185,7 +185,7 @@ class _Accepting:
                 self._fail(CommandRefused("the server has made no dialog of the response"))
             req._answered_finally()
             return
-        if UNKNOWN_TRANSACTION in answer.text:
+        if answer.is_of_nothing:
             req._cancelled(None)
             self._fail(SipError(487, "Request Terminated"))
         else:
