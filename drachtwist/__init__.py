@@ -21,19 +21,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drachtwist.app.b2bua import (
-        HIDE_IDENTITY,
-        HIDE_TOPOLOGY,
-        B2bua,
-        couple,
-        forward_in_dialog,
-    )
+    from drachtwist.app.b2bua import B2bua
+    from drachtwist.app.bridged_headers import HIDE_IDENTITY, HIDE_TOPOLOGY
     from drachtwist.app.call_records import CallRecord, CallSummary
     from drachtwist.app.client_request import OutgoingRequest, PendingRequest
+    from drachtwist.app.coupling import couple
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.dialog_info import DialogState, dialog_info
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
+    from drachtwist.app.in_dialog_forwarding import forward_in_dialog
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.received import ReceivedResponse
     from drachtwist.app.request import Request
@@ -125,8 +122,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "HIDE_IDENTITY": "app.b2bua",
-    "HIDE_TOPOLOGY": "app.b2bua",
+    "HIDE_IDENTITY": "app.bridged_headers",
+    "HIDE_TOPOLOGY": "app.bridged_headers",
     "CallSummary": "app.call_records",
     "DialogState": "app.dialog_info",
     "dialog_info": "app.dialog_info",
@@ -136,8 +133,8 @@ _HOMES = {
     "find_replaced_dialog": "app.transfer",
     "transfer": "app.transfer",
     "B2bua": "app.b2bua",
-    "couple": "app.b2bua",
-    "forward_in_dialog": "app.b2bua",
+    "couple": "app.coupling",
+    "forward_in_dialog": "app.in_dialog_forwarding",
     "OutgoingRequest": "app.client_request",
     "PendingCall": "app.uac",
     "PendingRequest": "app.client_request",

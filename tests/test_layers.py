@@ -44,18 +44,26 @@ ALLOWED: dict[str, set[str]] = {
     "tap": {"hosting"},
 }
 
+# What public types say of each other: a request knows its application, which makes dialogs of it,
+# its response and its early dialog. These arrows are for types alone, and count in no circle.
+PUBLIC_TYPES = {
+    ("drachtwist.app.received", "drachtwist.app.srf"),
+    ("drachtwist.app.received", "drachtwist.app.early"),
+    ("drachtwist.app.request", "drachtwist.app.early"),
+    ("drachtwist.app.response", "drachtwist.app.request"),
+    ("drachtwist.app.response", "drachtwist.app.srf"),
+    ("drachtwist.app.dialog.face", "drachtwist.app.srf"),
+}
+
 # Files that import each other, through whichever others; nothing may be added but the parts that
 # such a file is split into.
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        authentication b2bua calls client_request connections dialog dialog.ending dialog.face
-        dialog.incoming dialog.listener dialog.party dialog.reinvites dialog.requests
-        dialog.session dispatch early early_session handing interfaces news outgoing proxying
-        received redirects refer_ids request response ringing router sessiontimers srf uac
+        client_request dialog dialog.ending dialog.face dialog.incoming dialog.party
+        dialog.reinvites dialog.requests dialog.session early early_session ringing session_timers
         """.split()
     ),
-    "server": set("core dialogs orphans proxying sessions uac uas".split()),
 }
 
 _SCRIPT = """
@@ -127,7 +135,11 @@ class ImportTests(SynchronousTestCase):
             for package, names in KNOWN_CIRCLES.items()
             for name in names
         }
-        found: set[str] = set().union(*circles(imports_of()))
+        graph = {
+            module: {other for other in others if (module, other) not in PUBLIC_TYPES}
+            for module, others in imports_of().items()
+        }
+        found: set[str] = set().union(*circles(graph))
         self.assertEqual(found - known, set())
 
     def test_known_circles_exist(self) -> None:
@@ -136,6 +148,16 @@ class ImportTests(SynchronousTestCase):
         for package, names in KNOWN_CIRCLES.items():
             for name in names:
                 self.assertIn(f"drachtwist.{package}.{name}", modules)
+
+    def test_public_types_exist(self) -> None:
+        """The list names arrows that are there, and nothing but types is imported along them."""
+        root = Path(drachtwist.__file__).parent.parent
+        for module, other in PUBLIC_TYPES:
+            self.assertIn(other, imports_of()[module])
+            source = (root / Path(*module.split("."))).with_suffix(".py").read_text("utf-8")
+            line = f"from {other} import "
+            self.assertIn(f"\n    {line}", source)
+            self.assertNotIn(f"\n{line}", source)
 
     def test_circles_are_found(self) -> None:
         """Groups are found through others, and what only leads to one or from one is no part."""

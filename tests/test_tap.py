@@ -463,7 +463,7 @@ class ProcessTests(InteropTestCase):
         """A web callback is hosted too: a server asks it, and does what it says."""
         web, sip = free_port(), free_port()
         text = """
-from drachtwist.app.routing import reject
+from drachtwist.middleware.webhook import reject
 
 def decide(query):
     return reject(486, f"not {query.uri_user}")

@@ -27,7 +27,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
@@ -42,14 +41,15 @@ from drachtwist.app.received import Received, ReceivedResponse, make_received_re
 from drachtwist.app.redirects import Redirects
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
-from drachtwist.app.strangers import names
 from drachtwist.app.targets import check_request, with_contact
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
     LocalProtocolError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.sdp import description_of

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from drachtwist.app.dialogs import DialogIndex, DialogTable
+from drachtwist.app.dialog_table import DialogIndex, DialogTable
 from drachtwist.app.events import Events
 from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.errors import ConnectionLost

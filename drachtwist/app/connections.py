@@ -24,11 +24,10 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
 
 from drachtwist.app.authentication import Nonces
 from drachtwist.app.connection import CURRENT, Connection
-from drachtwist.app.dialogs import DialogIndex, Ends
+from drachtwist.app.dialog_table import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.keeping import Keeper
@@ -42,6 +41,11 @@ from drachtwist.net.endpoints import (
     to_connect,
     to_listen,
 )
+<<<<<<< HEAD
+from drachtwist.net.logs import Logger
+=======
+from drachtwist.net.observers import Observers
+>>>>>>> main
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,
@@ -125,9 +129,9 @@ class Connections:
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
         self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
         self._draining: Deferred[None] | None = None
-        self._when_idle: list[Deferred[None]] = []
-        self._when_gone: list[Deferred[None]] = []
-        self._when_stopped: list[Deferred[None]] = []
+        self._until_idle: Observers[None] = Observers()
+        self._until_gone: Observers[None] = Observers()
+        self._until_stopped: Observers[None] = Observers()
 
     @property
     def reactor(self) -> Any:
@@ -307,9 +311,7 @@ class Connections:
         self.events.close.emit(link)
         self._check_idle()
         if not self.table:
-            waiting, self._when_gone = self._when_gone, []
-            for waiter in waiting:
-                waiter.callback(None)
+            self._until_gone.fire(None)
 
     def _remember(self, state: Connection, dialogs: Iterable[Any]) -> None:
         """Remember the calls that a server may still be in, to end them when it is there again."""
@@ -388,7 +390,7 @@ class Connections:
         if state.link.outbound and not state.held and state.link in self.table:
             # Not at once: what came in the same read may use it again.
             self.clock.callLater(0, self._close_unused, state)
-        if self._when_idle:
+        if self._until_idle:
             self._check_idle()
 
     def _close_unused(self, state: Connection) -> None:
@@ -426,11 +428,10 @@ class Connections:
             earlier call gave them is over.
         :returns: fires when everything is closed.
         """
-        over: Deferred[None] = Deferred()
-        self._when_stopped.append(over)
+        over = self._until_stopped.wait()
         draining = self._draining
         if draining is not None and not drain:
-            self._when_idle.remove(draining)
+            self._until_idle.remove(draining)
             draining.callback(None)
         if self.phase is Phase.RUNNING:
             self.phase = Phase.LEAVING
@@ -444,14 +445,14 @@ class Connections:
         await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
         self._listeners.clear()
         if drain > 0 and not self.is_idle:
-            self._draining = self._until_idle(drain)
+            self._draining = self._idle_within(drain)
             await self._draining
             self._draining = None
         self.phase = Phase.CLOSING
         self._keeper.give_up()
         for state in list(self.table.values()):
             state.hang_up()
-        await self._until_idle(STOP_TIMEOUT)
+        await self._idle_within(STOP_TIMEOUT)
         closing = [connection.stop() for connection in self._made]
         self._made.clear()
         for state in list(self.table.values()):
@@ -460,9 +461,7 @@ class Connections:
         timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
         await DeferredList(closing, consumeErrors=True)
         if self.table:
-            gone: Deferred[None] = Deferred()
-            self._when_gone.append(gone)
-            await gone
+            await self._until_gone.wait()
         if timer.active():
             timer.cancel()
 
@@ -474,20 +473,17 @@ class Connections:
     def _stopped(self, _: object) -> None:
         self.phase = Phase.RUNNING
         self._on_phase()
-        waiting, self._when_stopped = self._when_stopped, []
-        for waiter in waiting:
-            waiter.callback(None)
+        self._until_stopped.fire(None)
 
-    def _until_idle(self, seconds: float) -> Deferred[None]:
+    def _idle_within(self, seconds: float) -> Deferred[None]:
         """Wait until no transaction and no dialog is open, but not for ever."""
         if self.is_idle:
             return succeed(None)
-        idle: Deferred[None] = Deferred()
-        self._when_idle.append(idle)
+        idle = self._until_idle.wait()
 
         def give_up() -> None:
-            if idle in self._when_idle:
-                self._when_idle.remove(idle)
+            if idle in self._until_idle:
+                self._until_idle.remove(idle)
                 idle.callback(None)
 
         timer = self.clock.callLater(seconds, give_up)
@@ -499,7 +495,5 @@ class Connections:
         return idle.addCallback(over)
 
     def _check_idle(self) -> None:
-        if self._when_idle and self.is_idle:
-            waiting, self._when_idle = self._when_idle, []
-            for waiter in waiting:
-                waiter.callback(None)
+        if self._until_idle and self.is_idle:
+            self._until_idle.fire(None)

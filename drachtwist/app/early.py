@@ -32,7 +32,7 @@ from drachtwist import sip
 from drachtwist.app.authentication import Challenged, Realms
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
-from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import already_failed

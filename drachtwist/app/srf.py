@@ -22,9 +22,8 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 
-from drachtwist.app import calls
 from drachtwist.app.authentication import Auth
-from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
+from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.call_records import CallRecord
 from drachtwist.app.client_request import (
     ClientRequest,
@@ -33,20 +32,22 @@ from drachtwist.app.client_request import (
     send_request,
 )
 from drachtwist.app.connections import Connections
+from drachtwist.app.descriptions import SdpHook
+from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialogs import Role
+from drachtwist.app.dialog_table import Role
 from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.proxying import ProxyResult, proxy_request
-from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import PendingCall, prepare_uac
+from drachtwist.app.uas import create_uas
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioProtocol
@@ -299,7 +300,7 @@ class Srf(Router):
         :raises LocalProtocolError: for other methods, and for what cannot be sent as one
             well-formed message.
         """
-        return calls.create_uas(req, res, local_sdp=local_sdp, headers=headers)
+        return create_uas(req, res, local_sdp=local_sdp, headers=headers)
 
     def create_uac(
         self,
@@ -362,7 +363,7 @@ class Srf(Router):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         return prepare_uac(
-            self,
+            self._connections,
             uri,
             method=method,
             headers=headers,
@@ -437,7 +438,7 @@ class Srf(Router):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         return create_b2bua(
-            self,
+            self._connections,
             req,
             res,
             uri,
@@ -496,7 +497,6 @@ class Srf(Router):
         :raises LocalProtocolError: for destinations and times that are none.
         """
         return proxy_request(
-            self,
             req,
             destinations,
             forking=forking,

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
-from drachtwist.app.dialogs import Role
+from drachtwist.app.dialog_table import Role
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import ReceivedResponse

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -21,20 +21,18 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.authentication import Auth
 from drachtwist.app.client_request import ClientRequest, OutgoingRequest, PendingRequest
+from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.outcomes import Outcome, started
-from drachtwist.app.reaching import Target, way_to
+from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.strangers import names
 from drachtwist.app.targets import complete_uri
+from drachtwist.app.validation import names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
 from drachtwist.sip.sdp import description_of
-
-if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
 
 __all__ = ["OutgoingRequest", "PendingCall", "PendingRequest", "PlacedCall", "prepare_uac"]
 
@@ -75,7 +73,7 @@ _CONTACT = frozenset(("contact", "m"))
 
 
 def prepare_uac(
-    srf: Srf,
+    connections: ConnectionFinder,
     uri: Target,
     *,
     method: str = "INVITE",
@@ -104,7 +102,7 @@ def prepare_uac(
     address, proxy, headers = way_to(uri, proxy, headers)
     joined = calling_headers(headers, calling_number, calling_name, called_number)
     client = ClientRequest(
-        srf._connections.find(link),
+        connections.find(link),
         method,
         complete_uri(address, bool(proxy)),
         headers=joined,

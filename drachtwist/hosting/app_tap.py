@@ -107,7 +107,7 @@ class Options(usage.Options):
             None,
             None,
             "What answers them: module:attribute or file.py:attribute, a function of the query; see"
-            " drachtwist.app.routing.",
+            " drachtwist.middleware.webhook.",
         ],
         [
             "drain",

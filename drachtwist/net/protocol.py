@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -26,12 +26,16 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.backlog import Backlog
+<<<<<<< HEAD
+from drachtwist.net.logs import Logger
+=======
+from drachtwist.net.observers import Observers
+>>>>>>> main
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
@@ -477,7 +481,7 @@ class DrachtioServerProtocol(protocol.Protocol):
         self.connected_now = False
         self.loss: BaseException | None = None
         """Why the connection is gone, once it is."""
-        self._waiting: list[Deferred[None]] = []
+        self._until_gone: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServerProtocol tags={self.session.tags} {self.peer}>"
@@ -541,12 +545,7 @@ class DrachtioServerProtocol(protocol.Protocol):
 
     def when_gone(self) -> Deferred[None]:
         """Wait until the connection is gone."""
-        result: Deferred[None] = Deferred()
-        if self.connected_now:
-            self._waiting.append(result)
-        else:
-            result.callback(None)
-        return result
+        return self._until_gone.wait() if self.connected_now else succeed(None)
 
     # Twisted's side
 
@@ -604,9 +603,7 @@ class DrachtioServerProtocol(protocol.Protocol):
             self._delayed.cancel()
         self.loss = reason.value
         self._handler.gone(self)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._until_gone.fire(None)
 
     def _flush_unless_corked(self) -> None:
         if not self._corked:

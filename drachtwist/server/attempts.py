@@ -133,6 +133,10 @@ class Attempted:
         """
         raise NotImplementedError
 
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what a machine wants done."""
+        raise NotImplementedError
+
     # What is the same
 
     def go(self, hop: Hop) -> bool:

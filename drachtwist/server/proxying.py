@@ -36,10 +36,12 @@ from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
 from drachtwist.server.dialogs import contact_of, uri_of
+from drachtwist.server.incoming import Forwarder, Incoming
 from drachtwist.server.neighbours import is_adjacent, is_behind_nat, routes_left
 from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.registered import has_no_address, place_of
+from drachtwist.server.roles import Core
 from drachtwist.sip import grammar
 from drachtwist.sip.derived import cancel_for
 from drachtwist.sip.encoding import joined, request_line, status_line
@@ -71,8 +73,6 @@ from drachtwist.wire.reports import DONE, passed_on
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.uas import Incoming
 
 __all__ = ["Proxied", "Proxying"]
 
@@ -202,7 +202,7 @@ class Proxied:
     """A request that is being proxied."""
 
     def __init__(
-        self, core: ServerCore, incoming: Incoming, link: AppLink, message_id: str, command: Proxy
+        self, core: Core, incoming: Incoming, link: AppLink, message_id: str, command: Proxy
     ) -> None:
         self.core = core
         self.incoming = incoming
@@ -301,7 +301,7 @@ class Proxied:
         branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
         machine.owner = branch
         branch.key = ClientKey(f"{branch.branch} {branch.method}")
-        core.uac.transactions[branch.key] = branch  # type: ignore[assignment]
+        core.uac.transactions[branch.key] = branch
         now = core.clock.seconds()
         if not branch.started:
             branch.started = True
@@ -677,7 +677,7 @@ class Proxying:
 
     __slots__ = ("_key", "calls", "core", "timing")
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: Core) -> None:
         self.core = core
         # The real server waits T1 here, unlike in what it sends for applications.
         self.timing = replace(core.timing, request_step=None)
@@ -776,7 +776,7 @@ class Proxying:
         """Forget everything."""
         self.calls.clear()
 
-    def over(self, call: Proxied) -> None:
+    def over(self, call: Forwarder) -> None:
         """Learn that the transaction of a request that was proxied is gone."""
         call.let_go()
         if call.known is not None:

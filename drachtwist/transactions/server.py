@@ -3,7 +3,7 @@
 A request that comes again gets the last response again. A failure of an INVITE is repeated over
 UDP (Timer G, doubling up to T2) until its ACK comes or Timer H gives up. A 2xx is not repeated by
 Timer G: that is the business of the user agent core, for which there is
-:class:`~drachtwist.transactions.repeaters.AnswerRepeater`; the transaction lets further 2xx
+:class:`~drachtwist.transactions.retransmission.AnswerRepeater`; the transaction lets further 2xx
 through and hands an ACK with its own branch up.
 
 No machine limits how long the owner may take: PROCEEDING and TRYING have no deadline.

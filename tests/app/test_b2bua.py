@@ -19,7 +19,7 @@ from drachtwist import (
     couple,
     forward_in_dialog,
 )
-from drachtwist.app.passing import chosen_headers
+from drachtwist.app.bridged_headers import chosen_headers
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
 from tests.server.doubles import head, request

@@ -17,7 +17,7 @@ from twisted.web.server import Request as ServerRequest
 from twisted.web.server import Site
 from twisted.web.test.requesthelper import DummyChannel
 
-from drachtwist.app.routing import RoutingResource, proxy, redirect, reject, route
+from drachtwist.middleware.webhook import RoutingResource, proxy, redirect, reject, route
 from drachtwist.sip.message import Request
 from drachtwist.wire.decisions import Decision, RoutingQuery
 from tests.web import body_of

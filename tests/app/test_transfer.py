@@ -337,10 +337,14 @@ class ReplacesTests(CallTestCase):
         self.assertIs(find_replaced_dialog(self.srf, self.invite(named)), dialog)
 
     def test_not_found(self) -> None:
-        """Tags the wrong way round name no dialog, nor does early-only one that is up."""
+        """Tags the wrong way round name no dialog."""
         dialog = self.answered()
         named = f"{dialog.call_id};to-tag={dialog.remote.tag};from-tag={dialog.local.tag}"
         self.assertIsNone(find_replaced_dialog(self.srf, self.invite(named)))
+
+    def test_early_only(self) -> None:
+        """Who asks for a dialog that rings does not get one that is up (RFC 3891 section 3)."""
+        dialog = self.answered()
         named = f"{dialog.call_id};to-tag={dialog.local.tag};from-tag={dialog.remote.tag}"
         self.assertIsNone(find_replaced_dialog(self.srf, self.invite(f"{named};early-only")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EXEMPT"]
 
 _WRITES = """
-app.routing.proxy app.routing.redirect app.routing.route
+middleware.webhook.proxy middleware.webhook.redirect middleware.webhook.route
 sip.websocket.SipWebSocket.encode
 server.compose.new_branch server.compose.new_call_id server.compose.via_of
 sip.digest.Challenge.digest sip.digest.Nonces.make

@@ -11,8 +11,8 @@ from twisted.names import dns
 from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
-from drachtwist.app import routing
 from drachtwist.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from drachtwist.middleware import webhook as routing
 from drachtwist.middleware.registrar import Registrar, address_of_record, parse_registration
 from drachtwist.middleware.sources import SourceFilter
 from drachtwist.net.names import _KINDS, _read_answer
@@ -818,7 +818,7 @@ def _server_and_application(raw: bytes) -> object:
 
 
 MODULES = [
-    "drachtwist.app.routing",
+    "drachtwist.middleware.webhook",
     "drachtwist.middleware.bindings",
     "drachtwist.middleware.registrar",
     "drachtwist.middleware.sources",

@@ -14,7 +14,7 @@ from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
-from drachtwist.server.uas import Incoming
+from drachtwist.server.incoming import Incoming
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.parsing import parse_message

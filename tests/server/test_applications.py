@@ -18,8 +18,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from drachtwist import Request, Response, Srf
-from drachtwist.app import routing
 from drachtwist.errors import LocalProtocolError
+from drachtwist.middleware import webhook as routing
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.limits import ServerLimits

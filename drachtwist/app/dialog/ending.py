@@ -24,8 +24,8 @@ from twisted.internet.defer import Deferred, succeed
 from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import AnswerState
+from drachtwist.app.bridged_headers import reasons_of
 from drachtwist.app.outgoing import encode_in_dialog
-from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.errors import CommandRefused, ConnectionLost, MessageError, SipError
@@ -159,7 +159,7 @@ def _must_wait(dialog: Dialog) -> bool:
 
 def _has_told(dialog: Dialog) -> bool:
     traffic = dialog._traffic
-    return traffic is None or traffic.news is None or traffic.news.told
+    return traffic is None or traffic.notifies is None or traffic.notifies.is_empty
 
 
 def _may_end(dialog: Dialog) -> Deferred[None]:
@@ -168,9 +168,9 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
         acked = dialog._need_ending().acked.wait()
         return acked.addCallback(lambda _: _may_end(dialog))
     traffic = dialog._traffic
-    if traffic is None or traffic.news is None:
+    if traffic is None or traffic.notifies is None:
         return succeed(None)
-    return traffic.news.when_told()
+    return traffic.notifies.when_empty()
 
 
 def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
@@ -257,9 +257,9 @@ def _give_up(dialog: Dialog, end: DialogEnd) -> None:
     if reinvites is not None:
         reinvites.close(partial(why_over, end))
         dialog._reinvites = None  # they know the dialog
-    if traffic is not None and traffic.news is not None:
-        news, traffic.news = traffic.news, None  # it knows the dialog
-        news.give_up(why_over(end))
+    if traffic is not None and traffic.notifies is not None:
+        notifies, traffic.notifies = traffic.notifies, None  # it knows the dialog
+        notifies.give_up(why_over(end))
 
 
 def _report(dialog: Dialog, end: DialogEnd) -> None:

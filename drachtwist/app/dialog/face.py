@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import sessiontimers
+from drachtwist.app import session_timers
 from drachtwist.app.authentication import Auth, Challenged, Realms
+from drachtwist.app.bridged_headers import reasons_of
 from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialog import ending, incoming
 from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
@@ -25,16 +26,15 @@ from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
 from drachtwist.app.dialog.requests import EstablishedRequester, Traffic
 from drachtwist.app.dialog.session import Session
 from drachtwist.app.dialog.subscriptions import Subscriptions
-from drachtwist.app.dialogs import Ends, Role
+from drachtwist.app.dialog_table import Ends, Role
 from drachtwist.app.handlers import AnyHandler
-from drachtwist.app.news import News
+from drachtwist.app.notify_queue import NotifyQueue
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import DialogRequest, send_ack
-from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.sessiontimers import SessionTimer
+from drachtwist.app.session_timers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.fields import is_terminated
@@ -360,7 +360,7 @@ class Dialog(EstablishedRequester, Listener):
             check_request(self._state, method, "sip:", headers)
         request = self._new_request(method)
         if method == "UPDATE":
-            headers = sessiontimers.complete_request(self, headers)
+            headers = session_timers.complete_request(self, headers)
             request.over = self._updated
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
             given = sip.Headers(headers)
@@ -446,11 +446,11 @@ class Dialog(EstablishedRequester, Listener):
         return request
 
     def _tell_peer(self, headers: HeadersLike, body: str) -> None:
-        """Send a NOTIFY when the peer has answered those before it; see :meth:`News.tell`."""
+        """Send a NOTIFY when the peer has answered those before it; see :class:`NotifyQueue`."""
         traffic = self._need_traffic()
-        if traffic.news is None:
-            traffic.news = News(self)
-        traffic.news.tell(headers, body)
+        if traffic.notifies is None:
+            traffic.notifies = NotifyQueue(self)
+        traffic.notifies.send(headers, body)
 
     def _send(
         self, request: DialogRequest, headers: HeadersLike, body: bytes | str
@@ -489,14 +489,14 @@ class Dialog(EstablishedRequester, Listener):
     def _updated(self, result: ReceivedResponse | Exception) -> None:
         """The final response to an UPDATE of ours came, or never will."""
         if not isinstance(result, Exception) and result.status < 300:
-            sessiontimers.note_answer(self, result)
+            session_timers.note_answer(self, result)
 
     @property
     def _timer(self) -> SessionTimer | None:
         """What was agreed on about the session timer; None for no timer."""
         session = self._need_session()
         if session.timer is False:
-            session.timer = sessiontimers.agreed_at_first(self)
+            session.timer = session_timers.agreed_at_first(self)
         return session.timer
 
     @_timer.setter

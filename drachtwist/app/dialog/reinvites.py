@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from drachtwist import sip
-from drachtwist.app import sessiontimers
+from drachtwist.app import session_timers
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -151,7 +151,7 @@ class Reinvites:
                 headers.add("Contact", contact)
             request = dialog._new_request("INVITE")
             request.over = lambda result: self._answered(request, modification, sdp, result)
-            complete = sessiontimers.complete_request(dialog, headers.items())
+            complete = session_timers.complete_request(dialog, headers.items())
             dialog._send(request, complete, sdp)
         except LocalProtocolError as error:
             self._enter(Turn.IDLE)
@@ -208,7 +208,7 @@ class Reinvites:
         """Note what the peer agrees to, and acknowledge it."""
         dialog = self._dialog
         session = dialog._need_session()
-        sessiontimers.note_answer(dialog, response)
+        session_timers.note_answer(dialog, response)
         described = description_of(response)
         if described:
             session.remote = described

@@ -16,7 +16,7 @@ from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
     from drachtwist.app.authentication import Realms
-    from drachtwist.app.news import News
+    from drachtwist.app.notify_queue import NotifyQueue
     from drachtwist.app.outgoing import DialogRequest
 
 __all__ = ["EstablishedRequester", "Requester", "Traffic"]
@@ -136,14 +136,14 @@ class Referral(Protocol):
 class Traffic:
     """What is under way in a dialog, besides what changes its session."""
 
-    __slots__ = ("held", "news", "realms", "referrals", "refers", "requests")
+    __slots__ = ("held", "notifies", "realms", "referrals", "refers", "requests")
 
     def __init__(self) -> None:
         self.requests: set[DialogRequest] = set()
         """Requests of ours without a final response."""
         self.realms: Realms | None = None
         """What was answered to challenges, from the INVITE on."""
-        self.news: News | None = None
+        self.notifies: NotifyQueue | None = None
         """NOTIFYs that are sent one after the other."""
         self.referrals: list[Referral] = []
         """REFERs of ours that are under way."""

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
 from drachtwist.app.outgoing import encode_in_dialog
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import DrachtwistError
+from drachtwist.net.observers import Observers
 from drachtwist.sip.headers import HeadersLike
 
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
-
-__all__ = ["News"]
+__all__ = ["NotifyQueue"]
 
 
-class News:
+class Sender(Protocol):
+    """The dialog, as far as it sends requests."""
+
+    def _new_request(self, method: str, /) -> Any:
+        """Make a request that is sent later."""
+
+    def _send(self, request: Any, headers: HeadersLike, body: bytes | str, /) -> Any:
+        """Send it."""
+
+
+class NotifyQueue:
     """NOTIFYs of one dialog, each of which is sent once the peer has answered the one before.
 
     It would have to refuse one that a later one has overtaken (RFC 3261 section 12.2.2), and each
     that comes behind the BYE. When one is not answered at all those behind it are not sent.
     """
 
-    __slots__ = ("_dialog", "_queue", "_waiting")
+    __slots__ = ("_dialog", "_queue", "_until_empty")
 
-    def __init__(self, dialog: Dialog) -> None:
+    def __init__(self, dialog: Sender) -> None:
         self._dialog = dialog
         self._queue: deque[tuple[HeadersLike, str]] = deque()  # the first is on its way
-        self._waiting: list[Deferred[None]] = []
+        self._until_empty: Observers[None] = Observers()
 
     @property
-    def told(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether the peer has answered everything."""
         return not self._queue
 
-    def when_told(self) -> Deferred[None]:
+    def when_empty(self) -> Deferred[None]:
         """Wait until it has; fails when the dialog ends first."""
-        if self.told:
+        if self.is_empty:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._until_empty.wait()
 
-    def tell(self, headers: HeadersLike, body: str) -> None:
+    def send(self, headers: HeadersLike, body: str) -> None:
         """Send a NOTIFY when its turn has come.
 
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
@@ -53,16 +59,14 @@ class News:
         encode_in_dialog("NOTIFY", headers, body)
         self._queue.append((headers, body))
         if len(self._queue) == 1:
-            self._send()
+            self._send_next()
 
     def give_up(self, error: Exception) -> None:
         """The dialog is over: the peer is told nothing more."""
         self._queue.clear()
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(error)
+        self._until_empty.fail(lambda: error)
 
-    def _send(self) -> None:
+    def _send_next(self) -> None:
         request = self._dialog._new_request("NOTIFY")
         request.over = self._answered
         headers, body = self._queue[0]
@@ -76,8 +80,6 @@ class News:
         if isinstance(result, Exception) or result.status in (408, 481):
             self._queue.clear()  # nobody listens any more (RFC 6665 section 4.2.2)
         if self._queue:
-            self._send()
+            self._send_next()
             return
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        self._until_empty.fire(None)

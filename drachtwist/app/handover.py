@@ -7,29 +7,36 @@ does with them at once is done: handlers that are added up to its first ``await`
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist.app.outcomes import Outcome, started
 
-if TYPE_CHECKING:
-    from drachtwist.app.b2bua import B2bua
-
 __all__ = ["hand_out"]
 
 
-def hand_out(making: Coroutine[Any, Any, B2bua]) -> Deferred[B2bua]:
+class Holding(Protocol):
+    """A dialog whose requests wait."""
+
+    def release_requests(self) -> None:
+        """Let them in."""
+
+
+Both = TypeVar("Both", bound=Iterable[Holding])
+
+
+def hand_out(making: Coroutine[Any, Any, Both]) -> Deferred[Both]:
     """Hand out what is being made, and then let requests in.
 
     :param making: makes both dialogs, whose requests wait.
     """
-    made: Deferred[B2bua] = started(making)
-    handed: Deferred[B2bua] = Outcome(lambda _: made.cancel())
+    made: Deferred[Both] = started(making)
+    handed: Deferred[Both] = Outcome(lambda _: made.cancel())
 
-    def done(both: B2bua) -> None:
+    def done(both: Both) -> None:
         handed.callback(both)
         for dialog in both:
             dialog.release_requests()

@@ -11,7 +11,7 @@ from drachtwist.sip.grammar import COMPACT_FORMS
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.registry import is_legible
 
-__all__ = ["HIDE_IDENTITY", "HIDE_TOPOLOGY", "Passing", "chosen_headers", "reasons_of"]
+__all__ = ["HIDE_IDENTITY", "HIDE_TOPOLOGY", "BridgedHeaders", "chosen_headers", "reasons_of"]
 
 _OWN = frozenset(
     """
@@ -53,7 +53,7 @@ HeadersHook = HeadersLike | Callable[[Any], HeadersLike]
 """Headers, or a function that gives them for a message of the other side."""
 
 
-class Passing:
+class BridgedHeaders:
     """What the application wants the two sides to get.
 
     :param headers: for the called party, or a function of the caller's request.

@@ -22,7 +22,7 @@ from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.results import fail_later
-from drachtwist.app.strangers import names
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
