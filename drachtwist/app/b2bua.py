@@ -11,14 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-<<<<<<< HEAD
-from twisted.internet.defer import Deferred, TimeoutError
-=======
 from twisted.internet.defer import Deferred
->>>>>>> main
 from twisted.python.failure import Failure
 
-from drachtwist.net.logs import Logger
 from drachtwist.app.authentication import Auth
 from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.coupling import pair

@@ -41,11 +41,8 @@ from drachtwist.net.endpoints import (
     to_connect,
     to_listen,
 )
-<<<<<<< HEAD
 from drachtwist.net.logs import Logger
-=======
 from drachtwist.net.observers import Observers
->>>>>>> main
 from drachtwist.net.protocol import (
     DrachtioClientFactory,
     DrachtioListenerFactory,

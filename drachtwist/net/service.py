@@ -33,11 +33,8 @@ from zope.interface import implementer
 from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
-<<<<<<< HEAD
 from drachtwist.net.logs import Logger
-=======
 from drachtwist.net.observers import Observers
->>>>>>> main
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure
 
@@ -63,7 +60,7 @@ class BackOff:
         self._jitter = jitter
 
     def __call__(self, failures: int) -> float:
-        """Give the wait, in seconds, after so many failures in a row."""
+        """Return the wait, in seconds, after so many failures in a row."""
         full: float = min(self._cap, self._initial * 2 ** min(max(failures - 1, 0), 30))
         return full * (0.5 + self._jitter() / 2)
 

@@ -602,7 +602,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _skip_commas(text: str, at: int) -> int:
-    """Give where the next item of a list begins."""
+    """Return where the next item of a list begins."""
     found = _COMMAS.match(text, at)
     return at if found is None else found.end()
 
