@@ -261,7 +261,7 @@ class Srf(Router):
         self._settings[name] = value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give a setting of the application."""
+        """Return a setting of the application."""
         return self._settings.get(name, default)
 
     def unregister_for_messages(self, method: str) -> None:
@@ -560,7 +560,7 @@ class Srf(Router):
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None
     ) -> Dialog | None:
-        """Give the dialog with this Call-ID whose first request had this tag in its From.
+        """Return the dialog with this Call-ID whose first request had this tag in its From.
 
         :param type: as for :meth:`find_dialog_by_id`.
         """

@@ -1,1 +1,1 @@
-"""."""
+"""Bytes and time: protocols, endpoints, SIP transports, TLS and names, on Twisted."""
