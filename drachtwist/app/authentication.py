@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Union
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from drachtwist import sip
 from drachtwist.app.outcomes import started
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
+from drachtwist.net.logs import Logger
 from drachtwist.sip import digest
 from drachtwist.sip.headers import HeadersLike
 

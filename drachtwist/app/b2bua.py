@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.authentication import Auth
@@ -36,6 +35,7 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.options import RELIABLE
 from drachtwist.sip.sdp import Sdp, answer_with

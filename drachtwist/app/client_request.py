@@ -27,7 +27,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
@@ -50,6 +49,7 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.sdp import description_of

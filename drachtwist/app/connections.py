@@ -24,7 +24,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
 
 from drachtwist.app.authentication import Nonces
 from drachtwist.app.connection import CURRENT, Connection
@@ -42,6 +41,7 @@ from drachtwist.net.endpoints import (
     to_connect,
     to_listen,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import (
     DrachtioClientFactory,

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.b2bua import B2bua, create_b2bua, pass_late_answer
@@ -28,6 +27,7 @@ from drachtwist.app.response import Response
 from drachtwist.app.uac import PlacedCall, prepare_uac
 from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import LocalProtocolError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import TimeoutError
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.bridged_headers import (
@@ -28,6 +27,7 @@ from drachtwist.errors import (
     DrachtwistError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import Headers
 
 if TYPE_CHECKING:

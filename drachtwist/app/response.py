@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
@@ -29,6 +29,7 @@ from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
 from drachtwist.app.validation import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.options import RELIABLE, lists_option

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:

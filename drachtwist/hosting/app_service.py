@@ -14,7 +14,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
@@ -32,6 +31,7 @@ from drachtwist.net.endpoints import (
     Listen,
     connect_to,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection
 from drachtwist.net.waiting import either

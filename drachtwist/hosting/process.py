@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["give_up", "read_secret", "reload_on_sighup", "stop_on_sigterm"]
 

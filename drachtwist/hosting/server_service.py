@@ -9,11 +9,11 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.errors import DrachtwistError
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.net.logs import Logger
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.configfile import (
     Finding,

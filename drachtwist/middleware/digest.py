@@ -23,7 +23,6 @@ from typing import Any, Union
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from drachtwist import sip
 from drachtwist.app.interfaces import Next
@@ -33,6 +32,7 @@ from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.middleware.cred import DigestCredentials, check_checker, is_let_in
 from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.outside import may_refuse
+from drachtwist.net.logs import Logger
 from drachtwist.sip import digest
 
 __all__ = ["STRONG", "DigestAuth", "Ha1", "Lookup", "authenticated_user"]

@@ -14,7 +14,6 @@ from typing import Any
 
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from drachtwist import sip
 from drachtwist.app.interfaces import Next
@@ -30,6 +29,7 @@ from drachtwist.middleware.bindings import (
 from drachtwist.middleware.daytime import time_of_day
 from drachtwist.middleware.digest import authenticated_user
 from drachtwist.middleware.keepalive import KeepAlive
+from drachtwist.net.logs import Logger
 from drachtwist.sip import grammar
 from drachtwist.sip.fields import parse_expires
 from drachtwist.sip.uri import is_sip_uri, normal_user

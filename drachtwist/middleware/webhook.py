@@ -23,13 +23,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Union
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import BAD_REQUEST, INTERNAL_SERVER_ERROR
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from drachtwist.errors import MessageError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.message import Request as SipRequest
 from drachtwist.sip.parsing import parse_message
 from drachtwist.wire.decisions import (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
+from drachtwist.net.logs import Logger
 from drachtwist.transactions.deadlines import Deadlines
 from drachtwist.transactions.machine import Effect, Machine
 

@@ -23,11 +23,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.names import dns
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 from drachtwist.net.steady import steady
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.sip.locating import Naptr, Question, Records, Srv

@@ -26,12 +26,12 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.backlog import Backlog
+from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId

@@ -27,13 +27,13 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ClientFactory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
+from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure

@@ -20,8 +20,9 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["SteadyClock", "steady"]
 

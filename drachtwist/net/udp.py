@@ -25,9 +25,10 @@ from twisted.internet.error import (
     NoRouteError,
 )
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["DatagramHandler", "UdpSocket", "listening_socket"]
 

@@ -37,11 +37,11 @@ from service_identity.hazmat import (
     verify_service_identity,
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 
 __all__ = ["CertificateRefused", "PeerCheck", "PeerName", "is_for"]
 

@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import Logger
-
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
+from drachtwist.net.logs import Logger
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients

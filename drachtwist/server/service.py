@@ -17,13 +17,13 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, ITCPTransport
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow

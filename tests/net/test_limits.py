@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
 from drachtwist.net.gate import Refused
+from drachtwist.net.logs import Logger
 from drachtwist.net.sip.flows import Limits, Listener, Target
 from drachtwist.net.sip.transports import SipTransports
 from tests.net.test_siptransports import Recorder, options

@@ -27,7 +27,6 @@ from twisted.internet import protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectError, ConnectionAborted
 from twisted.internet.interfaces import IAddress, IDelayedCall, IOpenSSLClientConnectionCreator
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from drachtwist.errors import LocalProtocolError
@@ -35,6 +34,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Turnstile
 from drachtwist.net.contacts import Contact
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.sip.datagrams import Datagrams
 from drachtwist.net.sip.flows import (
     ENCRYPTED,
