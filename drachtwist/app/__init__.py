@@ -1,1 +1,1 @@
-"""The application framework: an Srf, and the requests, responses and dialogs that it hands out."""
+"""The framework: applications on drachtio servers."""

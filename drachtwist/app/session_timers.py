@@ -12,8 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from drachtwist import sip
-from drachtwist.errors import MessageError
-from drachtwist.sip.fields import SessionExpires, parse_tokens
+from drachtwist.sip.fields import parse_tokens, session_interval
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
@@ -36,25 +35,13 @@ class SessionTimer(NamedTuple):
     """Whether this side refreshes, which is the server's work."""
 
 
-def _read(text: str | None) -> tuple[int, str | None] | None:
-    """Read the interval and the refresher; None when there is no legible header."""
-    if text is None:
-        return None
-    try:
-        found = SessionExpires.parse(text)
-    except MessageError:
-        return None
-    refresher = found.params.get("refresher")
-    return found.seconds, None if refresher is None else refresher.lower()
-
-
 def agreed_at_first(dialog: Dialog) -> SessionTimer | None:
     """Return what the response says that established a dialog; None for no timer."""
     if dialog.type == "uas":
         # The server completes the 200; a refresher that it does not name is the caller.
-        said = _read(dialog._local_response().get(_NAME))
+        said = session_interval(dialog._local_response().get(_NAME))
         return None if said is None else SessionTimer(said[0], said[1] == "uas")
-    said = _read(dialog.res.get(_NAME))
+    said = session_interval(dialog.res.get(_NAME))
     return None if said is None else SessionTimer(said[0], said[1] != "uas")
 
 
@@ -63,13 +50,13 @@ def complete_answer(dialog: Dialog, req: Request, headers: HeadersLike) -> Heade
 
     :param headers: of the response; what they say counts.
     """
-    asked = _read(req.get(_NAME))
+    asked = session_interval(req.get(_NAME))
     if asked is None and type(headers) is dict and _KNOWN.isdisjoint(map(str.lower, headers)):
         dialog._timer = None
         return headers  # as most of the time
     given = sip.Headers(headers)
     if given.has(_NAME):
-        said = _read(given.get(_NAME))
+        said = session_interval(given.get(_NAME))
         dialog._timer = None if said is None else SessionTimer(said[0], said[1] == "uas")
         return given.items()
     if asked is None:
@@ -108,7 +95,7 @@ def note_answer(dialog: Dialog, response: ReceivedResponse) -> None:
 
     One that says nothing changes nothing for servers, so that ours goes on to say it.
     """
-    said = _read(response.get(_NAME))
+    said = session_interval(response.get(_NAME))
     if said is not None:
         dialog._timer = SessionTimer(said[0], said[1] != "uas")
 

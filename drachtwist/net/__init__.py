@@ -1,1 +1,1 @@
-"""Bytes and time: protocols, endpoints, SIP transports, TLS and names, on Twisted."""
+"""Sockets, TLS, the DNS and the time of the reactor, below applications and server alike."""

@@ -36,7 +36,7 @@ class Alerts:
         """How often each cause was noted since the start."""
 
     def note(self, cause: str, text: str, **fields: Any) -> None:
-        """Take note of something, and write of it unless that was done within the last minute.
+        """Note something, and write of it unless that was done within the last minute.
 
         :param cause: a constant word; there is one line a minute, and one number, for each.
         :param text: the line, a format in the way of :mod:`twisted.logger`. It is a constant, too.

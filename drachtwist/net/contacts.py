@@ -95,7 +95,7 @@ class Contact:
         return any(there in block and here in block for block in _PRIVATE)
 
     def host_toward(self, remote: str, own: str, everywhere: bool = False) -> str:
-        """Give our address as a peer sees it; the parameters are those of :meth:`is_inside`."""
+        """Return our address as a peer sees it; the parameters are those of :meth:`is_inside`."""
         external = self.external_ip
         if external is None or (":" in external) != (":" in own):
             return own

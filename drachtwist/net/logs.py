@@ -31,7 +31,7 @@ class Logger(_Logger):
     """A logger of :mod:`twisted.logger` whose fields are never long."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Logger:
-        """Give a class, or an instance, its own."""
+        """Return the logger of a class, or of an instance."""
         return cast(Logger, super().__get__(instance, owner))
 
     def emit(self, level: LogLevel, format: str | None = None, **kwargs: object) -> None:

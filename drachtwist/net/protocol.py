@@ -558,17 +558,17 @@ class DrachtioServerProtocol(protocol.Protocol):
         self._handler.opened(self)
 
     def pauseProducing(self) -> None:
-        """Learn that the application does not read as fast as it is written to."""
+        """Note that the application does not read as fast as it is written to."""
         if self._backlog is not None:
             self._backlog.pause()
 
     def resumeProducing(self) -> None:
-        """Learn that the application has read what the transport had."""
+        """Note that the application has read what the transport had."""
         if self._backlog is not None:
             self._backlog.resume()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is gone, which comes otherwise too."""
+        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""

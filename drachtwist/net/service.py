@@ -60,7 +60,7 @@ class BackOff:
         self._jitter = jitter
 
     def __call__(self, failures: int) -> float:
-        """Give the wait, in seconds, after so many failures in a row."""
+        """Return the wait, in seconds, after so many failures in a row."""
         full: float = min(self._cap, self._initial * 2 ** min(max(failures - 1, 0), 30))
         return full * (0.5 + self._jitter() / 2)
 

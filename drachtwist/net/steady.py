@@ -103,7 +103,7 @@ class SteadyClock:
                 self._armed = None
 
     def _moved(self, call: DelayedCall) -> None:
-        """Take note that a call is to come earlier; its old entry is dead."""
+        """Note that a call is to come earlier; its old entry is dead."""
         self._push(call)
 
     def _arm(self) -> None:

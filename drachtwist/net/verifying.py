@@ -123,7 +123,7 @@ def is_for(certificate: x509.Certificate, names: Sequence[PeerName]) -> None:
 
 
 def _patterns(certificate: x509.Certificate, *, sip: bool) -> list[CertificatePattern]:
-    """Give the names in a certificate; those that are none are passed over."""
+    """Return the names in a certificate; those that are none are passed over."""
     try:
         extension = certificate.extensions.get_extension_for_oid(
             ExtensionOID.SUBJECT_ALTERNATIVE_NAME
@@ -150,7 +150,7 @@ def _patterns(certificate: x509.Certificate, *, sip: bool) -> list[CertificatePa
 
 
 def _sip_domain(name: x509.GeneralName) -> str | None:
-    """Give the host of a SIP URI that is for a whole domain; None for any other name."""
+    """Return the host of a SIP URI that is for a whole domain; None for any other name."""
     if not isinstance(name, x509.UniformResourceIdentifier):
         return None
     scheme, colon, rest = name.value.partition(":")

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.net.sip.via import response_hop
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
@@ -67,6 +66,7 @@ from drachtwist.transactions.machine import (
     TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.commands import Proxy, TransactionId
 from drachtwist.wire.decisions import ProxyTo
 from drachtwist.wire.reports import DONE, passed_on
@@ -124,8 +124,8 @@ class Branch(Attempted):
         """Whether there was any response."""
         self.started = False
         """Whether there was any attempt."""
-        self.alarm: Alarm | None = None
-        self.limit: Alarm | None = None
+        self.alarm: Timer | None = None
+        self.limit: Timer | None = None
         self.reasons: list[str] = []
         """Why it was cancelled."""
 
@@ -313,8 +313,8 @@ class Proxied:
                 branch.limit = self._set(branch, now + self._final)
         self._run(branch, machine.start(now))
 
-    def _set(self, branch: Branch, at: float) -> Alarm:
-        alarm = Alarm(branch, at)
+    def _set(self, branch: Branch, at: float) -> Timer:
+        alarm = Timer(branch, at)
         self.core.watch(alarm)
         return alarm
 

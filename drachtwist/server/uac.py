@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted
 from drachtwist.server.checks import carries_session
 from drachtwist.server.compose import (
@@ -66,6 +65,7 @@ from drachtwist.transactions.machine import (
     Effect,
 )
 from drachtwist.transactions.matching import ClientKey, client_key
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.reports import request_echo
 
 if TYPE_CHECKING:
@@ -747,7 +747,7 @@ class Calling:
         if outgoing.dialog.by_race or more <= 0:
             self.unacknowledged(outgoing)
             return
-        outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + more)
+        outgoing.alarm = alarm = Timer(outgoing, core.clock.seconds() + more)
         core.watch(alarm)
 
     def overdue(self, outgoing: Outgoing) -> None:
@@ -925,7 +925,7 @@ class Calling:
         """
         core = self.core
         if status < 300:
-            outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + core.timing.lifetime)
+            outgoing.alarm = alarm = Timer(outgoing, core.clock.seconds() + core.timing.lifetime)
             core.watch(alarm)
         elif status not in (401, 407):
             core.uas.end(dialog)

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.checks import (
     ANY,
     bad_header,
@@ -65,6 +64,7 @@ from drachtwist.transactions.matching import (
 )
 from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
 from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
@@ -1277,7 +1277,7 @@ class Answering:
             clock.forget(incoming.alarm)
             incoming.alarm = None
         if after is not None:
-            incoming.alarm = alarm = Alarm(incoming, clock.seconds() + after)
+            incoming.alarm = alarm = Timer(incoming, clock.seconds() + after)
             clock.watch(alarm)
 
     def _run(self, incoming: Incoming, effects: list[Effect]) -> None:

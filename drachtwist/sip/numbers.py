@@ -21,7 +21,7 @@ _NEEDS_NO_ESCAPE = re.compile(r"[A-Za-z0-9+]+").fullmatch
 
 
 def number_of(uri: str) -> str:
-    """Give the user part of a SIP URI, without parameters and password, or the number of ``tel:``.
+    """Return the user part of a SIP URI without parameters and password, or the number of ``tel:``.
 
     A number is given without its visual separators, which mean nothing (RFC 3966 section 5.1.1).
 

@@ -118,7 +118,7 @@ class SipWebSocket:
         return len(self._head if self._connection is None else self._message)
 
     def begin(self) -> bytes:
-        """Give what a client's end has to write first."""
+        """Return what a client's end has to write first."""
         if self._host is None:
             return b""
         return self._websocket.send(
@@ -126,7 +126,7 @@ class SipWebSocket:
         )
 
     def encode(self, message: bytes) -> bytes:
-        """Give the octets that carry a message; the connection has to be open."""
+        """Return the octets that carry a message; the connection has to be open."""
         assert self._connection is not None, "no handshake yet"
         event: ws.Event
         try:

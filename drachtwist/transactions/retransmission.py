@@ -60,7 +60,7 @@ class Repeater(Machine):
             self.deadline = self._give_up_at
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time."""
         if self.deadline is None or now < self.deadline:
             return []
         if now >= self._give_up_at:

@@ -1,1 +1,1 @@
-"""The drachtio protocol without I/O: frames, commands, what servers tell, sessions of both ends."""
+"""The drachtio protocol: frames, commands, events and sessions. Standard library only."""

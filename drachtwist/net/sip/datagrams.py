@@ -85,5 +85,5 @@ class Datagrams:
             self._reports.received(message, flow, size)
 
     def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
-        """Take note that the system had a datagram sent back."""
+        """Note that the system had a datagram sent back."""
         self._reports.send_failed(self.flow(host, port), error, data)

@@ -62,7 +62,7 @@ class Listener:
         return ":" in self.host
 
     def bound_toward(self, remote: str) -> str:
-        """Give the address of this machine that a peer sees when no NAT is in between.
+        """Return the address of this machine that a peer sees when no NAT is in between.
 
         :param remote: the peer's address; empty for somebody far away.
         """
@@ -71,14 +71,14 @@ class Listener:
         return _local_address(remote or _FAR[self.ipv6], self.host)
 
     def host_toward(self, remote: str) -> str:
-        """Give our own address as a peer sees it, which may be the external one."""
+        """Return our own address as a peer sees it, which may be the external one."""
         own = self.bound_toward(remote)
         if self.contact.external_ip is None:
             return own
         return self.contact.host_toward(remote, own, self.wildcard)
 
     def address_toward(self, remote: str) -> str:
-        """Give our own address and port as a peer sees it."""
+        """Return our own address and port as a peer sees it."""
         return f"{bracketed(self.host_toward(remote))}:{self.port}"
 
     def is_named(self, host: str) -> bool:
@@ -202,21 +202,21 @@ class SipHandler(Protocol):
         """
 
     def sip_malformed(self, bad: Malformed, flow: Flow, size: int) -> None:
-        """Learn of something that must not be processed.
+        """Note something that must not be processed.
 
         ``bad.message`` is a lenient reading, if there is one, to answer from. A stream that
         cannot be read on is closed after this, with what was sent meanwhile.
         """
 
     def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
-        """Learn that a message did not reach its peer; never called from within a send.
+        """Note that a message did not reach its peer; never called from within a send.
 
         :param flow: what the sending gave or was given.
         :param data: the message; for UDP maybe only its first few hundred octets.
         """
 
     def sip_closed(self, flow: Flow, error: Exception | None) -> None:
-        """Learn that a connection is gone.
+        """Note that a connection is gone.
 
         :param error: why, or None when either side closed it in the orderly way.
         """

@@ -37,7 +37,7 @@ class StreamReports(Reports, Protocol):
         """Forget a connection."""
 
     def buffered(self, stream: Stream, octets: int) -> None:
-        """Take note of how much a connection has of a message that is not complete."""
+        """Note how much a connection has of a message that is not complete."""
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -167,7 +167,7 @@ class Stream(protocol.Protocol):
     # What Twisted calls
 
     def connectionMade(self) -> None:
-        """Learn that there is a connection."""
+        """Note that there is a connection."""
         transport = cast(Any, self.transport)
         try:
             transport.setTcpNoDelay(True)
@@ -189,11 +189,11 @@ class Stream(protocol.Protocol):
             self.established()
 
     def handshakeCompleted(self) -> None:
-        """Learn that TLS is up."""
+        """Note that TLS is up."""
         self.established()
 
     def established(self) -> None:
-        """Learn that octets can be sent and received."""
+        """Note that octets can be sent and received."""
         self._up()
 
     def _up(self) -> None:
@@ -202,17 +202,17 @@ class Stream(protocol.Protocol):
             self.send(self.flow, data)
 
     def pauseProducing(self) -> None:
-        """Learn that the peer does not read as fast as we write."""
+        """Note that the peer does not read as fast as we write."""
         if self._backlog is not None:
             self._backlog.pause()
 
     def resumeProducing(self) -> None:
-        """Learn that the peer has read."""
+        """Note that the peer has read."""
         if self._backlog is not None:
             self._backlog.resume()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is gone, which comes otherwise too."""
+        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Take in octets."""
@@ -236,7 +236,7 @@ class Stream(protocol.Protocol):
             self.keep(parser.pending)
 
     def keep(self, octets: int) -> None:
-        """Take note of how much there is of a message that is not complete."""
+        """Note how much there is of a message that is not complete."""
         if not octets:
             self.begun = None
         elif self.begun is None:
@@ -250,7 +250,7 @@ class Stream(protocol.Protocol):
         self.send(self.flow, b"\r\n" * count)
 
     def alive(self) -> None:
-        """Learn that the peer is there; that keeps up a connection that has had a message."""
+        """Note that the peer is there; that keeps up a connection that has had a message."""
         self._pinged = True
         if self._spoken:
             self._last_use = self._transports.clock.seconds()
@@ -280,7 +280,7 @@ class Stream(protocol.Protocol):
         return Malformed(noted, bad.error, read_leniently(noted))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        """Learn that the connection is gone."""
+        """Note that the connection is gone."""
         error: Exception | None = self._error
         if self._backlog is not None:
             self._backlog.forget()
@@ -293,7 +293,7 @@ class Stream(protocol.Protocol):
         self._transports.closed(self.flow, error)
 
     def failed(self, error: Exception) -> None:
-        """Learn that the connection could not be made."""
+        """Note that the connection could not be made."""
         if self._error is not None:
             error = self._error
         text = describe_tls_failure(error, "the peer's", "see peer_ca, or --peer-ca")
@@ -322,11 +322,11 @@ class Outgoing(protocol.ClientFactory):
         self._stream = stream
 
     def buildProtocol(self, addr: IAddress | None) -> protocol.Protocol:
-        """Give what takes the connection."""
+        """Return what takes the connection."""
         return self._stream
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Learn that the connection could not be made."""
+        """Note that the connection could not be made."""
         error = reason.value
         if reason.check(TimeoutError):
             error = TimeoutError(string="the peer does not accept the connection")

@@ -403,7 +403,7 @@ class SipTransports:
         )
 
     def new_stream(self, listener: Listener, target: Target, *, incoming: bool) -> Stream:
-        """Take note of a connection."""
+        """Note a connection."""
         flow = Flow(
             target.protocol,
             target.host,
@@ -458,7 +458,7 @@ class SipTransports:
             self._sweep = self.clock.callLater(self._sweep_interval(), self._close_idle)
 
     def buffered(self, stream: Stream, octets: int) -> None:
-        """Take note of how much a stream has of a message that is not complete.
+        """Note how much a stream has of a message that is not complete.
 
         When that is too much on all of them together, those that began first are cut off.
         """

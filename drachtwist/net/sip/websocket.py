@@ -35,7 +35,7 @@ class WebSocketStream(Stream):
         self._closing: IDelayedCall | None = None
 
     def established(self) -> None:
-        """Learn that the handshake may begin."""
+        """Note that the handshake may begin."""
         self._answer(self._websocket.begin())
 
     def _write(self, data: bytes) -> None:
@@ -84,7 +84,7 @@ class WebSocketStream(Stream):
             self.keep(websocket.pending)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Learn that the connection is gone."""
+        """Note that the connection is gone."""
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
         super().connectionLost(reason)
