@@ -42,14 +42,18 @@ def calling_headers(
     calling_number: str | None,
     calling_name: str | None,
     called_number: str | None,
-) -> list[tuple[str, Any]]:
-    """Complete headers by who calls whom."""
+) -> tuple[list[tuple[str, Any]], bool]:
+    """Complete headers by who calls whom.
+
+    :returns: the headers, and whether a Contact with the calling number is among them.
+    """
     if headers is None:
         joined: list[tuple[str, Any]] = []
     else:
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
     named = {name.lower() for name, _ in joined}
+    shows_number = False
     # Nobody's From and Contact are the server's own.
     if calling_number or calling_name:
         uri = sip_uri(calling_number, "localhost")
@@ -62,9 +66,10 @@ def calling_headers(
             joined.append(("From", sender))
         if calling_number and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
+            shows_number = True
     if called_number is not None and not named & _TO:
         joined.append(("To", f"<{sip_uri(called_number, 'localhost')}>"))
-    return joined
+    return joined, shows_number
 
 
 _FROM = frozenset(("from", "f"))
@@ -100,7 +105,7 @@ def prepare_uac(
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
-    joined = calling_headers(headers, calling_number, calling_name, called_number)
+    joined, shows_number = calling_headers(headers, calling_number, calling_name, called_number)
     client = ClientRequest(
         connections.find(link),
         method,
@@ -114,8 +119,7 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
-    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
-    client.shows_number = bool(calling_number) and ours in joined
+    client.shows_number = shows_number
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -252,7 +256,8 @@ class PlacedCall:
         request = client.request
         assert request is not None, "a response comes behind the answer"
         state = client.state
-        if not names(outcome.stack_dialog_id, outcome):
+        dialog_id = outcome.stack_dialog_id
+        if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
             text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return
@@ -282,7 +287,7 @@ class PlacedCall:
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
-        if invite and not outcome.has("Contact"):
+        if invite and b"\nContact:" not in outcome.raw and not outcome.has("Contact"):
             # Nothing can be sent in it, not to everybody at least: it is ended as well as can be.
             dialog._acked = True
             dialog._send_ack()

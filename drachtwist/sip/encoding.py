@@ -36,8 +36,6 @@ _CHECKS: dict[Any, Callable[[str], Any]] = {
     Address.parse_list: Address.check_list,
 }
 """What is cheaper than a reader."""
-_CHANGING = frozenset(_CHECKS.values())
-"""Addresses are others each time, so they are not kept."""
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
 
@@ -151,8 +149,8 @@ def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
         if not grammar.has_line_break(value):
             raise LocalProtocolError(f"{name}: {value}: {error}") from None
     else:
-        # An application writes the same Allow again and again, but hardly ever the same Contact.
-        if parse not in _CHANGING and len(value) <= _LONGEST_KEPT:
+        # An application writes the same Allow, and often the same From, again and again.
+        if len(value) <= _LONGEST_KEPT:
             if len(_LEGIBLE) >= _MOST_KEPT:
                 _LEGIBLE.clear()
             _LEGIBLE.add(f"{name}: {value}")
