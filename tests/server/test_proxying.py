@@ -171,7 +171,7 @@ class RefusalTests(ProxyTestCase):
             for invite, status in zip(invites, statuses, strict=False):
                 self.bench.receive(reply(invite, status), port=32071)
             self.assertEqual(context.state.name, expected, statuses)
-        self.assertRaises(AssertionError, context._become, ContextState.SEARCHING)
+            self.assertRaises(AssertionError, context._become, ContextState.SEARCHING)
 
     def test_redirected_too_late(self) -> None:
         """Once somebody has accepted, a redirect leads nowhere, and refusals are told to nobody."""
