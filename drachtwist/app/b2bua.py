@@ -223,7 +223,7 @@ class _Bridge:
         return B2bua(uas, uac)
 
     async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
-        """Give what A gets in place of B's description."""
+        """Return what A gets in place of B's description."""
         made = self._made
         if made is not None and made[0] == theirs:
             return made[1]

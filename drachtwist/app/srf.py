@@ -139,7 +139,7 @@ class Srf(Router):
         :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        return self._connections.connect(
+        return self._connections.endpoints.connect(
             endpoint,
             secret=secret,
             host=host,
@@ -185,7 +185,7 @@ class Srf(Router):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        return self._connections.listen(
+        return self._connections.endpoints.listen(
             endpoint,
             secret=secret,
             host=host,
@@ -205,7 +205,7 @@ class Srf(Router):
 
         :returns: what could not be used.
         """
-        return self._connections.reload_tls()
+        return self._connections.endpoints.reload_tls()
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -261,7 +261,7 @@ class Srf(Router):
         self._settings[name] = value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give a setting of the application."""
+        """Return a setting of the application."""
         return self._settings.get(name, default)
 
     def unregister_for_messages(self, method: str) -> None:
@@ -560,7 +560,7 @@ class Srf(Router):
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None
     ) -> Dialog | None:
-        """Give the dialog with this Call-ID whose first request had this tag in its From.
+        """Return the dialog with this Call-ID whose first request had this tag in its From.
 
         :param type: as for :meth:`find_dialog_by_id`.
         """
