@@ -226,7 +226,8 @@ class OutgoingTests(LimitsCase):
         transports = self.transports(outgoing=2)
         first, second = (self.flow_to(transports, port) for port in (1, 2))
         for _, _, factory, *_ in self.clock.tcpClients:
-            factory.buildProtocol(None).makeConnection(Cut())
+            stream: Any = factory.buildProtocol(None)
+            stream.makeConnection(Cut())
         self.clock.advance(20)
         transports.send(first, options())
         self.clock.advance(29)
