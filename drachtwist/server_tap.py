@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from drachtwist.collector import NO_FREEZE, Collector
 from drachtwist.errors import ConfigError, DrachtwistError, LocalProtocolError
 from drachtwist.net.siptransports import check_contact
 from drachtwist.net.tls import TlsOptions
@@ -63,6 +64,7 @@ DEFAULT_FILE = "/etc/drachtio.conf.xml"
 """Where the real server looks for its configuration."""
 
 _TWISTD_LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
+_DAY = 86400.0
 _REDIS = "there is no blacklist"
 _HOMER = "nothing is captured"
 
@@ -250,6 +252,7 @@ class Options(usage.Options):
         ["no-verify-sips", None, "Do not verify even those of sips: peers, as the real server."],
         ["always-send-180", None, "Answer every new INVITE 180 at once."],
         ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
+        NO_FREEZE,
         *[
             [name, None, f"Accepted, not obeyed: {why}."]
             for name, why in SWITCHES_NOT_OBEYED.items()
@@ -707,6 +710,8 @@ class ServerService(Service):
         self._reread = reread
         self._waits = False
         self.server = DrachtioServer(config, reactor)
+        self.collector: Collector | None = None
+        """What keeps Python's collector from stopping the process."""
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are given up."""
@@ -730,12 +735,22 @@ class ServerService(Service):
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
         self._wait()
+        if self.collector is not None:
+            self.collector.start()
         self.server.startService()
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports."""
         super().stopService()
+        if self.collector is not None:
+            self.collector.stop()
         return self.server.stopService()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is up."""
+        core = self.server.core
+        return core is None or not len(core.dialogs)
 
     def reload(self) -> None:
         """Read TLS files and the list of spammers again; calls and connections stay as they are."""
@@ -780,6 +795,9 @@ def makeService(options: Options) -> Service:
     """Make the service that twistd runs."""
     from twisted.internet import reactor
 
-    return ServerService(
+    service = ServerService(
         options["config"], reactor, options["read"], options["findings"], options.reread
     )
+    if not options["no-freeze"]:
+        service.collector = Collector(reactor, lambda: service.is_idle, anyway=_DAY)
+    return service

@@ -23,6 +23,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
+from drachtwist.collector import NO_FREEZE, Collector
 from drachtwist.errors import (
     AuthenticationError,
     DrachtwistError,
@@ -133,6 +134,8 @@ class Options(usage.Options):
             " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
     ]
+
+    optFlags = [NO_FREEZE]
 
     compData = usage.Completions(
         optActions={
@@ -375,6 +378,8 @@ class ApplicationService(Service):
         self._connections = 0
         self.srf: Srf | None = None
         """The application, once it is made."""
+        self.collector: Collector | None = None
+        """What keeps Python's collector from stopping the process."""
         self.server: DrachtioServer | None = None
         """The server in this process, if there is one."""
 
@@ -385,6 +390,8 @@ class ApplicationService(Service):
             self._log.emit(note.level, "{note}", note=note.text)
         stop_on_sigterm(self._reactor, self.hurry)
         reload_on_sighup(self._reactor, self.reload)
+        if self.collector is not None:
+            self.collector.start()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -490,6 +497,8 @@ class ApplicationService(Service):
             await either(self.srf.stop(drain=drain), hurried)
         if self.server is not None:
             await either(self.server.stopService(), hurried)
+        if self.collector is not None:
+            self.collector.stop()
 
     # What happens
 
@@ -556,7 +565,10 @@ def makeService(options: Options) -> Service:
                 raise ApplicationError(f"{settings.routing_app} is an Srf, not a function")
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
-    return ApplicationService(settings, found, reactor, decide)
+    service = ApplicationService(settings, found, reactor, decide)
+    if not options["no-freeze"]:
+        service.collector = Collector(reactor, lambda: service.srf is None or service.srf.idle)
+    return service
 
 
 def _first(failure: Failure) -> Failure:

@@ -18,7 +18,7 @@ from tests.imports import circles, imports_of, package_of
 
 _CORE = {"errors", "sip"}
 _NET = _CORE | {"wire", "transactions", "net"}
-_HOSTING = {"cli", "loading", "processes", "server_tap", "tap", "version"}
+_HOSTING = {"cli", "collector", "loading", "processes", "server_tap", "tap", "version"}
 _APPLICATION = _NET | {"app", "middleware"}
 
 # Which packages (and modules right below the root) each of them may import, besides itself.
@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     # The face of the package.
     "": _APPLICATION,
     # Hosting: what starts applications and servers as processes.
+    "collector": set(),
     "loading": _APPLICATION,
     "processes": set(),
     "tap": _APPLICATION | _HOSTING | {"server"},

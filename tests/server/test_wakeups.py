@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -22,13 +21,16 @@ class CountingClock(Clock):
 
     wake_ups = 0
 
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:
+    def callLater(
+        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+    ) -> IDelayedCall:
         """Call something later."""
-        return super().callLater(delay, self._wake, callable, args)
 
-    def _wake(self, callable: Callable[..., Any], args: Any) -> None:
-        self.wake_ups += 1
-        callable(*args)
+        def wake() -> None:
+            self.wake_ups += 1
+            callable(*args, **kw)
+
+        return super().callLater(delay, wake)
 
 
 class FinishedTests(SynchronousTestCase):
