@@ -5,7 +5,7 @@
 
 An application on the embedded server, in memory: only sockets and time are made up. For each number
 of calls that stay up it prints the longest collection while further calls are answered and ended,
-first as Python does it, then with what survives frozen (``drachtwist.collector``), and what the
+first as Python does it, then with what survives frozen (``hosting/collector.py``), and what the
 collector found to free. Times are those of the processor.
 """
 
@@ -74,7 +74,7 @@ def measure(dialogs: int, calls: int, freezing: bool) -> None:
     whole.pump()
     watch = Watch()
     if freezing:
-        from drachtwist.collector import Collector
+        from drachtwist.hosting.collector import Collector
 
         Collector(whole.clock).start()
     gc.callbacks.insert(0, watch)

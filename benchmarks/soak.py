@@ -37,13 +37,13 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from server import free_port
 from soak_phones import PATIENCE, SDP, T1, T2, Call, Failed, Garbage, Message, Phone, Silence
-from soak_programs import Program, Relay, dropped, growth
+from soak_programs import Program, Relay, dropped, growth, waiting
 
 HERE = Path(__file__).resolve().parent
 SLACK = 0.5
@@ -54,6 +54,8 @@ WARM_UP = 180.0
 """Seconds that memory may grow for: half of the time, if that is less."""
 FILES = 8
 """Open files that there may be more, likewise."""
+AGENT = "soak"
+"""Whose OPTIONS the server answers by itself."""
 KINDS = {"answer": 38, "hangup": 16, "bridge": 18, "ring": 12, "busy": 6, "ask": 10}
 """What phones do, and how often out of a hundred times."""
 FAULTS = {
@@ -112,6 +114,7 @@ class Soak:
     running: dict[str, Program] = field(default_factory=dict)
     started: int = 0
     pause: float = 0.0
+    latencies: list[tuple[float, float]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
 
     def now(self) -> float:
@@ -142,6 +145,7 @@ class Soak:
         server_flags = ["--noconfig", "-p", str(admin), "--orphan-grace", str(options.grace)]
         server_flags += ["-c", f"sip:127.0.0.1:{sip};transport=udp"]
         server_flags += ["--prometheus-scrape-port", str(metrics)]
+        server_flags += ["--user-agent-options-auto-respond", AGENT]
         # Whoever is named in garbage shall not be looked up.
         server_flags += ["--name-server", f"127.0.0.1:{free_port()}"]
         app_flags = ["--app", str(HERE / "soak_app.py"), "--drain", str(self._most)]
@@ -207,7 +211,7 @@ class Soak:
         self.under_way: dict[asyncio.Task[Any], float] = {}
         calls: set[asyncio.Task[None]] = set()
         cutting = asyncio.ensure_future(self._cut_now_and_then(relay, line))
-        watching = asyncio.ensure_future(self._watch())
+        watching = [asyncio.ensure_future(one) for one in (self._watch(), self._listen_to_server())]
         while (now := self.now()) < options.duration:
             task = asyncio.ensure_future(self._place())
             calls.add(task)
@@ -220,9 +224,10 @@ class Soak:
         while calls or self.legs or self.ending:
             await asyncio.wait([*calls, *self.legs, *self.ending])
             self.ending = [one for one in self.ending if not one.done()]
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for one in watching:
+            one.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await one
         self._tell()
 
     # Calls
@@ -275,12 +280,18 @@ class Soak:
         if kind == "hangup":
             await call.hung_up(self._most)
             return
-        await call.stays(hold / 2)
-        if kind == "answer" and extra < 0.3:
-            await call.ask("INFO", "Signal=1")
-        elif extra < 0.5:
-            await call.ask("INVITE", SDP)
-        await call.stays(hold / 2)
+        try:
+            await call.stays(hold / 2)
+            if kind == "answer" and extra < 0.3:
+                await call.ask("INFO", "Signal=1")
+            elif extra < 0.5:
+                await call.ask("INVITE", SDP)
+            await call.stays(hold / 2)
+        except Failed:
+            if not call.over.done():  # it is still in the call
+                with contextlib.suppress(Failed):
+                    await call.ask("BYE")
+            raise
         await call.ask("BYE")
 
     @property
@@ -375,6 +386,22 @@ class Soak:
                 return cut
         return None
 
+    async def _listen_to_server(self) -> None:
+        """Measure how long the server takes for what it answers by itself."""
+        loop = asyncio.get_running_loop()
+        while True:
+            probe = Call(self.caller, self.uri % "server", extra=f"User-Agent: {AGENT}")
+            began = loop.time()
+            try:
+                await probe.ask("OPTIONS")
+                self.latencies.append((self.now(), loop.time() - began))
+            except Failed as error:
+                self.problems.append(f"the server itself answers {error}")
+            except Silence:
+                self.latencies.append((self.now(), loop.time() - began))
+            probe.forget()
+            await asyncio.sleep(0.5)
+
     async def _watch(self) -> None:
         tell_at = 10.0
         due = self.now()
@@ -442,6 +469,15 @@ class Soak:
 
     # The end
 
+    def write_samples(self, path: Path) -> None:
+        """Write down what the programs had, second by second."""
+        with path.open("w", encoding="ascii") as file:
+            for program in self.programs:
+                for one in program.samples:
+                    print(program.name, *astuple(one), sep=",", file=file)
+            for at, latency in self.latencies:
+                print("latency", at, latency, sep=",", file=file)
+
     @property
     def restarted(self) -> bool:
         """Whether a program was started again, so that there is nothing to compare."""
@@ -460,6 +496,11 @@ class Soak:
         yield f"| calls that phones got | {legs} |"
         yield f"| datagrams of phones, garbage | {self.garbage.useful}, {self.garbage.sent} |"
         yield f"| longest pause of the phones, in seconds | {self.pause:.1f} |"
+        if self.latencies:
+            middle = statistics.median(one for _, one in self.latencies)
+            at, most = max(self.latencies, key=lambda one: one[1])
+            text = f"{middle * 1e3:.0f}, at most {most * 1e3:.0f} (at {at:.0f} s)"
+            yield f"| milliseconds until the server answered by itself | {text} |"
         text = ", ".join(f"{name} {count}" for name, count in self.dropped.items())
         yield f"| datagrams that the system dropped | {text} |"
         yield f"| cuts | {len(self.cuts)} |"
@@ -477,6 +518,9 @@ class Soak:
             yield f"| {program.name}: MiB at 0, {warm_up:.0f} and {self.last:.0f} s | {memory} |"
             yield f"| {program.name}: open files then | {files} |"
             yield f"| {program.name}: part of a processor | {busy:.1%} |"
+            most, at = waiting(program.samples)
+            text = f"{most:.0%} (at {at:.0f} s)"
+            yield f"| {program.name}: most that it waited for a processor in ten seconds | {text} |"
             grown = growth(program.samples, warm_up, self.last)
             if grown is None:
                 yield f"| {program.name}: growth | too short a time to tell |"
@@ -568,6 +612,8 @@ def main() -> int:
         soak = Soak(options, directory)
         asyncio.run(soak.run())
         print("\n".join(soak.report()), flush=True)
+        if options.logs:
+            soak.write_samples(directory / "samples.csv")
     return 1 if soak.problems else 0
 
 

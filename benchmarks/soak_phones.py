@@ -123,10 +123,14 @@ class Call:
     :param phone: whose.
     :param uri: whom it is for.
     :param invite: what began it, if the other side did.
+    :param extra: a header of its requests.
     """
 
-    def __init__(self, phone: Phone, uri: str, invite: Message | None = None) -> None:
+    def __init__(
+        self, phone: Phone, uri: str, invite: Message | None = None, extra: str = ""
+    ) -> None:
         self.phone = phone
+        self._extra = [extra] if extra else []
         self.target = uri
         self.tag = secrets.token_hex(6)
         self.call_id = secrets.token_hex(10) if invite is None else invite.get("Call-ID")
@@ -171,6 +175,7 @@ class Call:
             f"Call-ID: {self.call_id}",
             f"CSeq: {number} {method}",
             f"Contact: <sip:phone@{self.phone.address}>",
+            *self._extra,
         ]
         if body:
             kind = "application/sdp" if body.startswith("v=") else "text/plain"

@@ -99,6 +99,8 @@ class Sample:
     rss: int
     files: int
     cpu: float
+    waited: float
+    """Seconds that it could have computed in, and others did."""
 
 
 class Program:
@@ -136,6 +138,7 @@ class Program:
                 pages * os.sysconf("SC_PAGE_SIZE"),
                 len(os.listdir(directory / "fd")),
                 processor_time(self.process),
+                int((directory / "schedstat").read_text().split()[1]) / 1e9,
             )
         )
 
@@ -173,6 +176,15 @@ def dropped(port: int) -> int:
     """Give how many datagrams the system threw away because a socket had no room for them."""
     lines = Path("/proc/net/udp").read_text(encoding="ascii").splitlines()[1:]
     return sum(int(one.split()[-1]) for one in lines if one.split()[1].endswith(f":{port:04X}"))
+
+
+def waiting(samples: list[Sample]) -> tuple[float, float]:
+    """Give the largest part of ten seconds that a process waited for a processor, and when."""
+    found = (0.0, 0.0)
+    for first, last in zip(samples, samples[10:], strict=False):
+        part = (last.waited - first.waited) / (last.at - first.at)
+        found = max(found, (part, first.at))
+    return found
 
 
 def growth(

@@ -21,17 +21,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drachtwist.app.b2bua import (
-        HIDE_IDENTITY,
-        HIDE_TOPOLOGY,
-        B2bua,
-        couple,
-        forward_in_dialog,
-    )
+    from drachtwist.app.b2bua import B2bua
+    from drachtwist.app.bridged_headers import HIDE_IDENTITY, HIDE_TOPOLOGY
     from drachtwist.app.call_records import CallRecord, CallSummary
+    from drachtwist.app.client_request import OutgoingRequest, PendingRequest
+    from drachtwist.app.coupling import couple
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
+    from drachtwist.app.dialog_info import DialogState, dialog_info
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
+    from drachtwist.app.in_dialog_forwarding import forward_in_dialog
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.received import ReceivedResponse
     from drachtwist.app.request import Request
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from drachtwist.app.router import Router
     from drachtwist.app.service import SrfService
     from drachtwist.app.srf import Srf
-    from drachtwist.app.states import DialogState, dialog_info
     from drachtwist.app.transfer import (
         Progress,
         Referral,
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
         find_replaced_dialog,
         transfer,
     )
-    from drachtwist.app.uac import OutgoingRequest, PendingCall, PendingRequest
+    from drachtwist.app.uac import PendingCall
     from drachtwist.errors import (
         AuthenticationError,
         CommandRefused,
@@ -124,22 +122,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "HIDE_IDENTITY": "app.b2bua",
-    "HIDE_TOPOLOGY": "app.b2bua",
+    "HIDE_IDENTITY": "app.bridged_headers",
+    "HIDE_TOPOLOGY": "app.bridged_headers",
     "CallSummary": "app.call_records",
-    "DialogState": "app.states",
-    "dialog_info": "app.states",
+    "DialogState": "app.dialog_info",
+    "dialog_info": "app.dialog_info",
     "Progress": "app.transfer",
     "Referral": "app.transfer",
     "accept_refer": "app.transfer",
     "find_replaced_dialog": "app.transfer",
     "transfer": "app.transfer",
     "B2bua": "app.b2bua",
-    "couple": "app.b2bua",
-    "forward_in_dialog": "app.b2bua",
-    "OutgoingRequest": "app.uac",
+    "couple": "app.coupling",
+    "forward_in_dialog": "app.in_dialog_forwarding",
+    "OutgoingRequest": "app.client_request",
     "PendingCall": "app.uac",
-    "PendingRequest": "app.uac",
+    "PendingRequest": "app.client_request",
     "ProxyResponse": "app.proxying",
     "ProxyResult": "app.proxying",
     "ProxyTarget": "app.proxying",

@@ -37,9 +37,30 @@ __all__ = [
     "SipError",
 ]
 
+SHOWN = 300
+"""Characters of a text that are shown at most, in an error or a line of the log."""
+
+
+def shorten(text: str) -> str:
+    """Leave out the middle of a text that is longer than :data:`SHOWN`, and say how much that is.
+
+    What stands around a value that a peer wrote is mostly at the start or at the end.
+    """
+    if len(text) <= SHOWN:
+        return text
+    note = f" ...{len(text) - SHOWN} more characters... "
+    ends = SHOWN - len(note)
+    return f"{text[: ends * 2 // 3]}{note}{text[-(ends - ends * 2 // 3) :]}"
+
 
 class DrachtwistError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package.
+
+    What it says has at most :data:`SHOWN` characters, however long a value is that it quotes.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*[shorten(one) if isinstance(one, str) else one for one in args])
 
 
 class LocalProtocolError(DrachtwistError, ValueError):

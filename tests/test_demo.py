@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import demo
+from drachtwist.demo import demo
 from drachtwist.sip import Request
 from tests.interop.peers import ROOT, InteropTestCase, Peer
 
@@ -92,7 +92,7 @@ class ExampleTests(SynchronousTestCase):
 
     def test_missing(self) -> None:
         """An example that was not installed is missed with its path."""
-        self.patch(demo, "__file__", "/nowhere/drachtwist/demo.py")
+        self.patch(demo, "ROOT", Path("/nowhere"))
         self.patch(sysconfig, "get_path", lambda name: "/nowhere")
         error = self.assertRaises(demo.DemoError, demo.example)
         self.assertIn("/nowhere/share/doc/drachtwist/examples/answer.py", str(error))
@@ -108,7 +108,9 @@ class ProcessTests(InteropTestCase):
 
     async def up(self) -> tuple[Peer, int]:
         """Start a demo that stays; give the process of its application too."""
-        peer = self.spawn("demo", sys.executable, "-m", "drachtwist.cli", "demo", "--port", "0")
+        peer = self.spawn(
+            "demo", sys.executable, "-m", "drachtwist.hosting.cli", "demo", "--port", "0"
+        )
         await peer.when_prints("--endpoint tcp:HOST:9022")
         assert peer.transport is not None
         (hosted,) = _children(cast(int, peer.transport.pid))

@@ -39,15 +39,15 @@ from drachtwist import (
     SipError,
     Srf,
     TlsOptions,
-    server_tap,
-    tap,
 )
 from drachtwist import sip as sip_messages
-from drachtwist.app.routing import route
-from drachtwist.ladder import UNICODE, Ladder, Rung
-from drachtwist.loading import load_application
+from drachtwist.demo.ladder import UNICODE, Ladder, Rung
+from drachtwist.demo.phone import Phone
+from drachtwist.hosting import app_tap as tap
+from drachtwist.hosting import server_tap
+from drachtwist.hosting.loading import load_application
+from drachtwist.middleware.webhook import route
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
-from drachtwist.phone import Phone
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.transactions import cancel_for
@@ -283,7 +283,7 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist.errors",
         "drachtwist.sip",
         "drachtwist.app.interfaces",
-        "drachtwist.app.routing",
+        "drachtwist.middleware.webhook",
         "drachtwist.net.endpoints",
         "drachtwist.server.config",
         "drachtwist.wire.commands",
@@ -343,7 +343,10 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_examples_in_docstrings(self) -> None:
         """The examples of docstrings on the page can be run."""
-        for owner, made in ((Router, "admin"), (resolve("drachtwist.app.routing"), "resource")):
+        for owner, made in (
+            (Router, "admin"),
+            (resolve("drachtwist.middleware.webhook"), "resource"),
+        ):
             lines = (owner.__doc__ or "").partition("::\n")[2].splitlines()
             indent = min(len(line) - len(line.lstrip()) for line in lines[1:3] if line.strip())
             taken = []
@@ -816,7 +819,7 @@ class ExampleTests(TestCase):
         """Serve a web callback; give its address."""
         from twisted.web.server import Site
 
-        from drachtwist.app.routing import RoutingResource
+        from drachtwist.middleware.webhook import RoutingResource
 
         port = cast(Any, reactor).listenTCP(0, Site(RoutingResource(where)), interface="127.0.0.1")
         self.addCleanup(port.stopListening)

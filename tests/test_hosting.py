@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.web.client import Agent
 
 from drachtwist import SipError
-from drachtwist.phone import Phone
+from drachtwist.demo.phone import Phone
 from tests.interop.peers import InteropTestCase, Peer, free_port
 from tests.web import body_of
 

@@ -9,9 +9,9 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import ConfigError, LocalProtocolError
+from drachtwist.hosting.server_tap import Options
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.limits import ABOUT, ServerLimits, open_files, read_limit, show_limit
-from drachtwist.server_tap import Options
 from tests.test_server_tap import check, read
 
 DOCS = Path(__file__).parent.parent / "docs"

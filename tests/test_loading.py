@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import Srf
-from drachtwist.loading import ApplicationError, load_application, make_application
+from drachtwist.hosting.loading import ApplicationError, load_application, make_application
 
 _numbers = count()
 

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.demo.phone import Call, Phone
 from drachtwist.errors import SipError
-from drachtwist.phone import Call, Phone
 from drachtwist.sip import Request, Response, parse_datagram
 
 SERVER = ("127.0.0.1", 5060)

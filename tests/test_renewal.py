@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from drachtwist import SipError, Srf, TlsOptions
-from drachtwist.phone import Call, Phone
+from drachtwist.demo.phone import Call, Phone
 from drachtwist.server.config import RequestHandler
 from drachtwist.server.spammers import Spammers
 from tests.certificates import Identity, identity

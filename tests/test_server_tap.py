@@ -10,15 +10,15 @@ from pathlib import Path
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.server.config import Contact
-from drachtwist.server.configfile import ConfigFile
-from drachtwist.server_tap import (
+from drachtwist.hosting.server_tap import (
     SWITCHES_NOT_OBEYED,
     VALUES_NOT_OBEYED,
     VARIABLES,
     VARIABLES_NOT_OBEYED,
     Options,
 )
+from drachtwist.server.config import Contact
+from drachtwist.server.configfile import ConfigFile
 from drachtwist.version import VERSION
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port

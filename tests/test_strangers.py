@@ -10,13 +10,13 @@ from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
 from drachtwist import Request, Response
-from drachtwist.app.routing import RoutingResource, reject
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError
-from drachtwist.net.vias import note_source
+from drachtwist.hosting.server_service import describe
+from drachtwist.middleware.webhook import RoutingResource, reject
+from drachtwist.net.sip.via import note_source
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import query_of
-from drachtwist.server_tap import describe
 from drachtwist.sip.message import Request as SipRequest
 from drachtwist.sip.message import Response as SipResponse
 from drachtwist.sip.stream import Malformed, StreamParser

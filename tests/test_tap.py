@@ -17,9 +17,11 @@ from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Request, Response, SipError, TlsOptions, server_tap, sip, tap
+from drachtwist import Request, Response, SipError, TlsOptions, sip
+from drachtwist.demo.phone import Call, Phone
+from drachtwist.hosting import app_service, server_tap
+from drachtwist.hosting import app_tap as tap
 from drachtwist.net.endpoints import Connect, Listen
-from drachtwist.phone import Call, Phone
 from tests.app.doubles import ANSWER
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
@@ -286,8 +288,8 @@ class SignalTests(SynchronousTestCase):
             else:
                 await srf.create_uas(req, res, local_sdp=ANSWER)
 
-        settings = tap.Settings("app", "cymru", None, 60.0, (), None)
-        self.service = tap.ApplicationService(settings, srf, self.whole.clock)
+        settings = app_service.Settings("app", "cymru", None, 60.0, (), None)
+        self.service = app_service.ApplicationService(settings, srf, self.whole.clock)
         self.service.srf = srf
         self.whole.pump()
         for name in ("up", "rings"):
@@ -461,7 +463,7 @@ class ProcessTests(InteropTestCase):
         """A web callback is hosted too: a server asks it, and does what it says."""
         web, sip = free_port(), free_port()
         text = """
-from drachtwist.app.routing import reject
+from drachtwist.middleware.webhook import reject
 
 def decide(query):
     return reject(486, f"not {query.uri_user}")
@@ -551,7 +553,7 @@ class CommandTests(InteropTestCase):
         """Run it."""
         return self.spawn(
             f"drachtwist {' '.join(words)}",
-            *(sys.executable, "-m", "drachtwist.cli"),
+            *(sys.executable, "-m", "drachtwist.hosting.cli"),
             *words,
             **dict.fromkeys(("PYTHONIOENCODING",), "utf-8"),
         )

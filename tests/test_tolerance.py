@@ -18,10 +18,9 @@ from drachtwist import (
     accept_refer,
 )
 from drachtwist.middleware import Registrar
-from drachtwist.net.streams import lenient
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
-from drachtwist.sip.parsing import parse_datagram
+from drachtwist.sip.parsing import parse_datagram, read_leniently
 from drachtwist.sip.sdp import sdp_of
 from drachtwist.sip.stream import Malformed
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase
@@ -45,7 +44,7 @@ class PhoneTestCase(SynchronousTestCase):
         try:
             message = parse_datagram(raw)
         except MessageError as error:
-            core.sip_malformed(Malformed(raw, error, lenient(raw)), flow, len(raw))
+            core.sip_malformed(Malformed(raw, error, read_leniently(raw)), flow, len(raw))
         else:
             core.sip_received(message, flow, len(raw))
         self.whole.pump()

@@ -1,1 +1,1 @@
-"""."""
+"""The framework: applications on drachtio servers."""

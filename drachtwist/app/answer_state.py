@@ -19,12 +19,16 @@ __all__ = ["TRANSITIONS", "AnswerState"]
 class AnswerState(Enum):
     """What has become of the answer to a request."""
 
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
+
     OPEN = "no final response yet"
     ANSWERED = "the application, or the server for it, sent a final response"
     CANCELLED = "the caller gave up first, and the server answered 487"
     PROXIED = "the server forwards the request, and answers it"
     UNANSWERABLE = "it gets no response: an ACK, a CANCEL, a request of the server's own"
     DROPPED = "its dialog ended while it waited, and with it the transaction"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
 
 
 TRANSITIONS: Mapping[AnswerState, Mapping[AnswerState, str]] = {

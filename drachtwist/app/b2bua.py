@@ -1,4 +1,4 @@
-"""Two dialogs, one call: a back-to-back user agent, and what goes from one side to the other.
+"""Two dialogs, one call: how a back-to-back user agent sets it up.
 
 A is who called the application, B is who the application calls. Whatever happens on one side while
 the call is set up is told to the other: ringing, early media, refusals, and A's giving up, which
@@ -7,58 +7,42 @@ cancels B at whatever moment it comes, with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from drachtwist import sip
-from drachtwist.app import calls
-from drachtwist.app.challenges import Auth
+from drachtwist.app.authentication import Auth
+from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
+from drachtwist.app.coupling import pair
+from drachtwist.app.descriptions import SdpHook, keep_type, resolve
+from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
-from drachtwist.app.handing import hand_out
+from drachtwist.app.handover import hand_out
 from drachtwist.app.outcomes import started
-from drachtwist.app.passing import (
-    HIDE_IDENTITY,
-    HIDE_TOPOLOGY,
-    Passing,
-    chosen_headers,
-    reasons_of,
-)
-from drachtwist.app.reaching import Target
+from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
-from drachtwist.app.refer_ids import ReferIds
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import (
     CommandRefused,
-    ConnectionLost,
     DrachtwistError,
     LocalProtocolError,
     SipError,
 )
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.options import RELIABLE
 from drachtwist.sip.sdp import Sdp, answer_with
 
-if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
-
-__all__ = ["HIDE_IDENTITY", "HIDE_TOPOLOGY", "B2bua", "couple", "create_b2bua", "forward_in_dialog"]
+__all__ = ["B2bua", "create_b2bua"]
 
 _log = Logger(namespace="drachtwist.app.b2bua")
-
-_ACK_TIMEOUT = 20.0
-"""Seconds that the ACK of a re-INVITE without an offer has: the other side waits for it, too."""
-
-SdpHook = Any
-"""A session description, something awaitable that becomes one, or a function that gives either
-when it is called with the other side's description and message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +59,7 @@ class B2bua:
 
 
 def create_b2bua(
-    srf: Srf,
+    connections: ConnectionFinder,
     req: Request,
     res: Response,
     uri: Target,
@@ -104,15 +88,18 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
-    passing = Passing(headers, response_headers, proxy_request_headers, proxy_response_headers)
+    number, name = req.caller
+    passing = BridgedHeaders(
+        headers, response_headers, proxy_request_headers, proxy_response_headers
+    )
     calling = prepare_uac(
-        srf,
+        connections,
         uri,
         headers=passing.of_request(req),
         proxy=proxy,
         auth=auth,
-        calling_number=req.calling_number if calling_number is None else calling_number,
-        calling_name=req.calling_name if calling_name is None else calling_name,
+        calling_number=number if calling_number is None else calling_number,
+        calling_name=name if calling_name is None else calling_name,
         called_number=called_number,
         follow_redirects=follow_redirects,
         keep_uri_on_redirect=keep_uri_on_redirect,
@@ -160,7 +147,7 @@ class _Bridge:
         calling: Any,
         local_sdp_a: SdpHook,
         local_sdp_b: SdpHook,
-        passing: Passing,
+        passing: BridgedHeaders,
         pass_failure: bool,
         pass_provisional: bool,
         on_provisional: Callable[[ReceivedResponse], Any] | None,
@@ -184,7 +171,7 @@ class _Bridge:
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
         req = self._req
-        unreachable = calls.refuse_unreachable(req, self._res)
+        unreachable = refuse_unreachable(req, self._res)
         if unreachable is not None:
             raise unreachable
         offer = req.body
@@ -196,10 +183,10 @@ class _Bridge:
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:
             req.on_update(self._updated_by_a)
-        asking = self._calling.asking
-        asking._on_provisional = self._provisional
-        if asking._on_update is None:
-            asking._on_update = self._updated_by_b
+        client = self._calling.client
+        client.on_provisional = self._provisional
+        if client.on_update is None:
+            client.on_update = self._updated_by_b
         try:
             uac: Dialog = await self._calling.start(sdp)
         except SipError as error:
@@ -219,7 +206,7 @@ class _Bridge:
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._passing.of_response(response)
-            uas = await calls.create_uas(req, self._res, local_sdp=answer, headers=headers)
+            uas = await create_uas(req, self._res, local_sdp=answer, headers=headers)
         except BaseException:
             # A has gone, or there is no answer for A: nobody is left to talk to B.
             uac.destroy()
@@ -236,7 +223,7 @@ class _Bridge:
         return B2bua(uas, uac)
 
     async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
-        """Give what A gets in place of B's description."""
+        """Return what A gets in place of B's description."""
         made = self._made
         if made is not None and made[0] == theirs:
             return made[1]
@@ -268,7 +255,7 @@ class _Bridge:
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
         """Ask for a reliable response to A if B's was one, and A knows them."""
-        if response.has("RSeq") and self._req.supports(RELIABLE):
+        if response.reliable_number is not None and self._req.supports(RELIABLE):
             return {"Require": RELIABLE}
         return None
 
@@ -286,8 +273,8 @@ class _Bridge:
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
         """A changes its offer before B has answered (RFC 3311)."""
-        asking = self._calling.asking
-        early = asking.early_dialog() if asking.rings else None
+        client = self._calling.client
+        early = client.early_dialog() if client.rings else None
         await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
@@ -300,7 +287,7 @@ class _Bridge:
         if not offer:
             res.send(200)
             return
-        own = self._calling.asking.body
+        own = self._calling.client.body
         own = own if isinstance(own, bytes) else own.encode("utf-8", "surrogateescape")
         self._updated = offer
         answer = bytes(answer_with(Sdp(own), Sdp(offer)))
@@ -340,7 +327,7 @@ async def _pass_update(
     if body and callable(there):
         body = await resolve(there, body, update)
     given = Headers()
-    _keep_type(given, update, body)
+    keep_type(given, update, body)
     try:
         response = await early.update(headers=given.items(), body=body)
     except (CommandRefused, LocalProtocolError, SipError):
@@ -351,7 +338,7 @@ async def _pass_update(
     if answer and callable(back):
         answer = await resolve(back, answer, response)
     returned = Headers()
-    _keep_type(returned, response, answer)
+    keep_type(returned, response, answer)
     res.send(response.status, response.reason, returned.items(), answer)
 
 
@@ -371,145 +358,3 @@ async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook) -> None:
         uac.destroy()
         uas.destroy()
         raise
-
-
-async def resolve(value: Any, *args: Any) -> Any:
-    """Give what a value, an awaitable, or a function of either kind becomes."""
-    if callable(value):
-        value = value(*args)
-    if isinstance(value, Deferred | Awaitable):
-        value = await value
-    return value
-
-
-# Calls that are up
-
-
-def pair(a: Dialog, b: Dialog) -> None:
-    """Let two dialogs know each other, if both are up."""
-    if a.connected and b.connected:
-        a._other, b._other = b, a
-
-
-def couple(a: Dialog, b: Dialog) -> None:
-    """End each of two dialogs when the other one ends, or begins to be ended by the application.
-
-    With the Reason that it is ended with, if there is one.
-    """
-
-    def end(other: Dialog, why: HeadersLike) -> None:
-        if other.connected:
-            other.destroy(why)
-
-    pair(a, b)
-    a._on_ending(lambda why: end(b, why))
-    b._on_ending(lambda why: end(a, why))
-
-
-def forward_in_dialog(
-    a: Dialog,
-    b: Dialog,
-    methods: Iterable[str] = ("INFO", "MESSAGE", "REFER", "NOTIFY", "INVITE", "UPDATE"),
-    *,
-    headers: Sequence[str] = ("all",),
-    sdp: Mapping[Dialog, Callable[[bytes], Any]] | None = None,
-) -> None:
-    """Pass requests that come in one dialog on in the other, and their responses back.
-
-    :param methods: which ones; INVITE means re-INVITEs.
-    :param headers: which headers go along, as for ``proxy_request_headers``.
-    :param sdp: for a dialog, a function of what its peer gets: called with the other peer's
-        session description, it gives the one to send, now or later.
-    """
-    hooks = dict(sdp or {})
-    refers = {a: ReferIds(), b: ReferIds()}
-    for source, target in ((a, b), (b, a)):
-        for method in methods:
-            _forward(source, target, method.upper(), tuple(headers), hooks, refers)
-
-
-def _forward(
-    source: Dialog,
-    target: Dialog,
-    method: str,
-    names: tuple[str, ...],
-    hooks: Mapping[Dialog, Callable[[bytes], Any]],
-    refers: Mapping[Dialog, ReferIds],
-) -> None:
-    async def forward(req: Request, res: Response) -> ReceivedResponse | None:
-        if method == "INVITE" and target._is_asked():
-            # Each would wait for the other (RFC 3261 section 14.2).
-            res.send(491)
-            return None
-        body = await _translated(req, hooks.get(target))
-        given = Headers(chosen_headers(req, names))
-        _keep_type(given, req, body)
-        late = method == "INVITE" and not body
-        event = given.get("Event")
-        if event is not None and method == "NOTIFY":
-            given.set("Event", await refers[target].back(event))
-        elif event is not None and method == "SUBSCRIBE":
-            given.set("Event", refers[source].on(event))
-        try:
-            response = await target.request(method, headers=given.items(), body=body, no_ack=late)
-        except SipError as error:
-            res.send(error.status)
-            return None
-        except ConnectionLost:
-            if not res.finished:
-                res.send(503)
-            return None
-        try:
-            answer = await _translated(response, hooks.get(source))
-            back = Headers(chosen_headers(response, names))
-            _keep_type(back, response, answer)
-            sending = res.send(response.status, response.reason, back.items(), answer)
-            if late and response.status < 300:
-                sending.addErrback(_not_answered, req)
-                body = await _late_answer(source, hooks.get(target))
-        finally:
-            # Whatever becomes of the answer, the peer must not be left without the ACK.
-            if late and response.status < 300 and target.ended is None and target._owes_ack:
-                target.ack(body or target._answer_to(response.body))
-        return response
-
-    async def refer(req: Request, res: Response) -> None:
-        with refers[source].passing(req.cseq.number) as answered:
-            answered(await forward(req, res))
-
-    source.on_request(method, refer if method == "REFER" else forward)
-
-
-async def _late_answer(source: Dialog, hook: Callable[[bytes], Any] | None) -> bytes | str:
-    """Wait for the ACK of a re-INVITE without an offer; give the answer in it, if there is one."""
-    acked = source._when_confirmed()
-    acked.addTimeout(_ACK_TIMEOUT, source.srf.clock)
-    try:
-        return await _translated(await acked, hook)
-    except (SipError, ConnectionLost, TimeoutError):
-        return b""
-
-
-def _not_answered(failure: Failure, req: Request) -> None:
-    failure.trap(DrachtwistError)
-    _log.info(
-        "the answer to {method} could not be passed on: {error}, Call-ID {call_id}",
-        method=req.method,
-        error=failure.value,
-        call_id=req.get("Call-ID"),
-    )
-
-
-async def _translated(
-    message: Request | ReceivedResponse, hook: Callable[[bytes], Any] | None
-) -> bytes | str:
-    body = message.body
-    if hook is None or not body.startswith(b"v=0"):
-        return body
-    return await resolve(hook, body)  # type: ignore[no-any-return]
-
-
-def _keep_type(headers: Headers, message: sip.Message, body: bytes | str) -> None:
-    kind = message.get("Content-Type")
-    if body and kind is not None and not headers.has("Content-Type"):
-        headers.set("Content-Type", kind)

@@ -187,6 +187,6 @@ class Correlator:
         return None
 
     def lose(self, link: Any) -> Iterator[CallSummary]:
-        """Give the calls of a connection that was lost."""
+        """Return the calls of a connection that was lost."""
         for call_id, call in self._open.pop(link, {}).items():
             yield CallSummary(call_id, call.attempt, tuple(call.starts), None)

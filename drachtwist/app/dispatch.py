@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app import early
@@ -32,8 +31,9 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.strangers import problem_of, without_nuls
+from drachtwist.app.validation import problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.wire.commands import Cdr, Delivery
 from drachtwist.wire.reports import DIALOG_ID, SOURCE, TRANSACTION_ID

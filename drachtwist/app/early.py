@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import Deferred
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged, Realms
+from drachtwist.app.authentication import Challenged, Realms
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
-from drachtwist.app.dialogs import Ends, Role, role_of
+from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import already_failed
@@ -46,7 +46,7 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.uac import Asking, OutgoingRequest
+    from drachtwist.app.client_request import ClientRequest, OutgoingRequest
 
 __all__ = ["EarlyDialog"]
 
@@ -173,15 +173,12 @@ class EarlyDialog(Requester):
         request = self.prepare(method)
         if sdp:
             self.session.offering = True
-            before = self.session.local
 
             def over(result: ReceivedResponse | Exception) -> None:
                 self._requests.discard(request)
                 self.session.offering = False
                 if isinstance(result, ReceivedResponse) and result.status < 300:
                     self.session.updated(sdp, description_of(result))
-                else:
-                    self.session.local = before
 
             request.over = over
         return request.send(headers, body).deferred
@@ -265,6 +262,33 @@ class EarlyDialog(Requester):
         else:
             res.send(488)
 
+    def acknowledge(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
+        """Send the PRACK of a reliable provisional response (RFC 3262 section 4).
+
+        :param sdp: the answer to the offer in it, or an offer.
+        """
+        try:
+            cseq = response.cseq
+        except MessageError:
+            return
+        headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
+        request = self.prepare("PRACK")
+        if sdp:
+            headers.append(("Content-Type", "application/sdp"))
+            session = self.session
+            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+            session.sent(body, in_response=False)
+            over = request.over
+
+            def answered(result: ReceivedResponse | Exception) -> None:
+                if isinstance(result, ReceivedResponse) and session.offering:
+                    session.received(description_of(result), in_response=False)
+                if over is not None:
+                    over(result)
+
+            request.over = answered
+        request.send(headers, sdp or b"")
+
     def prack_came(self, prack: Request) -> None:
         """Note what a PRACK describes."""
         self.session.received(description_of(prack), in_response=False)
@@ -328,14 +352,14 @@ class EarlyDialogs:
     @staticmethod
     def of_response(response: ReceivedResponse) -> EarlyDialog | None:
         """Return the early dialog with whom a provisional response is from; None without one."""
-        asking: Asking | None = response._state.calling.get(response.stack_dialog_id)
-        if asking is None or not 100 < response.status < 200 or not asking.rings:
+        client: ClientRequest | None = response._state.calling.get(response.stack_dialog_id)
+        if client is None or not 100 < response.status < 200 or not client.rings:
             return None
         try:
             tag = response.to.tag
         except MessageError:
             return None
-        return asking.early_dialog(tag) if tag else None
+        return client.early_dialog(tag) if tag else None
 
 
 # What the connection delivers
@@ -348,10 +372,10 @@ class Dispatch(Ender, Protocol):
         """Return the handlers that see the requests of a method."""
 
 
-def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | None:
+def find(state: Connection, req: Request, dialog_id: str) -> Request | ClientRequest | None:
     """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
     caller: Request | None = state.early.get(dialog_id)
-    ours: Asking | None = state.calling.get(dialog_id)
+    ours: ClientRequest | None = state.calling.get(dialog_id)
     if caller is not None or ours is not None:
         role = role_of(dialog_id, req.raw, by_server=False)
         caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
@@ -362,7 +386,7 @@ def find(state: Connection, req: Request, dialog_id: str) -> Request | Asking | 
     return ours if caller is None else caller
 
 
-def dialog_of(invite: Request | Asking, req: Request) -> EarlyDialog:
+def dialog_of(invite: Request | ClientRequest, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return EarlyDialogs.of_caller(invite)
@@ -403,7 +427,7 @@ def take(
             invite._update_came(req)
         handler = invite._extras.on_update if invite._extras is not None else None
     else:
-        handler = invite._on_update
+        handler = invite.on_update
     state.link.uses += 1
     if dialog.take(dispatcher, req, handler):
         return True

@@ -15,8 +15,8 @@ from typing import Any, Generic, ParamSpec
 from twisted.internet.interfaces import IAddress
 
 from drachtwist.app.call_records import CallRecord, CallSummary
+from drachtwist.app.dialog_info import DialogState
 from drachtwist.app.handlers import AnyHandler, call_logged
-from drachtwist.app.states import DialogState
 from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["CDR_EVENTS", "Event", "Events"]

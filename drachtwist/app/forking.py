@@ -11,21 +11,23 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, create_b2bua, pair, pass_late_answer, resolve
+from drachtwist.app.b2bua import B2bua, create_b2bua, pass_late_answer
+from drachtwist.app.bridged_headers import BridgedHeaders, HeadersHook, reasons_of
+from drachtwist.app.coupling import pair
+from drachtwist.app.descriptions import resolve
+from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.handing import hand_out
+from drachtwist.app.handover import hand_out
 from drachtwist.app.outcomes import started
-from drachtwist.app.passing import HeadersHook, Passing, reasons_of
-from drachtwist.app.reaching import Target
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.uac import Calling, prepare_uac
+from drachtwist.app.uac import PlacedCall, prepare_uac
+from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import LocalProtocolError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
 
@@ -97,15 +99,16 @@ class Simring:
         self._local_sdp_b = local_sdp_b
         self._pass_failure = pass_failure
         self._pass_provisional = pass_provisional_responses
-        self._passing = Passing(
+        self._passing = BridgedHeaders(
             headers, response_headers, proxy_request_headers, proxy_response_headers
         )
         self._options = options
         self._options["headers"] = self._passing.of_request(req)
-        self._options.setdefault("calling_number", req.calling_number)
-        self._options.setdefault("calling_name", req.calling_name)
+        number, name = req.caller
+        self._options.setdefault("calling_number", number)
+        self._options.setdefault("calling_name", name)
         self._options.setdefault("link", req)
-        self._calling: dict[Calling, Target] = {}
+        self._calling: dict[PlacedCall, Target] = {}
         self._errors: list[SipError] = []
         self._failure: Failure | None = None
         self._offer: Any = None
@@ -148,7 +151,7 @@ class Simring:
 
     async def _run(self) -> B2bua:
         req, res = self._req, self._res
-        unreachable = calls.refuse_unreachable(req, res)
+        unreachable = refuse_unreachable(req, res)
         if unreachable is not None:
             raise unreachable
         sdp = self._local_sdp_b
@@ -171,7 +174,7 @@ class Simring:
             if self._local_sdp_a is not None:
                 answer = await resolve(self._local_sdp_a, answer, uac.res)
             headers = self._passing.of_response(uac.res)
-            uas = await calls.create_uas(req, res, local_sdp=answer, headers=headers)
+            uas = await create_uas(req, res, local_sdp=answer, headers=headers)
         except BaseException:
             uac.destroy()
             raise
@@ -184,7 +187,7 @@ class Simring:
     def _call(self, uri: Target) -> None:
         try:
             calling = prepare_uac(
-                self._srf,
+                self._srf._connections,
                 uri,
                 timeout=self._timeout,
                 on_provisional=self._provisional,
@@ -208,7 +211,7 @@ class Simring:
         if response.status > res.status:
             res.send(response.status, response.reason, self._passing.of_response(response))
 
-    def _answered(self, dialog: Dialog, calling: Calling) -> None:
+    def _answered(self, dialog: Dialog, calling: PlacedCall) -> None:
         self._calling.pop(calling, None)
         if self._over:
             dialog.destroy()
@@ -217,7 +220,7 @@ class Simring:
         self._cancel_all({"Reason": 'SIP;cause=200;text="Call completed elsewhere"'})
         self._won.callback(dialog)
 
-    def _refused(self, failure: Failure, calling: Calling) -> None:
+    def _refused(self, failure: Failure, calling: PlacedCall) -> None:
         self._calling.pop(calling, None)
         error = failure.value
         if isinstance(error, SipError):
@@ -286,7 +289,7 @@ def hunt(
     """
     if not uris:
         raise LocalProtocolError("nobody to call")
-    passing = Passing(
+    passing = BridgedHeaders(
         response_headers=options.get("response_headers"),
         response_names=options.get("proxy_response_headers", ()),
     )
@@ -296,7 +299,7 @@ def hunt(
         for uri in uris:
             try:
                 return await create_b2bua(
-                    srf, req, res, uri, timeout=timeout, pass_failure=False, **options
+                    srf._connections, req, res, uri, timeout=timeout, pass_failure=False, **options
                 )
             except SipError as error:
                 errors.append(error)

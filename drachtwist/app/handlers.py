@@ -13,12 +13,12 @@ from types import CoroutineType
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.outcomes import forget_frames
 from drachtwist.errors import ConnectionLost
+from drachtwist.net.logs import Logger
 
 __all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
 

@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialogs import DialogIndex, DialogTable
+from drachtwist.app.dialog_table import DialogIndex, DialogTable
 from drachtwist.app.ports import Clock
 from drachtwist.app.targets import is_embedded
 from drachtwist.errors import ConnectionLost, LocalProtocolError

@@ -8,7 +8,7 @@ frames; what a log says of it stays.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -40,10 +40,14 @@ class Outcome(Deferred[_T]):
     def __iter__(self) -> Generator[Deferred[_T], None, _T]:
         """Wait for it."""
         if self.called and not self.paused and isinstance(self.result, Failure):
-            yield self
-        return (yield from super().__iter__())
+            return self._thrown_in()
+        return super().__iter__()
 
     __await__ = __iter__
+
+    def _thrown_in(self) -> Generator[Deferred[_T], None, _T]:
+        yield self
+        return (yield from super().__iter__())
 
 
 def already_failed(error: Exception) -> Outcome[Any]:
@@ -53,9 +57,17 @@ def already_failed(error: Exception) -> Outcome[Any]:
     return outcome
 
 
-def started(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
-    """Run a coroutine as ``Deferred.fromCoroutine`` does; what a call came to keeps no frames."""
+def started(awaitable: Awaitable[_T]) -> Deferred[_T]:
+    """Run a coroutine as ``Deferred.fromCoroutine`` does; what a call came to keeps no frames.
+
+    :param awaitable: a coroutine, or anything else that can be awaited.
+    """
+    coroutine = awaitable if isinstance(awaitable, Coroutine) else _await(awaitable)
     return Deferred.fromCoroutine(coroutine).addErrback(_without_frames)
+
+
+async def _await(awaitable: Awaitable[_T]) -> _T:
+    return await awaitable
 
 
 def _without_frames(failure: Failure) -> Failure:

@@ -12,16 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app.challenges import Challenged, credentials_of
+from drachtwist.app.authentication import Challenged, credentials_of
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialogs import Ends
+from drachtwist.app.dialog_table import Ends
 from drachtwist.app.received import ReceivedResponse, made_up_response, make_received_response
 from drachtwist.app.results import Result
 from drachtwist.errors import CommandRefused, ConnectionLost, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer

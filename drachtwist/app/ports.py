@@ -15,7 +15,14 @@ from twisted.internet.interfaces import IDelayedCall
 from drachtwist.errors import ConnectionLost
 from drachtwist.wire.commands import Answer
 
-__all__ = ["Clock", "CommandListener", "EndedDialog", "PendingInvite", "PendingRequest"]
+__all__ = [
+    "Clock",
+    "CommandListener",
+    "ConnectionFinder",
+    "EndedDialog",
+    "PendingInvite",
+    "PendingRequest",
+]
 
 
 class Clock(Protocol):
@@ -33,6 +40,13 @@ class CommandListener(Protocol):
 
     def link_lost(self, reason: ConnectionLost) -> None:
         """The connection went away first."""
+
+
+class ConnectionFinder(Protocol):
+    """Knows over which connection to send."""
+
+    def find(self, of: Any) -> Any:
+        """Return the connection that something belongs to; see ``Connections.find``."""
 
 
 class EndedDialog(Protocol):

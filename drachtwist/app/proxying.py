@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
+from drachtwist.app.destinations import Target, place_of
 from drachtwist.app.outcomes import already_failed
-from drachtwist.app.reaching import Target, place_of
 from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
 from drachtwist.errors import (
@@ -29,9 +29,6 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.wire.commands import Answer, Proxy, TransactionId
-
-if TYPE_CHECKING:
-    from drachtwist.app.srf import Srf
 
 __all__ = ["ProxyResponse", "ProxyResult", "ProxyTarget", "proxy_request"]
 
@@ -81,7 +78,6 @@ class ProxyResult:
 
 
 def proxy_request(
-    srf: Srf,
     req: Request,
     destinations: Target | Sequence[Target] | None = None,
     *,

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from twisted.internet.defer import Deferred
-
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
+from drachtwist.net.observers import Observers
 from drachtwist.sip.fields import Event
 
 __all__ = ["ReferIds"]
@@ -23,13 +22,13 @@ __all__ = ["ReferIds"]
 class ReferIds:
     """The REFERs that were passed on from one dialog to another, by their numbers in both."""
 
-    __slots__ = ("_back", "_on", "_pending", "_waiting")
+    __slots__ = ("_back", "_on", "_pending", "_until_answered")
 
     def __init__(self) -> None:
         self._on: dict[str, str] = {}
         self._back: dict[str, str] = {}
         self._pending = 0
-        self._waiting: list[Deferred[None]] = []
+        self._until_answered: Observers[None] = Observers()
 
     @contextmanager
     def passing(self, number: int) -> Iterator[Callable[[ReceivedResponse | None], None]]:
@@ -51,9 +50,7 @@ class ReferIds:
             yield answered
         finally:
             self._pending -= 1
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                waiter.callback(None)
+            self._until_answered.fire(None)
 
     async def back(self, event: str) -> str:
         """Return the Event of a NOTIFY as it is known where the REFER came from.
@@ -67,9 +64,7 @@ class ReferIds:
         if number is None:
             return event
         while number not in self._back and self._pending:
-            waiter: Deferred[None] = Deferred()
-            self._waiting.append(waiter)
-            await waiter
+            await self._until_answered.wait()
         return _renamed(event, number, self._back)
 
     def on(self, event: str) -> str:

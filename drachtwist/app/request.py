@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from drachtwist import sip
-from drachtwist.app import states
+from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
@@ -74,7 +74,7 @@ class RequestExtras:
         # Asked before a response is sent, one response at a time.
         self.on_send: list[Callable[[Response, int], Any]] = []
         self.send_lock: DeferredLock | None = None
-        # The state of the call that was told of last (see states).
+        # The state of the call that was told of last (see dialog_info).
         self.told = ""
         # Told of the final response: the request, status and body.
         self.on_final: Callable[[Request, int, bytes | str | None], None] | None = None
@@ -111,7 +111,7 @@ class Request(Received, sip.Request):
         res = self._res
         if res is None:
             res = make_response(self, self._final_status)
-            if self._may_send():
+            if self._answer is _OPEN and not self._state.link.closed:
                 self._res = res
         return res
 
@@ -193,7 +193,7 @@ class Request(Received, sip.Request):
         return self._answer is _OPEN
 
     def _settle(self, answer: AnswerState, status: int) -> None:
-        """Take note of who answers, or that nobody does.
+        """Note who answers, or that nobody does.
 
         :param status: of the final response, or what stands for one that will never be.
         """
@@ -204,10 +204,8 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        if self._answer is not _OPEN:
-            self._settle(_ANSWERED, status)
-            return
-        self._answer = _ANSWERED  # as nearly always
+        assert _ANSWERED in TRANSITIONS[self._answer], f"{self._answer} does not become answered"
+        self._answer = _ANSWERED
         self._final_status = status
         self._res = None
 
@@ -293,11 +291,11 @@ class Request(Received, sip.Request):
         extras = self._extended()
         if self.method == "INVITE" and self.to_tag is None and extras.told != name:
             extras.told = name
-            states.report(
+            dialog_info.report(
                 self._state.events.dialog_state.emit,
                 name,
                 self,
-                states.RECIPIENT,
+                dialog_info.RECIPIENT,
                 response,
                 event=event,
                 status=status,

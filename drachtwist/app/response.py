@@ -20,15 +20,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import started
 from drachtwist.app.results import Result, fail_later
-from drachtwist.app.strangers import names
+from drachtwist.app.validation import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encode_response
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.options import RELIABLE, lists_option
@@ -42,13 +43,11 @@ if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
     from drachtwist.net.protocol import DrachtioProtocol
 
-__all__ = ["UNKNOWN_TRANSACTION", "Response", "Sending", "answer_ok", "make_response"]
+__all__ = ["Response", "Sending", "answer_ok", "make_response"]
 
 _log = Logger(namespace="drachtwist.app.response")
 
-UNKNOWN_TRANSACTION = "unknown transaction"
-"""Part of the refusal that means: the caller has gone."""
-
+_UNKNOWN_TRANSACTION = "unknown transaction"
 _OPEN = AnswerState.OPEN
 
 SUBSCRIPTION = 3600
@@ -375,7 +374,7 @@ class Sending:
             self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
-        if UNKNOWN_TRANSACTION in text:
+        if answer.is_of_nothing:
             req._cancelled(None)
         if self.status >= 200:
             req._answered_finally()
@@ -419,7 +418,7 @@ def _log_unsent(req: Request, status: int, error: Exception) -> None:
     # A caller that has gone, and a server that has, are routine; anything else is a fault.
     routine = isinstance(error, (ConnectionLost, SipError)) or (
         isinstance(error, CommandRefused)
-        and (UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
+        and (_UNKNOWN_TRANSACTION in error.text or _TRANSPORT_CLOSED in error.text)
     )
     _log.emit(
         LogLevel.info if routine else LogLevel.warn,

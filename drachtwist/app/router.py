@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Router:
     # Inside
 
     def _below(self) -> set[Router]:
-        """Give the routers mounted in this one, at any depth."""
+        """Return the routers mounted in this one, at any depth."""
         found: set[Router] = set()
         for _, handler in self._layers:
             if isinstance(handler, Router):
@@ -222,7 +222,7 @@ class Router:
             router._changed()
 
     def _methods(self) -> set[str]:
-        """Give the methods that have handlers of their own."""
+        """Return the methods that have handlers of their own."""
         methods: set[str] = set()
         for method, handler in self._layers:
             if isinstance(handler, Router):

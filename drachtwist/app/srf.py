@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -23,31 +22,32 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 
-from drachtwist.app import calls
-from drachtwist.app.b2bua import B2bua, SdpHook, create_b2bua
+from drachtwist.app.authentication import Auth
+from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.call_records import CallRecord
-from drachtwist.app.challenges import Auth
+from drachtwist.app.client_request import (
+    ClientRequest,
+    OutgoingRequest,
+    PendingRequest,
+    send_request,
+)
 from drachtwist.app.connections import Connections
+from drachtwist.app.descriptions import SdpHook
+from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialogs import Role
+from drachtwist.app.dialog_table import Role
 from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.proxying import ProxyResult, proxy_request
-from drachtwist.app.reaching import Target, way_to
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
-from drachtwist.app.uac import (
-    Asking,
-    OutgoingRequest,
-    PendingCall,
-    PendingRequest,
-    prepare_uac,
-)
+from drachtwist.app.uac import PendingCall, prepare_uac
+from drachtwist.app.uas import create_uas
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.endpoints import Connect, Listen
 from drachtwist.net.protocol import DrachtioProtocol
@@ -139,7 +139,7 @@ class Srf(Router):
         :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        return self._connections.connect(
+        return self._connections.endpoints.connect(
             endpoint,
             secret=secret,
             host=host,
@@ -185,7 +185,7 @@ class Srf(Router):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        return self._connections.listen(
+        return self._connections.endpoints.listen(
             endpoint,
             secret=secret,
             host=host,
@@ -205,7 +205,7 @@ class Srf(Router):
 
         :returns: what could not be used.
         """
-        return self._connections.reload_tls()
+        return self._connections.endpoints.reload_tls()
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -261,7 +261,7 @@ class Srf(Router):
         self._settings[name] = value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give a setting of the application."""
+        """Return a setting of the application."""
         return self._settings.get(name, default)
 
     def unregister_for_messages(self, method: str) -> None:
@@ -300,7 +300,7 @@ class Srf(Router):
         :raises LocalProtocolError: for other methods, and for what cannot be sent as one
             well-formed message.
         """
-        return calls.create_uas(req, res, local_sdp=local_sdp, headers=headers)
+        return create_uas(req, res, local_sdp=local_sdp, headers=headers)
 
     def create_uac(
         self,
@@ -363,7 +363,7 @@ class Srf(Router):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         return prepare_uac(
-            self,
+            self._connections,
             uri,
             method=method,
             headers=headers,
@@ -438,7 +438,7 @@ class Srf(Router):
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
         return create_b2bua(
-            self,
+            self._connections,
             req,
             res,
             uri,
@@ -497,7 +497,6 @@ class Srf(Router):
         :raises LocalProtocolError: for destinations and times that are none.
         """
         return proxy_request(
-            self,
             req,
             destinations,
             forking=forking,
@@ -536,8 +535,7 @@ class Srf(Router):
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         address, proxy, headers = way_to(uri, proxy, headers)
-        asking = Asking(
-            self,
+        client = ClientRequest(
             self._connections.find(link),
             method,
             complete_uri(address, bool(proxy)),
@@ -547,25 +545,7 @@ class Srf(Router):
             auth=auth,
             on_provisional=on_provisional,
         )
-        pending = PendingRequest(asking)
-
-        # Weakly: whether anybody keeps it tells whether anybody listens.
-        kept = weakref.ref(pending)
-
-        def sent(request: OutgoingRequest) -> Any:
-            there = kept()
-            if there is not None:
-                there.request = request
-            return None if on_request is None else on_request(request)
-
-        asking._on_request = sent
-        asking.wait(pending)
-        try:
-            asking.send()
-        except LocalProtocolError:
-            asking.forget()
-            raise
-        return pending
+        return send_request(client, on_request)
 
     def find_dialog_by_id(self, dialog_id: str, *, type: Role | None = None) -> Dialog | None:
         """Return the dialog that the servers know by an id, the oldest of several.
@@ -580,7 +560,7 @@ class Srf(Router):
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None
     ) -> Dialog | None:
-        """Give the dialog with this Call-ID whose first request had this tag in its From.
+        """Return the dialog with this Call-ID whose first request had this tag in its From.
 
         :param type: as for :meth:`find_dialog_by_id`.
         """

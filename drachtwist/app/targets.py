@@ -48,7 +48,7 @@ _NUMBER = re.compile(r"[+\d][\d\-.()#*]*")
 
 @lru_cache(maxsize=1024)  # most applications call few places
 def complete_uri(uri: str, others: bool = False) -> str:
-    """Give a URI its scheme, for ``bob@example.net``.
+    """Add the scheme to a URI that has none, for ``bob@example.net``.
 
     :param others: whether URIs of the other schemes of SIP will do, such as ``tel:`` and ``urn:``.
     :raises LocalProtocolError: for what is no URI to send a request to.
@@ -81,7 +81,7 @@ def _checked(uri: str) -> str:
 
 
 def referred_to(target: str) -> str:
-    """Give the URI for the Refer-To of a transfer.
+    """Return the URI for the Refer-To of a transfer.
 
     :param target: a URI of any scheme, or an address with one in brackets.
     :raises LocalProtocolError: for what is neither.

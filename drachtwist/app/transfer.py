@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog, DialogEnd
-from drachtwist.app.dialogs import Role
+from drachtwist.app.dialog_table import Role
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import ReceivedResponse
@@ -80,7 +80,7 @@ def _replaced(text: str) -> sip.Replaces:
 
 
 def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
-    """Give the dialog that an INVITE wants to take the place of.
+    """Return the dialog that an INVITE wants to take the place of.
 
     :returns: None when there is no Replaces header, or no such dialog (answer 481 then, RFC 3891
         section 3).

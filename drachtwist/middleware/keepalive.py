@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from drachtwist.errors import DrachtwistError
 from drachtwist.middleware.bindings import Binding
+from drachtwist.net.logs import Logger
 
 if TYPE_CHECKING:
     from drachtwist.app.srf import Srf

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from twisted.logger import Logger
-
 from drachtwist.app.interfaces import Next
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.errors import LocalProtocolError
 from drachtwist.middleware.outside import may_refuse
+from drachtwist.net.logs import Logger
 
 __all__ = ["SCANNERS", "BlockScanners", "RateLimit", "SourceFilter"]
 
@@ -104,7 +103,7 @@ class SourceFilter:
 
 
 def _narrowest(networks: Iterable[Any], source: IPv4Address | IPv6Address) -> int:
-    """Give the prefix length of the narrowest network with an address; -1 for none."""
+    """Return the prefix length of the narrowest network with an address; -1 for none."""
     return max((one.prefixlen for one in networks if source in one), default=-1)
 
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import Any, Union
 
 from twisted.internet.interfaces import IAddress, IProtocolFactory
-from twisted.logger import Logger
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol, LinkHandler
 from drachtwist.wire.commands import Cdr, Delivery
 

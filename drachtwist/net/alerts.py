@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.logger import Logger
+from drachtwist.net.logs import Logger
 
-__all__ = ["EVERY", "LONGEST", "Alerts"]
+__all__ = ["EVERY", "Alerts"]
 
 EVERY = 60.0
 """Seconds between two lines for the same cause."""
-
-LONGEST = 300
-"""Characters of the longest text that is put into a line."""
 
 
 class Alerts:
@@ -39,11 +36,11 @@ class Alerts:
         """How often each cause was noted since the start."""
 
     def note(self, cause: str, text: str, **fields: Any) -> None:
-        """Take note of something, and write of it unless that was done within the last minute.
+        """Note something, and write of it unless that was done within the last minute.
 
         :param cause: a constant word; there is one line a minute, and one number, for each.
         :param text: the line, a format in the way of :mod:`twisted.logger`. It is a constant, too.
-        :param fields: what is put into the line, cut off where it is long.
+        :param fields: what is put into the line, shortened where it is long.
         """
         self.counts[cause] = self.counts.get(cause, 0) + 1
         now = self._seconds()
@@ -54,13 +51,4 @@ class Alerts:
         untold = self._untold.pop(cause, 0)
         if untold:
             text += " (and {untold} more since the last line about {cause})"
-        shown = {name: _short(value) for name, value in fields.items()}
-        self._log.warn(text, **shown, cause=cause, untold=untold)
-
-
-def _short(value: Any) -> Any:
-    """Cut off what a peer may have written at length."""
-    if isinstance(value, (int, float)):
-        return value
-    text = str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        self._log.warn(text, **fields, cause=cause, untold=untold)

@@ -85,7 +85,7 @@ class Backlog:
             self._give_up("unread")
 
     def flush(self) -> None:
-        """Give everything to the transport, which is about to close the connection."""
+        """Hand everything to the transport, which is about to close the connection."""
         queue, offset = self._queue, self._offset
         if queue and not self.gone:
             queue[0] = queue[0][offset:]
@@ -105,7 +105,7 @@ class Backlog:
     # What the transport tells
 
     def pause(self) -> None:
-        """Learn that its buffer is full."""
+        """Note that its buffer is full."""
         self.paused = True
         clock = self._clock
         if clock is not None and not self.gone:
@@ -114,7 +114,7 @@ class Backlog:
                 self._timer = clock.callLater(self._patience, self._look)
 
     def resume(self) -> None:
-        """Learn that it is empty."""
+        """Note that it is empty."""
         self.paused = False
         self._pump()
 

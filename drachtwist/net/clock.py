@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
+from drachtwist.net.logs import Logger
 from drachtwist.transactions.deadlines import Deadlines
 from drachtwist.transactions.machine import Effect, Machine
 
@@ -43,12 +43,12 @@ class DeadlineClock:
         return len(self._deadlines)
 
     def seconds(self) -> float:
-        """Give the time that machines are to be told."""
+        """Return the time that machines are to be told."""
         now: float = self._clock.seconds()
         return now
 
     def watch(self, machine: Machine) -> None:
-        """Take note of a machine's deadline; to be called whenever it may have changed."""
+        """Note a machine's deadline; to be called whenever it may have changed."""
         when = self._deadlines.watch(machine)
         if when is not None and (self._call is None or when < self._armed_for):
             self._arm(when)

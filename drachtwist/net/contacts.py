@@ -42,7 +42,7 @@ class Contact:
 
     uri: str
     """``sip:HOST:PORT;transport=udp,tcp``, as
-    :meth:`~drachtwist.net.siptransports.SipTransports.listen` reads it."""
+    :meth:`~drachtwist.net.sip.transports.SipTransports.listen` reads it."""
     external_ip: str | None = None
     """The address that peers outside of the local network are told, with the same port. It counts
     for bound addresses of its own kind, IPv4 or IPv6."""
@@ -95,7 +95,7 @@ class Contact:
         return any(there in block and here in block for block in _PRIVATE)
 
     def host_toward(self, remote: str, own: str, everywhere: bool = False) -> str:
-        """Give our address as a peer sees it; the parameters are those of :meth:`is_inside`."""
+        """Return our address as a peer sees it; the parameters are those of :meth:`is_inside`."""
         external = self.external_ip
         if external is None or (":" in external) != (":" in own):
             return own

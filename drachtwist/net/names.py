@@ -23,11 +23,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.names import dns
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 from drachtwist.net.steady import steady
 from drachtwist.net.udp import UdpSocket, listening_socket
 from drachtwist.sip.locating import Naptr, Question, Records, Srv
@@ -134,7 +134,7 @@ class Names:
         return self._given or list(self._system.read().servers)
 
     def full_names(self, host: str) -> Sequence[str]:
-        """Give what a name may stand for, the first choice first (see resolv.conf(5)).
+        """Return what a name may stand for, the first choice first (see resolv.conf(5)).
 
         The next one is for when there is nothing at all under the one before. A name with a dot at
         its end, and one that stands in the hosts file, is what it is.
@@ -335,7 +335,7 @@ class _Datagrams(dns.DNSDatagramProtocol):
             self._log.debug("no answer from {peer}: {error}", peer=host, error=error)
 
     def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
-        """Learn that nobody listens there."""
+        """Note that nobody listens there."""
         _fail(self, _NoAnswer())
 
     def close(self) -> None:
@@ -361,7 +361,7 @@ class _Stream(dns.DNSProtocol):
             self._log.debug("no answer from a name server: {error}", error=error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Learn that the connection is gone."""
+        """Note that the connection is gone."""
         _fail(self, _NoAnswer())
         self.gone.callback(None)
 
@@ -422,7 +422,7 @@ def _is_domain(name: str) -> bool:
 
 
 def _host_in(question: Question) -> str:
-    """Give the host that a question is about: that of ``_sip._udp.host`` is ``host``."""
+    """Return the host that a question is about: that of ``_sip._udp.host`` is ``host``."""
     if question.kind != "SRV" or question.name[:1] != "_":
         return question.name
     return question.name.split(".", 2)[-1]
@@ -439,7 +439,7 @@ class _File(Generic[_T]):
         self._seen: tuple[int, int] | None = None
 
     def read(self) -> _T:
-        """Give what it says now."""
+        """Return what it says now."""
         try:
             found = os.stat(self._path)
             seen = (found.st_mtime_ns, found.st_size)

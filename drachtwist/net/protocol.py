@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import protocol
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -26,12 +26,14 @@ from twisted.internet.interfaces import (
     ISSLTransport,
     ITCPTransport,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
+from drachtwist.net.alerts import Alerts
 from drachtwist.net.backlog import Backlog
+from drachtwist.net.logs import Logger
+from drachtwist.net.observers import Observers
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
@@ -126,6 +128,7 @@ class DrachtioProtocol(_Clocked):
     :param handler: told of everything that happens.
     :param outbound: the server opened the connection, for one request.
     :param clock: the reactor, or a Clock.
+    :param alerts: where it is noted that a server sends what cannot be read.
     """
 
     _log = Logger()
@@ -144,10 +147,12 @@ class DrachtioProtocol(_Clocked):
         *,
         outbound: bool,
         clock: IReactorTime,
+        alerts: Alerts | None = None,
     ) -> None:
         self.session = session
         self.outbound = outbound
         self.uses = 0
+        self._alerts = Alerts(self._log, clock.seconds) if alerts is None else alerts
         self.handler = handler
         """Told of everything that happens."""
         self._clock = clock
@@ -332,7 +337,8 @@ class DrachtioProtocol(_Clocked):
                     if self.on_up is not None:
                         self.on_up(self)
                 elif isinstance(event, Malformed):
-                    self._log.warn(
+                    self._alerts.note(
+                        "bad_frames",
                         "ignoring a frame of {peer}: {problem}",
                         peer=self.peer,
                         problem=event.problem,
@@ -344,7 +350,12 @@ class DrachtioProtocol(_Clocked):
 
     def _break(self, error: DrachtwistError) -> None:
         self._error = error
-        self._log.warn("closing the connection to {peer}: {error}", peer=self.peer, error=error)
+        self._alerts.note(
+            "broken_frames",
+            "closing the connection to {peer}: {error}",
+            peer=self.peer,
+            error=error,
+        )
         self.abort()
 
     def _on_timer(self) -> None:
@@ -383,11 +394,16 @@ class _ApplicationFactory(protocol.Factory):
         self._make_session = make_session
         self._handler = handler
         self._clock = clock
+        self._alerts = Alerts(DrachtioProtocol._log, clock.seconds)
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
         """Make the protocol of one connection."""
         link = DrachtioProtocol(
-            self._make_session(), self._handler, outbound=self.outbound, clock=self._clock
+            self._make_session(),
+            self._handler,
+            outbound=self.outbound,
+            clock=self._clock,
+            alerts=self._alerts,
         )
         link.factory = self
         return link
@@ -477,7 +493,7 @@ class DrachtioServerProtocol(protocol.Protocol):
         self.connected_now = False
         self.loss: BaseException | None = None
         """Why the connection is gone, once it is."""
-        self._waiting: list[Deferred[None]] = []
+        self._until_gone: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServerProtocol tags={self.session.tags} {self.peer}>"
@@ -541,12 +557,7 @@ class DrachtioServerProtocol(protocol.Protocol):
 
     def when_gone(self) -> Deferred[None]:
         """Wait until the connection is gone."""
-        result: Deferred[None] = Deferred()
-        if self.connected_now:
-            self._waiting.append(result)
-        else:
-            result.callback(None)
-        return result
+        return self._until_gone.wait() if self.connected_now else succeed(None)
 
     # Twisted's side
 
@@ -562,17 +573,17 @@ class DrachtioServerProtocol(protocol.Protocol):
         self._handler.opened(self)
 
     def pauseProducing(self) -> None:
-        """Learn that the application does not read as fast as it is written to."""
+        """Note that the application does not read as fast as it is written to."""
         if self._backlog is not None:
             self._backlog.pause()
 
     def resumeProducing(self) -> None:
-        """Learn that the application has read what the transport had."""
+        """Note that the application has read what the transport had."""
         if self._backlog is not None:
             self._backlog.resume()
 
     def stopProducing(self) -> None:
-        """Learn that the connection is gone, which comes otherwise too."""
+        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""
@@ -604,9 +615,7 @@ class DrachtioServerProtocol(protocol.Protocol):
             self._delayed.cancel()
         self.loss = reason.value
         self._handler.gone(self)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._until_gone.fire(None)
 
     def _flush_unless_corked(self) -> None:
         if not self._corked:

@@ -27,13 +27,14 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ClientFactory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import AuthenticationError, ConnectionFailed
 from drachtwist.net.admission import Admission, is_local
 from drachtwist.net.endpoints import Connect, Listen
+from drachtwist.net.logs import Logger
+from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioClientFactory, DrachtioListenerFactory, DrachtioProtocol
 from drachtwist.net.tls import Credentials, describe_tls_failure
 
@@ -59,7 +60,7 @@ class BackOff:
         self._jitter = jitter
 
     def __call__(self, failures: int) -> float:
-        """Give the wait, in seconds, after so many failures in a row."""
+        """Return the wait, in seconds, after so many failures in a row."""
         full: float = min(self._cap, self._initial * 2 ** min(max(failures - 1, 0), 30))
         return full * (0.5 + self._jitter() / 2)
 
@@ -101,8 +102,8 @@ class InboundConnection(Service):
         self._failures = 0
         self._clock = clock
         self._ended: Exception | None = None
-        self._waiting: list[Deferred[DrachtioProtocol]] = []
-        self._until_ready: list[Deferred[DrachtioProtocol]] = []
+        self._until_connected: Observers[DrachtioProtocol] = Observers()
+        self._until_ready: Observers[DrachtioProtocol] = Observers()
         self._ready = False
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
@@ -182,9 +183,7 @@ class InboundConnection(Service):
             return succeed(self.link)
         if self._ended is not None:
             return fail(self._ended)
-        waiting: Deferred[DrachtioProtocol] = Deferred(self._forget)
-        self._waiting.append(waiting)
-        return waiting
+        return self._until_connected.wait()
 
     def when_ready(self) -> Deferred[DrachtioProtocol]:
         """Wait until the server hands over requests: it took the routes of the application.
@@ -195,24 +194,15 @@ class InboundConnection(Service):
             return succeed(self.link)
         if self._ended is not None:
             return fail(self._ended)
-        waiting: Deferred[DrachtioProtocol] = Deferred(self._forget)
-        self._until_ready.append(waiting)
-        return waiting
+        return self._until_ready.wait()
 
     # Inside
-
-    def _forget(self, waiting: Deferred[DrachtioProtocol]) -> None:
-        for all_waiting in (self._waiting, self._until_ready):
-            if waiting in all_waiting:
-                all_waiting.remove(waiting)
 
     def _up(self, link: DrachtioProtocol) -> None:
         self.link = link
         self._failures = 0
         self._last_error = ""
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(link)
+        self._until_connected.fire(link)
 
     def _routed(self, link: DrachtioProtocol) -> None:
         if self.link is not link:
@@ -220,9 +210,7 @@ class InboundConnection(Service):
         self._ready = True
         if self._on_ready is not None:
             self._on_ready(link)
-        waiting, self._until_ready = self._until_ready, []
-        for waiter in waiting:
-            waiter.callback(link)
+        self._until_ready.fire(link)
 
     def _closed(self, link: DrachtioProtocol, error: Exception) -> None:
         if self.link is link:
@@ -264,10 +252,8 @@ class InboundConnection(Service):
 
     def _end(self, error: Exception) -> None:
         self._ended = error
-        waiting = self._waiting + self._until_ready
-        self._waiting, self._until_ready = [], []
-        for waiter in waiting:
-            waiter.errback(error)
+        self._until_connected.fail(lambda: error)
+        self._until_ready.fail(lambda: error)
 
 
 @implementer(IStreamClientEndpoint)
@@ -333,7 +319,7 @@ class OutboundListener(Service):
         self._pending: Deferred[IListeningPort] | None = None
         self._port: IListeningPort | None = None
         self._error: Exception | None = None
-        self._waiting: list[Deferred[IAddress]] = []
+        self._until_bound: Observers[IAddress] = Observers()
 
     def __repr__(self) -> str:
         return f"<OutboundListener {self._listen.text} {'up' if self._port else 'down'}>"
@@ -411,13 +397,7 @@ class OutboundListener(Service):
             return succeed(self._port.getHost())
         if self._error is not None:
             return fail(self._error)
-        waiting: Deferred[IAddress] = Deferred(self._forget)
-        self._waiting.append(waiting)
-        return waiting
-
-    def _forget(self, waiting: Deferred[IAddress]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+        return self._until_bound.wait()
 
     def _bound(self, port: IListeningPort) -> None:
         if not self.running:
@@ -432,9 +412,7 @@ class OutboundListener(Service):
                 " verifyClients=",
                 endpoint=self._listen.text,
             )
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(address)
+        self._until_bound.fire(address)
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:
@@ -447,6 +425,4 @@ class OutboundListener(Service):
 
     def _tell(self, error: Exception) -> None:
         self._error = error
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(error)
+        self._until_bound.fail(lambda: error)

@@ -20,8 +20,9 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.base import DelayedCall, ReactorBase
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["SteadyClock", "steady"]
 
@@ -102,7 +103,7 @@ class SteadyClock:
                 self._armed = None
 
     def _moved(self, call: DelayedCall) -> None:
-        """Take note that a call is to come earlier; its old entry is dead."""
+        """Note that a call is to come earlier; its old entry is dead."""
         self._push(call)
 
     def _arm(self) -> None:

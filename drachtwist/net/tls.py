@@ -218,7 +218,7 @@ class TlsOptions:
 
 
 def trust_root(ca: PemSource) -> Any:
-    """Give whom Twisted is to trust: certificates, or the system's authorities if none are given.
+    """Return whom Twisted is to trust: certificates, or the system's authorities if none are given.
 
     :raises LocalProtocolError: when they cannot be used.
     """

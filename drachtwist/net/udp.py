@@ -25,9 +25,10 @@ from twisted.internet.error import (
     NoRouteError,
 )
 from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["DatagramHandler", "UdpSocket", "listening_socket"]
 
@@ -60,7 +61,7 @@ class DatagramHandler(Protocol):
         """Take in a datagram."""
 
     def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
-        """Learn that a datagram did not arrive; of its data only the start may be known."""
+        """Note that a datagram did not arrive; of its data only the start may be known."""
 
 
 def listening_socket(kind: int, host: str, port: int, backlog: int = 512) -> socket.socket:
@@ -178,7 +179,7 @@ class UdpSocket:
                 self._log.failure("a datagram from {host} made us fail", host=address[0])
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Learn that errors are waiting and nothing else, which takes us off the reactor."""
+        """Note that errors are waiting and nothing else, which takes us off the reactor."""
         self._read_errors()
         if self._socket is not None:
             self._reactor.addReader(self)
@@ -219,7 +220,7 @@ class UdpSocket:
 
 
 def _described(number: int | None) -> Exception:
-    """Give the exception that Twisted has for a system error."""
+    """Return the exception that Twisted has for a system error."""
     text = os.strerror(number or 0)
     if number == errno.ECONNREFUSED:
         return ConnectionRefusedError(number, text)

@@ -37,11 +37,11 @@ from service_identity.hazmat import (
     verify_service_identity,
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.logs import Logger
 
 __all__ = ["CertificateRefused", "PeerCheck", "PeerName", "is_for"]
 
@@ -123,7 +123,7 @@ def is_for(certificate: x509.Certificate, names: Sequence[PeerName]) -> None:
 
 
 def _patterns(certificate: x509.Certificate, *, sip: bool) -> list[CertificatePattern]:
-    """Give the names in a certificate; those that are none are passed over."""
+    """Return the names in a certificate; those that are none are passed over."""
     try:
         extension = certificate.extensions.get_extension_for_oid(
             ExtensionOID.SUBJECT_ALTERNATIVE_NAME
@@ -150,7 +150,7 @@ def _patterns(certificate: x509.Certificate, *, sip: bool) -> list[CertificatePa
 
 
 def _sip_domain(name: x509.GeneralName) -> str | None:
-    """Give the host of a SIP URI that is for a whole domain; None for any other name."""
+    """Return the host of a SIP URI that is for a whole domain; None for any other name."""
     if not isinstance(name, x509.UniformResourceIdentifier):
         return None
     scheme, colon, rest = name.value.partition(":")

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
 from drachtwist.sip.message import Request, Response
 
 if TYPE_CHECKING:

@@ -14,23 +14,50 @@ connection cannot be made, or breaks, it goes to the same address over UDP.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.sip.flows import Flow, Target
 from drachtwist.server.compose import new_branch
-from drachtwist.server.ways import Way, target_of
+from drachtwist.server.ports import Carriers
+from drachtwist.server.ways import Way, Ways, target_of
 from drachtwist.sip.locating import Hop
 from drachtwist.sip.message import Response
 from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import Effect, Machine, State, Terminated, Transmit
 from drachtwist.transactions.matching import ClientKey
 
-if TYPE_CHECKING:
-    from drachtwist.server.core import ServerCore
-
 __all__ = ["Attempted", "Spent"]
+
+
+class ClientTransactions(Protocol):
+    """Where client transactions are found by their keys."""
+
+    @property
+    def transactions(self) -> MutableMapping[ClientKey, Any]:
+        """Who owns each of them."""
+
+
+class Attempting(Protocol):
+    """What an attempt needs of the server."""
+
+    @property
+    def carriers(self) -> Carriers:
+        """What sends."""
+
+    @property
+    def ways(self) -> Ways:
+        """What finds where to."""
+
+    @property
+    def uac(self) -> ClientTransactions:
+        """Where transactions are known."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the server has stopped."""
 
 
 class Attempted:
@@ -49,7 +76,7 @@ class Attempted:
         "way",
     )
 
-    core: ServerCore
+    core: Attempting
     branch: str
     """The branch of this attempt."""
     flow: Flow | None
@@ -67,7 +94,7 @@ class Attempted:
     reason: tuple[int, Response | None]
     """What became of the last attempt: the status, and the response if there was one."""
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: Attempting) -> None:
         self.core = core
         self.branch = self.next_branch()
         self.flow = None
@@ -104,6 +131,10 @@ class Attempted:
         :param response: the response, if there was one.
         :param phrase: the reason phrase, if not the usual one.
         """
+        raise NotImplementedError
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what a machine wants done."""
         raise NotImplementedError
 
     # What is the same
@@ -211,14 +242,14 @@ class Spent:
 
     __slots__ = ("core", "flow", "key", "machine", "source")
 
-    def __init__(self, core: ServerCore, flow: Flow, key: ClientKey, machine: Any) -> None:
+    def __init__(self, core: Attempting, flow: Flow, key: ClientKey, machine: Any) -> None:
         self.core = core
         self.flow = flow
         self.key = key
         self.machine = machine
         self.source: Any = None
         machine.owner = self
-        core.uac.transactions[key] = self  # type: ignore[assignment]
+        core.uac.transactions[key] = self
 
     def awaits(self, response: Response) -> bool:
         """Whether a response is wanted: it goes nowhere."""

@@ -89,7 +89,7 @@ class ServerConfig:
     secret: str = field(default="cymru", repr=False)
     """What applications have to show."""
     contacts: tuple[str | Contact, ...] = ("sip:127.0.0.1:5060;transport=udp,tcp",)
-    """Where SIP is served, as :meth:`drachtwist.net.siptransports.SipTransports.listen` reads it:
+    """Where SIP is served, as :meth:`drachtwist.net.sip.transports.SipTransports.listen` reads it:
     ``sip:HOST:PORT;transport=udp,tcp``, where the host may be ``*`` and the port 0. A
     :class:`Contact` also says what is known of the place elsewhere: external address and names."""
     request_handlers: tuple[RequestHandler, ...] = ()

@@ -13,31 +13,31 @@ Nothing that a peer or an application sends may raise out of here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-from twisted.logger import Logger
+from collections.abc import Callable
+from typing import Any
 
 from drachtwist.errors import DrachtwistError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.logs import Logger
+from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
-from drachtwist.server.config import RequestHandler, ServerConfig
+from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
 from drachtwist.server.ports import Carriers
 from drachtwist.server.proxying import Proxying
 from drachtwist.server.registered import Registered
+from drachtwist.server.roles import Connector
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
-from drachtwist.server.uas import Answering, Incoming
+from drachtwist.server.uas import Answering
 from drachtwist.server.ways import Ways
-from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
@@ -46,33 +46,10 @@ from drachtwist.transactions.machine import Effect, Machine, Transmit
 from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire import reports
 from drachtwist.wire.commands import AddRoute, Proxy, RemoveRoute, SendMessage
-from drachtwist.wire.decisions import AppAddress, Decision
+from drachtwist.wire.decisions import Decision
 from drachtwist.wire.session import Commanded, new_id
 
-__all__ = ["Connector", "ServerCore"]
-
-
-class Connector(Protocol):
-    """What reaches applications and asks the DNS."""
-
-    def connect(self, address: AppAddress, incoming: Incoming) -> None:
-        """Connect to an application for a request.
-
-        Either :meth:`ServerCore.unreachable` follows, or :meth:`ServerCore.expect` is told of the
-        connection, and then :meth:`ServerCore.signed` or :meth:`ServerCore.gone`.
-        """
-
-    def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
-        """Ask a web application about a request; :meth:`ServerCore.decided` follows."""
-
-    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
-        """Find the answer to a question; None when nobody answers.
-
-        What is known is told before this returns.
-        """
-
-    def full_names(self, host: str) -> Sequence[str]:
-        """Give what a name may stand for, the first choice first."""
+__all__ = ["ServerCore"]
 
 
 class ServerCore:
@@ -106,7 +83,6 @@ class ServerCore:
         self.uas = Answering(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
-        self.ways = Ways(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
         self.handed_on = 0
@@ -122,6 +98,7 @@ class ServerCore:
         """What keeps track of who receives what we send over UDP."""
         self.carriers: Carriers = self.amplification
         self.send_away = SendingAway(self.carriers)
+        self.ways = Ways(config.udp_mtu, self.carriers, connector, self.clock.seconds)
         self._wall = wall
         self._second = -1
         self._second_text = ""

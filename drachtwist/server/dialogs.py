@@ -18,7 +18,8 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import WEBSOCKETS, Flow
+from drachtwist.net.sip.flows import WEBSOCKETS, Flow
+from drachtwist.server.usages import ClientUsage, Refreshing, ServerUsage
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
@@ -28,9 +29,6 @@ from drachtwist.sip.uri import SipUri
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.compose import Draft
-    from drachtwist.server.sessions import SessionTimer
-    from drachtwist.server.uac import Outgoing
-    from drachtwist.server.uas import Incoming
 
 __all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target", "uri_of"]
 
@@ -122,17 +120,17 @@ class Dialog:
     """Whether the 2xx to our INVITE that made it was acknowledged."""
     by_race: bool
     """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
-    origin: Incoming | None
+    origin: ServerUsage | None
     """The INVITE that made it."""
-    answers: Incoming | None
+    answers: ServerUsage | None
     """The INVITE whose 200 waits for its ACK."""
-    open: list[Incoming]
+    open: list[ServerUsage]
     """Requests of the peer that the application has not answered."""
     sdp: bytes
     """The session description that the application sent last."""
-    timer: SessionTimer | None
+    timer: Refreshing | None
     """The session timer, if there is one."""
-    asked: list[Outgoing]
+    asked: list[ClientUsage]
     """Requests of the application that have no final response."""
 
     def __init__(self) -> None:

@@ -5,8 +5,9 @@ line, the environment and a configuration file have a setting for each.
 
 How many connections there may be follows from how many files the process may have open
 (``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not
-fail: ports, connections that the server makes, the log. Of the others phones get three quarters and
-applications one.
+fail: ports, connections to phones, the log. Of the others phones get three quarters and
+applications one; or one quarter each, when applications are connected to, or web applications
+asked, for requests: what is made for that gets the other half.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Limits
+from drachtwist.net.sip.flows import Limits
 
 __all__ = [
     "ABOUT",
@@ -73,6 +74,11 @@ class ServerLimits:
     strangers: int = _limit(0, "connections to the admin ports that have not shown the secret")
     strangers_per_source: int = _limit(0, "of these, from one address")
     applications: int = _limit(0, "connections to the admin ports, all together")
+    dialled: int = _limit(
+        0,
+        "connections to applications that are made for requests, and questions to web applications,"
+        " all together; new requests get 503 beyond that",
+    )
     unread: int = _limit(
         16 << 20,
         "bytes that an application may leave unread before its connection is cut; it gets nothing"
@@ -128,14 +134,15 @@ class ServerLimits:
             if problem is not None:
                 raise LocalProtocolError(f"the limit {one.name} {problem}")
 
-    def settled(self, files: int | None = None) -> ServerLimits:
+    def settled(self, files: int | None = None, *, dials: bool = False) -> ServerLimits:
         """Work out the numbers of connections that are left open.
 
         :param files: how many files may be open at a time; asked of the system unless given.
+        :param dials: whether applications are connected to, or asked, for requests.
         """
         files = max(FEWEST_FILES, open_files() if files is None else files)
         usable = files - min(256, files // 4)
-        connections = self.connections or min(4096, usable * 3 // 4)
+        connections = self.connections or min(4096, usable // 4 if dials else usable * 3 // 4)
         applications = self.applications or min(1024, usable // 4)
         strangers = self.strangers or max(1, min(64, applications // 2))
         return dataclasses.replace(
@@ -143,6 +150,7 @@ class ServerLimits:
             connections=connections,
             connections_per_source=self.connections_per_source or max(8, connections // 4),
             applications=applications,
+            dialled=self.dialled or usable // 2,
             strangers=strangers,
             strangers_per_source=self.strangers_per_source or max(1, strangers // 4),
         )
@@ -194,7 +202,7 @@ def show_limit(value: float) -> str:
 
 _MAY_BE_0 = frozenset(
     """
-    strangers strangers_per_source applications connections connections_per_source
+    strangers strangers_per_source applications dialled connections connections_per_source
     secret_delay stop unconfirmed_repeats
     """.split()
 )

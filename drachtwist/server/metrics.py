@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, Protocol, cast
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.alerts import Alerts
+from drachtwist.net.clock import DeadlineClock
+from drachtwist.net.sip.flows import Flow
+from drachtwist.server.config import ServerConfig
+from drachtwist.server.ports import Carriers
+from drachtwist.server.sendingaway import SendingAway
 from drachtwist.sip.message import Request, Response
-
-if TYPE_CHECKING:
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.ports import Carriers
 
 __all__ = ["Counter", "Histogram", "Metered", "Metrics"]
 
@@ -184,6 +185,71 @@ class _Calls:
             self._answer.observe(now - began)
 
 
+class Dialled(Protocol):
+    """What knows how many dialogs there are."""
+
+    def established(self) -> tuple[int, int]:
+        """Count those that are established: of calls that came, and that were made."""
+
+
+class Orphaned(Sized, Protocol):
+    """What knows of dialogs whose application is gone, and how they ended."""
+
+    claimed: int
+    left: int
+    ended: int
+
+
+class Forwarding(Protocol):
+    """What knows how many requests are forwarded."""
+
+    def count(self) -> int:
+        """Count those that are being forwarded."""
+
+
+class Measured(Protocol):
+    """What there are numbers about: the core of a server."""
+
+    @property
+    def clock(self) -> DeadlineClock:
+        """The time."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """The settings."""
+
+    @property
+    def alerts(self) -> Alerts:
+        """What operators were told."""
+
+    @property
+    def send_away(self) -> SendingAway:
+        """What was answered without being remembered."""
+
+    @property
+    def handed_on(self) -> int:
+        """How many requests went from one application to the next."""
+
+    @property
+    def registered(self) -> Sized:
+        """Who registered over a connection."""
+
+    @property
+    def dialogs(self) -> Dialled:
+        """The dialogs."""
+
+    @property
+    def orphans(self) -> Orphaned:
+        """Those without an application."""
+
+    @property
+    def proxying(self) -> Forwarding:
+        """What is forwarded."""
+
+    def counts(self) -> dict[str, int]:
+        """Say how many things there are."""
+
+
 class Metrics:
     """All numbers of a server.
 
@@ -191,7 +257,7 @@ class Metrics:
     :param wall: the time of day, in seconds since the epoch.
     """
 
-    def __init__(self, core: ServerCore, wall: Callable[[], float]) -> None:
+    def __init__(self, core: Measured, wall: Callable[[], float]) -> None:
         self._core = core
         self._seconds = core.clock.seconds
         self._received = _Seen()

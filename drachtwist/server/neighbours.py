@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import is_address
 from drachtwist.sip.message import Request, Response

@@ -30,14 +30,13 @@ thousand calls does not hold up the others.
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from drachtwist.net.clock import DeadlineClock
+from drachtwist.server.clients import AppLink
+from drachtwist.server.config import ServerConfig
+from drachtwist.server.dialogs import Dialog, Dialogs
 from drachtwist.transactions.machine import Effect, Machine
-
-if TYPE_CHECKING:
-    from drachtwist.server.clients import AppLink
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.dialogs import Dialog
 
 __all__ = ["GONE", "MOST_HAND_OVERS", "REASON", "RETRY_AFTER", "Orphans"]
 
@@ -57,6 +56,50 @@ _UNCONFIRMED = 1.0
 """Seconds until a call is looked at again whose 2xx is not acknowledged yet."""
 
 
+class Ending(Protocol):
+    """What ends the calls of applications that are gone: the UAC core."""
+
+    def cancel_pending(self, dialog: Dialog) -> None:
+        """Cancel the INVITEs of this side in a dialog."""
+
+    def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
+        """End a dialog."""
+
+
+class Forgetting(Protocol):
+    """What forgets dialogs: the UAS core."""
+
+    def end(self, dialog: Dialog) -> None:
+        """Forget a dialog."""
+
+
+class OrphanCore(Protocol):
+    """What is needed of the server for that."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """The settings."""
+
+    @property
+    def clock(self) -> DeadlineClock:
+        """The time."""
+
+    @property
+    def dialogs(self) -> Dialogs:
+        """The dialogs."""
+
+    @property
+    def uac(self) -> Ending:
+        """What ends calls."""
+
+    @property
+    def uas(self) -> Forgetting:
+        """What forgets them."""
+
+    def watch(self, machine: Machine) -> None:
+        """Take note of a deadline."""
+
+
 class Orphans(Machine):
     """Dialogs whose application is gone, the one that waits for longest first.
 
@@ -65,7 +108,7 @@ class Orphans(Machine):
 
     __slots__ = ("_core", "_waiting", "claimed", "ended", "left", "lost")
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: OrphanCore) -> None:
         super().__init__()
         self._core = core
         self._waiting: dict[Dialog, float] = {}

@@ -19,7 +19,7 @@ from collections import OrderedDict
 
 from drachtwist.errors import MessageError
 from drachtwist.net.clock import DeadlineClock
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing

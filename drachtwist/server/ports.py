@@ -5,16 +5,17 @@ Whoever takes one of these runs against whatever has it: sockets, or a double in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
+from drachtwist.sip.locating import Question, Records
 
-__all__ = ["Carriers"]
+__all__ = ["Carriers", "Resolver"]
 
 
 class Carriers(Protocol):
-    """What carries SIP: :class:`~drachtwist.net.siptransports.SipTransports`, or a stand-in."""
+    """What carries SIP: :class:`~drachtwist.net.sip.transports.SipTransports`, or a stand-in."""
 
     @property
     def listeners(self) -> Sequence[Listener]:
@@ -39,3 +40,16 @@ class Carriers(Protocol):
 
     def close(self, flow: Flow) -> None:
         """Close the connection of a flow."""
+
+
+class Resolver(Protocol):
+    """What asks the DNS."""
+
+    def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
+        """Find the answer to a question; None when nobody answers.
+
+        What is known is told before this returns.
+        """
+
+    def full_names(self, host: str) -> Sequence[str]:
+        """Return what a name may stand for, the first choice first."""

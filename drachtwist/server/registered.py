@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.fields import parse_expires
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri, Uri

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
+from drachtwist.net.sip.flows import Flow
 from drachtwist.server.ports import Carriers
 from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.message import Request

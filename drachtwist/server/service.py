@@ -17,16 +17,17 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError, DNSLookupError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, ITCPTransport
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
+from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
-from drachtwist.net.siptransports import Flow, SipTransports
+from drachtwist.net.sip.flows import Flow
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.steady import steady
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either
@@ -34,8 +35,9 @@ from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.door import Door
+from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metrics
-from drachtwist.server.uas import Incoming
+from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
@@ -87,6 +89,7 @@ class DrachtioServer(Service):
         self._ports: list[IListeningPort] = []
         self._links: set[DrachtioServerProtocol] = set()
         self._pending: set[Deferred[Any]] = set()
+        self._dialled: set[DrachtioServerProtocol] = set()
         self._door = Door(self.limits.settled(), self.clock, self.alerts, required=True)
         self._factory = DrachtioServerFactory(
             self._new_session,
@@ -163,7 +166,7 @@ class DrachtioServer(Service):
         self._begun = True
         self._outcome = None
         config = self.config
-        self.limits = limits = config.limits.settled()
+        self.limits = limits = config.limits.settled(dials=bool(config.request_handlers))
         self._door = Door(limits, self.clock, self.alerts, config.require_authentication)
         self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
         # The core and what carries its messages know each other.
@@ -370,7 +373,9 @@ class DrachtioServer(Service):
         """Take note of a connection."""
         self._links.add(link)
         keep_alive(link.transport, self.config.tcp_keepalive)
-        if not link.outbound:
+        if link.outbound:
+            self._dialled.add(link)
+        else:
             self._door.entered(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
@@ -419,6 +424,7 @@ class DrachtioServer(Service):
     def gone(self, link: DrachtioServerProtocol) -> None:
         """A connection to an application is gone."""
         self._links.discard(link)
+        self._dialled.discard(link)
         self._door.left(link)
         if self._no_longer_unsigned(link) and self._listening:
             self.alerts.note(
@@ -447,6 +453,8 @@ class DrachtioServer(Service):
         """Connect to an application for a request."""
         core = self.core
         assert core is not None
+        if self._dials_too_much(incoming):
+            return
         endpoint: Any = HostnameEndpoint(
             self.reactor, address.host or "127.0.0.1", address.port, timeout=CONNECT_TIMEOUT
         )
@@ -496,6 +504,19 @@ class DrachtioServer(Service):
             )
         )
 
+    def _dials_too_much(self, incoming: Incoming) -> bool:
+        """Refuse a request that nobody more may be connected to for; say whether it is."""
+        most = self.limits.dialled
+        if len(self._pending) + len(self._dialled) < most:
+            return False
+        self.alerts.note(
+            "dialled", "{most} connections were made for requests: new ones get 503", most=most
+        )
+        assert self.core is not None
+        if incoming.is_open:
+            self.core.uas.refuse(incoming, 503, lines=(RETRY_AFTER,))
+        return True
+
     def _no_application(self, address: AppAddress, why: object) -> None:
         self.alerts.note(
             "no_application", "no application at {address}: {error}", address=address, error=why
@@ -509,6 +530,8 @@ class DrachtioServer(Service):
         """Ask a web application about a request."""
         core = self.core
         assert core is not None
+        if self._dials_too_much(incoming):
+            return
         asker = self._askers.get(handler)
         if asker is None:
             self._askers[handler] = asker = WebAsker(

@@ -11,19 +11,19 @@ for the peer is repeated with a longer one.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from drachtwist.errors import MessageError
+from drachtwist.net.clock import DeadlineClock
 from drachtwist.server.compose import Draft
-from drachtwist.sip.fields import SessionExpires
+from drachtwist.server.config import ServerConfig
+from drachtwist.server.dialogs import Dialog, Dialogs
+from drachtwist.server.incoming import Incoming
+from drachtwist.server.outgoing import Outgoing
+from drachtwist.server.usages import Refreshing
+from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
-
-if TYPE_CHECKING:
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.dialogs import Dialog
-    from drachtwist.server.uac import Outgoing
-    from drachtwist.server.uas import Incoming
+from drachtwist.transactions.timing import Timing
 
 __all__ = ["SessionTimer", "Sessions"]
 
@@ -36,7 +36,7 @@ _LATER = 2.0
 _EXPIRED = "Session timer expired"
 
 
-class SessionTimer(Machine):
+class SessionTimer(Refreshing):
     """The deadline of a dialog's session.
 
     :param dialog: the dialog.
@@ -45,7 +45,7 @@ class SessionTimer(Machine):
     :param now: when it begins.
     """
 
-    __slots__ = ("ends", "interval", "ours", "raised", "sessions")
+    __slots__ = ("ends", "interval", "raised", "sessions")
 
     def __init__(
         self, sessions: Sessions, dialog: Dialog, interval: int, ours: bool, now: float
@@ -78,12 +78,63 @@ class SessionTimer(Machine):
         return []
 
 
+class Callers(Protocol):
+    """What asks in dialogs: the UAC core."""
+
+    def refresh(self, dialog: Dialog, draft: Draft, timer: Refreshing) -> None:
+        """Send a re-INVITE."""
+
+    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
+        """Send the ACK to its 200."""
+
+    def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
+        """End a dialog, and tell the application."""
+
+
+class Called(Protocol):
+    """What is asked in dialogs: the UAS core."""
+
+    def end(self, dialog: Dialog) -> None:
+        """Forget a dialog."""
+
+
+class SessionCore(Protocol):
+    """What session timers need of the server."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """The settings."""
+
+    @property
+    def timing(self) -> Timing:
+        """The timers of SIP."""
+
+    @property
+    def clock(self) -> DeadlineClock:
+        """The time."""
+
+    @property
+    def dialogs(self) -> Dialogs:
+        """The dialogs."""
+
+    @property
+    def uac(self) -> Callers:
+        """What asks."""
+
+    @property
+    def uas(self) -> Called:
+        """What is asked."""
+
+    def watch(self, machine: Machine) -> None:
+        """Take note of a deadline."""
+
+
 class Sessions:
     """The session timers of all dialogs."""
 
     __slots__ = ("core", "minimum")
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: SessionCore) -> None:
         self.core = core
         self.minimum = core.config.shortest_session
         """The shortest interval that is accepted of a caller, in seconds."""
@@ -97,7 +148,7 @@ class Sessions:
         """
         given = draft.value("session-expires")
         if given is not None:
-            asked = _read(given)
+            asked = session_interval(given)
             if asked is None:
                 return None
             return max(asked[0], self.minimum), asked[1] == "uas"
@@ -115,8 +166,8 @@ class Sessions:
         """Begin a timer, in place of the one that there is."""
         self.end(dialog)
         now = self.core.clock.seconds()
-        dialog.timer = SessionTimer(self, dialog, interval, ours, now)
-        self.core.watch(dialog.timer)
+        dialog.timer = timer = SessionTimer(self, dialog, interval, ours, now)
+        self.core.watch(timer)
 
     def end(self, dialog: Dialog) -> None:
         """Have no timer any more."""
@@ -143,7 +194,7 @@ class Sessions:
         may take it that there is no timer any more (RFC 4028 section 7.2), and would be hung up on.
         """
         given = draft.value("session-expires")
-        asked = _of(request) if given is None else _read(given)
+        asked = _of(request) if given is None else session_interval(given)
         if asked is None:
             self.end(dialog)
             return
@@ -203,7 +254,9 @@ class Sessions:
     def refreshed(self, outgoing: Outgoing, status: int, response: Response | None) -> None:
         """Look at the final response to a refresh of ours."""
         dialog, timer = outgoing.dialog, outgoing.refresh
-        if dialog is None or timer is None or not self.core.dialogs.knows(dialog):
+        if not isinstance(timer, SessionTimer) or dialog is None:
+            return
+        if not self.core.dialogs.knows(dialog):
             return
         if status < 300:
             self.core.uac.acknowledge(dialog, outgoing)
@@ -253,15 +306,5 @@ def _is_inviting(dialog: Dialog) -> bool:
 def _of(
     message: Request | Response, name: str = "Session-Expires"
 ) -> tuple[int, str | None] | None:
-    """Give the seconds and the refresher in a header; None when there is no legible one."""
-    text = message.get(name)
-    return None if text is None else _read(text)
-
-
-def _read(text: str) -> tuple[int, str | None] | None:
-    try:
-        found = SessionExpires.parse(text)
-    except MessageError:
-        return None
-    refresher = found.params.get("refresher")
-    return found.seconds, None if refresher is None else refresher.lower()
+    """Return the seconds and the refresher in a header; None when there is no legible one."""
+    return session_interval(message.get(name))

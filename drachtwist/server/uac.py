@@ -21,10 +21,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
-from drachtwist.server.alarm import Alarm
+from drachtwist.net.sip.flows import Flow
 from drachtwist.server.attempts import Attempted
-from drachtwist.server.checks import carries_session, has_more_hops
+from drachtwist.server.checks import carries_session
 from drachtwist.server.compose import (
     Draft,
     encode,
@@ -46,9 +45,13 @@ from drachtwist.server.dialogs import (
     record_routes,
     refresh_target,
 )
+from drachtwist.server.incoming import Incoming
 from drachtwist.server.orphans import GONE, REASON
+from drachtwist.server.outgoing import Outgoing
 from drachtwist.server.owncontact import NOBODY, like_contact, own_contact
 from drachtwist.server.registered import METHODS
+from drachtwist.server.roles import Core
+from drachtwist.server.usages import Refreshing
 from drachtwist.sip.derived import headers_like
 from drachtwist.sip.encoding import joined, request_line, status_line
 from drachtwist.sip.fields import Address, CSeq, leads_loosely
@@ -59,28 +62,16 @@ from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
-    Deliver,
     Effect,
-    Machine,
-    RingTimedOut,
-    SendCancel,
-    Terminated,
-    TimedOut,
-    Transmit,
-    TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey, client_key
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.reports import request_echo
-from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.proxying import Branch
-    from drachtwist.server.sessions import SessionTimer
-    from drachtwist.server.uas import Incoming
 
-__all__ = ["Calling", "Outgoing"]
+__all__ = ["Calling"]
 
 _METHODS = frozenset(
     """
@@ -98,193 +89,12 @@ _MAX_HELD = 8
 _NO_TRANSPORT = "requested protocol/transport not available"
 
 
-class Outgoing(Attempted):
-    """A request of an application, until nothing can happen to it any more."""
-
-    __slots__ = (
-        "alarm",
-        "answered",
-        "call_id",
-        "cancel",
-        "contact",
-        "dialog",
-        "dialog_id",
-        "ended",
-        "forks",
-        "from_tag",
-        "held",
-        "id",
-        "link",
-        "message_id",
-        "method",
-        "named",
-        "protocol",
-        "refresh",
-        "request",
-        "rung",
-        "secure",
-        "side",
-        "source",
-        "tags",
-        "told",
-        "written",
-    )
-
-    id: str
-    """What applications call its transaction."""
-    method: str
-    link: AppLink | None
-    """The application that asked; None for what the server sends by itself."""
-    message_id: str
-    """The command that it came with, until that is answered."""
-    dialog: Dialog | None
-    """The dialog that it is in, or that it made."""
-    dialog_id: str
-    """What applications call the dialog; empty outside of dialogs."""
-    request: Request
-    """As it is sent, or would be if its name had an address."""
-    contact: str | None
-    """The Contact as the application wrote it, of a request that has one outside of dialogs."""
-    named: bool
-    """Whether the application has named the transport."""
-    secure: bool
-    """Whether it is for a ``sips:`` URI."""
-    told: str
-    """The Contact that the application was told first."""
-    written: bool
-    """Whether it was written for the flow that it takes first."""
-    protocol: str
-    """The transport, as frames name it."""
-    call_id: str
-    from_tag: str
-    ended: bool
-    """Whether the application was told a final response."""
-    source: tuple[Flow, int]
-    """Where the response at hand came from, and how many bytes it had."""
-    answered: bool
-    """Whether a reliable provisional response answered its offer."""
-    forks: dict[str, Dialog] | None
-    """The calls that others accepted too, by their To tags."""
-    alarm: Alarm | None
-    """When the ACK has to be there."""
-    refresh: SessionTimer | None
-    """The session timer that it is to satisfy, when the server sends it by itself."""
-    cancel: bytes | None
-    """The CANCEL that waits for a provisional response."""
-    rung: dict[str, tuple[Response, Flow]] | None
-    """The reliable responses to this INVITE, by RSeq, if several that ring sent one."""
-    tags: set[str] | None
-    """The To tags of those that ring."""
-    held: list[Incoming] | None
-    """NOTIFYs that came before the answer to this SUBSCRIBE."""
-
-    def __init__(self, side: Calling, link: AppLink | None, method: str) -> None:
-        super().__init__(side.core)
-        self.side = side
-        self.id = new_id()
-        self.link = link
-        self.message_id = ""
-        self.method = method
-        self.dialog = None
-        self.dialog_id = ""
-        self.protocol = "unknown"
-        self.call_id = ""
-        self.from_tag = ""
-        self.ended = False
-        self.cancel = None
-        self.rung = None
-        self.tags = None
-        self.held = None
-        self.answered = False
-        self.forks = None
-        self.alarm = None
-        self.refresh = None
-        self.written = True
-        self.contact = None
-        self.secure = self.named = False
-        self.told = ""
-
-    def write(self, flow: Flow) -> int:
-        """Write into the request which way it goes, unless that was known when it was written."""
-        if self.written:
-            self.written = False
-            return len(self.request.raw)
-        via = via_of(flow.protocol, flow.local, self.branch)
-        contact = None
-        if self.dialog is None and self.contact is not None:
-            # TCP that only the length of the request wants is nothing to be reached by.
-            side = self.instead or flow
-            contact = self.contact_over(side.protocol, side.local)
-        self.request = Request.from_bytes(readdressed(self.request.raw, via, contact))
-        return len(self.request.raw)
-
-    def contact_over(self, protocol: str, local: str) -> str:
-        """Write the Contact for a way that the request takes.
-
-        An application that names the transport of the request may name it there as well; as the
-        real server, ours then leaves that to it.
-        """
-        assert self.contact is not None, "it has one"
-        shown = "udp" if self.named and self.contact != NOBODY else protocol
-        return own_contact(self.contact, shown, local, secure=self.secure)
-
-    def start(self) -> None:
-        """Begin the transaction."""
-        self.side.begin(self)
-
-    def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
-        """Tell the application what became of it."""
-        if response is not None:
-            self.side.responded(self, response)
-        else:
-            self.side.invent(self, status, phrase)
-
-    def awaits(self, response: Response) -> bool:
-        """Whether a response ends here (RFC 3261 section 8.1.3.3)."""
-        return not has_more_hops(response)
-
-    @property
-    def offers(self) -> bool:
-        """Whether it waits for the answer to a session description."""
-        if self.method not in ("INVITE", "UPDATE") or self.answered:
-            return False
-        return carries_session(self.request)
-
-    def react(self, machine: Machine, effects: list[Effect]) -> None:
-        """Do what the machine wants done."""
-        side = self.side
-        for effect in effects:
-            kind = type(effect)
-            if kind is Transmit:
-                assert self.flow is not None
-                if not side.core.carriers.send(self.flow, effect.data):  # type: ignore[union-attr]
-                    side.lost(self)
-                    return
-            elif kind is Deliver:
-                side.responded(self, effect.message)  # type: ignore[union-attr]
-            elif kind is SendCancel:
-                side.send_cancel(self)
-            elif kind is RingTimedOut:
-                side.give_up(self)
-            elif kind is TimedOut:
-                if machine is self.alarm:
-                    self.alarm = None
-                    side.overdue(self)
-                else:
-                    side.core.timed_out(self.flow)
-                    self.unreached(408)
-            elif kind is TransportFailed:
-                self.unreached(503)
-            elif kind is Terminated and machine is self.machine:
-                side.forget(self)
-
-
 class Calling:
     """The server as the one who asks."""
 
     __slots__ = ("_forming", "core", "invites", "transactions")
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: Core) -> None:
         self.core = core
         self.transactions: dict[ClientKey, Outgoing] = {}
         """All requests whose responses have to be recognised."""
@@ -545,6 +355,8 @@ class Calling:
         """Let an early dialog be with whom a PRACK is for."""
         rseq = rack.partition(" ")[0]
         for outgoing in dialog.asked:
+            if not isinstance(outgoing, Outgoing):
+                continue
             rung = None if outgoing.rung is None else outgoing.rung.get(rseq)
             if rung is not None:
                 self._make_dialog(outgoing, *rung, early=True)
@@ -706,7 +518,7 @@ class Calling:
 
     def cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog that is to end."""
-        for outgoing in list(dialog.asked):
+        for outgoing in [one for one in dialog.asked if isinstance(one, Outgoing)]:
             if outgoing.method == "INVITE" and not outgoing.cancelled and not outgoing.ended:
                 self._cancel(outgoing, None)
 
@@ -835,7 +647,7 @@ class Calling:
             source="application",
         )
 
-    def refresh(self, dialog: Dialog, draft: Draft, timer: SessionTimer) -> None:
+    def refresh(self, dialog: Dialog, draft: Draft, timer: Refreshing) -> None:
         """Send a re-INVITE by ourselves; the application is not told."""
         outgoing = Outgoing(self, None, "INVITE")
         outgoing.refresh = timer
@@ -897,7 +709,7 @@ class Calling:
         self.transactions[key] = outgoing
         self._run(outgoing, machine.start(core.clock.seconds()))
 
-    def _run(self, outgoing: Outgoing | Branch, effects: list[Effect]) -> None:
+    def _run(self, outgoing: Attempted, effects: list[Effect]) -> None:
         machine = outgoing.machine
         assert machine is not None
         if effects:
@@ -935,7 +747,7 @@ class Calling:
         if outgoing.dialog.by_race or more <= 0:
             self.unacknowledged(outgoing)
             return
-        outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + more)
+        outgoing.alarm = alarm = Timer(outgoing, core.clock.seconds() + more)
         core.watch(alarm)
 
     def overdue(self, outgoing: Outgoing) -> None:
@@ -1113,7 +925,7 @@ class Calling:
         """
         core = self.core
         if status < 300:
-            outgoing.alarm = alarm = Alarm(outgoing, core.clock.seconds() + core.timing.lifetime)
+            outgoing.alarm = alarm = Timer(outgoing, core.clock.seconds() + core.timing.lifetime)
             core.watch(alarm)
         elif status not in (401, 407):
             core.uas.end(dialog)
@@ -1232,7 +1044,7 @@ class Calling:
             if outgoing.flow == flow:
                 self.lost(outgoing)
 
-    def lost(self, outgoing: Outgoing | Branch) -> None:
+    def lost(self, outgoing: Attempted) -> None:
         """Fail a request that did not reach its peer."""
         machine = outgoing.machine
         if machine is not None:

@@ -18,11 +18,10 @@ import random
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
-from drachtwist.net.siptransports import Flow
-from drachtwist.server.alarm import Alarm
+from drachtwist.net.sip.flows import Flow
 from drachtwist.server.checks import (
     ANY,
     bad_header,
@@ -41,18 +40,20 @@ from drachtwist.server.dialogs import (
     refresh_target,
     uri_of,
 )
+from drachtwist.server.givingback import FLOOD, GivingBack
+from drachtwist.server.incoming import Forwarder, Incoming, Reply
 from drachtwist.server.orphans import MOST_HAND_OVERS, REASON, RETRY_AFTER
 from drachtwist.server.owncontact import own_contact
+from drachtwist.server.roles import Core
 from drachtwist.server.routing import OFFERED, Ask, Connect, Give
 from drachtwist.sip.derived import cancel_received, hung_up
 from drachtwist.sip.encoding import joined, status_line
-from drachtwist.sip.fields import Address, RAck, tag_of
+from drachtwist.sip.fields import RAck, tag_of
 from drachtwist.sip.message import Request
 from drachtwist.sip.options import RELIABLE, lists_option
-from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.targets import request_uri_of
-from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
+from drachtwist.transactions.machine import Effect
 from drachtwist.transactions.matching import (
     MergeKey,
     ServerKey,
@@ -61,18 +62,17 @@ from drachtwist.transactions.matching import (
     merge_key,
     server_key,
 )
-from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
+from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
 from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
-    from drachtwist.server.core import ServerCore
-    from drachtwist.server.proxying import Proxied
 
-__all__ = ["Answering", "Incoming"]
+__all__ = ["Answering"]
 
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _REGISTER_AT_ADDRESS = re.compile(
@@ -87,216 +87,16 @@ _LEFT = 'SIP;cause=487;text="The caller left"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
-class _Reply(NamedTuple):
-    """A response of an application, complete."""
-
-    status: int
-    raw: bytes
-    rseq: int
-    """Its RSeq, 0 when it has none."""
-    silent: bool
-    """Whether its PRACK is answered here."""
-    body: bytes
-    session: tuple[int, bool] | None
-    """The session timer that it agrees on: the interval, and whether the server refreshes."""
-
-
-class Incoming:
-    """A request of the network, from its arrival until nothing can happen to it any more."""
-
-    __slots__ = (
-        "_head",
-        "alarm",
-        "arrival",
-        "cancelled",
-        "described",
-        "dialled",
-        "dialog",
-        "dialog_id",
-        "early_dialog",
-        "flow",
-        "from_tag",
-        "hand_overs",
-        "id",
-        "is_open",
-        "key",
-        "link",
-        "method",
-        "offering",
-        "peer_seq",
-        "pracked",
-        "proxied",
-        "queue",
-        "refreshes",
-        "reliable",
-        "repeater",
-        "request",
-        "rseq",
-        "side",
-        "silent",
-        "size",
-        "tag",
-        "target",
-        "to_tag",
-        "transaction",
-        "update",
-    )
-
-    id: str
-    """What applications call its transaction."""
-    key: ServerKey
-    arrival: MergeKey | None
-    """What copies of it that took another way have in common, as long as they are refused."""
-    method: str
-    request: Request
-    from_tag: str
-    """The tag in its From; may be empty."""
-    flow: Flow
-    size: int
-    """How many bytes were received."""
-    transaction: InviteServer | NonInviteServer
-    link: AppLink | None
-    """The application that has it."""
-    dialled: bool
-    """Whether the application was connected to for it."""
-    tag: str | None
-    """The tag that the application has to have; None for any application."""
-    hand_overs: int
-    """How many applications it was given to."""
-    dialog: Dialog | None
-    """The dialog that it is in, or that it made."""
-    dialog_id: str
-    """What applications call the dialog; empty outside of dialogs."""
-    refreshes: bool
-    """Whether it came inside a dialog or early dialog."""
-    to_tag: str
-    """The tag of our responses; empty until the first one."""
-    is_open: bool
-    """Whether the application may still answer it."""
-    alarm: Alarm | None
-    repeater: AnswerRepeater | ProvisionalRepeater | None
-    reliable: bool
-    """Whether all provisional responses are made reliable, since the caller requires it."""
-    rseq: int
-    """The RSeq of the last reliable response."""
-    pracked: bool
-    """Whether a PRACK was handed to the application."""
-    silent: bool
-    """Whether the PRACK of the last reliable response is answered here."""
-    queue: deque[_Reply] | None
-    """Responses that wait for a PRACK."""
-    cancelled: tuple[int, bytes] | None
-    """The CANCEL that came before the application had the request."""
-    proxied: Proxied | None
-    """What forwards it, once an application asked for that."""
-    early_dialog: Dialog | None
-    """The dialog that the application asks in before it answered, if it does."""
-    described: bool
-    """Whether a response had a session description."""
-    offering: bool
-    """Whether that was an offer, which no PRACK has answered."""
-    update: Incoming | None
-    """The last UPDATE before the answer to an INVITE."""
-    peer_seq: int
-    """The highest CSeq of what came in the early dialog of an INVITE, 0 before the first."""
-    target: tuple[Address, Flow] | None
-    """The Contact of an UPDATE that was accepted before the INVITE, and where it came from."""
-
-    def __init__(self, side: Answering, request: Request, method: str, flow: Flow, size: int):
-        self.side = side
-        self.request = request
-        self.method = method
-        self.flow = flow
-        self.size = size
-        self.id = new_id()
-        self.arrival = None
-        self.link = None
-        self.dialled = False
-        self.tag = None
-        self.hand_overs = 0
-        self.dialog = None
-        self.dialog_id = ""
-        self.refreshes = False
-        self.to_tag = ""
-        self.is_open = True
-        self.alarm = None
-        self.repeater = None
-        self.reliable = False
-        self.rseq = 0
-        self.pracked = False
-        self.silent = False
-        self.queue = None
-        self.cancelled = None
-        self.proxied = None
-        self.early_dialog = None
-        self.described = False
-        self.offering = False
-        self.update = None
-        self.peer_seq = 0
-        self.target = None
-        self._head: ReplyHead | None = None
-
-    @property
-    def untouched(self) -> bool:
-        """Whether it is a new request that nobody has answered with anything."""
-        return not self.refreshes and self.transaction.status == 0 and self.is_open
-
-    def has_to_wait(self, status: int) -> bool:
-        """Whether a response to an INVITE has to wait for a PRACK, or for the answer to an UPDATE.
-
-        A 2xx that overtakes the latter would make the offer in the UPDATE one in the dialog.
-        """
-        update = self.update
-        return status < 300 and (
-            type(self.repeater) is ProvisionalRepeater
-            or (status >= 200 and update is not None and update.transaction.status < 200)
-        )
-
-    @property
-    def accepted(self) -> bool:
-        """Whether a 2xx waits, for a PRACK or an UPDATE, which for the application was sent."""
-        return any(200 <= reply.status < 300 for reply in self.queue or ())
-
-    def lines(self, status: int) -> list[str]:
-        """Give the header lines that every response starts with."""
-        head = self._head
-        if head is None:
-            self._head = head = ReplyHead(self.request)
-        if status <= 100 or not self.to_tag:
-            return head.lines()
-        makes_dialog = status < 300 and self.method in ("INVITE", "SUBSCRIBE")
-        return head.lines(self.to_tag, routes=makes_dialog)
-
-    def react(self, machine: Machine, effects: list[Effect]) -> None:
-        """Do what a machine wants done."""
-        side = self.side
-        for effect in effects:
-            kind = type(effect)
-            if kind is Transmit:
-                core = side.core
-                if self.to_tag:
-                    core.amplification.tagged(self.flow, self.to_tag)
-                core.carriers.send(self.flow, effect.data)  # type: ignore[union-attr]
-            elif kind is Terminated:
-                if machine is self.transaction:
-                    side.forget(self)
-            elif kind is TimedOut:
-                if machine is self.alarm:
-                    self.alarm = None
-                    side.expired(self)
-                elif machine is self.repeater:
-                    side.unconfirmed(self)
-
-
 class Answering:
     """The server as the one who is asked."""
 
-    __slots__ = ("_arrivals", "core", "early", "held", "open", "transactions")
+    __slots__ = ("_arrivals", "core", "early", "giving_back", "held", "open", "transactions")
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: Core) -> None:
         self.core = core
         self.held = 0
         """Bytes of all requests whose repeats have to be recognised."""
+        self.giving_back = GivingBack(core.clock, lambda: self.held)
         self.transactions: dict[ServerKey, Incoming] = {}
         """All requests whose repeats have to be recognised."""
         self.open: dict[str, Incoming] = {}
@@ -402,6 +202,8 @@ class Answering:
         transaction.owner = incoming
         self.transactions[incoming.key] = incoming
         self.held += incoming.size
+        if self.held >= FLOOD:
+            self.giving_back.began()
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
@@ -696,7 +498,7 @@ class Answering:
         if method in ("INVITE", "UPDATE") and core.sessions.is_too_short(request):
             self._too_brief(incoming)
             return
-        if method == "PRACK" and dialog.early and dialog.origin is not None:
+        if method == "PRACK" and dialog.early and isinstance(dialog.origin, Incoming):
             self._prack(incoming, dialog.origin)
             return
         if dialog.link is None or dialog.link not in core.clients:
@@ -936,7 +738,7 @@ class Answering:
             return
         transaction_id = ""
         invite = dialog.answers
-        if invite is not None and invite.request.cseq.number == request.cseq.number:
+        if isinstance(invite, Incoming) and invite.request.cseq.number == request.cseq.number:
             dialog.answers = None
             if not invite.refreshes:
                 transaction_id = invite.id
@@ -1143,7 +945,7 @@ class Answering:
                 draft.add("Require", RELIABLE)
         start = status_line(status, reason)
         raw = encode(start, incoming.lines(status), draft.fields, draft.body)
-        reply = _Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
+        reply = Reply(status, raw, incoming.rseq if reliable else 0, silent, draft.body, session)
         name = incoming.dialog_id
         if incoming.has_to_wait(status):
             # It counts as sent.
@@ -1155,7 +957,7 @@ class Answering:
         self._echo(link, message_id, incoming, raw, name)
         return None
 
-    def _reply(self, incoming: Incoming, reply: _Reply) -> None:
+    def _reply(self, incoming: Incoming, reply: Reply) -> None:
         """Send a response of the application, and begin what it agrees on."""
         status = reply.status
         incoming.silent = reply.silent
@@ -1273,7 +1075,7 @@ class Answering:
     def _repeat(self, invite: Incoming, raw: bytes, now: float, dialog: Dialog) -> None:
         """Repeat a 2xx until its ACK comes."""
         core = self.core
-        if dialog.answers is not None:
+        if isinstance(dialog.answers, Incoming):
             self._confirm(dialog.answers)
         dialog.answers = invite
         invite.repeater = repeater = AnswerRepeater(
@@ -1380,12 +1182,12 @@ class Answering:
         if dialog.link is None:
             self.core.orphans.over(dialog)
         answers = dialog.answers
-        if answers is not None:
+        if isinstance(answers, Incoming):
             dialog.answers = None
             self._confirm(answers)
             self._close(answers)
         dialog.origin = None
-        for incoming in list(dialog.open):
+        for incoming in [one for one in dialog.open if isinstance(one, Incoming)]:
             self.refuse(incoming, 500)
         dialog.open.clear()
 
@@ -1425,7 +1227,7 @@ class Answering:
         core.uac.bye(dialog, "ACK timeout")
         self.end(dialog)
 
-    def taken(self, incoming: Incoming, call: Proxied) -> None:
+    def taken(self, incoming: Incoming, call: Forwarder) -> None:
         """Let a request be proxied: no application can answer it any more."""
         self._set_alarm(incoming, None)
         self._close(incoming)
@@ -1475,7 +1277,7 @@ class Answering:
             clock.forget(incoming.alarm)
             incoming.alarm = None
         if after is not None:
-            incoming.alarm = alarm = Alarm(incoming, clock.seconds() + after)
+            incoming.alarm = alarm = Timer(incoming, clock.seconds() + after)
             clock.watch(alarm)
 
     def _run(self, incoming: Incoming, effects: list[Effect]) -> None:

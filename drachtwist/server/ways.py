@@ -13,14 +13,12 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Flow, Target
+from drachtwist.net.sip.flows import Flow, Target
+from drachtwist.server.ports import Carriers, Resolver
 from drachtwist.sip.locating import Hop, Place, Question, Records, Search, search
-
-if TYPE_CHECKING:
-    from drachtwist.server.core import ServerCore
 
 __all__ = ["Way", "Ways", "target_of"]
 
@@ -57,7 +55,7 @@ class Way:
     :param names: what the name may stand for; the next one counts when the DNS has nothing at all
         for the one before.
     :param offered: see :func:`~drachtwist.sip.locating.search`.
-    :param look_up: see :class:`~drachtwist.server.core.Connector`.
+    :param look_up: see :class:`~drachtwist.server.ports.Resolver`.
     """
 
     __slots__ = ("_found", "_look_up", "_names", "_offered", "_random", "_search", "hop", "tried")
@@ -149,16 +147,39 @@ class Way:
 class Ways:
     """Finds ways for all requests.
 
+    :param mtu: bytes of the longest request over UDP where there is a choice; 0 for the usual
+        number, None for no limit.
+    :param carriers: what sends.
+    :param resolver: what knows what names stand for.
+    :param seconds: tells the time.
     :param chance: gives numbers from 0 to 1, but not 1.
     """
 
-    __slots__ = ("_chance", "_core", "_instead", "_unreachable", "limit")
+    __slots__ = (
+        "_carriers",
+        "_chance",
+        "_instead",
+        "_resolver",
+        "_seconds",
+        "_stopped",
+        "_unreachable",
+        "limit",
+    )
 
-    def __init__(self, core: ServerCore, chance: Callable[[], float] = random.random) -> None:
-        mtu = core.config.udp_mtu
+    def __init__(
+        self,
+        mtu: int | None,
+        carriers: Carriers,
+        resolver: Resolver,
+        seconds: Callable[[], float],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self.limit: float = math.inf if mtu is None else mtu or DEFAULT_LIMIT
         """Bytes of the longest request that goes over UDP where there is a choice."""
-        self._core = core
+        self._carriers = carriers
+        self._resolver = resolver
+        self._seconds = seconds
+        self._stopped = False
         self._chance = chance
         # Addresses that no TCP connection could be made to, the oldest first, and until when.
         self._unreachable: OrderedDict[tuple[str, int], float] = OrderedDict()
@@ -166,22 +187,21 @@ class Ways:
         self._instead: OrderedDict[bytes, tuple[Flow, bytes]] = OrderedDict()
 
     def stop(self) -> None:
-        """Forget everything."""
+        """Forget everything, and look for nothing more."""
+        self._stopped = True
         self._unreachable.clear()
         self._instead.clear()
 
     def of(self, hop: Hop) -> Way:
         """Begin to look for the targets of a name."""
-        core = self._core
         offered: dict[str, tuple[str, ...]] = {}
-        for listener in core.carriers.listeners:
+        for listener in self._carriers.listeners:
             kind = "AAAA" if listener.ipv6 else "A"
             kinds = offered.get(listener.protocol, ())
             if kind not in kinds:
                 offered[listener.protocol] = tuple(sorted((*kinds, kind)))
-        connector = core.connector
-        names = connector.full_names(hop.host)
-        return Way(hop, names, offered, connector.look_up, self._chance)
+        names = self._resolver.full_names(hop.host)
+        return Way(hop, names, offered, self._resolver.look_up, self._chance)
 
     def over_tcp(self, hop: Hop, flow: Flow, size: int) -> Flow | None:
         """Give the TCP flow that a request takes because it is long; None if it takes none.
@@ -193,19 +213,17 @@ class Ways:
         address = (flow.remote_host, flow.remote_port)
         until = self._unreachable.get(address)
         if until is not None:
-            if self._core.clock.seconds() < until:
+            if self._seconds() < until:
                 return None
             del self._unreachable[address]
         try:
-            return self._core.carriers.flow_to(Target("tcp", *address), timeout=CONNECT_WITHIN)
+            return self._carriers.flow_to(Target("tcp", *address), timeout=CONNECT_WITHIN)
         except LocalProtocolError:
             return None  # TCP is not served
 
     def unreachable(self, flow: Flow) -> None:
         """Take note that no TCP connection could be made."""
-        self._unreachable[flow.remote_host, flow.remote_port] = (
-            self._core.clock.seconds() + UNREACHABLE_FOR
-        )
+        self._unreachable[flow.remote_host, flow.remote_port] = self._seconds() + UNREACHABLE_FOR
         if len(self._unreachable) > _REMEMBERED:
             self._unreachable.popitem(last=False)
 
@@ -222,7 +240,7 @@ class Ways:
 
     def _found(self, way: Way, write: Callable[[Flow], bytes], target: Target | None) -> None:
         """Send to a place that was found, or look for the next one."""
-        if target is None or self._core.stopped:
+        if target is None or self._stopped:
             return
         if not self._send_to(way.hop, target, write):
             way.next(partial(self._found, way, write))
@@ -230,7 +248,7 @@ class Ways:
     def _send_to(self, hop: Hop, target: Target, write: Callable[[Flow], bytes]) -> bool:
         """Send to an address; say whether that could be tried."""
         try:
-            flow = self._core.carriers.flow_to(target)
+            flow = self._carriers.flow_to(target)
         except LocalProtocolError:
             return False
         self.send_over(flow, write, hop)
@@ -246,13 +264,13 @@ class Ways:
         tcp = None if hop is None else self.over_tcp(hop, flow, len(raw))
         if tcp is not None:
             longer = write(tcp)
-            if self._core.carriers.send(tcp, longer):
+            if self._carriers.send(tcp, longer):
                 self._instead[longer] = (flow, raw)
                 if len(self._instead) > _UNSURE:
                     self._instead.popitem(last=False)
                 return
             raw = write(flow)
-        self._core.carriers.send(flow, raw)
+        self._carriers.send(flow, raw)
 
     def send_failed(self, flow: Flow, data: bytes) -> bool:
         """Send over UDP what could not be sent over TCP; say whether it was such a message."""
@@ -260,5 +278,5 @@ class Ways:
         if instead is None:
             return False
         self.unreachable(flow)
-        self._core.carriers.send(*instead)
+        self._carriers.send(*instead)
         return True

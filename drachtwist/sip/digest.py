@@ -62,7 +62,7 @@ ALGORITHMS = tuple(name for name in ("SHA-512-256", "SHA-256", "MD5") if name in
 
 
 def _read_params(text: str, at: int) -> tuple[list[tuple[str, str | None]], int]:
-    """Read parameters as long as there are any; give them, and where the last one ends."""
+    """Read parameters as long as there are any; return them, and where the last one ends."""
     pairs: list[tuple[str, str | None]] = []
     end = at
     while True:

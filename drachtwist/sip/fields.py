@@ -34,6 +34,7 @@ __all__ = [
     "Via",
     "is_terminated",
     "leads_loosely",
+    "session_interval",
     "tag_of",
 ]
 
@@ -110,6 +111,16 @@ class Address:
                 raise MessageError(f"bad address: {text!r}")
             at = _skip_commas(text, end)
         return addresses
+
+    @classmethod
+    def check(cls, text: str) -> None:
+        """Refuse what :meth:`parse` refuses; in what is written most it makes no value.
+
+        :raises MessageError: when the text is no address, or more than one.
+        """
+        found = _NAME_ADDR.fullmatch(text)
+        if found is None or ":" not in found[3]:
+            cls.parse(text)
 
     @classmethod
     def check_list(cls, text: str) -> None:
@@ -553,6 +564,20 @@ class SessionExpires(Valued):
         return None if refresher is None else refresher.lower()
 
 
+def session_interval(text: str | None) -> tuple[int, str | None] | None:
+    """Read the seconds and the refresher of a Session-Expires, or the seconds of its relatives.
+
+    :returns: the interval, and ``uac``, ``uas`` or None; None when there is no legible header.
+    """
+    if text is None:
+        return None
+    try:
+        found = SessionExpires.parse(text)
+    except MessageError:
+        return None
+    return found.seconds, found.refresher
+
+
 def parse_integer(text: str) -> int:
     """Read a header that is one number: Max-Forwards, Expires, Content-Length, RSeq, ...
 
@@ -592,7 +617,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _skip_commas(text: str, at: int) -> int:
-    """Give where the next item of a list begins."""
+    """Return where the next item of a list begins."""
     found = _COMMAS.match(text, at)
     return at if found is None else found.end()
 

@@ -119,7 +119,7 @@ def quote(text: str) -> str:
 
 
 def unquote(text: str) -> str:
-    """Give the meaning of a quoted-string; anything else is returned as it is."""
+    """Return the meaning of a quoted-string; anything else is returned as it is."""
     if len(text) > 1 and text[0] == '"' and text[-1] == '"':
         inner = text[1:-1]
         return _PAIR.sub(r"\1", inner) if "\\" in inner else inner

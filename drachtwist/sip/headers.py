@@ -43,7 +43,7 @@ _Field = tuple[str, str, str, Union[str, None]]  # noqa: UP007 - evaluated on Py
 
 
 def header_key(name: str) -> str:
-    """Give the name under which a header is known: long form, lower case."""
+    """Return the name under which a header is known: long form, lower case."""
     key = name.lower()
     return grammar.COMPACT_FORMS.get(key, key)
 
@@ -162,7 +162,7 @@ class Headers:
     # Looking
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """Give the first value of a header, unfolded and without surrounding blanks."""
+        """Return the first value of a header, unfolded and without surrounding blanks."""
         if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
             if pattern is not None:
@@ -181,7 +181,7 @@ class Headers:
         return bool(self._of(name))
 
     def get_all(self, name: str) -> list[str]:
-        """Give the values of a header, one for each line it has."""
+        """Return the values of a header, one for each line it has."""
         if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
             if pattern is not None:
@@ -189,13 +189,13 @@ class Headers:
         return [field[2] for field in self._of(name)]
 
     def get_name(self, name: str) -> str | None:
-        """Give the spelling in which the header's first field has its name."""
+        """Return the spelling in which the header's first field has its name."""
         for field in self._of(name):
             return field[1]
         return None
 
     def items(self) -> list[tuple[str, str]]:
-        """Give all names, as spelled, with their values, in order."""
+        """Return all names, as spelled, with their values, in order."""
         fields = self._read()
         return [(name, value) for _, name, value, _ in fields if name]
 
@@ -301,7 +301,7 @@ class Headers:
     # The table
 
     def _of(self, name: str) -> list[_Field]:
-        """Give the fields of a header."""
+        """Return the fields of a header."""
         key = header_key(name)
         if not key:
             return []  # what stands under no name is no field
@@ -363,7 +363,7 @@ class Headers:
             self._for_change().append(("content-length", "Content-Length", value, None))
 
     def first_twice(self, names: Mapping[str, str]) -> str | None:
-        """Give the first of some names that has more than one field; None when none has.
+        """Return the first of some names that has more than one field; None when none has.
 
         :param names: by :func:`header_key`.
         """
@@ -377,11 +377,11 @@ class Headers:
         return None
 
     def malformed_lines(self) -> list[str]:
-        """Give the lines that are no header field at all."""
+        """Return the lines that are no header field at all."""
         fields = self._read()
         return [value for key, _, value, _ in fields if not key]
 
     def lines(self) -> list[str]:
-        """Give the fields as lines to be sent, those that nobody changed as they were read."""
+        """Return the fields as lines to be sent, those that nobody changed as they were read."""
         fields = self._read()
         return [f"{name}: {value}" if line is None else line for _, name, value, line in fields]

@@ -139,7 +139,7 @@ Records = Sequence[Union[Srv, Naptr, str]]  # noqa: UP007 - evaluated on Python 
 """The records of an answer, those of another kind left out; addresses are text."""
 
 Search = Generator[Union[Place, "tuple[Question, ...]"], "Sequence[Records]", None]
-"""Gives a :class:`Place`, or questions; those want a list of as many answers to be sent in."""
+"""Yield a :class:`Place`, or questions; those want a list of as many answers to be sent in."""
 
 
 @lru_cache(1024)
@@ -230,7 +230,7 @@ def _prefix(protocol: str) -> str:
 def _services(
     records: Records, secure: bool, offered: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, Naptr]]:
-    """Give the services that can be used, the best one first."""
+    """Return the services that can be used, the best one first."""
     found = []
     for record in records:
         if not isinstance(record, Naptr) or record.regexp or not record.replacement.strip("."):

@@ -83,14 +83,14 @@ class Message:
         return headers
 
     def get(self, name: str) -> str | None:
-        """Give the first value of a header, unfolded; None when the header is not there."""
+        """Return the first value of a header, unfolded; None when the header is not there."""
         headers = self._headers
         if headers is None:
             self._headers = headers = Headers.from_bytes(self._raw)
         return headers.get(name)
 
     def get_all(self, name: str) -> list[str]:
-        """Give the values of a header, one for each line it has."""
+        """Return the values of a header, one for each line it has."""
         return self.headers.get_all(name)
 
     def has(self, name: str) -> bool:
@@ -101,7 +101,7 @@ class Message:
         return headers.has(name)
 
     def get_header_name(self, name: str) -> str | None:
-        """Give the spelling that the message has for a header's name; None when it is not there."""
+        """Return how the message spells the name of a header; None when it is not there."""
         return self.headers.get_name(name)
 
     def set(self, name: str, value: HeaderValue) -> None:
@@ -123,7 +123,7 @@ class Message:
         self.headers.remove(name)
 
     def get_parsed_header(self, name: str) -> Any:
-        """Give the typed view of a header.
+        """Return the typed view of a header.
 
         That is an :class:`~drachtwist.sip.fields.Address` for From, To, Refer-To and the like; a
         list of them for Contact, Route, P-Asserted-Identity and the like; lists of
@@ -312,9 +312,7 @@ class Message:
 
         Of several a SIP URI counts before a ``tel:`` number, which is given without separators.
         """
-        found = [(one.uri, number_of(one.uri)) for one in self._identities()]
-        numbers = [number for uri, number in found if number and uri[:3].lower() == "sip"]
-        return next(iter([*numbers, *(number for _, number in found if number)]), "")
+        return self.caller[0]
 
     @property
     def calling_name(self) -> str:
@@ -322,13 +320,25 @@ class Message:
 
         One without a number does not count.
         """
+        return self.caller[1]
+
+    @property
+    def caller(self) -> tuple[str, str]:
+        """:attr:`calling_number` and :attr:`calling_name`, for the price of one."""
+        number = name = ""
+        is_sip = False
         for one in self._identities():
-            if one.display and str(one).startswith('"') and number_of(one.uri):
-                return one.display
-        return ""
+            found = number_of(one.uri)
+            if not found:
+                continue
+            if not number or (not is_sip and one.uri[:3].lower() == "sip"):
+                number, is_sip = found, one.uri[:3].lower() == "sip"
+            if not name and one.display and str(one).startswith('"'):
+                name = one.display
+        return number, name
 
     def _identities(self) -> list[Address]:
-        """Give who it is that calls, as the network says, or else as he does."""
+        """Return who it is that calls, as the network says, or else as he does."""
         found = []
         for text in self.get_all("P-Asserted-Identity") or self.get_all("From")[:1]:
             try:
@@ -355,7 +365,7 @@ class Message:
         return self._raw
 
     def _start_line(self) -> str | None:
-        """Give the start line to send, None while it is the one that was received."""
+        """Return the start line to send, None while it is the one that was received."""
         raise NotImplementedError
 
     def __bytes__(self) -> bytes:
@@ -509,7 +519,7 @@ class Request(Message):
         return Uri.parse(self.uri)
 
     def get_parsed_uri(self) -> AnyUri:
-        """Give the Request-URI taken apart, as :attr:`request_uri` does.
+        """Return the Request-URI taken apart, as :attr:`request_uri` does.
 
         :raises MessageError: when it is no valid URI.
         """

@@ -107,7 +107,7 @@ def decode(body: bytes, boundary: str) -> list[Part]:
 
 
 def inner_parts(parts: Iterable[Part], depth: int = _DEPTH) -> Iterator[Part]:
-    """Give parts one after the other, those of multipart ones in their places.
+    """Yield parts one after the other, those of multipart ones in their places.
 
     A multipart one that cannot be taken apart, or that lies too deep, is given as it is.
 

@@ -6,6 +6,7 @@ section 20.20).
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from drachtwist.errors import MessageError
@@ -16,10 +17,11 @@ __all__ = ["number_of", "sip_uri"]
 _SEPARATORS = str.maketrans("", "", "-.()")
 _OF_A_USER = "-_.!~*'()&=+$,;?/%"
 """What a user part may have besides letters and digits, and what is escaped already."""
+_NEEDS_NO_ESCAPE = re.compile(r"[A-Za-z0-9+]+").fullmatch
 
 
 def number_of(uri: str) -> str:
-    """Give the user part of a SIP URI, without parameters and password, or the number of ``tel:``.
+    """Return the user part of a SIP URI without parameters and password, or the number of ``tel:``.
 
     A number is given without its visual separators, which mean nothing (RFC 3966 section 5.1.1).
 
@@ -47,4 +49,6 @@ def sip_uri(number: str | None, host: str) -> str:
     """
     if not number:
         return f"sip:{host}"
-    return f"sip:{quote(number, _OF_A_USER, errors='surrogateescape')}@{host}"
+    if not _NEEDS_NO_ESCAPE(number):
+        number = quote(number, _OF_A_USER, errors="surrogateescape")
+    return f"sip:{number}@{host}"

@@ -87,7 +87,7 @@ class Params(Mapping[str, "str | None"]):
         return tuple(pairs)
 
     def _indexed(self) -> dict[str, str | None]:
-        """Give the first value of each name."""
+        """Return the first value of each name."""
         try:
             return self._index
         except AttributeError:
@@ -103,7 +103,7 @@ class Params(Mapping[str, "str | None"]):
     def get(  # type: ignore[override]  # narrower than Mapping's, which takes any default
         self, name: str, default: str | None = None
     ) -> str | None:
-        """Give the value of a parameter; None also when it has none."""
+        """Return the value of a parameter; None also when it has none."""
         name = name.lower()
         pairs = self.pairs
         if len(pairs) > _FEW:
@@ -133,7 +133,7 @@ class Params(Mapping[str, "str | None"]):
         return len(self._indexed())
 
     def text(self, name: str) -> str | None:
-        """Give the value of a parameter without quotes and backslashes, or None."""
+        """Return the value of a parameter without quotes and backslashes, or None."""
         value = self.get(name)
         return None if value is None else grammar.unquote(value)
 
@@ -206,7 +206,7 @@ class UriParams(Params):
         return tuple(pairs)
 
     def text(self, name: str) -> str | None:
-        """Give the value of a parameter with its escapes resolved, or None."""
+        """Return the value of a parameter with its escapes resolved, or None."""
         value = self.get(name)
         return None if value is None else grammar.unescape(value)
 

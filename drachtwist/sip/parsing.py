@@ -21,7 +21,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import METHODS
 from drachtwist.sip.uri import SipUri
 
-__all__ = ["check_head", "parse_datagram", "parse_message"]
+__all__ = ["check_head", "parse_datagram", "parse_message", "read_leniently"]
 
 _RESPONSE_START = b"SIP/"
 _STRICT_REQUEST_LINE = re.compile(rf"({grammar.TOKEN}) ([^ \t<>]+) [sS][iI][pP]/([0-9]+\.[0-9]+)")
@@ -39,6 +39,14 @@ def parse_message(raw: bytes) -> Request | Response:
         message = Request.from_bytes(raw)
     message._read_line()
     return message
+
+
+def read_leniently(data: bytes) -> Request | Response | None:
+    """Read what must not be processed, to answer it; None when even its start is illegible."""
+    try:
+        return parse_message(data)
+    except MessageError:
+        return None
 
 
 # Headers that make no sense twice, of those that somebody acts upon.

@@ -27,16 +27,26 @@ class ReplyHead:
     :param to: what To says, if not what it says in the request.
     """
 
-    __slots__ = ("_from", "_request", "_tail", "_to", "_vias")
+    __slots__ = ("_before", "_request", "_tail", "_to")
 
     def __init__(self, request: Request, to: str | None = None) -> None:
+        get = request.get
         self._request = request
-        self._vias = via_lines(request)
-        self._from = _copied(request, "From")
+        self._before = before = via_lines(request)
+        value = get("From")
+        if value is not None:
+            before.append(f"From: {value}")
         if to is None:
-            to = request.get("To")
+            to = get("To")
         self._to = None if to is None else f"To: {to}"
-        self._tail = [*_copied(request, "Call-ID"), *_copied(request, "CSeq")]
+        self._tail: list[str] = []
+        tail = self._tail
+        value = get("Call-ID")
+        if value is not None:
+            tail.append(f"Call-ID: {value}")
+        value = get("CSeq")
+        if value is not None:
+            tail.append(f"CSeq: {value}")
 
     def lines(self, to_tag: str = "", *, routes: bool = False) -> list[str]:
         """Write the lines of one response.
@@ -44,20 +54,19 @@ class ReplyHead:
         :param to_tag: the tag that To gets; none for a 100, and where To has one.
         :param routes: whether the response makes a dialog, and so repeats the Record-Routes.
         """
-        lines = list(self._vias)
-        if routes:
-            lines += [f"Record-Route: {route}" for route in self._request.get_all("Record-Route")]
-        lines += self._from
         to = self._to
-        if to is not None:
-            lines.append(f"{to};tag={to_tag}" if to_tag else to)
-        lines += self._tail
+        if to is None:
+            lines = [*self._before, *self._tail]
+        elif to_tag:
+            lines = [*self._before, f"{to};tag={to_tag}", *self._tail]
+        else:
+            lines = [*self._before, to, *self._tail]
+        if routes:
+            found = self._request.get_all("Record-Route")
+            if found:
+                at = len(self._before) - 1  # before From
+                lines[at:at] = [f"Record-Route: {route}" for route in found]
         return lines
-
-
-def _copied(request: Request, name: str) -> list[str]:
-    value = request.get(name)
-    return [] if value is None else [f"{name}: {value}"]
 
 
 def rank(status: int) -> int:

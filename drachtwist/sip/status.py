@@ -96,7 +96,7 @@ _CLASSES = {
 
 
 def reason_phrase(status: int) -> str:
-    """Give a phrase for a status code.
+    """Return a phrase for a status code.
 
     :returns: the registered phrase; for other codes that of the class, as an unknown code is to be
         treated like the x00 of its class (RFC 3261 section 8.1.3.2), and nothing outside 100-699.

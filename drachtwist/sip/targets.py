@@ -27,14 +27,14 @@ _QVALUE = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def request_uri_of(uri: str) -> str:
-    """Give the Request-URI of a request for a URI."""
+    """Return the Request-URI of a request for a URI."""
     if "?" not in uri and ";" not in uri:
         return uri
     return split_target(uri)[0]
 
 
 def split_target(uri: str) -> tuple[str, list[tuple[str, str]]]:
-    """Give the Request-URI of a request for a URI, and the headers that go into the request."""
+    """Return the Request-URI of a request for a URI, and the headers that go into the request."""
     if uri[:3].lower() != "sip":
         return uri, []
     bare, headers = split_headers(uri)
@@ -43,7 +43,7 @@ def split_target(uri: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def split_headers(uri: str) -> tuple[str, str]:
-    """Give a URI without its headers, and the headers, as they are escaped."""
+    """Return a URI without its headers, and the headers, as they are escaped."""
     user, at, rest = uri.partition("@")  # a question mark may be part of a user part
     if not at:
         user, rest = "", uri
@@ -62,7 +62,7 @@ def _headers(text: str) -> Iterable[tuple[str, str]]:
 
 
 def by_preference(contacts: Iterable[Address]) -> list[Address]:
-    """Give contacts the best first: by their ``q``, equal ones in their order.
+    """Return contacts the best first: by their ``q``, equal ones in their order.
 
     ``*``, which is nobody, is left out; a ``q`` that is no number counts as the least.
     """

@@ -246,7 +246,7 @@ def _is_impossible(host: str) -> bool:
 
 
 def normal_user(user: str) -> str:
-    """Give a user part without the escapes that make no difference."""
+    """Return a user part without the escapes that make no difference."""
     return _normal(user) or ""
 
 

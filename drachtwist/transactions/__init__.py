@@ -26,7 +26,7 @@ from drachtwist.transactions.matching import (
     request_client_key,
     server_key,
 )
-from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
+from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
 

@@ -129,7 +129,7 @@ class InviteClient(Transaction):
         return []
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
             waiting = self.state in (State.CALLING, State.PROCEEDING)
             self._terminate()
@@ -144,7 +144,7 @@ class InviteClient(Transaction):
         return [Transmit(self._data)]
 
     def transport_failed(self, now: float) -> list[Effect]:
-        """Learn that the request, or the ACK, could not be sent."""
+        """Note that the request, or the ACK, could not be sent."""
         if self.state in (State.TERMINATED, State.ACCEPTED):
             return []
         self._terminate()
@@ -202,7 +202,7 @@ class NonInviteClient(Transaction):
         )
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
             waiting = self.state is not State.COMPLETED
             self._terminate()
@@ -215,7 +215,7 @@ class NonInviteClient(Transaction):
         return [Transmit(self._data)]
 
     def transport_failed(self, now: float) -> list[Effect]:
-        """Learn that the request could not be sent."""
+        """Note that the request could not be sent."""
         if self.state in (State.TERMINATED, State.COMPLETED):
             return []
         self._terminate()

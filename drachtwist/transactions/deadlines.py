@@ -38,7 +38,7 @@ class Deadlines:
         return len(self._heap) - self._dead
 
     def watch(self, machine: Machine) -> float | None:
-        """Take note of a machine's deadline; to be called whenever it may have changed.
+        """Note a machine's deadline; to be called whenever it may have changed.
 
         A machine without a deadline is forgotten.
 

@@ -132,7 +132,7 @@ class Machine:
         self._entry = None
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time; a call before the deadline does nothing.
+        """Note the time; a call before the deadline does nothing.
 
         :param now: seconds on the clock that all calls share.
         """

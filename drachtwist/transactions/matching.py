@@ -52,7 +52,7 @@ _BRANCH = re.compile(r";[ \t]*branch[ \t]*=[ \t]*([^; \t]+)", re.IGNORECASE)
 
 
 def server_key(request: Request) -> ServerKey:
-    """Give the key of the server transaction that a request is for, or starts.
+    """Return the key of the server transaction that a request is for, or starts.
 
     :raises MessageError: when it has no Via, or another header that counts is missing or bad.
     """
@@ -61,7 +61,7 @@ def server_key(request: Request) -> ServerKey:
 
 
 def cancelled_key(cancel: Request) -> ServerKey:
-    """Give the key of the INVITE that a CANCEL is for (RFC 3261 section 9.2).
+    """Return the key of the INVITE that a CANCEL is for (RFC 3261 section 9.2).
 
     :raises MessageError: as :func:`server_key` does.
     """
@@ -69,7 +69,7 @@ def cancelled_key(cancel: Request) -> ServerKey:
 
 
 def cancelled_keys(cancel: Request) -> Iterator[ServerKey]:
-    """Give the keys of all that a CANCEL may be for; its CSeq does not say which method that is.
+    """Return the keys of all that a CANCEL may be for; its CSeq does not say which method that is.
 
     :raises MessageError: as :func:`server_key` does.
     """
@@ -88,7 +88,7 @@ def _server_key(request: Request, method: str) -> ServerKey:
 
 
 def client_key(response: Response) -> ClientKey:
-    """Give the key of the client transaction that a response is for.
+    """Return the key of the client transaction that a response is for.
 
     :raises MessageError: when it has no Via with a branch, or no CSeq.
     """
@@ -99,7 +99,7 @@ def client_key(response: Response) -> ClientKey:
 
 
 def request_client_key(request: Request) -> ClientKey:
-    """Give the key under which the responses to a request of our own will be looked for.
+    """Return the key under which the responses to a request of our own will be looked for.
 
     :raises MessageError: when it has no Via with a branch.
     """
@@ -110,7 +110,7 @@ def request_client_key(request: Request) -> ClientKey:
 
 
 def merge_key(request: Request, from_tag: str | None = None) -> MergeKey:
-    """Give what copies of one request have in common that took different ways.
+    """Return what copies of one request have in common that took different ways.
 
     :param from_tag: the tag in its From, for those who have read that already.
     :raises MessageError: when From, Call-ID or CSeq is missing or bad.
@@ -121,7 +121,7 @@ def merge_key(request: Request, from_tag: str | None = None) -> MergeKey:
 
 
 def _top_via(message: Request | Response) -> tuple[str | None, str]:
-    """Give the branch and the sent-by of the topmost Via."""
+    """Return the branch and the sent-by of the topmost Via."""
     text = message.get("Via")
     if text is None:
         raise MessageError("no Via")

@@ -3,7 +3,7 @@
 A request that comes again gets the last response again. A failure of an INVITE is repeated over
 UDP (Timer G, doubling up to T2) until its ACK comes or Timer H gives up. A 2xx is not repeated by
 Timer G: that is the business of the user agent core, for which there is
-:class:`~drachtwist.transactions.repeaters.AnswerRepeater`; the transaction lets further 2xx
+:class:`~drachtwist.transactions.retransmission.AnswerRepeater`; the transaction lets further 2xx
 through and hands an ACK with its own branch up.
 
 No machine limits how long the owner may take: PROCEEDING and TRYING have no deadline.
@@ -126,7 +126,7 @@ class InviteServer(Transaction):
         return [Transmit(self._last)]
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
             waiting = self.state is State.COMPLETED  # Timer H
             self._terminate()
@@ -139,7 +139,7 @@ class InviteServer(Transaction):
         return [Transmit(self._last)]
 
     def transport_failed(self, now: float) -> list[Effect]:
-        """Learn that a response could not be sent; the transaction stays (RFC 6026)."""
+        """Note that a response could not be sent; the transaction stays (RFC 6026)."""
         if self.state in (State.TERMINATED, State.CONFIRMED):
             return []
         return [TRANSPORT_FAILED]
@@ -213,14 +213,14 @@ class NonInviteServer(Transaction):
         return [Transmit(self._last)]
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time."""
         if self._give_up_at is None or now < self._give_up_at:
             return []
         self._terminate()
         return [TERMINATED]
 
     def transport_failed(self, now: float) -> list[Effect]:
-        """Learn that a response could not be sent."""
+        """Note that a response could not be sent."""
         if self.state is State.TERMINATED:
             return []
         self._terminate()

@@ -417,12 +417,18 @@ class Answer:
     @property
     def ok(self) -> bool:
         """Whether the command was carried out."""
-        return self._at(3) == "OK"
+        tokens = self.tokens
+        return len(tokens) > 3 and tokens[3] == "OK"
 
     @property
     def text(self) -> str:
         """What stands behind the verdict: the reason of a refusal, ``pong``, ``done``."""
         return "|".join(self.tokens[4:])
+
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether it refuses what is about a transaction that the server does not know any more."""
+        return not self.ok and "unknown transaction" in self.text
 
     @property
     def is_continue(self) -> bool:

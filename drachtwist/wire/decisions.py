@@ -113,7 +113,7 @@ class ProxyTo:
 
 @dataclass(frozen=True, slots=True)
 class RouteTo:
-    """Give the request to an application: to an address, or to one connected with a tag."""
+    """Hand the request to an application: to an address, or to one connected with a tag."""
 
     address: AppAddress | None = None
     tag: str | None = None
@@ -145,7 +145,7 @@ class RoutingQuery:
     """The parameters of the Request-URI, without values as empty text."""
 
     def encode(self) -> str:
-        """Give the query string, with the keys and the order of a real server.
+        """Return the query string, with the keys and the order of a real server.
 
         Parameters of the URI that have the name of another key are left out: what a caller writes
         must not pass for what the server knows about him. The whole URI has them all the same.

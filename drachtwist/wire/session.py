@@ -103,7 +103,7 @@ class _IdSource:
 
 
 new_id = _IdSource()
-"""Gives an id of 36 characters that this process has not used before."""
+"""Return an id of 36 characters that this process has not used before."""
 
 
 class SessionState(Enum):
@@ -285,7 +285,7 @@ class ApplicationSession:
         return events
 
     def data_to_send(self) -> bytes:
-        """Give, once, all bytes that are to be written now."""
+        """Return, once, all bytes that are to be written now."""
         out = self._out
         if not out:
             return b""
@@ -664,7 +664,7 @@ class ServerSession:
         self._out.append(b"%d#%b" % (len(payload), payload))
 
     def data_to_send(self) -> bytes:
-        """Give, once, all bytes that are to be written now."""
+        """Return, once, all bytes that are to be written now."""
         out = self._out
         data = b"".join(out) if len(out) > 1 else (out[0] if out else b"")
         out.clear()

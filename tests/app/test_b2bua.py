@@ -19,7 +19,7 @@ from drachtwist import (
     couple,
     forward_in_dialog,
 )
-from drachtwist.app.passing import chosen_headers
+from drachtwist.app.bridged_headers import chosen_headers
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
 from tests.server.doubles import head, request
@@ -522,6 +522,19 @@ class GoneTests(B2buaTestCase):
         self.assertEqual([head(one) for one in self.to_b()], ["ACK"])
         self.assertEqual(self.failureResultOf(bridging, SipError).value.status, 486)
         self.assertEqual(self.unsent(), [])
+
+    def test_given_up_by_the_application(self) -> None:
+        """An application that cancels what it waits for cancels B, and hears of it once."""
+        bridging = self.bridge()
+        invite = self.invite_b()
+        self.whole.respond(invite, 180)
+        self.split()
+        bridging.cancel()
+        self.assertEqual([head(one) for one in self.to_b()], ["CANCEL"])
+        self.failureResultOf(bridging)
+        self.whole.respond(invite, 487)
+        self.split()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_late_offer(self) -> None:
         """B's late offer is refused in the ACK, before the BYE, when A has gone (RFC 3261

@@ -808,6 +808,18 @@ class ModifyTests(DialogTestCase):
         self.accept(self.expect("INVITE"))
         self.successResultOf(waiting)
 
+    def test_the_peer_was_faster(self) -> None:
+        """When the pause is over the peer's own re-INVITE comes first, up to its ACK."""
+        self.dialog.modify(RESUMED).addErrback(lambda failure: failure.trap(SipError))
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.server.respond(txn, 491, method="INVITE", dialog_id=DIALOG)
+        self.ask("INVITE", body=HELD, number=5)
+        self.assertEqual(self.answer()[0], 200)
+        self.bench.pass_time(4)
+        self.assertEqual(self.server.heads(), [])
+        self.ask("ACK", number=5)
+        self.expect("INVITE")
+
     def test_endless_glare(self) -> None:
         """It is not repeated for ever."""
         waiting = self.dialog.modify(ANSWER)
@@ -961,6 +973,51 @@ class CrossingOffersTests(DialogTestCase):
         self.server.respond(txn, 488, method="INVITE", dialog_id=DIALOG)
         self.ask("UPDATE", body=HELD, number=4)
         self.assertEqual(self.answer()[0], 200)
+
+    def test_ack_of_another(self) -> None:
+        """The ACK of an INVITE before it, once more, does not confirm a re-INVITE of the peer."""
+        self.ask("INVITE", body=RESUMED, number=5)
+        self.assertEqual(self.answer()[0], 200)
+        self.dialog.modify(ANSWER).addErrback(lambda failure: failure.trap(SipError))
+        self.ask("ACK", number=1, body=HELD)
+        self.assertEqual(self.server.heads(), [])
+        self.assertEqual(self.dialog.remote.sdp, RESUMED.encode())
+        self.ask("ACK", number=5)
+        self.expect("INVITE")
+
+    def test_ours_is_to_be_acknowledged(self) -> None:
+        """A re-INVITE waits for an ACK that is left to the application, however long that takes."""
+        self.dialog.invite(no_ack=True)
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.server.respond(txn, 200, method="INVITE", dialog_id=DIALOG, body=OFFER)
+        self.dialog.modify(ANSWER).addErrback(lambda failure: failure.trap(SipError))
+        self.bench.pass_time(33)
+        self.assertEqual(self.server.heads(), [])
+        self.dialog.ack(ANSWER)
+        self.assertEqual(self.server.heads(), ["ACK", "INVITE"])
+
+    def test_answer_to_a_late_offer(self) -> None:
+        """Directions that we gave an offer of the peer's hold for that offer only."""
+        self.dialog.invite()
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.server.respond(txn, 200, method="INVITE", dialog_id=DIALOG, body=HELD)
+        ack = self.expect("ACK")
+        self.assertIn(b"a=recvonly", ack.request.body)
+        self.ask("INVITE", body=RESUMED, number=5)
+        status, response = self.answer()
+        self.assertEqual((status, b"a=sendrecv" in response.body), (200, True))
+
+    def test_requests_that_wait(self) -> None:
+        """Requests that wait when the dialog ends are dropped, and keep nothing open."""
+        self.dialog.hold_requests()
+        self.ask("INFO")
+        self.ask("INFO", number=3)
+        self.assertEqual(self.server.heads(), [])
+        self.ask("BYE", number=4)
+        self.server.confirm(self.server.one())
+        self.dialog.release_requests()
+        self.assertEqual(self.server.heads(), [])
+        self.assertTrue(self.srf.idle)
 
     def test_theirs_under_way(self) -> None:
         """It gets 500 while one of the peer's is not answered."""

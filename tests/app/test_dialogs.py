@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import Dialog, Request, Response, SipError
-from drachtwist.app.dialogs import role_of
+from drachtwist.app.dialog_table import role_of
 from tests.app.doubles import ANSWER, OFFER, Bench
 from tests.steps import steps_of
 

@@ -166,6 +166,43 @@ class RealServerUpdateTests(RealServerTestCase):
 EARLY = ("INFO", "OPTIONS", "MESSAGE", "NOTIFY", "PUBLISH", "REFER", "UPDATE")
 
 
+class CrossingUpdateTests(RealServerTestCase):
+    def test_second(self) -> None:
+        """An UPDATE before the one before is answered has to come again later."""
+        self.rings(on_update=lambda req, res: None)
+        self.update()
+        self.assertEqual(self.server.heads(), [])
+        self.update(number=8)
+        self.assertEqual(self.answer(number=8), 500)
+
+    def test_refused(self) -> None:
+        """An UPDATE of ours that is refused changes nothing of what was agreed on."""
+        seen: list[ReceivedResponse] = []
+        self.rings(on_provisional=seen.append)
+        early = seen[0].early_dialog
+        assert early is not None
+        early.session.received(ANSWER.encode(), in_response=True)
+        early.update(body=OFFER.replace("1001 1 ", "1001 2 "))
+        txn = self.server.confirm(self.server.one())
+        self.server.respond(txn, 488, method="UPDATE", dialog_id=DIALOG)
+        self.assertEqual(early.local_sdp, OFFER.encode())
+
+    def test_hint(self) -> None:
+        """What an unreliable response describes counts when the 200 says nothing."""
+        calling = self.rings()
+        contact = {"To": "<sip:bob@127.0.0.1>;tag=b", "Contact": "<sip:bob@127.0.0.1>"}
+        for status, body in ((183, ANSWER), (200, "")):
+            self.server.respond(
+                self.txn,
+                status,
+                method="INVITE",
+                dialog_id=DIALOG,
+                headers=contact,
+                body=body,
+            )
+        self.assertEqual(self.successResultOf(calling).remote.sdp, ANSWER.encode())
+
+
 class CallerTests(CallTestCase):
     """A caller whom the application lets hear that it rings."""
 

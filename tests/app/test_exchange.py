@@ -316,6 +316,15 @@ class ReliableTests(ExchangeTestCase):
         headers = {"RAck": "1 1 INVITE"}
         return self.server.ask("PRACK", dialog_id="c1;from-tag=a", number=2, headers=headers)
 
+    def test_early_dialog_behind_a_refusal(self) -> None:
+        """There is nothing to say in the early dialog once a final response is on its way."""
+        req, res = self.arrive()
+        res.send(180)
+        self.server.confirm(self.server.one(), "c1;from-tag=a")
+        self.assertIsNotNone(req.early_dialog)
+        res.send(486)
+        self.assertIsNone(req.early_dialog)
+
     def test_prack_without_handler(self) -> None:
         """A PRACK that no handler takes is answered 200."""
         bench = self.bench = Bench()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drachtwist import LocalProtocolError, SipError, accept_refer, transfer
-from drachtwist.app.passing import chosen_headers
+from drachtwist.app.bridged_headers import chosen_headers
 from drachtwist.sip import Headers
 from drachtwist.sip import Request as SipRequest
 from tests.app.calling import CallTestCase

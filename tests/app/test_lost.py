@@ -193,6 +193,18 @@ class LostTests(LostTestCase):
         self.nothing_left()
 
 
+class RefusedTests(LostTestCase):
+    def test_redirected_to_where_the_server_does_not_send(self) -> None:
+        """A contact that the server refuses leaves the redirect as the outcome."""
+        calling = self.place(follow_redirects=True)
+        contact = {"Contact": "<sip:carol@127.0.0.1:32072>"}
+        self.server.respond(self.sent(), 302, method="INVITE", headers={**RUNG, **contact})
+        self.server.refuse(self.server.one(), "no route")
+        error = self.failureResultOf(calling, SipError).value
+        self.assertEqual(error.status, 302)
+        self.nothing_left()
+
+
 class SilentServerTests(LostTestCase):
     def test_final_response_after_all(self) -> None:
         """A server that forgot an INVITE: what it says when nobody waits changes nothing."""

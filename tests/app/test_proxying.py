@@ -19,6 +19,7 @@ from drachtwist import (
 from drachtwist.app.proxying import duration
 from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
+from tests.app.doubles import Bench
 from tests.server.doubles import head, request
 from tests.whole import Whole
 
@@ -255,6 +256,46 @@ class OtherTests(ProxyTestCase):
         self.whole.pump()
         self.whole.lose()
         self.failureResultOf(proxying, ConnectionLost)
+
+    def test_secure_destinations(self) -> None:
+        """A server without TLS is not asked for ``sips:``, behind which it would try nobody."""
+        self.proxy("sips:bob@example.net", ONE)
+        self.assertEqual(list(self.forwarded()), [32071])
+        with self.assertRaises(LocalProtocolError):
+            self.srf.proxy_request(self.kept[-1][0], "sips:bob@example.net")
+
+    def test_late_refusal(self) -> None:
+        """Who accepted has: the refusals of others that come later change nothing of that."""
+        proxying = self.proxy(ONE, TWO, forking="simultaneous")
+        invites = self.forwarded()
+        self.whole.respond(invites[32072], 180, port=32072)
+        self.whole.respond(invites[32071], 200, port=32071, body="v=0\r\n")
+        self.whole.respond(invites[32072], 487, port=32072)
+        self.forwarded()
+        result = self.successResultOf(proxying)
+        self.assertTrue(result.connected)
+
+    def test_silent_server(self) -> None:
+        """A server that says nothing behind a CANCEL is not waited for longer than 40 s."""
+        bench = Bench()
+        results: list[ProxyResult] = []
+
+        @bench.srf.invite
+        def forward(req: Request, res: Response) -> None:
+            bench.srf.proxy_request(req, ONE).addCallback(results.append)
+
+        server = bench.connect()
+        transaction = server.invite()
+        self.assertIn("proxy", server.one().text)
+        server.cancel(transaction)
+        bench.pass_time(39.9)
+        self.assertEqual(results, [])
+        bench.pass_time(0.2)
+        [result] = results
+        self.assertEqual(
+            (result.cancelled, result.connected, result.final_status), (True, False, None)
+        )
+        self.assertTrue(bench.srf.idle)
 
     def test_bad_destinations(self) -> None:
         """Destinations that a server would silently ignore are refused at once."""

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from drachtwist import Dialog, SipError
-from drachtwist.app.challenges import Nonces
+from drachtwist.app.authentication import Nonces
 from drachtwist.sip import Request, Response
 from drachtwist.sip.digest import Credentials, verify
 from tests.app.test_uac import SDP, THEIRS, UacTestCase

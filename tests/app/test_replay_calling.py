@@ -15,7 +15,7 @@ from drachtwist import (
     Response,
     SipError,
 )
-from drachtwist.app.challenges import Auth
+from drachtwist.app.authentication import Auth
 from tests.app.player import Player, ReplayTestCase, session
 
 BOB = "sip:bob@127.0.0.1:32071"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import (
     ConnectionLost,
@@ -20,6 +22,7 @@ from drachtwist import (
 )
 from drachtwist.sip import Request as SipRequest
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase
+from tests.app.doubles import Bench
 from tests.server.doubles import request
 from tests.whole import TARGET
 
@@ -99,6 +102,23 @@ class TransferTests(CallTestCase):
         self.from_a("NOTIFY", 2, ACTIVE.replace("refer", "talk"), "")
         self.assertEqual(others, ["talk"])
         self.assertNoResult(transferring)
+
+    def test_notify_of_another(self) -> None:
+        """Of two transfers in one dialog each has the news with the number of its own REFER."""
+        first = self.refer()
+        first_id = f"refer;id={self.sent.cseq.number}"
+        second = transfer(self.dialog, "sip:dave@example.net")
+        sent = self.whole.request()
+        self.whole.respond(sent, 202, port=A)
+        second_id = f"refer;id={sent.cseq.number}"
+        self.from_a("NOTIFY", 2, OVER.replace("refer", second_id), "SIP/2.0 200 OK\n")
+        self.assertEqual(self.successResultOf(second), Progress(200, "OK"))
+        self.assertNoResult(first)
+        self.from_a("NOTIFY", 3, OVER.replace("refer", first_id), "SIP/2.0 486 Busy Here\n")
+        self.assertEqual(self.failureResultOf(first, SipError).value.status, 486)
+        self.whole.sent()
+        self.whole.pass_time(40)
+        self.assertEqual(self.whole.clock.getDelayedCalls(), [])  # no time limit is left over
 
     def test_attended(self) -> None:
         """An attended transfer names the other dialog, seen by its peer, in Replaces."""
@@ -270,6 +290,37 @@ class ReferralTests(CallTestCase):
         self.assertTrue(dialog.connected)
 
 
+class UnreachableTargetTests(SynchronousTestCase):
+    def test_server_refuses(self) -> None:
+        """A target that the server cannot send to is the peer's mistake: 503, and it is told."""
+        bench = Bench()
+        outcomes: list[Failure] = []
+
+        @bench.srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            dialog = await bench.srf.create_uas(req, res, local_sdp=ANSWER)
+
+            @dialog.on_refer
+            def refer(req: Request, res: Response) -> None:
+                accept_refer(dialog, req, res).follow().addErrback(outcomes.append)
+
+        server = bench.connect()
+        name = server.establish()
+        server.ask("REFER", dialog_id=name, number=2, headers={"Refer-To": "<sip:a@nowhere>"})
+        accepted, trying, invite = server.take()
+        self.assertEqual([accepted.head, trying.head, invite.head], ["202", "NOTIFY", "INVITE"])
+        server.confirm(accepted)
+        server.respond(server.confirm(trying), 200, method="NOTIFY")
+        server.refuse(invite, "Server error: cannot resolve")
+        bench.settle()
+        [outcome] = outcomes
+        error = outcome.value
+        assert isinstance(error, SipError)
+        self.assertEqual(error.status, 503)
+        told = server.one().request
+        self.assertEqual(told.text.strip(), "SIP/2.0 503 Service Unavailable")
+
+
 class ReplacesTests(CallTestCase):
     def invite(self, replaces: str) -> Request:
         """Let somebody else call, with Replaces."""
@@ -286,10 +337,16 @@ class ReplacesTests(CallTestCase):
         self.assertIs(find_replaced_dialog(self.srf, self.invite(named)), dialog)
 
     def test_not_found(self) -> None:
-        """Tags the wrong way round name no dialog, nor does early-only one that is up."""
+        """Tags the wrong way round name no dialog."""
         dialog = self.answered()
         named = f"{dialog.call_id};to-tag={dialog.remote.tag};from-tag={dialog.local.tag}"
         self.assertIsNone(find_replaced_dialog(self.srf, self.invite(named)))
+
+    def test_early_only(self) -> None:
+        """Who asks for a dialog that rings does not get one that is up (RFC 3891 section 3)."""
+        dialog = self.answered()
+        named = f"{dialog.call_id};to-tag={dialog.local.tag};from-tag={dialog.remote.tag}"
+        self.assertIsNone(find_replaced_dialog(self.srf, self.invite(f"{named};early-only")))
 
     def test_none(self) -> None:
         """An ordinary call replaces nothing."""

@@ -21,6 +21,7 @@ from drachtwist import (
 from drachtwist.app.uac import OutgoingRequest
 from drachtwist.sip import Credentials, Request
 from drachtwist.sip.digest import verify
+from tests.app.doubles import Bench
 from tests.whole import TARGET, Whole
 
 SDP = "v=0\r\no=app 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"
@@ -383,6 +384,16 @@ class DigestTests(UacTestCase):
         self.whole.respond(again, 200, body=THEIRS)
         self.successResultOf(calling)
 
+    def test_behind_ringing(self) -> None:
+        """A challenge may come from behind a proxy that rang by itself."""
+        calling, invite = self.call(auth=("app", "secret"))
+        self.whole.respond(invite, 183)
+        self.whole.respond(invite, 401, headers={"WWW-Authenticate": CHALLENGE})
+        again = self.whole.request_after_ack()
+        self.check(again)
+        self.whole.respond(again, 200, body=THEIRS)
+        self.successResultOf(calling)
+
     def test_strongest(self) -> None:
         """Of two challenges for a realm the stronger one is answered, not a mixture."""
         for texts in ([OLD, CHALLENGE], [CHALLENGE, OLD]):
@@ -421,6 +432,18 @@ class DigestTests(UacTestCase):
         stale = CHALLENGE.replace('"n"', '"m"') + ", stale=true"
         self.whole.respond(again, 401, headers={"WWW-Authenticate": stale})
         self.assertEqual(self.check(self.whole.request_after_ack()).nonce, "m")
+
+    def test_ever_new_nonces(self) -> None:
+        """Who asks for another nonce each time is answered four times, and not for ever."""
+        stale = 'Digest realm="r", nonce="{}", qop="auth", stale=true'
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("app", "secret"))
+        sent = 0
+        while not asking.called:
+            headers = {"WWW-Authenticate": stale.format(sent)}
+            self.whole.respond(self.whole.request(), 401, headers=headers)
+            sent += 1
+            self.assertLess(sent, 10)
+        self.assertEqual((self.successResultOf(asking).status, sent), (401, 5))
 
     def test_unknown_algorithm(self) -> None:
         """A challenge that cannot be answered is a refusal."""
@@ -515,6 +538,16 @@ class RedirectTests(UacTestCase):
         self.whole.respond(other, 200, body=THEIRS, port=32072)
         self.successResultOf(calling)
 
+    def test_behind_ringing(self) -> None:
+        """A phone that rang may send the caller elsewhere."""
+        calling, invite = self.call(follow_redirects=True)
+        self.whole.respond(invite, 180)
+        self.whole.respond(invite, 302, headers={"Contact": "<sip:carol@127.0.0.1:32072>"})
+        again = self.whole.request_after_ack()
+        self.assertEqual(again.uri, "sip:carol@127.0.0.1:32072")
+        self.whole.respond(again, 200, body=THEIRS, port=32072)
+        self.assertEqual(self.successResultOf(calling).remote.uri, "sip:bob@127.0.0.1:32072")
+
     def test_kept_uri(self) -> None:
         """The request keeps its URI, and only goes elsewhere."""
         self.call(follow_redirects=True, keep_uri_on_redirect=True)
@@ -600,13 +633,15 @@ class PendingRequestTests(UacTestCase):
 
     def test_others_are_not_cancelled(self) -> None:
         """Nothing but an INVITE is cancelled (RFC 3261 section 9.1): its response is the result."""
-        pending = self.srf.request(TARGET, method="MESSAGE")
-        message = self.whole.request()
+        bench = Bench()
+        server = bench.connect()
+        pending = bench.srf.request(TARGET, method="MESSAGE")
+        transaction_id = server.confirm(server.one())
         pending.cancel_request()
-        self.assertEqual(self.whole.heads(), [])
-        self.whole.respond(message, 202)
+        self.assertEqual(server.heads(), [])
+        server.respond(transaction_id, 202, method="MESSAGE")
         self.assertEqual(self.successResultOf(pending).status, 202)
-        self.nothing_left()
+        self.assertTrue(bench.srf.idle)
 
     def test_deferred_cancelled(self) -> None:
         """Who cancels the Deferred waits no longer, and the INVITE is cancelled behind it."""
@@ -643,6 +678,16 @@ class NonceTests(UacTestCase):
         self.assertIn("nc=00000001", credentials)
         self.whole.respond(third, 200)
         self.assertEqual(self.successResultOf(asking).status, 200)
+
+    def test_wrong_password(self) -> None:
+        """What did not help is not sent once more before it is asked for."""
+        challenge = {"WWW-Authenticate": 'Digest realm="r", nonce="n1", qop="auth"'}
+        asking = self.srf.request(TARGET, method="OPTIONS", auth=("bob", "wrong"))
+        for _ in range(2):
+            self.whole.respond(self.whole.request(), 401, headers=challenge)
+        self.assertEqual(self.successResultOf(asking).status, 401)
+        self.srf.request(TARGET, method="OPTIONS", auth=("bob", "wrong"))
+        self.assertIsNone(self.whole.request().get("Authorization"))
 
     def test_others(self) -> None:
         """Other servers, and other users, are told nothing."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ["EXEMPT"]
 
 _WRITES = """
-app.routing.proxy app.routing.redirect app.routing.route
-net.sipwebsocket.SipWebSocket.encode
+middleware.webhook.proxy middleware.webhook.redirect middleware.webhook.route
+sip.websocket.SipWebSocket.encode
 server.compose.new_branch server.compose.new_call_id server.compose.via_of
 sip.digest.Challenge.digest sip.digest.Nonces.make
 sip.encoding.checked_method sip.encoding.checked_reason sip.encoding.checked_status

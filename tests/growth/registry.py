@@ -11,14 +11,12 @@ from twisted.names import dns
 from twisted.web.server import Request as WebRequest
 from twisted.web.test.requesthelper import DummyChannel
 
-from drachtwist.app import routing
 from drachtwist.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from drachtwist.middleware import webhook as routing
 from drachtwist.middleware.registrar import Registrar, address_of_record, parse_registration
 from drachtwist.middleware.sources import SourceFilter
 from drachtwist.net.names import _KINDS, _read_answer
-from drachtwist.net.sipwebsocket import SipWebSocket
-from drachtwist.net.streams import lenient
-from drachtwist.net.vias import note_source, response_hop
+from drachtwist.net.sip.via import note_source, response_hop
 from drachtwist.server import checks, compose, dialogs, neighbours, owncontact
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.registered import Registered, has_no_address, place_of
@@ -33,6 +31,7 @@ from drachtwist.sip.fields import (
     is_terminated,
     leads_loosely,
     parse_integer,
+    session_interval,
     tag_of,
 )
 from drachtwist.sip.headers import Headers
@@ -41,7 +40,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.numbers import number_of, sip_uri
 from drachtwist.sip.options import lists_option
 from drachtwist.sip.params import Params, UriHeaders, UriParams
-from drachtwist.sip.parsing import parse_datagram, parse_message
+from drachtwist.sip.parsing import parse_datagram, parse_message, read_leniently
 from drachtwist.sip.reachability import reached_over
 from drachtwist.sip.registry import LISTS, SINGLES, is_legible
 from drachtwist.sip.replies import ReplyHead
@@ -50,6 +49,7 @@ from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
 from drachtwist.sip.targets import by_preference, request_uri_of, split_target
 from drachtwist.sip.uri import SipUri, Uri
+from drachtwist.sip.websocket import SipWebSocket
 from drachtwist.transactions import matching
 from drachtwist.wire.commands import parse_command, parse_event
 from drachtwist.wire.decisions import AppAddress, RoutingQuery, parse_decision
@@ -133,6 +133,7 @@ def _typed() -> None:
 
 
 _typed()
+add("Address.check", Address.check, *_VALUES[Address.parse])
 add("Address.check_list", Address.check_list, *_VALUES[Address.parse])
 add("Via.parse", Via.parse, *_VALUES[Via.parse_list], "SIP/2.0/UDP h")
 add("Credentials.parse", digest.Credentials.parse, *_VALUES[digest.Credentials.parse_list])
@@ -274,7 +275,7 @@ def _response(raw: bytes) -> object:
     response = Response.from_bytes(raw)
     checks.has_more_hops(response) if response.has("Via") else None
     _tried(lambda: response.reliable_number)
-    return response, _tried(lambda: response_hop(response.vias[0])), lenient(raw)
+    return response, _tried(lambda: response_hop(response.vias[0])), read_leniently(raw)
 
 
 _TAKEN = {"Subject": "x", "X": ["y", "z"]}
@@ -576,6 +577,7 @@ def _wanted(text: str) -> object:
         owncontact.own_contact(text, protocol, "1.2.3.4:5060", secure=False)
     owncontact.like_contact("<sip:localhost>", text)
     is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text), leads_loosely(text)
+    session_interval(text)
     return request_uri_of(text), split_target(text)
 
 
@@ -818,13 +820,13 @@ def _server_and_application(raw: bytes) -> object:
 
 
 MODULES = [
-    "drachtwist.app.routing",
+    "drachtwist.middleware.webhook",
     "drachtwist.middleware.bindings",
     "drachtwist.middleware.registrar",
     "drachtwist.middleware.sources",
     "drachtwist.net.names",
-    "drachtwist.net.sipwebsocket",
-    "drachtwist.net.vias",
+    "drachtwist.sip.websocket",
+    "drachtwist.net.sip.via",
     "drachtwist.server.checks",
     "drachtwist.server.compose",
     "drachtwist.server.configfile",

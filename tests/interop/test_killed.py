@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from drachtwist.net.siptransports import Target
+from drachtwist.net.sip.flows import Target
 from drachtwist.server.config import RequestHandler
 from drachtwist.server.orphans import REASON
 from drachtwist.server.service import DrachtioServer

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
-from drachtwist.net.siptransports import Listener, SipTransports
+from drachtwist.net.sip.flows import Listener
+from drachtwist.net.sip.transports import SipTransports
 
 URI = "sip:10.1.2.3:5060"
 OUTSIDE = "192.0.2.7"

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
+from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.census import Census, source_of
 from drachtwist.net.gate import Refused
-from drachtwist.net.siptransports import Limits, Listener, SipTransports
+from drachtwist.net.logs import Logger
+from drachtwist.net.sip.flows import Limits, Listener, Target
+from drachtwist.net.sip.transports import SipTransports
 from tests.net.test_siptransports import Recorder, options
 
 PING = b"\r\n\r\n"
@@ -115,6 +117,22 @@ class ConnectionTests(LimitsCase):
         self.assertEqual(source_of("::ffff:192.0.2.7"), "192.0.2.7")
         self.assertEqual(source_of("2001:db8::1"), source_of("2001:db8::2%eth0"))
         self.assertEqual(source_of("no address:"), "no address:")
+
+
+class ReuseTests(LimitsCase):
+    def test_newest(self) -> None:
+        """A connection that is made anew, while an old one still closes, is used from then on."""
+        transports = self.transports()
+        transports.listeners = [Listener("tcp", "192.0.2.1", 5060)]
+        target = Target("tcp", "192.0.2.7", 5060)
+        old = transports.flow_to(target)
+        self.assertEqual(transports.flow_to(target), old)
+        transports.close(old)
+        new = transports.flow_to(target)
+        self.assertNotEqual(new, old)
+        self.assertEqual(transports.flow_to(target), new)
+        self.assertEqual(transports.open_flow("tcp", "192.0.2.7", 5060), new)
+        self.assertEqual(len(self.clock.tcpClients), 2)
 
 
 class IdleTests(LimitsCase):
@@ -234,11 +252,11 @@ class MessageTests(LimitsCase):
     def test_all_together(self) -> None:
         """All unfinished messages have one limit; who began first is cut off for the others."""
         transports = self.transports(buffers=10_000, message=8_000)
-        streams = []
-        for number in range(4):
+        connected = [self.connect(port=4000 + number) for number in range(4)]
+        streams = [connected[number] for number in (2, 0, 3, 1)]  # not as they came
+        for stream, _ in streams:
             self.clock.advance(0.5)
-            streams.append(self.connect(port=4000 + number))
-            streams[-1][0].dataReceived(b"OPTIONS sip:a@b SIP/2.0\r\nX: " + b"x" * 3000)
+            stream.dataReceived(b"OPTIONS sip:a@b SIP/2.0\r\nX: " + b"x" * 3000)
         self.assertEqual([one.aborted for _, one in streams], [True, False, False, False])
         self.assertEqual(transports.alerts.counts, {"buffers": 1})
         for stream, _ in streams[1:]:

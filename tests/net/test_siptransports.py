@@ -17,7 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
-from drachtwist.net.siptransports import Flow, Limits, Listener, SipTransports, Target
+from drachtwist.net.sip.flows import Flow, Limits, Listener, Target
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed

@@ -12,7 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from wsproto import ConnectionType, WSConnection
 from wsproto import events as ws
 
-from drachtwist.net.sipwebsocket import (
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.stream import KeepAlive, Malformed
+from drachtwist.sip.websocket import (
     HANDSHAKE_LIMIT,
     Ended,
     Heard,
@@ -20,8 +22,6 @@ from drachtwist.net.sipwebsocket import (
     SipWebSocket,
     WebSocketEvent,
 )
-from drachtwist.sip.message import Request, Response
-from drachtwist.sip.stream import KeepAlive, Malformed
 
 HANDSHAKE = (
     b"GET /sip HTTP/1.1\r\nHost: sip.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

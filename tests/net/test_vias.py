@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.net.vias import note_source, response_hop
+from drachtwist.net.sip.via import note_source, response_hop
 from drachtwist.sip.fields import Via
 from drachtwist.sip.locating import Hop
 

@@ -13,13 +13,9 @@ from twisted.internet.task import deferLater
 from wsproto import events as ws
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import (
-    Flow,
-    Limits,
-    SipTransports,
-    Target,
-    check_contact,
-)
+from drachtwist.net.sip.flows import Flow, Limits, Target
+from drachtwist.net.sip.listening import check_contact
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.message import Request
 from tests.certificates import identity

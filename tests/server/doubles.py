@@ -11,10 +11,10 @@ from twisted.internet.testing import StringTransport
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
 from drachtwist.net.protocol import DrachtioServerProtocol
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
-from drachtwist.server.uas import Incoming
+from drachtwist.server.incoming import Incoming
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.parsing import parse_message

@@ -16,7 +16,8 @@ from drachtwist import Response as AppResponse
 from drachtwist import Srf
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
-from drachtwist.net.siptransports import Flow, SipTransports, Target
+from drachtwist.net.sip.flows import Flow, Target
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer

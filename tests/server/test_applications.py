@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from twisted.internet import protocol
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.error import TimeoutError
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
@@ -18,10 +18,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from drachtwist import Request, Response, Srf
-from drachtwist.app import routing
 from drachtwist.errors import LocalProtocolError
+from drachtwist.middleware import webhook as routing
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import RequestHandler, ServerConfig
+from drachtwist.server.limits import ServerLimits
 from drachtwist.server.service import CONNECT_TIMEOUT, DrachtioServer
 from drachtwist.wire.decisions import parse_decision
 from tests.certificates import identity
@@ -264,6 +265,57 @@ class CertificateTests(_Case):
         self.failureResultOf(server.when_listening(), LocalProtocolError)
 
 
+class ManyTests(_Case):
+    """A flood of requests does not use up all connections that there may be."""
+
+    def setUp(self) -> None:
+        """Know who was connected to."""
+        super().setUp()
+        self.asked: DeferredQueue[Any] = DeferredQueue()
+
+    async def flood(self, uri: str) -> None:
+        """Let three requests come, of which two may be asked about; then these are over."""
+        phone = await self.phone(uri, limits=ServerLimits(dialled=2))
+        uri = f"sip:a@{phone.server.host}"  # type: ignore[union-attr]
+        *others, third = (phone.ask("MESSAGE", uri) for _ in range(3))
+        response = await phone.response(third)
+        self.assertEqual((response.status, response.get("Retry-After")), (503, "5"))
+        self.assertEqual(self.server.alerts.counts, {"dialled": 1})
+        for _ in others:
+            transport = await self.asked.get()
+            transport.abortConnection()
+        for one in others:
+            self.assertIn((await phone.response(one)).status, (480, 500))
+        phone.ask("MESSAGE", uri)
+        await self.asked.get()
+        self.assertEqual(self.server.alerts.counts["dialled"], 1)
+
+    async def test_applications(self) -> None:
+        """Those that are connected to."""
+        asked = self.asked
+
+        class Silent(protocol.Protocol):
+            def connectionMade(self) -> None:
+                asked.put(self.transport)
+
+        self.port = self.listen(protocol.Factory.forProtocol(Silent))
+        await self.flood("tcp://127.0.0.1:PORT")
+
+    async def test_web_applications(self) -> None:
+        """Those that are asked."""
+        asked = self.asked
+
+        class Silent(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> Any:
+                asked.put(request.transport)
+                return NOT_DONE_YET
+
+        self.port = self.listen(Site(Silent()))
+        await self.flood("http://127.0.0.1:PORT")
+
+
 class FailureTests(_Case):
     """Protocol.md 7.6, line by line, as far as applications are concerned."""
 
@@ -447,6 +499,43 @@ class FailureTests(_Case):
         self.stranger(says=b"220 mail.example ESMTP\r\n")
         self.assertEqual(await self.status("http://127.0.0.1:PORT"), 500)
         self.assertEqual(await self.status("https://127.0.0.1:PORT"), 500)
+
+    async def test_stopped_meanwhile(self) -> None:
+        """What a server that stops gives up is no failure of an application: nothing is said."""
+        begun: Deferred[None] = Deferred()
+
+        class Page(Resource):
+            isLeaf = True
+
+            def render_GET(self, request: Any) -> int:
+                request.notifyFinish().addErrback(lambda failure: None)
+                reactor.callLater(0, begun.callback, None)
+                return NOT_DONE_YET
+
+        def connect(host: str, port: int, factory: Any, timeout: float, **options: Any) -> Any:
+            reactor.callLater(0, begun.callback, None)
+            return _Nowhere()
+
+        for uri in ("tcp://127.0.0.1:9", f"http://127.0.0.1:{self.listen(Site(Page()))}"):
+            begun = Deferred()
+            clocked = ClockedReactor()
+            if uri.startswith("tcp"):
+                clocked.connectTCP = connect  # type: ignore[attr-defined]
+            config = ServerConfig(
+                admin_port=None,
+                contacts=("sip:127.0.0.1:0;transport=udp",),
+                request_handlers=(RequestHandler(uri),),
+            )
+            server = DrachtioServer(config, clocked)
+            server.startService()
+            phone = self.talker("sip:127.0.0.1:0;transport=udp", server)
+            phone.ask("OPTIONS", "sip:a@127.0.0.1")
+            await begun
+            stopped = server.stopService()
+            clocked.clock.advance(10)
+            await stopped
+            for words in ("no application at", "does not decide", "made us fail"):
+                self.assertFalse([line for line in self.said if words in line], uri)
 
     async def test_web_silent(self) -> None:
         """A web application that says nothing: 500 after three seconds."""

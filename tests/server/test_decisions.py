@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.server import Site
 
 from drachtwist import Request, Response, SipError, Srf
-from drachtwist.app import routing
+from drachtwist.demo.phone import Phone
 from drachtwist.errors import LocalProtocolError
-from drachtwist.phone import Phone
+from drachtwist.middleware import webhook as routing
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip import Response as SipResponse

@@ -214,6 +214,9 @@ class DoorTests(DoorCase):
             self.assertLessEqual(limits.strangers_per_source * 2, limits.strangers)
             self.assertLess(limits.strangers, limits.applications)
             self.assertLess(limits.connections_per_source, limits.connections)
+            limits = ServerLimits().settled(files, dials=True)
+            together = limits.connections + limits.applications + limits.dialled
+            self.assertLess(together, files * 9 // 10)
         given = ServerLimits(connections=7, connections_per_source=7, strangers=5).settled(256)
         self.assertEqual(
             (given.connections, given.connections_per_source, given.strangers), (7, 7, 5)

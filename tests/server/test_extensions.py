@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drachtwist.server_tap import Options
+from drachtwist.hosting.server_tap import Options
 from drachtwist.sip.message import Response
 from tests.server.doubles import Bench, request
 from tests.server.test_uas import ServerTestCase

@@ -10,9 +10,10 @@ from twisted.names import dns
 from twisted.trial.unittest import TestCase
 
 from drachtwist import SipError, Srf
+from drachtwist.demo.phone import Phone
 from drachtwist.net.names import Names
-from drachtwist.net.siptransports import Flow, SipTransports
-from drachtwist.phone import Phone
+from drachtwist.net.sip.flows import Flow
+from drachtwist.net.sip.transports import SipTransports
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.message import Request, Response

@@ -54,6 +54,19 @@ class ForkedTests(CallingTestCase):
         self.assert_ended(invite)
         self.assert_the_first_goes_on(dialog)
 
+    def test_credentials(self) -> None:
+        """The ACK has the credentials of the INVITE, which the proxies on its way want to see."""
+        lines = ('Proxy-Authorization: Digest realm="p"', 'Authorization: Digest realm="b"')
+        invite = self.ask(extra="\r\n".join(lines))
+        [told] = self.respond(invite, 200)
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        self.fork(invite)
+        ack = self.assert_ended(invite)
+        for line in lines:
+            name, _, value = line.partition(": ")
+            self.assertEqual(ack.get_all(name), [value])
+
     def test_before_the_ack(self) -> None:
         """So it is while the application has not acknowledged the first."""
         invite = self.ask()

@@ -67,6 +67,18 @@ class GlareTests(ServerTestCase):
         self.app.answer(transaction(frame), "SIP/2.0 200 OK")
         self.assertEqual(self.bench.heads(), ["100 INVITE", "200 INVITE"])
 
+    def test_invite_crosses_an_offer(self) -> None:
+        """An INVITE gets 491 while an offer is under way in an UPDATE, also one without."""
+        update = self.ask(f"UPDATE sip:placeholder SIP/2.0{WITH_OFFER}")
+        for number, offer in ((2, False), (3, True)):
+            self.peer("INVITE", number, offer=offer)
+            self.assertEqual(self.refusal().status, 491)
+        self.bench.receive(reply(update, 200))
+        self.app.take()
+        self.bench.take()
+        self.peer("INVITE", 4)
+        self.assertEqual(len(self.app.take()), 1)
+
     def test_update_crosses_an_offer(self) -> None:
         """So does an UPDATE with an offer, but not one without."""
         asked = self.ask(f"INVITE sip:placeholder SIP/2.0{WITH_OFFER}")

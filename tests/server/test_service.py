@@ -14,9 +14,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from drachtwist.demo.phone import Phone
 from drachtwist.errors import SipError
 from drachtwist.net.tls import TlsOptions
-from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.parsing import parse_datagram

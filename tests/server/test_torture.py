@@ -29,9 +29,9 @@ from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.trial.unittest import TestCase
 
 from drachtwist import CommandRefused, DrachtwistError, Request, Response, Srf, sip
+from drachtwist.demo.phone import Phone
 from drachtwist.middleware import DigestAuth, Registrar
-from drachtwist.net.siptransports import Flow, Limits
-from drachtwist.phone import Phone
+from drachtwist.net.sip.flows import Flow, Limits
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.stream import Malformed, StreamParser

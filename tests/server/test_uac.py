@@ -316,6 +316,17 @@ class CallingTests(CallingTestCase):
         [ack] = self.bench.take()
         self.assertEqual(ack.get_all("Route"), ["<sip:10.0.0.1;lr>", "<sip:10.0.0.2;lr>"])
 
+    def test_strict_routing(self) -> None:
+        """A router that is not loose gets requests in its name, the target last in the Route."""
+        extra = "Record-Route: <sip:10.0.0.2;lr>\nRecord-Route: <sip:10.0.0.1>"
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra=extra)
+        for method in ("ACK", "INFO", "BYE"):
+            self.app.ask(told.split("|")[9], f"{method} {TARGET} SIP/2.0")
+            [sent] = self.bench.take()
+            self.assertEqual(self.request(sent).uri, "sip:10.0.0.1")
+            self.assertEqual(sent.get_all("Route"), ["<sip:10.0.0.2;lr>", f"<{TARGET}>"])
+
     def notify(self, asked: Request, number: int, state: str = "active", tag: str = "b") -> None:
         """Let a NOTIFY of a subscription come."""
         text = request(

@@ -155,6 +155,14 @@ class AnswerTests(ServerTestCase):
         self.assertEqual(self.seen(24), [])
         self.assertEqual(len(self.app.take()), 1)
 
+    def test_ack_with_the_branch_of_the_invite(self) -> None:
+        """Some phones acknowledge a 200 as if it were a failure; that is an ACK like any other."""
+        _, tag = self.answered()
+        self.bench.receive(request("ACK", branch="INVITE-1", to_tag=tag))
+        [frame] = self.app.take()
+        self.assertIn("|c1;from-tag=a|\r\nACK ", frame)
+        self.assertEqual(self.seen(40), [])
+
     def test_no_ack(self) -> None:
         """Without an ACK the call is ended after 32 seconds, and the application learns it."""
         self.answered()

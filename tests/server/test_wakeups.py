@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -22,15 +23,14 @@ class CountingClock(Clock):
     wake_ups = 0
 
     def callLater(
-        self, delay: float, callable: Callable[..., object], *args: object, **kw: object
+        self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any
     ) -> IDelayedCall:
         """Call something later."""
+        return super().callLater(delay, self._wake, callable, args, kw)
 
-        def wake() -> None:
-            self.wake_ups += 1
-            callable(*args, **kw)
-
-        return super().callLater(delay, wake)
+    def _wake(self, callable: Callable[..., Any], args: Any, kw: Any) -> None:
+        self.wake_ups += 1
+        callable(*args, **kw)
 
 
 class FinishedTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.siptransports import Flow, Listener, Target
+from drachtwist.net.sip.flows import Flow, Listener, Target
 from drachtwist.server import ways
 from drachtwist.sip.locating import Naptr, Records, Srv, hop_of
 from drachtwist.sip.message import Request

@@ -12,9 +12,9 @@ from twisted.trial.unittest import TestCase
 
 import drachtwist
 from drachtwist import Dialog, SipError, Srf
+from drachtwist.demo.phone import Phone
 from drachtwist.middleware import Registrar
 from drachtwist.net.tls import TlsOptions
-from drachtwist.phone import Phone
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.sip.message import Request, Response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drachtwist.net.vias import response_hop
+from drachtwist.net.sip.via import response_hop
 from drachtwist.server.service import query_of
 from drachtwist.server.ways import target_of
 from drachtwist.sip.fields import Via

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -361,3 +363,19 @@ class SessionKeyTests(SynchronousTestCase):
         for name in ("nc", "cnonce"):
             less = Credentials("Digest", made.params.without(name))
             self.assertFalse(verify(less, method="INVITE", password="secret"), name)
+
+    def test_a_count_that_is_none(self) -> None:
+        """A proof that was computed without a count, or with nonsense in its place, is no proof."""
+
+        def md5(text: str) -> str:
+            return hashlib.md5(text.encode()).hexdigest()
+
+        for count, proves in (("00000001", True), ("", False), ("first", False), ("1" * 9, False)):
+            end = md5("INVITE:sip:a@b")
+            proof = md5(f"{make_ha1('bob', 'r', 'secret')}:n:{count}:c:auth:{end}")
+            written = f"nc={count}, " if count else ""
+            made = Credentials.parse(
+                'Digest username="bob", realm="r", nonce="n", uri="sip:a@b", cnonce="c", qop=auth, '
+                f'{written}response="{proof}"'
+            )
+            self.assertIs(verify(made, method="INVITE", password="secret"), proves, count)

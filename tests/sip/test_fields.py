@@ -132,6 +132,7 @@ class AddressTests(SynchronousTestCase):
             return False
 
         self.assertEqual(refused(Address.check_list), refused(Address.parse_list), text)
+        self.assertEqual(refused(Address.check), refused(Address.parse), text)
 
 
 class ParamsTests(SynchronousTestCase):

@@ -50,6 +50,12 @@ class ShortTests(TestCase):
         self.assertEqual(found["failed, otherwise"], "0")
         self.assertGreater(int(found["cuts"]), 0)
 
+    async def test_kept(self) -> None:
+        """Calls that outlive the cuts go on, and end."""
+        options = ("--cuts", "2:4", "--keep", "10", "--grace", "20")
+        found = await self.soak("--duration", "10", *options)
+        self.assertEqual(found["failed, otherwise"], "0")
+
     async def test_restarted(self) -> None:
         """An application that drains costs no call, and one that is killed leaves nobody alone."""
         faults = "application-drain,application-kill"
@@ -102,7 +108,7 @@ class VerdictTests(SynchronousTestCase):
         """Let a process have used more and more, by so much in each second."""
         self.program.samples = [
             self.programs.Sample(
-                float(at), 30 * at, (60 << 20) + memory * at, 14 + files * at, 0.1 * at
+                float(at), 30 * at, (60 << 20) + memory * at, 14 + files * at, 0.1 * at, 0.0
             )
             for at in range(401)
         ]

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from drachtwist.sip.message import Request
 from drachtwist.sip.parsing import parse_message
 from drachtwist.transactions.machine import State, Transmit
-from drachtwist.transactions.repeaters import AnswerRepeater, ProvisionalRepeater
+from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from tests.transactions.messages import kinds, request, response, run, times
 

@@ -338,6 +338,15 @@ class GarbageTests(SynchronousTestCase):
         self.assertEqual(strict.receive(encode_frame(b"x|route|invite")), [])
         self.assertTrue(strict.closing)
 
+    def test_another_secret_later(self) -> None:
+        """A wrong secret is refused also of whoever has shown the right one before."""
+        server = ServerSession("cymru", HOST_PORTS, "v0.9.10")
+        [signed] = server.receive(encode_frame(b"x|authenticate|cymru"))
+        self.assertIsInstance(signed, Signed)
+        [wrong] = server.receive(encode_frame(b"y|authenticate|wales"))
+        self.assertIsInstance(wrong, WrongSecret)
+        self.assertTrue(server.closing)
+
     @given(st.lists(st.binary(max_size=40)))
     def test_arbitrary_frames(self, payloads: list[bytes]) -> None:
         """Arbitrary frames raise nothing at either end."""

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 
 from drachtwist import sip
-from drachtwist.app import states
+from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import AnswerState
+from drachtwist.app.bridged_headers import reasons_of
 from drachtwist.app.outgoing import encode_in_dialog
-from drachtwist.app.passing import reasons_of
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.errors import CommandRefused, ConnectionLost, MessageError, SipError
@@ -45,9 +45,13 @@ _UNREACHABLE = "unable to find"
 class State(Enum):
     """Where the application is with a dialog. Those before the 200 are early dialogs."""
 
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
+
     UP = "both sides are in it"
     ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
     ENDED = "it is over"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
 
 
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {
@@ -141,7 +145,7 @@ def send_last(
         request.send(headers, body)
     if dialog._stage is State.UP:
         dialog._enter(State.ENDING)
-    if dialog._ending is not None:
+    if dialog._ending is not None and dialog._ending.is_awaited:
         dialog._ending.begun(reasons_in(headers))
     return request.deferred
 
@@ -155,7 +159,7 @@ def _must_wait(dialog: Dialog) -> bool:
 
 def _has_told(dialog: Dialog) -> bool:
     traffic = dialog._traffic
-    return traffic is None or traffic.news is None or traffic.news.told
+    return traffic is None or traffic.notifies is None or traffic.notifies.is_empty
 
 
 def _may_end(dialog: Dialog) -> Deferred[None]:
@@ -164,9 +168,9 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
         acked = dialog._need_ending().acked.wait()
         return acked.addCallback(lambda _: _may_end(dialog))
     traffic = dialog._traffic
-    if traffic is None or traffic.news is None:
+    if traffic is None or traffic.notifies is None:
         return succeed(None)
-    return traffic.news.when_told()
+    return traffic.notifies.when_empty()
 
 
 def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
@@ -253,20 +257,20 @@ def _give_up(dialog: Dialog, end: DialogEnd) -> None:
     if reinvites is not None:
         reinvites.close(partial(why_over, end))
         dialog._reinvites = None  # they know the dialog
-    if traffic is not None and traffic.news is not None:
-        news, traffic.news = traffic.news, None  # it knows the dialog
-        news.give_up(why_over(end))
+    if traffic is not None and traffic.notifies is not None:
+        notifies, traffic.notifies = traffic.notifies, None  # it knows the dialog
+        notifies.give_up(why_over(end))
 
 
 def _report(dialog: Dialog, end: DialogEnd) -> None:
     """Tell those who watch the states of calls."""
     event = {DialogEnd.REMOTE: "remote-bye", DialogEnd.LOCAL: "local-bye"}.get(end, "error")
     is_called = dialog.type == "uas"
-    states.report(
+    dialog_info.report(
         dialog._state.events.dialog_state.emit,
         "terminated",
         dialog.req,
-        states.RECIPIENT if is_called else states.INITIATOR,
+        dialog_info.RECIPIENT if is_called else dialog_info.INITIATOR,
         dialog._local_response() if is_called else dialog.res,
         event=event,
     )

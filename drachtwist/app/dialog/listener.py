@@ -64,7 +64,7 @@ class Listener:
         return self._add("SUBSCRIBE", handler)
 
     def on_unsubscribe(self, handler: AnyHandler) -> AnyHandler:
-        """Learn that the peer ends a subscription, which is accepted already: ``handler(req)``.
+        """Call ``handler(req)`` when the peer ends a subscription, which is accepted already.
 
         A last NOTIFY is due (:meth:`destroy` sends it).
         """
@@ -79,15 +79,15 @@ class Listener:
         return self._add("INVITE", handler)
 
     def on_refresh(self, handler: AnyHandler) -> AnyHandler:
-        """Learn of re-INVITEs that change nothing, which are accepted already: ``handler(req)``."""
+        """Call ``handler(req)`` for re-INVITEs that change nothing, which are accepted already."""
         return self._add("refresh", handler)
 
     def on_hold(self, handler: AnyHandler) -> AnyHandler:
-        """Learn that the peer wants no media, which is accepted already: ``handler(req)``."""
+        """Call ``handler(req)`` when the peer wants no media, which is accepted already."""
         return self._add("hold", handler)
 
     def on_unhold(self, handler: AnyHandler) -> AnyHandler:
-        """Learn that the peer wants media again, which is accepted already: ``handler(req)``."""
+        """Call ``handler(req)`` when the peer wants media again, which is accepted already."""
         return self._add("unhold", handler)
 
     def _need_handlers(self) -> dict[str, tuple[Callable[..., Any], ...]]:

@@ -9,7 +9,7 @@ from drachtwist.errors import MessageError
 from drachtwist.sip.sdp import description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
+    from drachtwist.app.dialog.core import DialogCore
 
 __all__ = ["Party"]
 
@@ -19,7 +19,7 @@ class Party:
 
     __slots__ = ("_dialog", "_is_local")
 
-    def __init__(self, dialog: Dialog, is_local: bool) -> None:
+    def __init__(self, dialog: DialogCore, is_local: bool) -> None:
         self._dialog = dialog
         self._is_local = is_local
 

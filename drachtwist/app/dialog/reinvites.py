@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from drachtwist import sip
-from drachtwist.app import sessiontimers
+from drachtwist.app import session_timers
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -47,6 +47,8 @@ _CSEQ = re.compile(rb"\nCSeq[ \t]*:[ \t]*([0-9]{1,10})[ \t]", re.IGNORECASE).sea
 
 class Turn(Enum):
     """Where the first re-INVITE of ours is."""
+
+    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
 
     IDLE = "there is none"
     WAITING = "another INVITE is not confirmed"
@@ -149,7 +151,7 @@ class Reinvites:
                 headers.add("Contact", contact)
             request = dialog._new_request("INVITE")
             request.over = lambda result: self._answered(request, modification, sdp, result)
-            complete = sessiontimers.complete_request(dialog, headers.items())
+            complete = session_timers.complete_request(dialog, headers.items())
             dialog._send(request, complete, sdp)
         except LocalProtocolError as error:
             self._enter(Turn.IDLE)
@@ -203,10 +205,10 @@ class Reinvites:
         self._finish(modification, result)
 
     def _accepted(self, modification: Modification, sdp: bytes, response: ReceivedResponse) -> None:
-        """Take note of what the peer agrees to, and acknowledge it."""
+        """Note what the peer agrees to, and acknowledge it."""
         dialog = self._dialog
         session = dialog._need_session()
-        sessiontimers.note_answer(dialog, response)
+        session_timers.note_answer(dialog, response)
         described = description_of(response)
         if described:
             session.remote = described
@@ -215,7 +217,7 @@ class Reinvites:
         dialog._owes_ack = True
         session.offered = b"" if sdp else described
         if not modification.no_ack:
-            own = session.own
+            own = dialog.local.sdp if session.own is None else session.own
             dialog.ack(dialog._answer_to(session.offered))
             if not sdp:
                 session.own = own  # what the application described, not what was made of it

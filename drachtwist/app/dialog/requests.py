@@ -15,8 +15,8 @@ from drachtwist.app.request import Request
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
-    from drachtwist.app.challenges import Realms
-    from drachtwist.app.news import News
+    from drachtwist.app.authentication import Realms
+    from drachtwist.app.notify_queue import NotifyQueue
     from drachtwist.app.outgoing import DialogRequest
 
 __all__ = ["EstablishedRequester", "Requester", "Traffic"]
@@ -130,20 +130,20 @@ class Referral(Protocol):
         """Take a NOTIFY, if it is about this one."""
 
     def dialog_over(self, end: DialogEnd) -> None:
-        """Learn that the dialog is over, and with it the subscription."""
+        """The dialog is over, and with it the subscription."""
 
 
 class Traffic:
     """What is under way in a dialog, besides what changes its session."""
 
-    __slots__ = ("held", "news", "realms", "referrals", "refers", "requests")
+    __slots__ = ("held", "notifies", "realms", "referrals", "refers", "requests")
 
     def __init__(self) -> None:
         self.requests: set[DialogRequest] = set()
         """Requests of ours without a final response."""
         self.realms: Realms | None = None
         """What was answered to challenges, from the INVITE on."""
-        self.news: News | None = None
+        self.notifies: NotifyQueue | None = None
         """NOTIFYs that are sent one after the other."""
         self.referrals: list[Referral] = []
         """REFERs of ours that are under way."""

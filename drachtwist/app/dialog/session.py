@@ -18,9 +18,9 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Literal
 
-from drachtwist.app import sessiontimers
+from drachtwist.app import session_timers
 from drachtwist.app.request import Request
-from drachtwist.app.sessiontimers import SessionTimer
+from drachtwist.app.session_timers import SessionTimer
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def take(dialog: Dialog, req: Request, method: str) -> None:
     if method == "INVITE":
         dialog._need_reinvites().asked(req)
     extras = req._extended()
-    extras.complete = lambda it, headers: sessiontimers.complete_answer(dialog, it, headers)
+    extras.complete = lambda it, headers: session_timers.complete_answer(dialog, it, headers)
     described = Sdp(offer)
     event = _event_of(dialog, described) if offer else ""
     held = described.is_hold if offer else dialog.is_on_hold

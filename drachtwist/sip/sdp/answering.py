@@ -21,7 +21,7 @@ __all__ = ["answer", "answer_with", "description_of", "refuse", "sdp_of"]
 
 
 def sdp_of(message: Message) -> Sdp | None:
-    """Give the session description of a message, also one among several parts; None without one."""
+    """Return the session description of a message, also of one part; None when it has none."""
     body = message.body
     if body.startswith(b"v=0"):
         return Sdp(body)  # whatever its type says, if that can be read at all
@@ -259,12 +259,12 @@ def _add_rejected(made: Sdp, stream: Media) -> None:
 
 
 def _keep_mid(media: Media, stream: Media) -> None:
-    """Give a stream the name that it has in the offer (RFC 5888 section 9.1)."""
+    """Name a stream as the offer does (RFC 5888 section 9.1)."""
     name = stream.get("mid")
     if name and media.get("mid") != name:
         media.set("mid", _one_line(name))
 
 
 def _one_line(text: str) -> str:
-    """Give text of the peer without what would end the line."""
+    """Return text of the peer without what would end the line."""
     return text.replace("\r", " ").replace("\0", "")

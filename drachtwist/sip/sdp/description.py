@@ -146,7 +146,7 @@ class Sdp(Section):
         return list(self._media)
 
     def streams(self, kind: str) -> list[Media]:
-        """Give the streams of a kind that are not rejected."""
+        """Return the streams of a kind that are not rejected."""
         return [one for one in self._media if one.kind == kind and not one.is_rejected]
 
     def add_media(self, line: str | Media, attributes: Iterable[str] = ()) -> Media:
@@ -223,7 +223,7 @@ class Sdp(Section):
         return any(one._is_live() for one in self._media)
 
     def set_direction(self, direction: Direction) -> None:
-        """Give all streams that are not rejected a direction."""
+        """Set the direction of all streams that are not rejected."""
         for one in self._media:
             if one._is_live():
                 one.direction = direction

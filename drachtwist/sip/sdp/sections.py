@@ -17,7 +17,7 @@ _BANDWIDTH = re.compile(r"([^\s:]+):[ \t]*([0-9]{1,18})[ \t]*").fullmatch
 
 
 def checked_text(text: str) -> str:
-    """Give text that may stand in a line.
+    """Return text that may stand in a line.
 
     :raises LocalProtocolError: when it holds CR, LF or NUL.
     """
@@ -27,7 +27,7 @@ def checked_text(text: str) -> str:
 
 
 def text_of(line: str) -> str:
-    """Give a line without its end."""
+    """Return a line without its end."""
     return line.rstrip(_ENDS)
 
 
@@ -56,16 +56,16 @@ class Section:
         return tuple(map(text_of, self._lines))
 
     def value(self, letter: str) -> str | None:
-        """Give what the first line of a kind holds, such as the session's name for ``s``."""
+        """Return what the first line of a kind holds, such as the session's name for ``s``."""
         at = self._find(letter)
         return None if at is None else self._text(at)
 
     def _number(self, at: int) -> int:
-        """Give the number that a line has in the description, from 1."""
+        """Return the number that a line has in the description, from 1."""
         raise NotImplementedError
 
     def _end(self) -> str:
-        """Give the end that a new line gets."""
+        """Return the end that a new line gets."""
         raise NotImplementedError
 
     def _changed(self) -> None:
@@ -84,7 +84,7 @@ class Section:
         return None
 
     def _text(self, at: int) -> str:
-        """Give what a line holds."""
+        """Return what a line holds."""
         return self._lines[at].rstrip(_ENDS)[2:]
 
     def _replace(self, at: int, letter: str, text: str) -> None:
@@ -144,11 +144,11 @@ class Section:
         return [(name, value) for _, name, value in self._attributes()]
 
     def get(self, name: str) -> str | None:
-        """Give the value of the first attribute of a name, None when there is none."""
+        """Return the value of the first attribute of a name, None when there is none."""
         return next((value for _, each, value in self._attributes() if each == name), None)
 
     def get_all(self, name: str) -> list[str]:
-        """Give the values of all attributes of a name."""
+        """Return the values of all attributes of a name."""
         return [value for _, each, value in self._attributes() if each == name]
 
     def has(self, name: str) -> bool:
@@ -236,7 +236,7 @@ class Section:
             return False
 
     def _stated(self) -> Direction | None:
-        """Give the direction that the section states, None when it does not."""
+        """Return the direction that the section states, None when it does not."""
         for line in self._lines:
             if line.startswith("a="):
                 found = as_direction(line[2:].strip())

@@ -62,7 +62,7 @@ class Media(Section):
     # The m= line
 
     def _legible(self) -> _Parts | None:
-        """Give the parts of the m= line, None when it cannot be read."""
+        """Return the parts of the m= line, None when it cannot be read."""
         line = self._line
         if line is False:
             line = None
@@ -209,7 +209,7 @@ class Media(Section):
         return found
 
     def _encodings(self) -> dict[str, tuple[str, int, int]]:
-        """Give what tells encodings apart, by payload type; as :attr:`codecs`, but faster."""
+        """Return what tells encodings apart, by payload type; as :attr:`codecs`, but faster."""
         named: dict[str, tuple[str, int, int]] = {}
         for line in self._lines:
             if line.startswith("a=rtpmap:"):
@@ -272,7 +272,7 @@ class Media(Section):
 
 
 def payload_of(value: str) -> str:
-    """Give the payload type that an rtpmap, fmtp or rtcp-fb attribute is about."""
+    """Return the payload type that an rtpmap, fmtp or rtcp-fb attribute is about."""
     return value.split(None, 1)[0] if value else ""
 
 

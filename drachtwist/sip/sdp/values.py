@@ -39,7 +39,7 @@ RTPMAP = re.compile(r"([0-9]{1,3})[ \t]+([^\s/]+)/([0-9]{1,9})(?:/([^\s/]+))?").
 
 
 def as_direction(text: str) -> Direction | None:
-    """Give the direction that an attribute names, None when it is about something else."""
+    """Return the direction that an attribute names, None when it is about something else."""
     return cast(Direction, text) if text in _DIRECTIONS else None
 
 
@@ -54,14 +54,14 @@ def receives(direction: Direction) -> bool:
 
 
 def direction_of(sending: bool, receiving: bool) -> Direction:
-    """Give the direction of who sends, receives, does both or neither."""
+    """Return the direction of who sends, receives, does both or neither."""
     if sending:
         return "sendrecv" if receiving else "sendonly"
     return "recvonly" if receiving else "inactive"
 
 
 def mirrored(offered: Direction, willing: Direction = "sendrecv") -> Direction:
-    """Give the direction to answer with (RFC 3264 section 6.1).
+    """Return the direction to answer with (RFC 3264 section 6.1).
 
     :param offered: what the other side wants.
     :param willing: what we would do.
@@ -70,7 +70,7 @@ def mirrored(offered: Direction, willing: Direction = "sendrecv") -> Direction:
 
 
 def family_of(address: str) -> str:
-    """Give the address type of an IP address, ``IP4`` or ``IP6``.
+    """Return the address type of an IP address, ``IP4`` or ``IP6``.
 
     :raises LocalProtocolError: when it is no IP address.
     """
@@ -163,7 +163,7 @@ class Connection:
 
 
 def encoding_of(name: str, rate: str, channels: str | None) -> tuple[str, int, int]:
-    """Give what tells encodings apart: the name in lower case, clock rate and channels.
+    """Return what tells encodings apart: the name in lower case, clock rate and channels.
 
     What follows the rate is a number of channels for audio only.
     """

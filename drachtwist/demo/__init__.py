@@ -1,0 +1,1 @@
+"""``drachtwist demo``: a call on this machine, drawn as a ladder."""

@@ -1,0 +1,1 @@
+"""SIP over UDP, TCP, TLS and WebSockets."""
