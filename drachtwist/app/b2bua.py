@@ -23,11 +23,12 @@ from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handover import hand_out
 from drachtwist.app.outcomes import started
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.app.uac import prepare_uac
 from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import (
     CommandRefused,

@@ -28,15 +28,15 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.authentication import Auth, Challenged, Realms, place_of, source_of
 from drachtwist.app.cancelling import Cancel
 from drachtwist.app.connection import Connection
 from drachtwist.app.early import EarlyDialog
-from drachtwist.app.handlers import run_handler, settle
+from drachtwist.app.handlers import settle
 from drachtwist.app.outcomes import started
-from drachtwist.app.received import Received, ReceivedResponse, make_received_response
+from drachtwist.app.outgoing_request import OutgoingRequest
+from drachtwist.app.received import ReceivedResponse, make_received_response
 from drachtwist.app.redirects import Redirects
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
@@ -58,7 +58,6 @@ from drachtwist.wire.commands import Answer
 __all__ = [
     "TRANSITIONS",
     "ClientRequest",
-    "OutgoingRequest",
     "PendingRequest",
     "State",
     "send_request",
@@ -107,44 +106,6 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
 }
 """Which state may follow which, and why. Where the server refuses to send it to one contact and
 another is left, SENDING begins anew."""
-
-
-class OutgoingRequest(Received, sip.Request):
-    """A request of the application, as the server sent it."""
-
-    __slots__ = ("_client", "_state", "_tokens", "res")
-
-    res: ReceivedResponse | None
-    """The final response, once there is one."""
-
-    _state: Connection
-    _tokens: Sequence[str]
-    _client: ClientRequest
-
-    def _token(self, index: int) -> str:
-        # The answer to a command has two tokens more in front, and no dialog id.
-        tokens = self._tokens
-        return tokens[index + 2] if index < 9 and len(tokens) > index + 2 else ""
-
-    @property
-    def response(self) -> Deferred[ReceivedResponse]:
-        """Wait for the final response; a failure is a response too.
-
-        :returns: fails with :exc:`ConnectionLost` when the connection goes away, and with
-            :exc:`CommandRefused` when the server does not send the request.
-        """
-        return self._client.wait()
-
-    def cancel(self, headers: HeadersLike = None) -> None:
-        """Cancel an INVITE (RFC 3261 section 9.1); nothing happens when it has its final response.
-
-        :param headers: headers of the CANCEL, Reason for example.
-        """
-        self._client.cancel(headers)
-
-    def _call(self, handler: Callable[..., Any], *args: Any) -> None:
-        """Run a handler whose failure can only be logged."""
-        run_handler(self, handler, *args)
 
 
 class PendingRequest(Result[ReceivedResponse]):

@@ -18,7 +18,7 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.sip.sdp import description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.client_request import OutgoingRequest
+    from drachtwist.app.outgoing_request import OutgoingRequest
 
 __all__ = ["Ringing"]
 

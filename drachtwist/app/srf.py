@@ -27,7 +27,6 @@ from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.call_records import CallRecord
 from drachtwist.app.client_request import (
     ClientRequest,
-    OutgoingRequest,
     PendingRequest,
     send_request,
 )
@@ -40,6 +39,7 @@ from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request

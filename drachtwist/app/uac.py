@@ -20,11 +20,12 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.authentication import Auth
-from drachtwist.app.client_request import ClientRequest, OutgoingRequest, PendingRequest
+from drachtwist.app.client_request import ClientRequest
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
 from drachtwist.app.outcomes import Outcome, started
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.targets import complete_uri
@@ -34,7 +35,7 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
 from drachtwist.sip.sdp import description_of
 
-__all__ = ["OutgoingRequest", "PendingCall", "PendingRequest", "PlacedCall", "prepare_uac"]
+__all__ = ["PendingCall", "PlacedCall", "prepare_uac"]
 
 
 def calling_headers(

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.app import answer_state, client_request
 from drachtwist.app.client_request import ClientRequest
-from drachtwist.app.dialog import Dialog, ending, reinvites
+from drachtwist.app.dialog import Dialog, reinvites, state
 from drachtwist.app.dialog.reinvites import Reinvites
 from drachtwist.app.request import Request
 
@@ -78,7 +78,7 @@ class TableTests(SynchronousTestCase):
     def test_dialogs(self) -> None:
         """A dialog, up to its end."""
         seen = self.changes(Dialog, "_stage", "_enter", CALLS)
-        self.assertEqual(seen, _pairs(ending.TRANSITIONS))
+        self.assertEqual(seen, _pairs(state.TRANSITIONS))
 
     def test_reinvites(self) -> None:
         """A re-INVITE of ours."""

@@ -18,7 +18,7 @@ from drachtwist import (
     SipError,
     Srf,
 )
-from drachtwist.app.uac import OutgoingRequest
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.sip import Credentials, Request
 from drachtwist.sip.digest import verify
 from tests.app.doubles import Bench

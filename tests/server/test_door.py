@@ -210,12 +210,14 @@ class DoorTests(DoorCase):
         """However few files may be open, some are left for what is up."""
         for files in (64, 256, 1024, 65536, 1 << 20):
             limits = ServerLimits().settled(files)
-            self.assertLess(limits.connections + limits.applications, files * 9 // 10)
+            together = limits.connections + limits.applications + limits.outgoing
+            self.assertLess(together, files * 9 // 10)
             self.assertLessEqual(limits.strangers_per_source * 2, limits.strangers)
             self.assertLess(limits.strangers, limits.applications)
             self.assertLess(limits.connections_per_source, limits.connections)
             limits = ServerLimits().settled(files, dials=True)
-            together = limits.connections + limits.applications + limits.dialled
+            together = limits.connections + limits.applications + limits.outgoing
+            together += limits.dialled
             self.assertLess(together, files * 9 // 10)
         given = ServerLimits(connections=7, connections_per_source=7, strangers=5).settled(256)
         self.assertEqual(

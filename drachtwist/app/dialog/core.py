@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 from drachtwist import sip
 from drachtwist.app.authentication import Auth, Challenged, Realms
 from drachtwist.app.connection import Connection, Server
-from drachtwist.app.dialog import ending
-from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
 from drachtwist.app.dialog.party import Party
-from drachtwist.app.dialog.reinvites import Reinvites
 from drachtwist.app.dialog.requests import Traffic
 from drachtwist.app.dialog.session import Session
+from drachtwist.app.dialog.state import (
+    TRANSITIONS,
+    DialogEnd,
+    DialogEnded,
+    Ending,
+    State,
+    words_for,
+)
 from drachtwist.app.dialog.subscriptions import Subscriptions
 from drachtwist.app.dialog_table import Ends, Role
 from drachtwist.app.outgoing import DialogRequest, send_ack
@@ -29,8 +34,8 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
-    from drachtwist.app.client_request import OutgoingRequest
     from drachtwist.app.dialog.face import Dialog
+    from drachtwist.app.outgoing_request import OutgoingRequest
     from drachtwist.app.srf import Srf
     from drachtwist.net.protocol import DrachtioProtocol
 
@@ -108,7 +113,7 @@ class DialogCore:
         # Made when they are needed first.
         self._ending: Ending | None = None
         self._session: Session | None = None
-        self._reinvites: Reinvites | None = None
+        self._reinvites: Any = None
         self._traffic: Traffic | None = None
         self._subscriptions: Subscriptions | None = None
         # The dialog at the other side of a bridged call.
@@ -154,6 +159,11 @@ class DialogCore:
         return self._other
 
     @property
+    def is_caller(self) -> bool:
+        """Whether the application called, or subscribed."""
+        return self.type == "uac"
+
+    @property
     def call_id(self) -> str:
         """The Call-ID."""
         return self.req.get("Call-ID") or ""
@@ -191,7 +201,7 @@ class DialogCore:
             return None
         text = self._ending.text if self._ending is not None else ""
         bye = self._end_request
-        return DialogEnded(self._end, bye, text or ending.words_for(self._end, bye))
+        return DialogEnded(self._end, bye, text or words_for(self._end, bye))
 
     @property
     def connected(self) -> bool:

@@ -14,10 +14,10 @@ from drachtwist.app.bridged_headers import reasons_of
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import ending, incoming
 from drachtwist.app.dialog.core import DialogCore
-from drachtwist.app.dialog.ending import DialogEnd, DialogEnded
 from drachtwist.app.dialog.listener import Listener
 from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
 from drachtwist.app.dialog.requests import EstablishedRequester
+from drachtwist.app.dialog.state import DialogEnd, DialogEnded, why_over
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.notify_queue import NotifyQueue
 from drachtwist.app.outcomes import already_failed
@@ -42,6 +42,8 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
     """
 
     __slots__ = ()
+
+    _reinvites: Reinvites | None
 
     # Events
 
@@ -94,7 +96,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         if self._acked:
             return succeed(None)
         if self._end is not None:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         return self._need_ending().acked.wait()
 
     # What the application does
@@ -180,7 +182,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         if not self.connected:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         if method == "INVITE":
             return self._need_reinvites().add(Modification(body, headers, no_ack))
         if method == "BYE":
@@ -219,7 +221,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         :raises LocalProtocolError: for headers that cannot be sent.
         """
         if not self.connected:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         modification = Modification(sdp, headers)
         answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
 
@@ -301,7 +303,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         :returns: the ACK. Fails as :meth:`when_acked` does.
         """
         if self._end is not None:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         return self._need_reinvites().when_confirmed()
 
     # Inside: the end
