@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from drachtwist.app.b2bua import B2bua
     from drachtwist.app.bridged_headers import HIDE_IDENTITY, HIDE_TOPOLOGY
     from drachtwist.app.call_records import CallRecord, CallSummary
-    from drachtwist.app.client_request import OutgoingRequest, PendingRequest
+    from drachtwist.app.client_request import PendingRequest
     from drachtwist.app.coupling import couple
     from drachtwist.app.dialog import Dialog, DialogEnd, DialogEnded
     from drachtwist.app.dialog_info import DialogState, dialog_info
     from drachtwist.app.early import EarlyDialog
     from drachtwist.app.forking import Simring, hunt, simring
     from drachtwist.app.in_dialog_forwarding import forward_in_dialog
+    from drachtwist.app.outgoing_request import OutgoingRequest
     from drachtwist.app.proxying import ProxyResponse, ProxyResult, ProxyTarget
     from drachtwist.app.received import ReceivedResponse
     from drachtwist.app.request import Request
@@ -135,7 +136,7 @@ _HOMES = {
     "B2bua": "app.b2bua",
     "couple": "app.coupling",
     "forward_in_dialog": "app.in_dialog_forwarding",
-    "OutgoingRequest": "app.client_request",
+    "OutgoingRequest": "app.outgoing_request",
     "PendingCall": "app.uac",
     "PendingRequest": "app.client_request",
     "ProxyResponse": "app.proxying",

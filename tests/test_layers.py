@@ -52,7 +52,8 @@ PUBLIC_TYPES = {
     ("drachtwist.app.request", "drachtwist.app.early"),
     ("drachtwist.app.response", "drachtwist.app.request"),
     ("drachtwist.app.response", "drachtwist.app.srf"),
-    ("drachtwist.app.dialog.face", "drachtwist.app.srf"),
+    ("drachtwist.app.dialog.core", "drachtwist.app.srf"),
+    ("drachtwist.app.dialog.core", "drachtwist.app.dialog.face"),
 }
 
 # Files that import each other, through whichever others; nothing may be added but the parts that
@@ -60,8 +61,7 @@ PUBLIC_TYPES = {
 KNOWN_CIRCLES: dict[str, set[str]] = {
     "app": set(
         """
-        client_request dialog dialog.ending dialog.face dialog.incoming dialog.party
-        dialog.reinvites dialog.requests dialog.session early early_session ringing session_timers
+        dialog dialog.ending dialog.face dialog.incoming dialog.offers dialog.reinvites
         """.split()
     ),
 }

@@ -22,12 +22,14 @@ from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import started
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.uac import OutgoingRequest, prepare_uac
+from drachtwist.app.uac import prepare_uac
 from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import (
     CommandRefused,
@@ -56,6 +58,9 @@ class B2bua:
 
     def __iter__(self) -> Iterator[Dialog]:
         return iter((self.uas, self.uac))
+
+
+_USUAL_SDP = (str, bytes, type(None))
 
 
 def create_b2bua(
@@ -88,6 +93,30 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
+    if (
+        local_sdp_a is not None
+        or type(local_sdp_b) not in _USUAL_SDP
+        or headers is not None
+        or response_headers is not None
+        or proxy_request_headers != ()
+        or proxy_response_headers != ()
+        or pass_failure is not True
+        or pass_provisional_responses is not True
+        or on_provisional is not None
+        or on_uac is not None
+    ):
+        check_options(
+            local_sdp_a=local_sdp_a,
+            local_sdp_b=local_sdp_b,
+            headers=None if callable(headers) else headers,
+            response_headers=None if callable(response_headers) else response_headers,
+            proxy_request_headers=proxy_request_headers,
+            proxy_response_headers=proxy_response_headers,
+            pass_failure=pass_failure,
+            pass_provisional_responses=pass_provisional_responses,
+            on_provisional=on_provisional,
+            on_uac=on_uac,
+        )
     number, name = req.caller
     passing = BridgedHeaders(
         headers, response_headers, proxy_request_headers, proxy_response_headers
@@ -223,7 +252,7 @@ class _Bridge:
         return B2bua(uas, uac)
 
     async def _sdp_for_a(self, theirs: bytes, response: Any) -> bytes | str:
-        """Give what A gets in place of B's description."""
+        """Return what A gets in place of B's description."""
         made = self._made
         if made is not None and made[0] == theirs:
             return made[1]

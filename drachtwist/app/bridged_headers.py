@@ -83,15 +83,15 @@ class BridgedHeaders:
         return self._response_headers is None and not self._response_names
 
     def of_request(self, req: sip.Request) -> HeadersLike:
-        """Give the headers for the called party."""
+        """Return the headers for the called party."""
         return _joined(self._headers, req, self._request_names)
 
     def of_response(self, response: sip.Message) -> HeadersLike:
-        """Give the headers for the caller."""
+        """Return the headers for the caller."""
         return _joined(self._response_headers, response, self._response_names)
 
     def of_refusal(self, error: SipError) -> HeadersLike:
-        """Give the headers of a refusal; those of a redirect have the contacts."""
+        """Return the headers of a refusal; those of a redirect have the contacts."""
         response = error.response
         if not isinstance(response, sip.Response):
             return None
@@ -113,17 +113,17 @@ def _joined(given: HeadersHook, message: sip.Message, names: Sequence[str]) -> H
 
 
 def _legible(name: str, message: sip.Message) -> Iterable[tuple[str, str]]:
-    """Give the lines of a header that a server would not drop."""
+    """Return the lines of a header that a server would not drop."""
     return [(name, value) for value in message.get_all(name) if is_legible(name, value)]
 
 
 def reasons_of(message: sip.Message | None) -> HeadersLike:
-    """Give the Reason headers of what ends something, one for each protocol (RFC 3326)."""
+    """Return the Reason headers of what ends something, one for each protocol (RFC 3326)."""
     return None if message is None else [*_legible("Reason", message)] or None
 
 
 def chosen_headers(message: sip.Message, names: Iterable[str]) -> list[tuple[str, str]]:
-    """Give the headers of a message that a list chooses, in the order of the message.
+    """Return the headers of a message that a list chooses, in the order of the message.
 
     :param names: names; ``all`` for all that do not belong to one side of the call alone, and
         ``-Name`` for one that is left out.

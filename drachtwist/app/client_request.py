@@ -26,18 +26,17 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.authentication import Auth, Challenged, Realms, place_of, source_of
 from drachtwist.app.cancelling import Cancel
 from drachtwist.app.connection import Connection
 from drachtwist.app.early import EarlyDialog
-from drachtwist.app.handlers import run_handler, settle
+from drachtwist.app.handlers import settle
 from drachtwist.app.outcomes import started
-from drachtwist.app.received import Received, ReceivedResponse, make_received_response
+from drachtwist.app.outgoing_request import OutgoingRequest
+from drachtwist.app.received import ReceivedResponse, make_received_response
 from drachtwist.app.redirects import Redirects
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
@@ -59,21 +58,12 @@ from drachtwist.wire.commands import Answer
 __all__ = [
     "TRANSITIONS",
     "ClientRequest",
-    "OutgoingRequest",
     "PendingRequest",
     "State",
     "send_request",
 ]
 
 _log = Logger()
-
-RING_CEILING = 240.0
-"""Seconds without a response after which a call that rang is given up.
-
-That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
-rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
-callee ends it with a BYE.
-"""
 
 
 class State(Enum):
@@ -118,44 +108,6 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
 another is left, SENDING begins anew."""
 
 
-class OutgoingRequest(Received, sip.Request):
-    """A request of the application, as the server sent it."""
-
-    __slots__ = ("_client", "_state", "_tokens", "res")
-
-    res: ReceivedResponse | None
-    """The final response, once there is one."""
-
-    _state: Connection
-    _tokens: Sequence[str]
-    _client: ClientRequest
-
-    def _token(self, index: int) -> str:
-        # The answer to a command has two tokens more in front, and no dialog id.
-        tokens = self._tokens
-        return tokens[index + 2] if index < 9 and len(tokens) > index + 2 else ""
-
-    @property
-    def response(self) -> Deferred[ReceivedResponse]:
-        """Wait for the final response; a failure is a response too.
-
-        :returns: fails with :exc:`ConnectionLost` when the connection goes away, and with
-            :exc:`CommandRefused` when the server does not send the request.
-        """
-        return self._client.wait()
-
-    def cancel(self, headers: HeadersLike = None) -> None:
-        """Cancel an INVITE (RFC 3261 section 9.1); nothing happens when it has its final response.
-
-        :param headers: headers of the CANCEL, Reason for example.
-        """
-        self._client.cancel(headers)
-
-    def _call(self, handler: Callable[..., Any], *args: Any) -> None:
-        """Run a handler whose failure can only be logged."""
-        run_handler(self, handler, *args)
-
-
 class PendingRequest(Result[ReceivedResponse]):
     """A request that was sent: fires with its final response, whichever it is.
 
@@ -198,7 +150,6 @@ class ClientRequest:
     __slots__ = (
         "_cancel",
         "_cancel_headers",
-        "_ceiling",
         "_follow",
         "_given",
         "_keep_uri",
@@ -279,7 +230,6 @@ class ClientRequest:
         self._cancel: Cancel | None = None
         self._transaction_id = ""
         # While it rings.
-        self._ceiling: IDelayedCall | None = None
         self._ringing: Ringing | None = None
         self.told = ""
         """The state of the call that was told of last (see dialog_info)."""
@@ -461,7 +411,9 @@ class ClientRequest:
         """Tell the application, and acknowledge what is reliable."""
         number = None
         dialog_id = response.stack_dialog_id
-        if self.method == "INVITE" and response.status > 100 and names(dialog_id, response):
+        # Nothing of a response can have shifted the name, unless there is a bar in it.
+        is_named = dialog_id and (b"|" not in response.raw or names(dialog_id, response))
+        if self.method == "INVITE" and response.status > 100 and is_named:
             number = response.reliable_number
             ringing = self._rings(response, dialog_id)
             if number is not None:
@@ -489,22 +441,17 @@ class ClientRequest:
         """Know the early dialog that a provisional response makes, and wait no longer than that."""
         ringing = self._ringing
         if ringing is None:
-            body = self.body if isinstance(self.body, bytes) else _encoded(self.body)
-            ringing = self._ringing = Ringing(self.state, body)
+            ringing = self._ringing = Ringing(self.state, self.body)
         self._enter(State.RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
         if response.body:
             self.early_dialog(response.to_tag or "")
-        if self._ceiling is None:
-            self._ceiling = self.state.clock.callLater(RING_CEILING, self._rang_too_long)
-        else:
-            self._ceiling.reset(RING_CEILING)
+        self.state.ringing.heard(self)
         return ringing
 
-    def _rang_too_long(self) -> None:
+    def silent_too_long(self) -> None:
         """Nothing was heard for longer than any server waits: it has forgotten the INVITE."""
-        self._ceiling = None
         self.cancel({"Reason": 'SIP;cause=408;text="Request Timeout"'})
         self._end(SipError(408, "Request Timeout"))
 
@@ -684,9 +631,8 @@ class ClientRequest:
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel.stop()
-        ceiling, self._ceiling = self._ceiling, None
-        if ceiling is not None and ceiling.active():
-            ceiling.cancel()
+        if self._ringing is not None:
+            self.state.ringing.forget(self)
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None

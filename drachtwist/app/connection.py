@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from drachtwist.app.dialog_table import DialogIndex, DialogTable
 from drachtwist.app.events import Events
 from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
+from drachtwist.app.silence import Silence
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.wire.reports import TRANSACTION_ID
@@ -73,6 +74,15 @@ class Owner(Protocol):
         """Nothing uses a connection any more."""
 
 
+RING_CEILING = 240.0
+"""Seconds without a response after which a call that rang is given up.
+
+That is Timer C (RFC 3261 section 16.6), which is longer than 3 minutes. Servers end a call that
+rings in silence after 217 s; but a real one forgets the INVITE, and says nothing more, when the
+callee ends it with a BYE.
+"""
+
+
 class Connection:
     """The dialogs and transactions of one connection.
 
@@ -94,6 +104,7 @@ class Connection:
         "link",
         "owner",
         "requests",
+        "ringing",
         "server",
         "strays",
         "unconfirmed",
@@ -119,6 +130,8 @@ class Connection:
         by dialog id."""
         self.calling: dict[str, Any] = {}
         """INVITEs of ours that were answered provisionally, by dialog id."""
+        self.ringing = Silence(owner.clock, RING_CEILING)
+        """How long INVITEs of ours have rung since the last response."""
         self.requests: dict[str, PendingRequest] = {}
         """Requests of ours without a final response, by transaction id."""
         self.farewells: dict[str, EndedDialog] = {}

@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
-from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IReactorTime,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
 )
 
 from drachtwist.app.authentication import Nonces
@@ -32,28 +29,15 @@ from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.keeping import Keeper
 from drachtwist.app.outgoing import Farewell
+from drachtwist.app.server_endpoints import ServerEndpoints
 from drachtwist.errors import ConnectionFailed, ConnectionLost, LocalProtocolError
-from drachtwist.net.endpoints import (
-    Connect,
-    Listen,
-    connect_to,
-    listen_on,
-    to_connect,
-    to_listen,
-)
 from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import (
-    DrachtioClientFactory,
-    DrachtioListenerFactory,
     DrachtioProtocol,
     LinkHandler,
 )
-from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.steady import steady
-from drachtwist.net.tls import TlsOptions
-from drachtwist.wire.commands import check_tags
-from drachtwist.wire.session import ApplicationSession
 
 __all__ = ["MAX_ORPHANS", "STOP_TIMEOUT", "UNUSED_TIMEOUT", "Connections", "Phase"]
 
@@ -116,12 +100,12 @@ class Connections:
         self.phase = Phase.RUNNING
         self.routes: tuple[str, ...] = ()
         """What the servers that we connect to are asked for."""
-        self._tags = tags
+        self.tags = tags
         self._reactor = reactor
         self._clock: IReactorTime | None = None
         self._on_phase = on_phase
-        self._made: list[InboundConnection] = []
-        self._listeners: list[OutboundListener] = []
+        self.endpoints = ServerEndpoints(self)
+        """What connects, and what listens."""
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
         self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
@@ -146,117 +130,6 @@ class Connections:
             self._clock = steady(self.reactor)
         return self._clock
 
-    # Made and waited for
-
-    def connect(
-        self,
-        endpoint: str | Connect | IStreamClientEndpoint | None,
-        *,
-        secret: str,
-        host: str,
-        port: int,
-        tls: TlsOptions | bool | None,
-        tags: Sequence[str] | None,
-        back_off: Callable[[int], float] | None,
-        retry_refused: bool,
-        ping_interval: float | None,
-        pong_timeout: float,
-    ) -> InboundConnection:
-        """Connect to a server; see :meth:`drachtwist.app.srf.Srf.connect`."""
-        reactor = self.reactor
-        options = (TlsOptions() if tls is True else tls) or None
-        if endpoint is None:
-            where = connect_to(reactor, host, port, options)
-        else:
-            where = to_connect(reactor, endpoint, options)
-        wanted = self._tags if tags is None else check_tags(tags)
-
-        def session() -> ApplicationSession:
-            return ApplicationSession(
-                secret,
-                wanted,
-                self.routes,
-                ping_interval=ping_interval,
-                pong_timeout=pong_timeout,
-            )
-
-        connection = InboundConnection(
-            where,
-            DrachtioClientFactory(session, self.handler, self.clock),
-            clock=self.clock,
-            back_off=back_off,
-            retry_refused=retry_refused,
-            on_error=self.events.error.emit,
-            on_reconnecting=self.events.reconnecting.emit,
-            on_ready=self.events.ready.emit,
-        )
-        self._made.append(connection)
-        if isinstance(reactor, ReactorBase) and not reactor.running:
-            # What else the program starts before the reactor runs, a server say, comes first; and
-            # nothing is open when the process puts itself into the background.
-            reactor.callWhenRunning(self._begin, connection)
-        else:
-            connection.startService()
-        return connection
-
-    def _begin(self, connection: InboundConnection) -> None:
-        if connection in self._made and not connection.ended:
-            connection.startService()
-
-    def listen(
-        self,
-        endpoint: str | Listen | IStreamServerEndpoint | None,
-        *,
-        secret: str,
-        host: str,
-        port: int,
-        tls: TlsOptions | None,
-        allow: Iterable[str],
-        tags: Sequence[str] | None,
-        ping_interval: float | None,
-        pong_timeout: float,
-    ) -> OutboundListener:
-        """Listen for servers; see :meth:`drachtwist.app.srf.Srf.listen`."""
-        reactor = self.reactor
-        if endpoint is None:
-            endpoint = listen_on(reactor, port, host, tls)
-        where = to_listen(reactor, endpoint, tls, allow)
-        wanted = self._tags if tags is None else check_tags(tags)
-
-        def session() -> ApplicationSession:
-            # No routes: the server brings the request it has, and shares no others.
-            return ApplicationSession(
-                secret, wanted, ping_interval=ping_interval, pong_timeout=pong_timeout
-            )
-
-        listener = OutboundListener(
-            where, DrachtioListenerFactory(session, self.handler, self.clock), self.clock
-        )
-        self._listeners.append(listener)
-        listener.startService()
-        listener.when_listening().addCallbacks(
-            self.events.listening.emit, lambda failure: self.events.error.emit(failure.value)
-        )
-        return listener
-
-    def reload_tls(self) -> list[LocalProtocolError]:
-        """Read the TLS files again; see :meth:`drachtwist.app.srf.Srf.reload_tls`."""
-        problems = []
-        services: list[InboundConnection | OutboundListener] = [*self._made, *self._listeners]
-        for one in services:
-            if one.credentials is None:
-                continue
-            try:
-                one.credentials.reload()
-            except LocalProtocolError as error:
-                problems.append(error)
-                _log.error(
-                    "{endpoint}: what was read before is kept: {error}",
-                    endpoint=one.endpoint,
-                    error=error,
-                )
-        return problems
-
     def offer(self, routes: tuple[str, ...]) -> None:
         """Ask the servers that we connect to for other requests from now on.
 
@@ -275,7 +148,7 @@ class Connections:
         """A server accepted us."""
         state = self.table[link] = Connection(self, link)
         if link.outbound:
-            if not self._listeners and self.phase is not Phase.LEAVING:
+            if not self.endpoints.listeners and self.phase is not Phase.LEAVING:
                 link.close()  # too late, we have stopped
                 return
             state.idle_call = self.clock.callLater(UNUSED_TIMEOUT, self._close_unused, state)
@@ -439,8 +312,7 @@ class Connections:
 
     async def _stop(self, drain: float) -> None:
         self._on_phase()
-        await DeferredList([one.stop() for one in self._listeners], consumeErrors=True)
-        self._listeners.clear()
+        await self.endpoints.stop_listening()
         if drain > 0 and not self.is_idle:
             self._draining = self._idle_within(drain)
             await self._draining
@@ -450,13 +322,12 @@ class Connections:
         for state in list(self.table.values()):
             state.hang_up()
         await self._idle_within(STOP_TIMEOUT)
-        closing = [connection.stop() for connection in self._made]
-        self._made.clear()
+        closing = self.endpoints.stop_connecting()
         for state in list(self.table.values()):
             state.leaving = True
             state.link.close()
         timer = self.clock.callLater(STOP_TIMEOUT, self._abort)
-        await DeferredList(closing, consumeErrors=True)
+        await closing
         if self.table:
             await self._until_gone.wait()
         if timer.active():

@@ -21,7 +21,7 @@ when it is called with the other side's description and message."""
 
 
 async def resolve(value: Any, *args: Any) -> Any:
-    """Give what a value, an awaitable, or a function of either kind becomes."""
+    """Return what a value, an awaitable, or a function of either kind becomes."""
     if callable(value):
         value = value(*args)
     if isinstance(value, Deferred | Awaitable):

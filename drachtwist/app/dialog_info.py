@@ -54,7 +54,7 @@ class DialogState:
 
 
 def _side(message: sip.Message | None, name: str) -> tuple[str, str]:
-    """Give URI and tag of From or To."""
+    """Return URI and tag of From or To."""
     if message is None:
         return "", ""
     try:

@@ -19,6 +19,7 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -129,45 +130,21 @@ class Dispatcher:
             return
         if suspect and self._refused(state, tokens, raw):
             return
-        dialog_id = (
-            tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
-        )  # servers of old send fewer
-        if dialog_id:
-            by_server = tokens[SOURCE] == "application"
-            dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
-            if dialog is not None:
-                dialog._delivered(state, tokens, raw)
-                return
-            if state.farewells and (farewell := state.farewells.get(dialog_id)) is not None:
-                if tokens[SOURCE] != "application":
-                    farewell.crossed(make_request(state, tokens, raw))
-                return
+        # Servers of old send fewer tokens.
+        dialog_id = tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
+        if dialog_id and _in_dialog(state, dialog_id, tokens, raw):
+            return
         if tokens[SOURCE] == "application" and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)
-        method = req.method
-        if method == "INVITE":
-            if not dialog_id:
-                state.invites[tokens[TRANSACTION_ID]] = req
-                if state.events.dialog_state.handlers:
-                    req._report("trying")
-        elif method == "CANCEL":
-            invite = state.invites.get(tokens[TRANSACTION_ID])
-            req._not_to_be_answered()  # the server has answered it
-            if invite is not None:
-                invite._cancelled(req)
-            return
-        elif method == "ACK":
-            req._not_to_be_answered()
-            self.chain(method).run(req, req.res)
-            return
-        elif dialog_id and early.take(self, state, req, method, dialog_id):
+        if self._is_told(state, req, dialog_id):
             return
         link.uses += 1
         if state.idle_call is not None:
             state.idle_call.cancel()
             state.idle_call = None
+        method = req.method
         chain = self._chains.get(method)
         if chain is None:
             chain = self.chain(method)
@@ -181,6 +158,30 @@ class Dispatcher:
             chain.run(req, res)
         finally:
             CURRENT.reset(token)
+
+    def _is_told(self, state: Connection, req: Request, dialog_id: str) -> bool:
+        """Tell the INVITE, or the early dialog, that a request is for.
+
+        :returns: whether that was all there is to do.
+        """
+        method = req.method
+        if method == "INVITE":
+            if not dialog_id:
+                state.invites[req._tokens[TRANSACTION_ID]] = req
+                if state.events.dialog_state.handlers:
+                    req._report("trying")
+            return False
+        if method == "CANCEL":
+            invite = state.invites.get(req._tokens[TRANSACTION_ID])
+            req._not_to_be_answered()  # the server has answered it
+            if invite is not None:
+                invite._cancelled(req)
+            return True
+        if method == "ACK":
+            req._not_to_be_answered()
+            self.chain(method).run(req, req.res)
+            return True
+        return bool(dialog_id) and early.take(self, state, req, method, dialog_id)
 
     def _refused(self, state: Connection, tokens: Any, raw: bytes) -> bool:
         """Answer a request that nobody is asked about; say whether it is one."""
@@ -273,6 +274,21 @@ class Dispatcher:
             res.send(status)
         elif method == "INVITE" and self._end_failed_calls:
             _end_call(req)
+
+
+def _in_dialog(state: Connection, dialog_id: str, tokens: Sequence[str], raw: bytes) -> bool:
+    """Hand a request to its dialog, or to what is left of one; say whether there is any."""
+    by_server = tokens[SOURCE] == "application"
+    dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
+    if dialog is not None:
+        dialog._delivered(state, tokens, raw)
+        return True
+    farewell = state.farewells.get(dialog_id) if state.farewells else None
+    if farewell is None:
+        return False
+    if not by_server:
+        farewell.crossed(make_request(state, tokens, raw))
+    return True
 
 
 def _end_call(invite: Request) -> None:

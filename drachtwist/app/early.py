@@ -46,12 +46,28 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.client_request import ClientRequest, OutgoingRequest
+    from drachtwist.app.outgoing_request import OutgoingRequest
 
 __all__ = ["EarlyDialog"]
 
 _ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 _NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
+
+
+class RingingCall(Protocol):
+    """An INVITE of ours that rings."""
+
+    on_update: Callable[..., Any] | None
+
+    @property
+    def rings(self) -> bool:
+        """Whether there is an early dialog."""
+
+    def early_dialog(self, tag: str = "") -> EarlyDialog:
+        """Return the early dialog with whom rings."""
+
+    def hung_up(self, tag: str) -> None:
+        """The callee ended an early dialog."""
 
 
 class EarlyDialog(Requester):
@@ -352,7 +368,7 @@ class EarlyDialogs:
     @staticmethod
     def of_response(response: ReceivedResponse) -> EarlyDialog | None:
         """Return the early dialog with whom a provisional response is from; None without one."""
-        client: ClientRequest | None = response._state.calling.get(response.stack_dialog_id)
+        client: RingingCall | None = response._state.calling.get(response.stack_dialog_id)
         if client is None or not 100 < response.status < 200 or not client.rings:
             return None
         try:
@@ -372,10 +388,10 @@ class Dispatch(Ender, Protocol):
         """Return the handlers that see the requests of a method."""
 
 
-def find(state: Connection, req: Request, dialog_id: str) -> Request | ClientRequest | None:
+def find(state: Connection, req: Request, dialog_id: str) -> Request | RingingCall | None:
     """Find the INVITE, of a caller or ours, in whose early dialog a request is."""
     caller: Request | None = state.early.get(dialog_id)
-    ours: ClientRequest | None = state.calling.get(dialog_id)
+    ours: RingingCall | None = state.calling.get(dialog_id)
     if caller is not None or ours is not None:
         role = role_of(dialog_id, req.raw, by_server=False)
         caller, ours = None if role == "uac" else caller, None if role == "uas" else ours
@@ -386,7 +402,7 @@ def find(state: Connection, req: Request, dialog_id: str) -> Request | ClientReq
     return ours if caller is None else caller
 
 
-def dialog_of(invite: Request | ClientRequest, req: Request) -> EarlyDialog:
+def dialog_of(invite: Request | RingingCall, req: Request) -> EarlyDialog:
     """Return the early dialog that a request is in."""
     if isinstance(invite, Request):
         return EarlyDialogs.of_caller(invite)

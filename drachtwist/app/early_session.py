@@ -7,12 +7,20 @@ another provisional response is neither: it only says what the answer will be.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
+from typing import Any, Protocol
 
 __all__ = ["EarlySession"]
+
+
+class _Dialog(Protocol):
+    """A dialog that is up."""
+
+    @property
+    def is_caller(self) -> bool:
+        """Whether the application called."""
+
+    def _need_session(self) -> Any:
+        """Return what the two sides described."""
 
 
 class EarlySession:
@@ -73,7 +81,7 @@ class EarlySession:
         self.offering = self.offered = False
         self.settled = self.changed = True
 
-    def hand_over(self, dialog: Dialog, body: bytes) -> None:
+    def hand_over(self, dialog: _Dialog, body: bytes) -> None:
         """Tell the dialog of the call what was agreed on before.
 
         What the 200 says counts as long as no UPDATE came behind the answer; one without a
@@ -82,11 +90,11 @@ class EarlySession:
         :param body: the description in the 200.
         """
         if not self.settled:
-            if self.hint and not body and dialog.type == "uac":
+            if self.hint and not body and dialog.is_caller:
                 dialog._need_session().remote = self.hint
             return
         session = dialog._need_session()
-        is_caller = dialog.type == "uac"
+        is_caller = dialog.is_caller
         if self.changed or is_caller or not body:
             session.local = session.own = self.local
         if self.changed or not is_caller or not body:

@@ -18,7 +18,7 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.sip.sdp import description_of
 
 if TYPE_CHECKING:
-    from drachtwist.app.client_request import OutgoingRequest
+    from drachtwist.app.outgoing_request import OutgoingRequest
 
 __all__ = ["Ringing"]
 
@@ -32,7 +32,7 @@ class Ringing:
 
     __slots__ = ("_early", "_last", "_offer", "_pracked", "_state", "ids")
 
-    def __init__(self, state: Connection, offer: bytes) -> None:
+    def __init__(self, state: Connection, offer: bytes | str) -> None:
         self._state = state
         self._offer = offer
         self.ids: list[str] = []
@@ -90,7 +90,10 @@ class Ringing:
             tag = _tag_of(response)
         early = self._early.get(tag)
         if early is None:
-            session = EarlySession(local=self._offer)
+            offer = self._offer
+            if isinstance(offer, str):
+                offer = offer.encode("utf-8", "surrogateescape")
+            session = EarlySession(local=offer)
             early = EarlyDialog(self._state, "uac", request, session, realms)
             early.id = response.stack_dialog_id
             self._early[tag] = early

@@ -209,7 +209,7 @@ class Router:
     # Inside
 
     def _below(self) -> set[Router]:
-        """Give the routers mounted in this one, at any depth."""
+        """Return the routers mounted in this one, at any depth."""
         found: set[Router] = set()
         for _, handler in self._layers:
             if isinstance(handler, Router):
@@ -222,7 +222,7 @@ class Router:
             router._changed()
 
     def _methods(self) -> set[str]:
-        """Give the methods that have handlers of their own."""
+        """Return the methods that have handlers of their own."""
         methods: set[str] = set()
         for method, handler in self._layers:
             if isinstance(handler, Router):

@@ -9,17 +9,11 @@ the application does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from drachtwist import sip
-from drachtwist.errors import MessageError
-from drachtwist.sip.fields import SessionExpires, parse_tokens
+from drachtwist.sip.fields import parse_tokens, session_interval
 from drachtwist.sip.headers import HeadersLike
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog import Dialog
-    from drachtwist.app.received import ReceivedResponse
-    from drachtwist.app.request import Request
 
 __all__ = ["SessionTimer", "agreed_at_first", "complete_answer", "complete_request", "note_answer"]
 
@@ -36,40 +30,45 @@ class SessionTimer(NamedTuple):
     """Whether this side refreshes, which is the server's work."""
 
 
-def _read(text: str | None) -> tuple[int, str | None] | None:
-    """Read the interval and the refresher; None when there is no legible header."""
-    if text is None:
-        return None
-    try:
-        found = SessionExpires.parse(text)
-    except MessageError:
-        return None
-    refresher = found.params.get("refresher")
-    return found.seconds, None if refresher is None else refresher.lower()
+class _Dialog(Protocol):
+    """A dialog that is up."""
+
+    _timer: SessionTimer | None
+
+    @property
+    def is_caller(self) -> bool:
+        """Whether the application called."""
+
+    @property
+    def res(self) -> sip.Message:
+        """The response that established it."""
+
+    def _local_response(self) -> sip.Response:
+        """Return that of ours as it was sent."""
 
 
-def agreed_at_first(dialog: Dialog) -> SessionTimer | None:
+def agreed_at_first(dialog: _Dialog) -> SessionTimer | None:
     """Return what the response says that established a dialog; None for no timer."""
-    if dialog.type == "uas":
+    if not dialog.is_caller:
         # The server completes the 200; a refresher that it does not name is the caller.
-        said = _read(dialog._local_response().get(_NAME))
+        said = session_interval(dialog._local_response().get(_NAME))
         return None if said is None else SessionTimer(said[0], said[1] == "uas")
-    said = _read(dialog.res.get(_NAME))
+    said = session_interval(dialog.res.get(_NAME))
     return None if said is None else SessionTimer(said[0], said[1] != "uas")
 
 
-def complete_answer(dialog: Dialog, req: Request, headers: HeadersLike) -> HeadersLike:
+def complete_answer(dialog: _Dialog, req: sip.Request, headers: HeadersLike) -> HeadersLike:
     """Let a 2xx to a re-INVITE or UPDATE of the peer say what holds from now on.
 
     :param headers: of the response; what they say counts.
     """
-    asked = _read(req.get(_NAME))
+    asked = session_interval(req.get(_NAME))
     if asked is None and type(headers) is dict and _KNOWN.isdisjoint(map(str.lower, headers)):
         dialog._timer = None
         return headers  # as most of the time
     given = sip.Headers(headers)
     if given.has(_NAME):
-        said = _read(given.get(_NAME))
+        said = session_interval(given.get(_NAME))
         dialog._timer = None if said is None else SessionTimer(said[0], said[1] == "uas")
         return given.items()
     if asked is None:
@@ -88,7 +87,7 @@ def complete_answer(dialog: Dialog, req: Request, headers: HeadersLike) -> Heade
     return given.items()
 
 
-def complete_request(dialog: Dialog, headers: HeadersLike) -> HeadersLike:
+def complete_request(dialog: _Dialog, headers: HeadersLike) -> HeadersLike:
     """Let a re-INVITE or UPDATE of ours go on with the timer that there is.
 
     :param headers: of the request; what they say counts.
@@ -103,12 +102,12 @@ def complete_request(dialog: Dialog, headers: HeadersLike) -> HeadersLike:
     return given.items()
 
 
-def note_answer(dialog: Dialog, response: ReceivedResponse) -> None:
+def note_answer(dialog: _Dialog, response: sip.Response) -> None:
     """Note what the 2xx to a re-INVITE or UPDATE of ours says.
 
     One that says nothing changes nothing for servers, so that ours goes on to say it.
     """
-    said = _read(response.get(_NAME))
+    said = session_interval(response.get(_NAME))
     if said is not None:
         dialog._timer = SessionTimer(said[0], said[1] != "uas")
 

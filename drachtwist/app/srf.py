@@ -27,7 +27,6 @@ from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.call_records import CallRecord
 from drachtwist.app.client_request import (
     ClientRequest,
-    OutgoingRequest,
     PendingRequest,
     send_request,
 )
@@ -40,6 +39,8 @@ from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.option_types import check_options
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -139,7 +140,7 @@ class Srf(Router):
         :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
         :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
         """
-        return self._connections.connect(
+        return self._connections.endpoints.connect(
             endpoint,
             secret=secret,
             host=host,
@@ -185,7 +186,7 @@ class Srf(Router):
         :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
             without key and certificate.
         """
-        return self._connections.listen(
+        return self._connections.endpoints.listen(
             endpoint,
             secret=secret,
             host=host,
@@ -205,7 +206,7 @@ class Srf(Router):
 
         :returns: what could not be used.
         """
-        return self._connections.reload_tls()
+        return self._connections.endpoints.reload_tls()
 
     def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
         """Close the outbound connection of a message or dialog, once everything is written.
@@ -261,7 +262,7 @@ class Srf(Router):
         self._settings[name] = value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Give a setting of the application."""
+        """Return a setting of the application."""
         return self._settings.get(name, default)
 
     def unregister_for_messages(self, method: str) -> None:
@@ -362,6 +363,8 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if local_sdp is not None and type(local_sdp) is not str and type(local_sdp) is not bytes:
+            check_options(local_sdp=local_sdp)
         return prepare_uac(
             self._connections,
             uri,
@@ -531,6 +534,16 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        check_options(
+            uri=uri,
+            method=method,
+            headers=headers,
+            body=body,
+            proxy=proxy,
+            auth=auth,
+            on_request=on_request,
+            on_provisional=on_provisional,
+        )
         method = method.upper()
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
@@ -560,7 +573,7 @@ class Srf(Router):
     def find_dialog_by_call_id_and_from_tag(
         self, call_id: str, tag: str, *, type: Role | None = None
     ) -> Dialog | None:
-        """Give the dialog with this Call-ID whose first request had this tag in its From.
+        """Return the dialog with this Call-ID whose first request had this tag in its From.
 
         :param type: as for :meth:`find_dialog_by_id`.
         """

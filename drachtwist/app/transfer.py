@@ -80,7 +80,7 @@ def _replaced(text: str) -> sip.Replaces:
 
 
 def find_replaced_dialog(srf: Srf, req: Request) -> Dialog | None:
-    """Give the dialog that an INVITE wants to take the place of.
+    """Return the dialog that an INVITE wants to take the place of.
 
     :returns: None when there is no Replaces header, or no such dialog (answer 481 then, RFC 3891
         section 3).

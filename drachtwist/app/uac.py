@@ -20,11 +20,13 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app.authentication import Auth
-from drachtwist.app.client_request import ClientRequest, OutgoingRequest, PendingRequest
+from drachtwist.app.client_request import ClientRequest
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import Outcome, started
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.targets import complete_uri
@@ -34,7 +36,7 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
 from drachtwist.sip.sdp import description_of
 
-__all__ = ["OutgoingRequest", "PendingCall", "PendingRequest", "PlacedCall", "prepare_uac"]
+__all__ = ["PendingCall", "PlacedCall", "prepare_uac"]
 
 
 def calling_headers(
@@ -42,14 +44,22 @@ def calling_headers(
     calling_number: str | None,
     calling_name: str | None,
     called_number: str | None,
-) -> list[tuple[str, Any]]:
-    """Complete headers by who calls whom."""
+) -> tuple[list[tuple[str, Any]], bool]:
+    """Complete headers by who calls whom.
+
+    :returns: the headers, and whether a Contact with the calling number is among them.
+    """
     if headers is None:
         joined: list[tuple[str, Any]] = []
     else:
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
-    named = {name.lower() for name, _ in joined}
+    try:
+        named = {name.lower() for name, _ in joined}
+    except (AttributeError, TypeError, ValueError):
+        check_options(headers=joined)
+        raise
+    shows_number = False
     # Nobody's From and Contact are the server's own.
     if calling_number or calling_name:
         uri = sip_uri(calling_number, "localhost")
@@ -62,11 +72,14 @@ def calling_headers(
             joined.append(("From", sender))
         if calling_number and not named & _CONTACT:
             joined.append(("Contact", f"<{uri}>"))
+            shows_number = True
     if called_number is not None and not named & _TO:
         joined.append(("To", f"<{sip_uri(called_number, 'localhost')}>"))
-    return joined
+    return joined, shows_number
 
 
+_PLAIN = (str, type(None))
+_USUAL_HEADERS = (dict, list, type(None))
 _FROM = frozenset(("from", "f"))
 _TO = frozenset(("to", "t"))
 _CONTACT = frozenset(("contact", "m"))
@@ -96,11 +109,45 @@ def prepare_uac(
 
     The parameters are those of :meth:`drachtwist.app.srf.Srf.create_uac`.
     """
-    method = method.upper()
-    if method not in ("INVITE", "SUBSCRIBE"):
-        raise LocalProtocolError(f"a {method} makes no dialog")
+    if (
+        type(uri) is not str
+        or type(calling_number) not in _PLAIN
+        or type(calling_name) not in _PLAIN
+        or type(called_number) not in _PLAIN
+        or type(headers) not in _USUAL_HEADERS
+        or auth is not None
+        or timeout is not None
+        or proxy != ""
+        or no_ack is not False
+        or follow_redirects is not False
+        or keep_uri_on_redirect is not False
+        or on_request is not None
+        or on_provisional is not None
+        or on_update is not None
+    ):
+        check_options(
+            uri=uri,
+            calling_number=calling_number,
+            calling_name=calling_name,
+            called_number=called_number,
+            headers=headers,
+            auth=auth,
+            timeout=timeout,
+            proxy=proxy,
+            no_ack=no_ack,
+            follow_redirects=follow_redirects,
+            keep_uri_on_redirect=keep_uri_on_redirect,
+            on_request=on_request,
+            on_provisional=on_provisional,
+            on_update=on_update,
+        )
+    if method != "INVITE":
+        check_options(method=method)
+        method = method.upper()
+        if method not in ("INVITE", "SUBSCRIBE"):
+            raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
-    joined = calling_headers(headers, calling_number, calling_name, called_number)
+    joined, shows_number = calling_headers(headers, calling_number, calling_name, called_number)
     client = ClientRequest(
         connections.find(link),
         method,
@@ -114,8 +161,7 @@ def prepare_uac(
         on_provisional=on_provisional,
         on_update=on_update,
     )
-    ours = ("Contact", f"<{sip_uri(calling_number, 'localhost')}>")
-    client.shows_number = bool(calling_number) and ours in joined
+    client.shows_number = shows_number
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -252,7 +298,8 @@ class PlacedCall:
         request = client.request
         assert request is not None, "a response comes behind the answer"
         state = client.state
-        if not names(outcome.stack_dialog_id, outcome):
+        dialog_id = outcome.stack_dialog_id
+        if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
             text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return
@@ -282,7 +329,7 @@ class PlacedCall:
             dialog.destroy()
             self._fail(SipError(487, "Request Terminated", outcome))
             return
-        if invite and not outcome.has("Contact"):
+        if invite and b"\nContact:" not in outcome.raw and not outcome.has("Contact"):
             # Nothing can be sent in it, not to everybody at least: it is ended as well as can be.
             dialog._acked = True
             dialog._send_ack()

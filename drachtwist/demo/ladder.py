@@ -71,14 +71,14 @@ class Ladder:
         self.gap = max(_MIN_GAP, min(_MAX_GAP, room))
 
     def head(self) -> list[str]:
-        """Give the lines above the first rung: the titles and the lifelines."""
+        """Return the lines above the first rung: the titles and the lifelines."""
         titles = [self._titles([party[line] for party in self.parties]) for line in (0, 1)]
         if self.colour:
             titles = [_paint(titles[0], 1), _paint(titles[1], 2)]
         return [line for line in titles if line.strip()] + [self._lifelines()]
 
     def draw(self, rung: Rung) -> str:
-        """Give the line of one rung."""
+        """Return the line of one rung."""
         time = f"{rung.time:{_TIME - 2}.3f}  "
         if rung.source == rung.target and rung.source and rung.source == len(self.parties) - 1:
             # There is nothing to the right of the last lifeline.
@@ -107,7 +107,7 @@ class Ladder:
         ).rstrip()
 
     def foot(self) -> list[str]:
-        """Give the lines below the last rung."""
+        """Return the lines below the last rung."""
         return [self._lifelines()]
 
     def _column(self, party: int) -> int:

@@ -263,7 +263,7 @@ class ApplicationService(Service):
 
 
 def _first(failure: Failure) -> Failure:
-    """Give what went wrong, out of a list of waits."""
+    """Return what went wrong, out of a list of waits."""
     error = failure.value
     return error.subFailure if isinstance(error, FirstError) else failure
 

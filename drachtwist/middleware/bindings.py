@@ -129,7 +129,7 @@ class ILocationStore(Interface):
     """
 
     def find(aor: str) -> Any:
-        """Give the bindings of an address of record: a list of :class:`Binding`.
+        """Return the bindings of an address of record: a list of :class:`Binding`.
 
         :param aor: in the form of :func:`address_of_record`.
         """
@@ -154,7 +154,7 @@ class MemoryLocationStore:
         return len(self._kept)
 
     def find(self, aor: str) -> list[Binding]:
-        """Give the bindings of an address of record."""
+        """Return the bindings of an address of record."""
         return list(self._kept.get(aor, ()))
 
     def save(self, aor: str, bindings: Sequence[Binding]) -> None:

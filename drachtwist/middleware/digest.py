@@ -61,7 +61,7 @@ class Ha1:
     hashes: Mapping[str, str]
 
     def for_algorithm(self, algorithm: str) -> str | None:
-        """Give the hash for an algorithm; that of its ``-sess`` form is the same."""
+        """Return the hash for an algorithm; that of its ``-sess`` form is the same."""
         name = algorithm.upper().removesuffix("-SESS")
         return next((value for key, value in self.hashes.items() if key.upper() == name), None)
 
@@ -72,7 +72,7 @@ Lookup = Callable[[str, str], "Secret | Awaitable[Secret] | Deferred[Secret]"]
 
 
 def authenticated_user(req: Request) -> str | None:
-    """Give the name that a request was let in with; None when nobody asked."""
+    """Return the name that a request was let in with; None when nobody asked."""
     found = req.locals.get("authenticated_user")
     return found if isinstance(found, str) else None
 
@@ -304,7 +304,7 @@ class DigestAuth:
 
 
 def _stamp(nonce: str) -> int:
-    """Give the time at which a nonce of ours was made, in milliseconds."""
+    """Return the time at which a nonce of ours was made, in milliseconds."""
     return int(nonce.partition(".")[0], 16)
 
 

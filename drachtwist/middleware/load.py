@@ -20,7 +20,7 @@ __all__ = ["ResponseTime", "Timing", "UnderPressure"]
 
 
 def resident_memory() -> int:
-    """Give the bytes of memory that the process has now; its peak where that is not known."""
+    """Return the bytes of memory that the process has now; its peak where that is not known."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

@@ -95,7 +95,7 @@ class Registration:
 
 
 def address_of_record(uri: str) -> str:
-    """Give a SIP URI in the form that addresses of record are compared in (RFC 3261 section 10.3).
+    """Return a SIP URI in the form in which addresses of record compare (RFC 3261 section 10.3).
 
     That is scheme, user and host: no port, no parameters, no escapes that make no difference.
 
@@ -261,7 +261,7 @@ class Registrar:
             res.send(200, headers={name: value for name, value in headers.items() if value})
 
     async def find(self, aor: str) -> list[Binding]:
-        """Give the bindings of an address of record: the best first, then the latest.
+        """Return the bindings of an address of record: the best first, then the latest.
 
         :param aor: a SIP URI, in any spelling.
         :raises MessageError: when it is none.
@@ -272,7 +272,7 @@ class Registrar:
         return sorted(alive, key=lambda one: (-(1.0 if one.q is None else one.q), -one.expires_at))
 
     def _now(self) -> float:
-        """Give the time of day, which is the same after a restart, unless time is made up."""
+        """Return the time of day, which is the same after a restart, unless time is made up."""
         return time_of_day(self._clock)
 
     async def _check(self, req: Request, registration: Registration) -> None:

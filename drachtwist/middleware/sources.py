@@ -103,7 +103,7 @@ class SourceFilter:
 
 
 def _narrowest(networks: Iterable[Any], source: IPv4Address | IPv6Address) -> int:
-    """Give the prefix length of the narrowest network with an address; -1 for none."""
+    """Return the prefix length of the narrowest network with an address; -1 for none."""
     return max((one.prefixlen for one in networks if source in one), default=-1)
 
 

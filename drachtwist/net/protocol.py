@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
+from drachtwist.net.alerts import Alerts
 from drachtwist.net.backlog import Backlog
 from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
@@ -127,6 +128,7 @@ class DrachtioProtocol(_Clocked):
     :param handler: told of everything that happens.
     :param outbound: the server opened the connection, for one request.
     :param clock: the reactor, or a Clock.
+    :param alerts: where it is noted that a server sends what cannot be read.
     """
 
     _log = Logger()
@@ -145,10 +147,12 @@ class DrachtioProtocol(_Clocked):
         *,
         outbound: bool,
         clock: IReactorTime,
+        alerts: Alerts | None = None,
     ) -> None:
         self.session = session
         self.outbound = outbound
         self.uses = 0
+        self._alerts = Alerts(self._log, clock.seconds) if alerts is None else alerts
         self.handler = handler
         """Told of everything that happens."""
         self._clock = clock
@@ -333,7 +337,8 @@ class DrachtioProtocol(_Clocked):
                     if self.on_up is not None:
                         self.on_up(self)
                 elif isinstance(event, Malformed):
-                    self._log.warn(
+                    self._alerts.note(
+                        "bad_frames",
                         "ignoring a frame of {peer}: {problem}",
                         peer=self.peer,
                         problem=event.problem,
@@ -345,7 +350,12 @@ class DrachtioProtocol(_Clocked):
 
     def _break(self, error: DrachtwistError) -> None:
         self._error = error
-        self._log.warn("closing the connection to {peer}: {error}", peer=self.peer, error=error)
+        self._alerts.note(
+            "broken_frames",
+            "closing the connection to {peer}: {error}",
+            peer=self.peer,
+            error=error,
+        )
         self.abort()
 
     def _on_timer(self) -> None:
@@ -384,11 +394,16 @@ class _ApplicationFactory(protocol.Factory):
         self._make_session = make_session
         self._handler = handler
         self._clock = clock
+        self._alerts = Alerts(DrachtioProtocol._log, clock.seconds)
 
     def buildProtocol(self, addr: IAddress | None) -> DrachtioProtocol:
         """Make the protocol of one connection."""
         link = DrachtioProtocol(
-            self._make_session(), self._handler, outbound=self.outbound, clock=self._clock
+            self._make_session(),
+            self._handler,
+            outbound=self.outbound,
+            clock=self._clock,
+            alerts=self._alerts,
         )
         link.factory = self
         return link

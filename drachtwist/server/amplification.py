@@ -182,11 +182,10 @@ class Amplification:
 
     def tagged(self, flow: Flow, tag: str) -> None:
         """Take note of a tag that we made, in a response that is sent over a flow."""
-        if flow.protocol != "udp":
-            return
-        account = self._account((flow.remote_host, flow.remote_port))
-        if account is not None:
-            account.share(tag)
+        if not self.is_confirmed(flow):
+            account = self._account((flow.remote_host, flow.remote_port))
+            if account is not None:
+                account.share(tag)
 
     def passed(self, flow: Flow, raw: bytes) -> None:
         """Take note of the tag in somebody else's response that is sent over a flow."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from drachtwist.wire.session import Commanded
-
 __all__ = ["AppLink", "Clients"]
 
 
@@ -38,19 +36,6 @@ class AppLink(Protocol):
 
     def refuse(self, message_id: str, text: str) -> None:
         """Answer ``NO``, and close the connection."""
-
-
-class LinkEvents(Protocol):
-    """What happens on connections to applications."""
-
-    def signed(self, link: AppLink) -> None:
-        """The application showed the right secret."""
-
-    def commanded(self, link: AppLink, event: Commanded) -> None:
-        """The application sent a command."""
-
-    def gone(self, link: AppLink) -> None:
-        """The connection is gone."""
 
 
 class Clients:

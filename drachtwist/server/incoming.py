@@ -6,7 +6,6 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink
 from drachtwist.server.dialogs import Dialog
@@ -19,6 +18,7 @@ from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOu
 from drachtwist.transactions.matching import MergeKey, ServerKey
 from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.session import new_id
 
 __all__ = ["Forwarder", "Incoming", "Reply", "ServerSide"]
@@ -153,7 +153,7 @@ class Incoming:
     """The tag of our responses; empty until the first one."""
     is_open: bool
     """Whether the application may still answer it."""
-    alarm: Alarm | None
+    alarm: Timer | None
     repeater: AnswerRepeater | ProvisionalRepeater | None
     reliable: bool
     """Whether all provisional responses are made reliable, since the caller requires it."""

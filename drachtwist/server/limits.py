@@ -5,9 +5,9 @@ line, the environment and a configuration file have a setting for each.
 
 How many connections there may be follows from how many files the process may have open
 (``RLIMIT_NOFILE``), unless it is said. A quarter of them, 256 at most, is kept for what must not
-fail: ports, connections to phones, the log. Of the others phones get three quarters and
-applications one; or one quarter each, when applications are connected to, or web applications
-asked, for requests: what is made for that gets the other half.
+fail: ports, name servers, the log. Of the others half are for phones that connect, a quarter for
+connections to phones, and a quarter for applications. Where applications are connected to, or web
+applications asked, for requests, it is a quarter, a quarter, and an eighth, and the rest for that.
 """
 
 from __future__ import annotations
@@ -90,6 +90,9 @@ class ServerLimits:
     # Streams that carry SIP
     connections: int = _limit(0, "connections of phones, all together")
     connections_per_source: int = _limit(0, "of these, from one address")
+    outgoing: int = _limit(
+        0, "connections to phones that the server makes; those that nobody uses make room"
+    )
     first_message: float = _limit(
         60.0, "seconds to the first message of a connection, TLS and WebSockets included"
     )
@@ -142,15 +145,16 @@ class ServerLimits:
         """
         files = max(FEWEST_FILES, open_files() if files is None else files)
         usable = files - min(256, files // 4)
-        connections = self.connections or min(4096, usable // 4 if dials else usable * 3 // 4)
-        applications = self.applications or min(1024, usable // 4)
+        connections = self.connections or min(4096, usable // 4 if dials else usable // 2)
+        applications = self.applications or min(1024, usable // 8 if dials else usable // 4)
         strangers = self.strangers or max(1, min(64, applications // 2))
         return dataclasses.replace(
             self,
             connections=connections,
             connections_per_source=self.connections_per_source or max(8, connections // 4),
             applications=applications,
-            dialled=self.dialled or usable // 2,
+            dialled=self.dialled or usable * 3 // 8,
+            outgoing=self.outgoing or usable // 4,
             strangers=strangers,
             strangers_per_source=self.strangers_per_source or max(1, strangers // 4),
         )
@@ -202,7 +206,7 @@ def show_limit(value: float) -> str:
 
 _MAY_BE_0 = frozenset(
     """
-    strangers strangers_per_source applications dialled connections connections_per_source
+    strangers strangers_per_source applications dialled connections connections_per_source outgoing
     secret_delay stop unconfirmed_repeats
     """.split()
 )

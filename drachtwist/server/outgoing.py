@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Attempting
 from drachtwist.server.checks import carries_session, has_more_hops
 from drachtwist.server.clients import AppLink
@@ -26,6 +25,7 @@ from drachtwist.transactions.machine import (
     Transmit,
     TransportFailed,
 )
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.session import new_id
 
 __all__ = ["ClientSide", "Outgoing"]
@@ -137,7 +137,7 @@ class Outgoing(Attempted):
     """Whether a reliable provisional response answered its offer."""
     forks: dict[str, Dialog] | None
     """The calls that others accepted too, by their To tags."""
-    alarm: Alarm | None
+    alarm: Timer | None
     """When the ACK has to be there."""
     refresh: Refreshing | None
     """The session timer that it is to satisfy, when the server sends it by itself."""

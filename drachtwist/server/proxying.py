@@ -21,17 +21,17 @@ these are is in :mod:`~drachtwist.server.passing`.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.net.sip.via import response_hop
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.attempts import Attempted, Spent
 from drachtwist.server.checks import breadth_of, has_hops_left, has_more_hops, unknown_extensions
 from drachtwist.server.compose import encode, new_branch, new_tag, read_draft, via_of, with_host
@@ -67,6 +67,7 @@ from drachtwist.transactions.machine import (
     TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.commands import Proxy, TransactionId
 from drachtwist.wire.decisions import ProxyTo
 from drachtwist.wire.reports import DONE, passed_on
@@ -89,6 +90,33 @@ _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 _TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
 # Targets beyond these are ignored, as are those of endless redirects.
 _MAX_TARGETS = 32
+
+
+class ContextState(enum.Enum):
+    """Where a request is that is being forwarded (RFC 3261 section 16, "response context")."""
+
+    SEARCHING = "targets are asked, and none has accepted"
+    GIVEN_UP = "the caller left; what was asked is being cancelled"
+    ANSWERED = "the caller has a final response, or the first 2xx; another 2xx still goes to him"
+    ENDED = "the caller left, and nobody is asked any more"
+
+
+TRANSITIONS: Mapping[ContextState, Mapping[ContextState, str]] = {
+    ContextState.SEARCHING: {
+        ContextState.ANSWERED: "a 2xx; or nobody is left, and the best refusal goes to the caller",
+        ContextState.GIVEN_UP: "CANCEL, or BYE before an answer",
+    },
+    ContextState.GIVEN_UP: {
+        ContextState.ANSWERED: "a 2xx crosses the CANCEL",
+        ContextState.ENDED: "nobody is asked any more",
+    },
+    ContextState.ANSWERED: {},
+    ContextState.ENDED: {},
+}
+"""What leads from a state to another."""
+
+_SEARCHING = ContextState.SEARCHING
+_GIVEN_UP = ContextState.GIVEN_UP
 
 
 class Branch(Attempted):
@@ -124,8 +152,8 @@ class Branch(Attempted):
         """Whether there was any response."""
         self.started = False
         """Whether there was any attempt."""
-        self.alarm: Alarm | None = None
-        self.limit: Alarm | None = None
+        self.alarm: Timer | None = None
+        self.limit: Timer | None = None
         self.reasons: list[str] = []
         """Why it was cancelled."""
 
@@ -221,11 +249,16 @@ class Proxied:
         self._too_narrow = False
         self.branches: list[Branch] = []
         self._best: list[tuple[int, bytes | None]] = []
-        self._settled = False
+        self.state = ContextState.SEARCHING
+        """Where the search is."""
         self._done = False
-        self._cancelled = False
         self._provisional = _seconds(command.provisional_timeout)
         self._final = _seconds(command.final_timeout)
+
+    def _become(self, state: ContextState) -> None:
+        """Change the state, to one that may follow."""
+        assert state in TRANSITIONS[self.state], f"{self.state} does not become {state}"
+        self.state = state
 
     # Targets
 
@@ -313,8 +346,8 @@ class Proxied:
                 branch.limit = self._set(branch, now + self._final)
         self._run(branch, machine.start(now))
 
-    def _set(self, branch: Branch, at: float) -> Alarm:
-        alarm = Alarm(branch, at)
+    def _set(self, branch: Branch, at: float) -> Timer:
+        alarm = Timer(branch, at)
         self.core.watch(alarm)
         return alarm
 
@@ -393,7 +426,7 @@ class Proxied:
             self.core.proxying.learn(self.known, response, branch.source[0], adjacent)
         if status < 200:
             branch.rang = True
-            if not self._settled and not self._cancelled:
+            if self.state is _SEARCHING:
                 self._forward(status, _without_top_via(response))
             return
         if status < 300:
@@ -415,7 +448,7 @@ class Proxied:
         if branch.method == "INVITE":
             reason = "call-canceled" if status == 487 else "call-rejected"
             self.core.record("stop", "network", response.raw, reason)
-        if 300 <= status < 400 and self._command.follow_redirects and not self._cancelled:
+        if 300 <= status < 400 and self._command.follow_redirects and self.state is _SEARCHING:
             try:
                 found = by_preference(response.contacts)
             except MessageError:
@@ -436,11 +469,12 @@ class Proxied:
 
     def _succeeded(self, branch: Branch, response: Response, status: int) -> None:
         """A target accepted: so does the proxy, and the others are cancelled."""
-        first = not self._settled
+        first = self.state is _SEARCHING or self.state is _GIVEN_UP
         again = 200 <= branch.final < 300  # one that was given up may accept all the same
         branch.final = status
         self._clear_all(branch)
-        self._settled = True
+        if first:
+            self._become(ContextState.ANSWERED)
         if not again:
             if branch.method == "INVITE":
                 self.core.record("start", "network", response.raw, "proxy-uac")
@@ -485,12 +519,10 @@ class Proxied:
             self.branches.clear()
 
     def _go_on(self) -> None:
-        if self._settled:
-            return
-        if self._cancelled:
-            if not self._pending():
-                self._settled = True
-                self._finish()
+        if self.state is _GIVEN_UP and not self._pending():
+            self._become(ContextState.ENDED)
+            self._finish()
+        if self.state is not _SEARCHING:
             return
         if self._too_narrow and self._command.simultaneous:
             while self._next():
@@ -503,7 +535,7 @@ class Proxied:
 
     def fail(self) -> None:
         """Answer the caller with the best of what targets answered (section 16.7)."""
-        self._settled = True
+        self._become(ContextState.ANSWERED)
         if self._too_narrow and self._targets:
             status, raw = 440, None
         elif self._best:
@@ -544,16 +576,14 @@ class Proxied:
 
     def caller_cancelled(self, cancel: Request) -> None:
         """The caller gave up, and was answered."""
-        if self._settled or self._cancelled:
+        if self.state is not _SEARCHING:
             return
-        self._cancelled = True
+        self._become(_GIVEN_UP)
         self._targets.clear()
         reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
         for branch in self._pending():
             self.cancel(branch, reasons)
-        if not self._pending():
-            self._settled = True
-            self._finish()
+        self._go_on()
 
     def cancel(self, branch: Branch, reasons: list[str]) -> None:
         """Cancel what was sent to a target, as soon as it has responded with anything.
@@ -599,7 +629,7 @@ class Proxied:
         if incoming.request.to_tag is None:
             self.core.amplification.passed(incoming.flow, raw)
         if not 200 <= status < 300:
-            if self._cancelled:
+            if self.state is _GIVEN_UP or self.state is ContextState.ENDED:
                 return
         elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
             # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is

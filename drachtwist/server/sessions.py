@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 from typing import Protocol
 
-from drachtwist.errors import MessageError
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.server.compose import Draft
 from drachtwist.server.config import ServerConfig
@@ -21,7 +20,7 @@ from drachtwist.server.dialogs import Dialog, Dialogs
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.outgoing import Outgoing
 from drachtwist.server.usages import Refreshing
-from drachtwist.sip.fields import SessionExpires
+from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
@@ -149,7 +148,7 @@ class Sessions:
         """
         given = draft.value("session-expires")
         if given is not None:
-            asked = _read(given)
+            asked = session_interval(given)
             if asked is None:
                 return None
             return max(asked[0], self.minimum), asked[1] == "uas"
@@ -195,7 +194,7 @@ class Sessions:
         may take it that there is no timer any more (RFC 4028 section 7.2), and would be hung up on.
         """
         given = draft.value("session-expires")
-        asked = _of(request) if given is None else _read(given)
+        asked = _of(request) if given is None else session_interval(given)
         if asked is None:
             self.end(dialog)
             return
@@ -307,15 +306,5 @@ def _is_inviting(dialog: Dialog) -> bool:
 def _of(
     message: Request | Response, name: str = "Session-Expires"
 ) -> tuple[int, str | None] | None:
-    """Give the seconds and the refresher in a header; None when there is no legible one."""
-    text = message.get(name)
-    return None if text is None else _read(text)
-
-
-def _read(text: str) -> tuple[int, str | None] | None:
-    try:
-        found = SessionExpires.parse(text)
-    except MessageError:
-        return None
-    refresher = found.params.get("refresher")
-    return found.seconds, None if refresher is None else refresher.lower()
+    """Return the seconds and the refresher in a header; None when there is no legible one."""
+    return session_interval(message.get(name))

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.alarm import Alarm
 from drachtwist.server.checks import (
     ANY,
     bad_header,
@@ -33,6 +32,7 @@ from drachtwist.server.checks import (
 from drachtwist.server.compose import Draft, encode, in_brackets, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import (
     Dialog,
+    DialogState,
     contact_of,
     contact_of_flow,
     dialog_id,
@@ -65,6 +65,7 @@ from drachtwist.transactions.matching import (
 )
 from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
+from drachtwist.transactions.timer import Timer
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
 from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
@@ -665,7 +666,6 @@ class Answering:
             return None
         if invite.early_dialog is None:
             invite.early_dialog = dialog = Dialog()
-            dialog.early = True
             dialog.contact = contact_of_flow(invite.flow)
             self._fill(dialog, invite)
         return invite.early_dialog
@@ -1089,7 +1089,7 @@ class Answering:
         incoming.early_dialog = None
         if dialog is None:
             dialog = Dialog()
-        dialog.early = False
+        dialog.become(DialogState.CONFIRMED)
         self._fill(dialog, incoming)
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)
@@ -1277,7 +1277,7 @@ class Answering:
             clock.forget(incoming.alarm)
             incoming.alarm = None
         if after is not None:
-            incoming.alarm = alarm = Alarm(incoming, clock.seconds() + after)
+            incoming.alarm = alarm = Timer(incoming, clock.seconds() + after)
             clock.watch(alarm)
 
     def _run(self, incoming: Incoming, effects: list[Effect]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address
-from drachtwist.sip.headers import HeadersLike, checked_name, header_key
+from drachtwist.sip.headers import HeadersLike, checked_name, checked_value, header_key
 from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri
@@ -36,8 +36,6 @@ _CHECKS: dict[Any, Callable[[str], Any]] = {
     Address.parse_list: Address.check_list,
 }
 """What is cheaper than a reader."""
-_CHANGING = frozenset(_CHECKS.values())
-"""Addresses are others each time, so they are not kept."""
 
 _STATUS_LINES = {code: f"SIP/2.0 {code} {phrase}" for code, phrase in REASONS.items()}
 
@@ -118,12 +116,12 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
                 if typed and write is not True and line not in _LEGIBLE:
                     _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
-                lines += [f"{name}: {item}" for item in value]
+                lines += [f"{name}: {checked_value(item)}" for item in value]
                 if typed and write is not True:
                     for item in value:
                         _check_typed(name, str(item), write)
             else:
-                lines.append(f"{name}: {value}")
+                lines.append(f"{name}: {checked_value(value)}")
     if type(body) is not bytes:
         body = encoded_body(body)
     lines.append(f"Content-Length: {len(body)}")
@@ -151,8 +149,8 @@ def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
         if not grammar.has_line_break(value):
             raise LocalProtocolError(f"{name}: {value}: {error}") from None
     else:
-        # An application writes the same Allow again and again, but hardly ever the same Contact.
-        if parse not in _CHANGING and len(value) <= _LONGEST_KEPT:
+        # An application writes the same Allow, and often the same From, again and again.
+        if len(value) <= _LONGEST_KEPT:
             if len(_LEGIBLE) >= _MOST_KEPT:
                 _LEGIBLE.clear()
             _LEGIBLE.add(f"{name}: {value}")
@@ -173,7 +171,9 @@ def encoded_body(body: bytes | str) -> bytes:
     """Return a body as bytes; text becomes UTF-8."""
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
-    return bytes(body)
+    if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):
+        return bytes(body)
+    raise LocalProtocolError(f"a body is text or bytes, not {type(body).__name__}")
 
 
 def checked_method(method: str) -> str:

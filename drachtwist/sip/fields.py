@@ -34,6 +34,7 @@ __all__ = [
     "Via",
     "is_terminated",
     "leads_loosely",
+    "session_interval",
     "tag_of",
 ]
 
@@ -561,6 +562,20 @@ class SessionExpires(Valued):
         """Who refreshes the session: ``uac`` or ``uas``, in lower case."""
         refresher = self.params.get("refresher")
         return None if refresher is None else refresher.lower()
+
+
+def session_interval(text: str | None) -> tuple[int, str | None] | None:
+    """Read the seconds and the refresher of a Session-Expires, or the seconds of its relatives.
+
+    :returns: the interval, and ``uac``, ``uas`` or None; None when there is no legible header.
+    """
+    if text is None:
+        return None
+    try:
+        found = SessionExpires.parse(text)
+    except MessageError:
+        return None
+    return found.seconds, found.refresher
 
 
 def parse_integer(text: str) -> int:

@@ -808,6 +808,18 @@ class ModifyTests(DialogTestCase):
         self.accept(self.expect("INVITE"))
         self.successResultOf(waiting)
 
+    def test_the_peer_was_faster(self) -> None:
+        """When the pause is over the peer's own re-INVITE comes first, up to its ACK."""
+        self.dialog.modify(RESUMED).addErrback(lambda failure: failure.trap(SipError))
+        txn = self.server.confirm(self.expect("INVITE"))
+        self.server.respond(txn, 491, method="INVITE", dialog_id=DIALOG)
+        self.ask("INVITE", body=HELD, number=5)
+        self.assertEqual(self.answer()[0], 200)
+        self.bench.pass_time(4)
+        self.assertEqual(self.server.heads(), [])
+        self.ask("ACK", number=5)
+        self.expect("INVITE")
+
     def test_endless_glare(self) -> None:
         """It is not repeated for ever."""
         waiting = self.dialog.modify(ANSWER)

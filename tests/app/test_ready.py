@@ -18,7 +18,7 @@ from tests.whole import Whole
 def alone() -> Whole:
     """Make a server without an application."""
     whole = Whole()
-    [connection] = whole.srf._connections._made
+    [connection] = whole.srf._connections.endpoints.made
     connection.stop()
     whole.lose()
     return whole
@@ -175,5 +175,5 @@ class ClockTests(SynchronousTestCase):
         """A server that knows no pings is ready as soon as it accepted the secret."""
         clock = Clock()
         whole = Whole({"version": "v0.8.0"}, clock)
-        [connection] = whole.srf._connections._made
+        [connection] = whole.srf._connections.endpoints.made
         self.successResultOf(connection.when_ready())

@@ -72,7 +72,7 @@ class ServiceTests(ServerCase):
 
     async def up(self, srf: Srf) -> None:
         """Wait until a server knows the routes of an application."""
-        [connection] = srf._connections._made
+        [connection] = srf._connections.endpoints.made
         await ready(await connection.when_connected())
 
     async def test_together(self) -> None:
@@ -146,10 +146,10 @@ class ServiceTests(ServerCase):
             srf, f"tcp:{port}:interface=127.0.0.1", secret="cymru", allow=["127.0.0.1"]
         )
         service.privilegedStartService()
-        [listener] = srf._connections._listeners
+        [listener] = srf._connections.endpoints.listeners
         self.assertIsNotNone(listener.address)
         service.startService()
-        self.assertEqual(srf._connections._listeners, [listener])
+        self.assertEqual(srf._connections.endpoints.listeners, [listener])
         server = self.server(
             admin_port=None, request_handlers=(RequestHandler(f"tcp://127.0.0.1:{port}"),)
         )

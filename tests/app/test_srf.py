@@ -397,6 +397,34 @@ class SeveralServersTests(SrfTestCase):
         with self.assertRaises(ConnectionFailed):
             Srf().request("sip:bob@example.net", method="OPTIONS")
 
+    def test_server_that_asked(self) -> None:
+        """Behind a request that a server connected for, they go to that server."""
+        bench = Bench()
+        bench.listen()
+        later: list[Deferred[None]] = []
+
+        @bench.srf.options
+        async def ask(req: Request, res: Response) -> None:
+            bench.srf.request("sip:bob@example.net", method="MESSAGE").addErrback(lambda _: None)
+            later.append(Deferred())
+            await later[-1]
+            bench.srf.request("sip:bob@example.net", method="INFO").addErrback(lambda _: None)
+            res.send(200)
+
+        servers = [bench.dial(), bench.dial()]
+        for number, server in enumerate(servers):
+            server.ask("OPTIONS", call=f"c{number}")
+        self.assertEqual([server.heads() for server in servers], [["MESSAGE"], ["MESSAGE"]])
+        for waiting in reversed(later):
+            waiting.callback(None)
+        self.assertEqual([server.heads() for server in servers], [["INFO", "200"]] * 2)
+
+    def test_server_that_ends_what_nobody_knows(self) -> None:
+        """A BYE of the server's own for a dialog that is not known is answered nothing."""
+        self.first.ask("BYE", source="application", dialog_id="x;from-tag=y", call="x")
+        self.assertEqual(self.first.heads(), [])
+        self.assertTrue(self.srf.idle)
+
     def test_server_before_listener(self) -> None:
         """A connection that a server made is used when there is no other."""
         bench = Bench()
@@ -859,6 +887,48 @@ class StopTests(SrfTestCase):
         server = Server(bench, protocol)
         server.take()
         self.assertTrue(server.closed)
+
+    def test_late_server_while_calls_are_ended(self) -> None:
+        """So is one that comes while the calls that were up get their BYE."""
+        address = IPv4Address("TCP", "127.0.0.1", 9022)
+        protocol: Any = self.bench.endpoint.factories[0].buildProtocol(address)
+        self.srf.stop()
+        late = Server(self.bench, protocol)
+        late.take()
+        self.assertTrue(late.closed)
+
+
+class BoundTests(SrfTestCase):
+    """What strangers can make the application remember."""
+
+    def test_methods(self) -> None:
+        """Handlers are kept picked out for so many methods; all others are handled as well."""
+        seen: list[str] = []
+
+        @self.srf.use
+        def see(req: Request, res: Response, next: Any) -> Any:
+            seen.append(req.method)
+            return next()
+
+        server = self.bench.connect()
+        for number in range(200):
+            server.ask(f"METHOD{number}", call=f"c{number}")
+            server.confirm(server.one())
+        self.assertEqual(len(seen), 200)
+        self.assertLessEqual(len(self.srf._dispatcher._chains), 64)
+        self.assertTrue(self.srf.idle)
+
+    def test_strays(self) -> None:
+        """Responses that overtake the name of their transaction are kept, but not all of any."""
+        server = self.bench.connect()
+        asking = self.srf.request("sip:bob@127.0.0.1:32071", method="OPTIONS")
+        sent = server.one()
+        for number in range(100):
+            server.respond(f"nobody{number}", 200, method="OPTIONS")
+        [state] = self.srf._connections.table.values()
+        self.assertLessEqual(len(state.strays), 32)
+        server.respond(server.confirm(sent), 200, method="OPTIONS")
+        self.successResultOf(asking)
 
 
 class SettingsTests(SrfTestCase):

@@ -18,7 +18,7 @@ from drachtwist import (
     SipError,
     Srf,
 )
-from drachtwist.app.uac import OutgoingRequest
+from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.sip import Credentials, Request
 from drachtwist.sip.digest import verify
 from tests.app.doubles import Bench
@@ -384,6 +384,16 @@ class DigestTests(UacTestCase):
         self.whole.respond(again, 200, body=THEIRS)
         self.successResultOf(calling)
 
+    def test_behind_ringing(self) -> None:
+        """A challenge may come from behind a proxy that rang by itself."""
+        calling, invite = self.call(auth=("app", "secret"))
+        self.whole.respond(invite, 183)
+        self.whole.respond(invite, 401, headers={"WWW-Authenticate": CHALLENGE})
+        again = self.whole.request_after_ack()
+        self.check(again)
+        self.whole.respond(again, 200, body=THEIRS)
+        self.successResultOf(calling)
+
     def test_strongest(self) -> None:
         """Of two challenges for a realm the stronger one is answered, not a mixture."""
         for texts in ([OLD, CHALLENGE], [CHALLENGE, OLD]):
@@ -527,6 +537,16 @@ class RedirectTests(UacTestCase):
         self.assertEqual(other.uri, "sip:a@127.0.0.1:32072")
         self.whole.respond(other, 200, body=THEIRS, port=32072)
         self.successResultOf(calling)
+
+    def test_behind_ringing(self) -> None:
+        """A phone that rang may send the caller elsewhere."""
+        calling, invite = self.call(follow_redirects=True)
+        self.whole.respond(invite, 180)
+        self.whole.respond(invite, 302, headers={"Contact": "<sip:carol@127.0.0.1:32072>"})
+        again = self.whole.request_after_ack()
+        self.assertEqual(again.uri, "sip:carol@127.0.0.1:32072")
+        self.whole.respond(again, 200, body=THEIRS, port=32072)
+        self.assertEqual(self.successResultOf(calling).remote.uri, "sip:bob@127.0.0.1:32072")
 
     def test_kept_uri(self) -> None:
         """The request keeps its URI, and only goes elsewhere."""

@@ -31,6 +31,7 @@ from drachtwist.sip.fields import (
     is_terminated,
     leads_loosely,
     parse_integer,
+    session_interval,
     tag_of,
 )
 from drachtwist.sip.headers import Headers
@@ -576,6 +577,7 @@ def _wanted(text: str) -> object:
         owncontact.own_contact(text, protocol, "1.2.3.4:5060", secure=False)
     owncontact.like_contact("<sip:localhost>", text)
     is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text), leads_loosely(text)
+    session_interval(text)
     return request_uri_of(text), split_target(text)
 
 

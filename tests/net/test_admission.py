@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
@@ -131,6 +131,27 @@ class AllowTests(AdmissionTestCase):
         self.assertEqual("192.0.2.1 is not allowed to connect", self.said[0])
         self.assertIn("(and 59 more since", self.said[1])
         self.assertEqual(admission.refused, 100)
+
+    def test_nonsense(self) -> None:
+        """Who is let in and sends nonsense is told of once a minute, too, and not at length."""
+        said: list[str] = []
+
+        def hear(event: Any) -> None:
+            if event.get("cause") == "broken_frames":
+                said.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(cast(Any, hear))
+        self.addCleanup(globalLogPublisher.removeObserver, cast(Any, hear))
+        admission = self.admission()
+        for _ in range(100):
+            link, transport = self.connect(admission)
+            link.dataReceived(b"x" * 100_000)
+            self.assertTrue(transport.disconnecting)
+            link.connectionLost(Failure(ConnectionDone()))
+            self.clock.advance(1)
+        self.assertEqual(len(said), 2)
+        self.assertTrue(all(len(line) < 1000 for line in said))
+        self.assertIn("(and 59 more since", said[1])
 
     def test_networks(self) -> None:
         """What is no network is refused when it is given."""

@@ -199,6 +199,45 @@ class IdleTests(LimitsCase):
         self.assertTrue(transport.disconnecting)
 
 
+class OutgoingTests(LimitsCase):
+    """How many connections are made."""
+
+    def flow_to(self, transports: SipTransports, port: int) -> Any:
+        """Send to a port, over a connection that is made for it."""
+        listener = Listener("tcp", "192.0.2.1", 5060)
+        flow = transports.flow_to(Target("tcp", "192.0.2.7", port), listener)
+        transports.send(flow, options())
+        return flow
+
+    def test_too_many(self) -> None:
+        """What is one too many fails, and disturbs nothing that is in use."""
+        transports = self.transports(outgoing=2)
+        flows = [self.flow_to(transports, port) for port in (1, 2, 3)]
+        self.assertEqual(len(self.clock.connectors), 2)
+        self.clock.advance(0)
+        self.assertEqual([flow for flow, *_ in self.recorder.failures], flows[2:])
+        self.assertEqual([transports.is_open(flow) for flow in flows], [True, True, False])
+        self.assertEqual(transports.alerts.counts, {"outgoing": 1})
+        self.connect()  # who connects has room of his own
+        self.assertEqual(transports.connections, 3)
+
+    def test_unused(self) -> None:
+        """Of those that were not used for a while the oldest makes room."""
+        transports = self.transports(outgoing=2)
+        first, second = (self.flow_to(transports, port) for port in (1, 2))
+        for _, _, factory, *_ in self.clock.tcpClients:
+            stream: Any = factory.buildProtocol(None)
+            stream.makeConnection(Cut())
+        self.clock.advance(20)
+        transports.send(first, options())
+        self.clock.advance(29)
+        third = self.flow_to(transports, 3)
+        self.clock.advance(0)
+        self.assertEqual(self.recorder.failures, [])
+        opened = [transports.is_open(flow) for flow in (first, second, third)]
+        self.assertEqual(opened, [True, False, True])
+
+
 class MessageTests(LimitsCase):
     def test_begun(self) -> None:
         """A message that is begun has seconds to end, whatever came before it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.server.proxying import ContextState, Proxied
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import PORT, Bench, head, request
@@ -145,6 +146,48 @@ class RefusalTests(ProxyTestCase):
         self.assertEqual(self.forked(), [])
         self.bench.clock.advance(1)
         self.assertEqual([one.status for one in self.answers()], [500])
+
+    def test_states(self) -> None:
+        """A search ends with an answer, or with the caller's leaving and the last target's."""
+        for cancelled, statuses, expected in (
+            (False, (200,), "ANSWERED"),
+            (False, (486, 486), "ANSWERED"),
+            (False, (486,), "SEARCHING"),
+            (True, (487,), "GIVEN_UP"),
+            (True, (487, 487), "ENDED"),
+            (True, (487, 200), "ANSWERED"),
+        ):
+            self.start()
+            invites = self.forked()
+            [incoming] = self.bench.core.uas.transactions.values()
+            context = incoming.proxied
+            assert isinstance(context, Proxied)
+            self.assertIs(context.state, ContextState.SEARCHING)
+            for invite in invites:
+                self.bench.receive(reply(invite, 180), port=32071)
+            if cancelled:
+                self.bench.receive(request("CANCEL"))
+                self.assertIs(context.state, ContextState.GIVEN_UP)
+            for invite, status in zip(invites, statuses, strict=False):
+                self.bench.receive(reply(invite, status), port=32071)
+            self.assertEqual(context.state.name, expected, statuses)
+            self.assertRaises(AssertionError, context._become, ContextState.SEARCHING)
+
+    def test_redirected_too_late(self) -> None:
+        """Once somebody has accepted, a redirect leads nowhere, and refusals are told to nobody."""
+        for status in (302, 486):
+            self.start()
+            self.bench.receive(request("INVITE"))
+            [frame] = self.app.take()
+            self.proxy(frame, CALLEE, self.SECOND, way="simultaneous", redirects="followRedirects")
+            sent = [one for one in self.bench.take() if isinstance(one, Request)]
+            first, second = sent
+            self.bench.receive(reply(second, 180), port=32072)
+            self.bench.receive(reply(first, 200), port=32071)
+            self.bench.take()
+            text = reply(second, status).replace(f"<{TARGET}>", "<sip:carol@127.0.0.1:32073>")
+            self.bench.receive(text, port=32072)
+            self.assertEqual([head(one) for one in self.bench.take()], ["ACK"], status)
 
     def test_overloaded(self) -> None:
         """A phone's own 503 is worth less than any other refusal, but better than nothing."""

@@ -22,14 +22,14 @@ A handler may be added at any time after the dialog was handed out; the end of t
 ACK are facts that it still learns when it comes late.
 
 Where what is: :mod:`.face` what applications see, :mod:`.incoming` who takes a request of the peer,
-:mod:`.session` offers and answers, :mod:`.reinvites` INVITEs of either side in the dialog,
+:mod:`.offers` how offers are answered, :mod:`.reinvites` INVITEs of either side in the dialog,
 :mod:`.requests` what we send, :mod:`.subscriptions` what is subscribed to, :mod:`.ending` the end.
 """
 
 from __future__ import annotations
 
-from drachtwist.app.dialog.ending import DialogEnd, DialogEnded
 from drachtwist.app.dialog.face import Dialog
 from drachtwist.app.dialog.party import Party
+from drachtwist.app.dialog.state import DialogEnd, DialogEnded
 
 __all__ = ["Dialog", "DialogEnd", "DialogEnded", "Party"]

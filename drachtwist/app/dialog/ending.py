@@ -1,8 +1,4 @@
-"""The end of a dialog: who ends it, who is told, and what becomes of what is under way.
-
-Two may end a dialog at the same moment, each with a BYE; the server may have forgotten it; the
-connection may go. Whatever comes first is the end (:class:`DialogEnd`), and there is one: what
-comes behind it finds the dialog ended and changes nothing.
+"""The end of a dialog: how it is brought about, and what becomes of what is under way.
 
 Between the wish of the application and the end lies :attr:`State.ENDING`. A BYE waits there for the
 ACK of a call that we answered (RFC 3261 section 15: the peer may not know of the dialog yet; it
@@ -13,9 +9,6 @@ credentials for it (401, 407) is still in the call, which servers keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,101 +18,21 @@ from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.bridged_headers import reasons_of
+from drachtwist.app.dialog.state import DialogEnd, State, why_over
 from drachtwist.app.outgoing import encode_in_dialog
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
-from drachtwist.errors import CommandRefused, ConnectionLost, MessageError, SipError
-from drachtwist.net.observers import Observers
+from drachtwist.errors import CommandRefused, ConnectionLost
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, refuse
 
 if TYPE_CHECKING:
     from drachtwist.app.dialog.face import Dialog
 
-__all__ = ["TRANSITIONS", "DialogEnd", "DialogEnded", "Ending", "State"]
+__all__ = ["is_settled", "last_answered", "over", "reason_text", "send_last"]
 
 _UNREACHABLE = "unable to find"
 """Part of the refusals (of a route, of the dialog) after which nobody can end a dialog."""
-
-
-class State(Enum):
-    """Where the application is with a dialog. Those before the 200 are early dialogs."""
-
-    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
-
-    UP = "both sides are in it"
-    ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
-    ENDED = "it is over"
-
-    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
-
-
-TRANSITIONS: Mapping[State, Mapping[State, str]] = {
-    State.UP: {
-        State.ENDING: "the application sends the last request, or lets it wait",
-        State.ENDED: "BYE or last NOTIFY of the peer, BYE of the server, connection lost",
-    },
-    State.ENDING: {
-        State.UP: "the server refuses to send it, or the peer wants credentials for a BYE",
-        State.ENDED: "any other response, no dialog any more, or as in UP",
-    },
-    State.ENDED: {},
-}
-"""Which state may follow which, and why."""
-
-
-class DialogEnd(Enum):
-    """How a dialog came to its end."""
-
-    REMOTE = "the peer ended it"
-    LOCAL = "the application ended it"
-    SERVER = "the server ended it"
-    LINK_LOST = "the connection to the server was lost"
-
-
-@dataclass(frozen=True, slots=True)
-class DialogEnded:
-    """The end of a dialog."""
-
-    reason: DialogEnd
-    request: Request | None
-    """The BYE or NOTIFY that ended it, if one came in."""
-    text: str
-    """What is known about the cause: the text of the Reason header of who ended it, or the failure
-    of the connection; otherwise who ended it."""
-
-
-class Ending:
-    """Who wants to be told of the end of a dialog, or of what comes before it."""
-
-    __slots__ = ("_begun", "acked", "destroyed", "ended", "text")
-
-    def __init__(self) -> None:
-        self.acked: Observers[Request | None] = Observers()
-        """Wait for the ACK of the 200 that made the dialog."""
-        self.ended: Observers[DialogEnded] = Observers()
-        """Wait for the end."""
-        self.destroyed: Observers[ReceivedResponse | None] = Observers()
-        """Wanted to end it while it was being ended."""
-        self.text = ""
-        """What the server, or the connection, said about the cause."""
-        self._begun: list[Callable[[HeadersLike], None]] = []
-
-    def on_begun(self, handler: Callable[[HeadersLike], None]) -> None:
-        """Call a handler once, with the Reason, when the dialog ends or begins to be ended."""
-        self._begun.append(handler)
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody has to be told that the dialog begins to be ended."""
-        return bool(self._begun)
-
-    def begun(self, why: HeadersLike) -> None:
-        """Tell those who wait that the dialog ends, or begins to be ended."""
-        if self._begun:
-            handlers, self._begun = self._begun, []
-            for handler in handlers:
-                handler(why)
 
 
 def send_last(
@@ -286,29 +199,6 @@ def _is_still_up(result: ReceivedResponse | Exception, *, is_call: bool) -> bool
         return _UNREACHABLE not in result.text
     # The server keeps the dialog, so that the BYE can be repeated with credentials.
     return isinstance(result, ReceivedResponse) and result.status in (401, 407) and is_call
-
-
-def why_over(end: DialogEnd | None) -> Exception:
-    """Make the failure of what came too late."""
-    if end is DialogEnd.LINK_LOST:
-        return ConnectionLost("the connection that the dialog lived on is gone")
-    return SipError(481, "Call/Transaction Does Not Exist")
-
-
-def words_for(end: DialogEnd, request: Request | None) -> str:
-    """Say why a dialog ended: in the words of whoever ended it, or else who that was.
-
-    :param request: the BYE or NOTIFY that ended it.
-    """
-    if request is not None and request.has("Reason"):
-        try:
-            reasons: list[sip.Reason] = request.get_parsed_header("Reason")
-        except MessageError:
-            reasons = []
-        for reason in reasons:
-            if reason.text:
-                return reason.text
-    return end.value
 
 
 def reason_text(request: Request) -> str:

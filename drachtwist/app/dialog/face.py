@@ -1,9 +1,4 @@
-"""The face of a dialog: what applications see of it, and where its parts meet.
-
-Most dialogs are calls that come, are answered, and end; they are this object alone. What only some
-need is made when it is needed first: descriptions of a session that changes, re-INVITEs, those who
-wait for the end, what is under way.
-"""
+"""The face of a dialog: what applications do with it, and where its parts meet."""
 
 from __future__ import annotations
 
@@ -15,203 +10,40 @@ from twisted.python.failure import Failure
 
 from drachtwist import sip
 from drachtwist.app import session_timers
-from drachtwist.app.authentication import Auth, Challenged, Realms
 from drachtwist.app.bridged_headers import reasons_of
-from drachtwist.app.connection import Connection, Server
+from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import ending, incoming
-from drachtwist.app.dialog.ending import TRANSITIONS, DialogEnd, DialogEnded, Ending, State
+from drachtwist.app.dialog.core import DialogCore
 from drachtwist.app.dialog.listener import Listener
-from drachtwist.app.dialog.party import Party
 from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
-from drachtwist.app.dialog.requests import EstablishedRequester, Traffic
-from drachtwist.app.dialog.session import Session
-from drachtwist.app.dialog.subscriptions import Subscriptions
-from drachtwist.app.dialog_table import Ends, Role
+from drachtwist.app.dialog.requests import EstablishedRequester
+from drachtwist.app.dialog.state import DialogEnd, DialogEnded, why_over
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.notify_queue import NotifyQueue
 from drachtwist.app.outcomes import already_failed
-from drachtwist.app.outgoing import DialogRequest, send_ack
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
-from drachtwist.app.response import Response
 from drachtwist.app.session_timers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
-from drachtwist.sip.sdp import Sdp, answer_with, description_of, refuse
 
 if TYPE_CHECKING:
-    from drachtwist.app.client_request import OutgoingRequest
-    from drachtwist.app.srf import Srf
-    from drachtwist.net.protocol import DrachtioProtocol
+    pass
 
 __all__ = ["Dialog"]
 
 
-class Dialog(EstablishedRequester, Listener):
+class Dialog(DialogCore, EstablishedRequester, Listener):
     """An established dialog.
 
     Applications get dialogs from ``create_uas`` and its relatives, and do not make them.
     """
 
-    __slots__ = (
-        "_acked",
-        "_end",
-        "_end_request",
-        "_ending",
-        "_handlers",
-        "_on_destroy",
-        "_other",
-        "_owes_ack",
-        "_reinvites",
-        "_sent",
-        "_session",
-        "_stage",
-        "_state",
-        "_subscriptions",
-        "_traffic",
-        "auth",
-        "id",
-        "is_on_hold",
-        "req",
-        "type",
-    )
+    __slots__ = ()
 
-    id: str
-    """The server's name of the dialog. Both sides of a call to oneself have the same; together with
-    :attr:`type` it is unique."""
-
-    type: Role
-    """``uas`` when the peer began the dialog, ``uac`` when the application did."""
-
-    req: Request | OutgoingRequest
-    """The request that began the dialog, the peer's or ours."""
-
-    auth: Auth | None
-    """User name and password, or a function that gives them, for requests that are challenged."""
-
-    is_on_hold: bool
-    """Whether the peer, or :meth:`modify`, put the media on hold."""
-
-    def __init__(
-        self,
-        state: Connection,
-        dialog_id: str,
-        type: Role,
-        req: Request | OutgoingRequest,
-        sent: bytes,
-    ) -> None:
-        self._state = state
-        self.id = dialog_id
-        self.type = type
-        self.req = req
-        # What we sent to make it: the response of a call that came, the request of one of ours.
-        self._sent = sent
-        self.is_on_hold = False
-        self.auth = None
-        # Whether the ACK that makes it certain for the peer came; of calls of ours it is our own.
-        self._acked = False
-        # Whether a 200 to an INVITE of ours waits for the application to acknowledge it.
-        self._owes_ack = False
-        self._stage = State.UP
-        # In ENDED.
-        self._end: DialogEnd | None = None
-        self._end_request: Request | None = None
-        self._handlers = None
-        self._on_destroy: tuple[Callable[[Request | None], Any], ...] = ()
-        # Made when they are needed first.
-        self._ending: Ending | None = None
-        self._session: Session | None = None
-        self._reinvites: Reinvites | None = None
-        self._traffic: Traffic | None = None
-        self._subscriptions: Subscriptions | None = None
-        # The dialog at the other side of a bridged call.
-        self._other: Dialog | None = None
-
-    def __repr__(self) -> str:
-        end = "" if self._end is None else f", over: {self._end.value}"
-        return f"<Dialog {self.type} {self.id}{end}>"
-
-    # Facts
-
-    @property
-    def connected(self) -> bool:
-        """Whether the dialog is up: it did not end, and is not being ended."""
-        return self._stage is State.UP
-
-    @property
-    def res(self) -> Response | ReceivedResponse:
-        """The response that established the dialog, ours or the peer's."""
-        res = self.req.res
-        assert res is not None, "there is no dialog without one"
-        return res
-
-    @property
-    def dialog_type(self) -> str:
-        """``INVITE`` or ``SUBSCRIBE``."""
-        return self.req.method
-
-    @property
-    def subscribe_event(self) -> str | None:
-        """The event that a subscription is about; None for calls."""
-        return self.req.get("Event") if self.dialog_type == "SUBSCRIBE" else None
-
-    @property
-    def subscriptions(self) -> tuple[str, ...]:
-        """The events that are subscribed to in this dialog, ``presence`` or ``presence;id=2``.
-
-        Servers forget the dialog with the first that is terminated, so that the
-        others end with it.
-        """
-        if self._end is not None or self.dialog_type != "SUBSCRIBE":
-            return ()
-        return self._subscribed().keys
-
-    @property
-    def other(self) -> Dialog | None:
-        """The other dialog of a bridged call, as long as this one lasts."""
-        return self._other
-
-    @property
-    def call_id(self) -> str:
-        """The Call-ID."""
-        return self.req.get("Call-ID") or ""
-
-    @property
-    def local(self) -> Party:
-        """Our side: ``uri``, ``tag``, ``sdp``, ``contact``."""
-        return Party(self, True)
-
-    @property
-    def remote(self) -> Party:
-        """The peer's side: ``uri``, ``tag``, ``sdp``, ``contact``."""
-        return Party(self, False)
-
-    @property
-    def link(self) -> DrachtioProtocol:
-        """The connection that the dialog lives on."""
-        return self._state.link
-
-    @property
-    def server(self) -> Server:
-        """The server that the dialog lives on."""
-        return self._state.server
-
-    @property
-    def srf(self) -> Srf:
-        """The application that the dialog belongs to."""
-        srf: Srf = self._state.owner.srf
-        return srf
-
-    @property
-    def ended(self) -> DialogEnded | None:
-        """How the dialog ended; None while it did not."""
-        if self._end is None:
-            return None
-        text = self._ending.text if self._ending is not None else ""
-        bye = self._end_request
-        return DialogEnded(self._end, bye, text or ending.words_for(self._end, bye))
+    _reinvites: Reinvites | None
 
     # Events
 
@@ -264,7 +96,7 @@ class Dialog(EstablishedRequester, Listener):
         if self._acked:
             return succeed(None)
         if self._end is not None:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         return self._need_ending().acked.wait()
 
     # What the application does
@@ -350,7 +182,7 @@ class Dialog(EstablishedRequester, Listener):
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
         if not self.connected:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         if method == "INVITE":
             return self._need_reinvites().add(Modification(body, headers, no_ack))
         if method == "BYE":
@@ -389,7 +221,7 @@ class Dialog(EstablishedRequester, Listener):
         :raises LocalProtocolError: for headers that cannot be sent.
         """
         if not self.connected:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         modification = Modification(sdp, headers)
         answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
 
@@ -422,69 +254,12 @@ class Dialog(EstablishedRequester, Listener):
 
     # Inside: sending
 
-    def _ends(self) -> Ends:
-        """Return the From and To of our requests."""
-        if self.type == "uac":
-            return self.req.get("From") or "", self.res.get("To") or ""
-        sent = self._local_response()
-        return sent.get("To") or "", sent.get("From") or ""
-
-    def _send_ack(self, headers: HeadersLike = None, body: bytes | str = b"") -> None:
-        """Acknowledge the 200 to our last INVITE."""
-        invite = None if self._session is None else self._session.invited
-        if invite is None:
-            invite = self.req.raw if self.type == "uac" else b""
-        send_ack(self._state, self.id, headers, body, ends=self._ends, invite=invite)
-
-    def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
-        request = DialogRequest(self._state, self.id, method, is_last, ends=self._ends)
-        if self.auth is not None:
-            traffic = self._need_traffic()
-            if traffic.realms is None or traffic.realms.auth != self.auth:
-                traffic.realms = Realms(self.auth)
-            request.challenged = Challenged(traffic.realms)
-        return request
-
     def _tell_peer(self, headers: HeadersLike, body: str) -> None:
         """Send a NOTIFY when the peer has answered those before it; see :class:`NotifyQueue`."""
         traffic = self._need_traffic()
         if traffic.notifies is None:
             traffic.notifies = NotifyQueue(self)
         traffic.notifies.send(headers, body)
-
-    def _send(
-        self, request: DialogRequest, headers: HeadersLike, body: bytes | str
-    ) -> DialogRequest:
-        request.send(headers, body)
-        requests = self._need_traffic().requests
-        requests.add(request)
-        over = request.over
-
-        def forget(result: ReceivedResponse | Exception) -> None:
-            requests.discard(request)
-            if over is not None:
-                over(result)
-
-        request.over = forget
-        return request
-
-    def _is_unacked(self) -> bool:
-        return self.type == "uas" and not self._acked and self.dialog_type == "INVITE"
-
-    def _answer_to(self, offer: bytes) -> bytes:
-        """Answer an offer that came in a 200 with what we described last."""
-        if not offer:
-            return b""
-        session = self._session
-        own = self.local.sdp if session is None or session.own is None else session.own
-        return bytes(answer_with(Sdp(own), Sdp(offer)) if own else refuse(Sdp(offer)))
-
-    def _last_offer(self) -> bytes:
-        """Return what the peer offered in a 200 whose ACK we owe; empty when it answered."""
-        session = self._session
-        if session is not None and session.offered is not None:
-            return session.offered
-        return b"" if self.req.body else description_of(self.res)
 
     def _updated(self, result: ReceivedResponse | Exception) -> None:
         """The final response to an UPDATE of ours came, or never will."""
@@ -503,61 +278,12 @@ class Dialog(EstablishedRequester, Listener):
     def _timer(self, timer: SessionTimer | None) -> None:
         self._need_session().timer = timer
 
-    # Inside: parts that are made when they are needed first
-
-    def _need_handlers(self) -> dict[str, tuple[Callable[..., Any], ...]]:
-        if self._handlers is None:
-            self._handlers = {}
-        return self._handlers
-
-    def _need_ending(self) -> Ending:
-        if self._ending is None:
-            self._ending = Ending()
-        return self._ending
-
-    def _need_session(self) -> Session:
-        if self._session is None:
-            self._session = Session()
-        return self._session
-
     def _need_reinvites(self) -> Reinvites:
         if self._reinvites is None:
             self._reinvites = Reinvites(self)
         return self._reinvites
 
-    def _need_traffic(self) -> Traffic:
-        if self._traffic is None:
-            self._traffic = Traffic()
-        return self._traffic
-
-    def _subscribed(self) -> Subscriptions:
-        if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self.req.get("Event"))
-        return self._subscriptions
-
     # Inside: what comes in
-
-    def _message(self, is_local: bool) -> sip.Message:
-        """Return the message that tells about a side: the peer's request, or our response."""
-        if self.type == "uac":
-            return self.req if is_local else self.res
-        if is_local:
-            return sip.Response.from_bytes(self._sent)
-        return self.req
-
-    def _local_response(self) -> sip.Response:
-        """Return the response of ours that established the dialog."""
-        return sip.Response.from_bytes(self._sent)
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether nobody wants to know of an ACK, and it can change nothing."""
-        return (
-            self._handlers is None
-            and self._ending is None
-            and self._session is None
-            and self._reinvites is None
-        )
 
     def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
         """Take a request of the peer."""
@@ -577,7 +303,7 @@ class Dialog(EstablishedRequester, Listener):
         :returns: the ACK. Fails as :meth:`when_acked` does.
         """
         if self._end is not None:
-            return already_failed(ending.why_over(self._end))
+            return already_failed(why_over(self._end))
         return self._need_reinvites().when_confirmed()
 
     # Inside: the end
@@ -588,10 +314,6 @@ class Dialog(EstablishedRequester, Listener):
             self._need_ending().on_begun(handler)
         else:
             handler(reasons_of(self._end_request))
-
-    def _enter(self, stage: State) -> None:
-        assert stage in TRANSITIONS[self._stage], f"{self._stage} does not become {stage}"
-        self._stage = stage
 
     def _last_answered(self, result: ReceivedResponse | Exception) -> None:
         """The request that was to end the dialog is over."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.python.failure import Failure
 
 from drachtwist.app.connection import Connection
-from drachtwist.app.dialog import session
-from drachtwist.app.dialog.ending import DialogEnd, reason_text
+from drachtwist.app.dialog import offers
+from drachtwist.app.dialog.ending import reason_text
+from drachtwist.app.dialog.state import DialogEnd
 from drachtwist.app.handlers import settle
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import answer_ok
@@ -59,7 +60,7 @@ def handle(dialog: Dialog, req: Request) -> None:
         answer_ok(req)
         dialog._over(DialogEnd.REMOTE, req)
     elif method in ("INVITE", "UPDATE"):
-        session.take(dialog, req, method)
+        offers.take(dialog, req, method)
     elif method == "SUBSCRIBE":
         _take_subscribe(dialog, req)
     elif method == "CANCEL":

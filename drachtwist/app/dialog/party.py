@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from drachtwist import sip
 from drachtwist.errors import MessageError
 from drachtwist.sip.sdp import description_of
 
-if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
-
 __all__ = ["Party"]
+
+
+class _Session(Protocol):
+    """What the two sides described, beyond those messages."""
+
+    local: bytes | None
+    remote: bytes | None
+
+
+class _Dialog(Protocol):
+    """Has the messages that made a dialog."""
+
+    @property
+    def _session(self) -> _Session | None:
+        """What changed since."""
+
+    def _message(self, is_local: bool) -> sip.Message:
+        """Return the message that tells about a side."""
 
 
 class Party:
@@ -19,7 +34,7 @@ class Party:
 
     __slots__ = ("_dialog", "_is_local")
 
-    def __init__(self, dialog: Dialog, is_local: bool) -> None:
+    def __init__(self, dialog: _Dialog, is_local: bool) -> None:
         self._dialog = dialog
         self._is_local = is_local
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
-from drachtwist.app.dialog.ending import DialogEnd
+from drachtwist.app.dialog.state import DialogEnd
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.sip.headers import HeadersLike

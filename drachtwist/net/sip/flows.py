@@ -172,6 +172,8 @@ class Limits:
     """How many incoming connections there may be; a further one is closed at once."""
     connections_per_source: int = 1024
     """How many of them may come from one address (IPv6: from the first 64 bits of one)."""
+    outgoing: int = 4096
+    """How many connections may be made; for a further one another that is not used is closed."""
     unsent: int = 4 << 20
     """How much may wait for one connection before it is cut."""
     unsent_timeout: float = 30.0

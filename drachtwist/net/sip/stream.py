@@ -61,7 +61,8 @@ class Stream(protocol.Protocol):
         self._backlog: Backlog | None = None
         self._spoken = False  # whether there was a message
         self._pinged = False
-        self._last_use: float = transports.clock.seconds()
+        self.last_use: float = transports.clock.seconds()
+        """When something was sent or received, keep-alives of strangers aside."""
         self.held = 0
         """How many octets there are of a message that is not complete."""
         self.begun: float | None = None
@@ -84,7 +85,7 @@ class Stream(protocol.Protocol):
                 self._waiting.append(data)
             return True
         if self._spoken or not self.incoming:
-            self._last_use = self._transports.clock.seconds()
+            self.last_use = self._transports.clock.seconds()
         self._write(data)
         if not self.usable:  # it was one too many
             transports = self._transports
@@ -115,7 +116,7 @@ class Stream(protocol.Protocol):
     def close(self) -> None:
         """Close when all is written."""
         self.usable = False
-        self._last_use = self._transports.clock.seconds()
+        self.last_use = self._transports.clock.seconds()
         if self.transport is not None:
             if self._backlog is not None:
                 self._backlog.flush()
@@ -141,7 +142,7 @@ class Stream(protocol.Protocol):
         """Close when nothing has happened for too long."""
         limits = self._transports.limits
         if not self.usable:
-            if now - self._last_use >= limits.message_timeout:
+            if now - self.last_use >= limits.message_timeout:
                 self.cut(TimeoutError(string="the peer does not let the connection be closed"))
             return
         if self.incoming and not self._spoken and not self._pinged:
@@ -157,7 +158,7 @@ class Stream(protocol.Protocol):
             )
             self.cut(TimeoutError(string="a message did not come to its end"))
             return
-        if now - self._last_use < allowed:
+        if now - self.last_use < allowed:
             return
         if self._waiting is None:
             self.close()
@@ -253,7 +254,7 @@ class Stream(protocol.Protocol):
         """Note that the peer is there; that keeps up a connection that has had a message."""
         self._pinged = True
         if self._spoken:
-            self._last_use = self._transports.clock.seconds()
+            self.last_use = self._transports.clock.seconds()
 
     def take(self, event: StreamEvent) -> None:
         """Hand up what came."""
@@ -262,7 +263,7 @@ class Stream(protocol.Protocol):
         if isinstance(event, KeepAlive):
             self.pinged(1)
             return
-        self._last_use = transports.clock.seconds()
+        self.last_use = transports.clock.seconds()
         self._spoken = True
         if isinstance(event, Malformed):
             transports.malformed(self._completed(event), flow, len(event.raw))

@@ -67,6 +67,10 @@ _REMEMBERED_PEERS = 4096
 _Channel = Union[Datagrams, Stream]  # noqa: UP007 - evaluated on Python 3.10
 
 
+UNUSED = 32.0
+"""Seconds without any use from which on a connection that we made may be closed for another."""
+
+
 class SipTransports:
     """All sockets and connections that carry SIP.
 
@@ -368,7 +372,12 @@ class SipTransports:
 
     def _connect(self, target: Target, listener: Listener, timeout: float | None) -> Stream:
         check_address(target.host)
+        is_one_too_many = self._has_no_room()
         stream = self.new_stream(listener, target, incoming=False)
+        if is_one_too_many:
+            error = ConnectError(string="there are too many connections to phones")
+            self.reactor.callLater(0, stream.failed, error)
+            return stream
         factory: Any = Outgoing(stream)
         if target.protocol in ENCRYPTED:
             factory = TLSMemoryBIOFactory(self._creator_for(target), True, factory)
@@ -380,6 +389,23 @@ class SipTransports:
             bindAddress=None if listener.wildcard else (listener.host, 0),
         )
         return stream
+
+    def _has_no_room(self) -> bool:
+        """Whether no more connections may be made; what nobody uses makes room for another."""
+        most = self.limits.outgoing
+        if self._stream_count - self._incoming.present < most:
+            return False
+        made = [
+            one
+            for one in self._channels.values()
+            if isinstance(one, Stream) and not one.incoming and one.usable
+        ]
+        idle = min(made, key=lambda one: one.last_use, default=None)
+        if idle is not None and self.clock.seconds() - idle.last_use >= UNUSED:
+            idle.close()
+            return False
+        self.alerts.note("outgoing", "there are {most} connections to phones", most=most)
+        return True
 
     def _creator_for(self, target: Target) -> IOpenSSLClientConnectionCreator:
         """Make what starts TLS with a peer."""

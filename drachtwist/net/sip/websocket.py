@@ -51,7 +51,7 @@ class WebSocketStream(Stream):
         farewell = self._websocket.close()
         if self.usable and farewell:
             self.usable = False
-            self._last_use = self._transports.clock.seconds()
+            self.last_use = self._transports.clock.seconds()
             self._answer(farewell)
             late = TimeoutError(string="the peer does not close the WebSocket")
             self._closing = self._transports.clock.callLater(_CLOSING, self.cut, late)

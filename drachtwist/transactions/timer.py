@@ -1,4 +1,4 @@
-"""A deadline of the server's own, among those of the transactions."""
+"""One deadline, among those of the transactions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 from drachtwist.transactions.machine import TIMED_OUT, Effect, Machine
 
-__all__ = ["Alarm"]
+__all__ = ["Timer"]
 
 
-class Alarm(Machine):
-    """A deadline of the server's own.
+class Timer(Machine):
+    """One deadline of whoever runs the machines.
 
-    :param owner: its ``react`` is called.
+    :param owner: who is told that it has come.
+    :param at: seconds on the clock that all machines share.
     """
 
     __slots__ = ()
@@ -23,7 +24,7 @@ class Alarm(Machine):
         self.deadline = at
 
     def tick(self, now: float) -> list[Effect]:
-        """Take note of the time."""
+        """Note the time; once, at the deadline, this returns that it has come."""
         if self.deadline is None or now < self.deadline:
             return []
         self.deadline = None

@@ -12,7 +12,7 @@ from drachtwist.app.results import Result
 from drachtwist.errors import ConnectionLost
 
 
-class HandedTests(SynchronousTestCase):
+class ResultTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Remember what nobody took."""
         self.unheard: list[Exception] = []
