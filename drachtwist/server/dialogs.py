@@ -14,7 +14,9 @@ are accepted (RFC 3261 section 12.2, RFC 3311, RFC 6665).
 
 from __future__ import annotations
 
+import enum
 import ipaddress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
@@ -30,7 +32,15 @@ if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
     from drachtwist.server.compose import Draft
 
-__all__ = ["Dialog", "Dialogs", "contact_of_flow", "dialog_id", "refresh_target", "uri_of"]
+__all__ = [
+    "Dialog",
+    "DialogState",
+    "Dialogs",
+    "contact_of_flow",
+    "dialog_id",
+    "refresh_target",
+    "uri_of",
+]
 
 _REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIFY")}
 
@@ -43,17 +53,37 @@ def dialog_id(call_id: str, tag: str) -> str:
     return f"{call_id};from-tag={tag}"
 
 
+class DialogState(enum.Enum):
+    """How far a dialog is acknowledged (RFC 3261 section 12)."""
+
+    EARLY = "the request that makes it is not finally answered"
+    ACCEPTED = "the peer has accepted; the application's ACK is to come"
+    CROSSED = "the peer has accepted what was cancelled; it ends as soon as it is acknowledged"
+    CONFIRMED = "it is acknowledged, or the peer asked for it, or it is a subscription"
+
+
+TRANSITIONS: Mapping[DialogState, Mapping[DialogState, str]] = {
+    DialogState.EARLY: {
+        DialogState.ACCEPTED: "2xx to our INVITE",
+        DialogState.CROSSED: "2xx to our INVITE, for which a CANCEL is under way",
+        DialogState.CONFIRMED: "2xx to the peer's INVITE, or to a SUBSCRIBE",
+    },
+    DialogState.ACCEPTED: {DialogState.CONFIRMED: "ACK of the application"},
+    DialogState.CROSSED: {DialogState.CONFIRMED: "ACK of the application; a BYE follows"},
+    DialogState.CONFIRMED: {},
+}
+"""What leads from a state to another. Any of them may be the last: it is over when the table of
+dialogs does not know it any more (:meth:`Dialogs.knows`)."""
+
+
 class Dialog:
     """An established dialog, or an early one that a reliable response made usable."""
 
     __slots__ = (
         "answers",
         "asked",
-        "by_race",
         "call_id",
-        "confirmed",
         "contact",
-        "early",
         "flow",
         "hop",
         "id",
@@ -72,6 +102,7 @@ class Dialog:
         "routes",
         "sdp",
         "seq",
+        "state",
         "target",
         "timer",
         "told",
@@ -85,8 +116,8 @@ class Dialog:
     """``INVITE`` or ``SUBSCRIBE``: what made it."""
     is_uas: bool
     """Whether the peer asked for it."""
-    early: bool
-    """Whether the request that makes it is not finally answered."""
+    state: DialogState
+    """How far it is acknowledged."""
     call_id: str
     local: str
     """The From of our requests, with our tag."""
@@ -116,10 +147,6 @@ class Dialog:
     """Where packets go when there is no flow, or it is closed."""
     unacked: int | None
     """The CSeq of the last INVITE of this side that was accepted, until the application's ACK."""
-    confirmed: bool
-    """Whether the 2xx to our INVITE that made it was acknowledged."""
-    by_race: bool
-    """Whether the 200 crossed our CANCEL, so that the call ends as soon as it is acknowledged."""
     origin: ServerUsage | None
     """The INVITE that made it."""
     answers: ServerUsage | None
@@ -136,10 +163,8 @@ class Dialog:
     def __init__(self) -> None:
         self.link = None
         self.remote_tag = ""
-        self.early = False
+        self.state = DialogState.EARLY
         self.unacked = None
-        self.by_race = False
-        self.confirmed = False
         self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None
@@ -153,6 +178,17 @@ class Dialog:
         self.timer = None
         self.open = []
         self.asked = []
+
+    @property
+    def early(self) -> bool:
+        """Whether the request that makes it is not finally answered."""
+        return self.state is DialogState.EARLY
+
+    def become(self, state: DialogState) -> None:
+        """Change the state, to itself or to one that may follow."""
+        known = self.state
+        assert state is known or state in TRANSITIONS[known], f"{known} does not become {state}"
+        self.state = state
 
     def is_refreshed_by(self, method: str) -> bool:
         """Whether requests of a method refresh its remote target."""

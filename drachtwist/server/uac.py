@@ -38,6 +38,7 @@ from drachtwist.server.compose import (
 )
 from drachtwist.server.dialogs import (
     Dialog,
+    DialogState,
     contact_of,
     contact_of_flow,
     dialog_id,
@@ -476,12 +477,12 @@ class Calling:
             link.answer(message_id, "NOK", _NO_ACK)
             return
         dialog.unacked = None
-        dialog.confirmed = True
+        crossed = dialog.state is DialogState.CROSSED
+        dialog.become(DialogState.CONFIRMED)
         outgoing = Outgoing(self, link, "ACK")
         self._send_ack(outgoing, dialog, draft, dialog.invite_seq)
         self._echo(link, message_id, outgoing)
-        if dialog.by_race:
-            dialog.by_race = False
+        if crossed:
             self.bye(dialog, _RACE)
             self.core.uas.end(dialog)
 
@@ -615,7 +616,7 @@ class Calling:
             self.acknowledge(dialog, invite)
         else:
             self._send_ack(Outgoing(self, None, "ACK"), dialog, Draft("", b""), number)
-        if dialog.confirmed:
+        if dialog.state is DialogState.CONFIRMED:
             return False
         self.bye(dialog, GONE, cause=503)
         self.core.uas.end(dialog)
@@ -744,7 +745,7 @@ class Calling:
         core = self.core
         more = core.config.answer_within - core.timing.lifetime
         assert outgoing.dialog is not None, "it lacks its ACK"
-        if outgoing.dialog.by_race or more <= 0:
+        if outgoing.dialog.state is DialogState.CROSSED or more <= 0:
             self.unacknowledged(outgoing)
             return
         outgoing.alarm = alarm = Timer(outgoing, core.clock.seconds() + more)
@@ -763,7 +764,8 @@ class Calling:
         if dialog is None or not self._lacks_ack(outgoing):
             return
         self.acknowledge(dialog, outgoing)
-        self.bye(dialog, _RACE if dialog.by_race else "ACK timeout")
+        crossed = dialog.state is DialogState.CROSSED
+        self.bye(dialog, _RACE if crossed else "ACK timeout")
         self.core.uas.end(dialog)
 
     def _conclude(self, outgoing: Outgoing) -> None:
@@ -956,6 +958,7 @@ class Calling:
             self._acknowledge_again(dialog)
         elif len(outgoing.forks) < _MAX_FORKS:
             outgoing.forks[tag] = dialog = self._new_dialog(outgoing, flow)
+            dialog.become(DialogState.ACCEPTED)
             self._meet(dialog, outgoing, response, flow)
             self.acknowledge(dialog, outgoing)
             # Whoever rang reliably has had the PRACK, with a number of the application's dialog.
@@ -992,8 +995,13 @@ class Calling:
         elif not self.core.dialogs.knows(dialog):
             # A BYE that the response crossed ended it; a 2xx wants its ACK all the same.
             self.core.dialogs.add(dialog)
-        dialog.early = early
-        dialog.by_race = outgoing.cancelled and not early
+        if early:
+            dialog.become(DialogState.EARLY)
+        elif outgoing.method != "INVITE":
+            dialog.become(DialogState.CONFIRMED)
+        else:
+            crossed = outgoing.cancelled
+            dialog.become(DialogState.CROSSED if crossed else DialogState.ACCEPTED)
         self._meet(dialog, outgoing, response, flow)
 
     def _new_dialog(self, outgoing: Outgoing, flow: Flow) -> Dialog:

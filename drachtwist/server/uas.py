@@ -32,6 +32,7 @@ from drachtwist.server.checks import (
 from drachtwist.server.compose import Draft, encode, in_brackets, new_tag, read_draft, with_host
 from drachtwist.server.dialogs import (
     Dialog,
+    DialogState,
     contact_of,
     contact_of_flow,
     dialog_id,
@@ -665,7 +666,6 @@ class Answering:
             return None
         if invite.early_dialog is None:
             invite.early_dialog = dialog = Dialog()
-            dialog.early = True
             dialog.contact = contact_of_flow(invite.flow)
             self._fill(dialog, invite)
         return invite.early_dialog
@@ -1089,7 +1089,7 @@ class Answering:
         incoming.early_dialog = None
         if dialog is None:
             dialog = Dialog()
-        dialog.early = False
+        dialog.become(DialogState.CONFIRMED)
         self._fill(dialog, incoming)
         head = Request.from_bytes(raw)
         dialog.contact = head.get("Contact") or contact_of_flow(incoming.flow)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.server.dialogs import DialogState
 from drachtwist.sip.message import Request
 from tests.server.doubles import Bench, head, request
 
@@ -275,6 +276,24 @@ class CallingTests(CallingTestCase):
         self.assertEqual(self.bench.heads(), ["ACK", "BYE"])
         self.assertIn("ACK-BYE due to cancel race condition", frames[-1])
         self.assertEqual(len(self.bench.core.dialogs), 0)
+
+    def test_states(self) -> None:
+        """A dialog rings, is accepted or crossed by that, and is confirmed by the ACK."""
+        for cancelled, accepted in ((False, DialogState.ACCEPTED), (True, DialogState.CROSSED)):
+            self.setUp()
+            invite = self.ask()
+            [told] = self.respond(invite, 180)
+            name = told.split("|")[9]
+            [dialog] = self.bench.core.dialogs.named(name)
+            self.assertIs(dialog.state, DialogState.EARLY)
+            if cancelled:
+                self.app.command(f"sip|{self.asked_id}|\r\nCANCEL {TARGET} SIP/2.0\r\n\r\n")
+            self.respond(invite, 200)
+            self.assertIs(dialog.state, accepted)
+            self.app.ask(name, f"ACK {TARGET} SIP/2.0")
+            self.assertIs(dialog.state, DialogState.CONFIRMED)
+            self.assertIs(self.bench.core.dialogs.knows(dialog), not cancelled)
+            self.assertRaises(AssertionError, dialog.become, DialogState.EARLY)
 
     def test_cancelled_for_ever(self) -> None:
         """An INVITE that was cancelled and that nobody ends is told 408 after 32 seconds."""
