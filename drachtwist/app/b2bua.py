@@ -22,6 +22,7 @@ from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
@@ -59,6 +60,9 @@ class B2bua:
         return iter((self.uas, self.uac))
 
 
+_USUAL_SDP = (str, bytes, type(None))
+
+
 def create_b2bua(
     connections: ConnectionFinder,
     req: Request,
@@ -89,6 +93,30 @@ def create_b2bua(
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
+    if (
+        local_sdp_a is not None
+        or type(local_sdp_b) not in _USUAL_SDP
+        or headers is not None
+        or response_headers is not None
+        or proxy_request_headers != ()
+        or proxy_response_headers != ()
+        or pass_failure is not True
+        or pass_provisional_responses is not True
+        or on_provisional is not None
+        or on_uac is not None
+    ):
+        check_options(
+            local_sdp_a=local_sdp_a,
+            local_sdp_b=local_sdp_b,
+            headers=None if callable(headers) else headers,
+            response_headers=None if callable(response_headers) else response_headers,
+            proxy_request_headers=proxy_request_headers,
+            proxy_response_headers=proxy_response_headers,
+            pass_failure=pass_failure,
+            pass_provisional_responses=pass_provisional_responses,
+            on_provisional=on_provisional,
+            on_uac=on_uac,
+        )
     number, name = req.caller
     passing = BridgedHeaders(
         headers, response_headers, proxy_request_headers, proxy_response_headers

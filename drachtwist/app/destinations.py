@@ -12,7 +12,7 @@ from typing import Protocol, Union
 from drachtwist import sip
 from drachtwist.sip.headers import HeadersLike
 
-__all__ = ["Reachable", "Target", "place_of", "way_to"]
+__all__ = ["Reachable", "Target", "is_target", "place_of", "way_to"]
 
 
 class Reachable(Protocol):
@@ -37,6 +37,13 @@ class Reachable(Protocol):
 
 Target = Union[str, Reachable]  # noqa: UP007 - evaluated on Python 3.10
 """Whom to call: a URI, or a :class:`Reachable`."""
+
+
+def is_target(value: object) -> bool:
+    """Whether this is somebody to call."""
+    return isinstance(value, str) or all(
+        hasattr(value, name) for name in ("uri", "route", "path", "place")
+    )
 
 
 def way_to(target: Target, proxy: str, headers: HeadersLike) -> tuple[str, str, HeadersLike]:

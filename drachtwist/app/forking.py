@@ -20,6 +20,7 @@ from drachtwist.app.descriptions import resolve
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.option_types import check_calling, check_options
 from drachtwist.app.outcomes import started
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -91,6 +92,19 @@ class Simring:
     ) -> None:
         if req.method != "INVITE":
             raise LocalProtocolError(f"a {req.method} makes no call")
+        check_options(
+            uris=uris,
+            timeout=timeout,
+            local_sdp_a=local_sdp_a,
+            local_sdp_b=local_sdp_b,
+            headers=None if callable(headers) else headers,
+            response_headers=None if callable(response_headers) else response_headers,
+            proxy_request_headers=proxy_request_headers,
+            proxy_response_headers=proxy_response_headers,
+            pass_failure=pass_failure,
+            pass_provisional_responses=pass_provisional_responses,
+        )
+        check_calling(options)
         self._srf = srf
         self._req = req
         self._res = res
@@ -289,6 +303,8 @@ def hunt(
     """
     if not uris:
         raise LocalProtocolError("nobody to call")
+    check_options(uris=uris, timeout=timeout, pass_failure=pass_failure)
+    check_calling(options)
     passing = BridgedHeaders(
         response_headers=options.get("response_headers"),
         response_names=options.get("proxy_response_headers", ()),

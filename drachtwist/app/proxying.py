@@ -15,6 +15,7 @@ from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
 from drachtwist.app.destinations import Target, place_of
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.request import Request
 from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
@@ -90,6 +91,15 @@ def proxy_request(
     full_response: bool = True,
 ) -> Deferred[ProxyResult]:
     """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
+    check_options(
+        destinations=destinations,
+        headers=headers,
+        record_route=record_route,
+        follow_redirects=follow_redirects,
+        full_response=full_response,
+        provisional_timeout=provisional_timeout,
+        final_timeout=final_timeout,
+    )
     state = req._state
     # A Route says where to, whatever the target is.
     others = req.has("Route") and survives(state, OTHER_SCHEMES)

@@ -39,6 +39,7 @@ from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.received import ReceivedResponse
@@ -362,6 +363,8 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if local_sdp is not None and type(local_sdp) is not str and type(local_sdp) is not bytes:
+            check_options(local_sdp=local_sdp)
         return prepare_uac(
             self._connections,
             uri,
@@ -531,6 +534,16 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        check_options(
+            uri=uri,
+            method=method,
+            headers=headers,
+            body=body,
+            proxy=proxy,
+            auth=auth,
+            on_request=on_request,
+            on_provisional=on_provisional,
+        )
         method = method.upper()
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")

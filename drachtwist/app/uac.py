@@ -24,6 +24,7 @@ from drachtwist.app.client_request import ClientRequest
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
@@ -53,7 +54,11 @@ def calling_headers(
     else:
         is_mapping = type(headers) is dict or isinstance(headers, Mapping)
         joined = list(headers.items()) if is_mapping else list(headers)  # type: ignore
-    named = {name.lower() for name, _ in joined}
+    try:
+        named = {name.lower() for name, _ in joined}
+    except (AttributeError, TypeError, ValueError):
+        check_options(headers=joined)
+        raise
     shows_number = False
     # Nobody's From and Contact are the server's own.
     if calling_number or calling_name:
@@ -73,6 +78,8 @@ def calling_headers(
     return joined, shows_number
 
 
+_PLAIN = (str, type(None))
+_USUAL_HEADERS = (dict, list, type(None))
 _FROM = frozenset(("from", "f"))
 _TO = frozenset(("to", "t"))
 _CONTACT = frozenset(("contact", "m"))
@@ -102,9 +109,43 @@ def prepare_uac(
 
     The parameters are those of :meth:`drachtwist.app.srf.Srf.create_uac`.
     """
-    method = method.upper()
-    if method not in ("INVITE", "SUBSCRIBE"):
-        raise LocalProtocolError(f"a {method} makes no dialog")
+    if (
+        type(uri) is not str
+        or type(calling_number) not in _PLAIN
+        or type(calling_name) not in _PLAIN
+        or type(called_number) not in _PLAIN
+        or type(headers) not in _USUAL_HEADERS
+        or auth is not None
+        or timeout is not None
+        or proxy != ""
+        or no_ack is not False
+        or follow_redirects is not False
+        or keep_uri_on_redirect is not False
+        or on_request is not None
+        or on_provisional is not None
+        or on_update is not None
+    ):
+        check_options(
+            uri=uri,
+            calling_number=calling_number,
+            calling_name=calling_name,
+            called_number=called_number,
+            headers=headers,
+            auth=auth,
+            timeout=timeout,
+            proxy=proxy,
+            no_ack=no_ack,
+            follow_redirects=follow_redirects,
+            keep_uri_on_redirect=keep_uri_on_redirect,
+            on_request=on_request,
+            on_provisional=on_provisional,
+            on_update=on_update,
+        )
+    if method != "INVITE":
+        check_options(method=method)
+        method = method.upper()
+        if method not in ("INVITE", "SUBSCRIBE"):
+            raise LocalProtocolError(f"a {method} makes no dialog")
     address, proxy, headers = way_to(uri, proxy, headers)
     joined, shows_number = calling_headers(headers, calling_number, calling_name, called_number)
     client = ClientRequest(

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
@@ -36,6 +37,10 @@ from drachtwist.wire.commands import Answer
 __all__ = ["create_uas", "refuse_unreachable"]
 
 
+_USUAL_SDP = (str, bytes, type(None))
+_USUAL_HEADERS = (dict, list, type(None))
+
+
 def create_uas(
     req: Request,
     res: Response,
@@ -47,6 +52,8 @@ def create_uas(
     method = req.method
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
+    if type(local_sdp) not in _USUAL_SDP or type(headers) not in _USUAL_HEADERS:
+        check_options(local_sdp=local_sdp, headers=headers)
     if not req.is_open:
         return already_failed(req._why_not_sent())
     if b"\nContact:" not in req.raw:

@@ -13,7 +13,7 @@ from typing import Any
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address
-from drachtwist.sip.headers import HeadersLike, checked_name, header_key
+from drachtwist.sip.headers import HeadersLike, checked_name, checked_value, header_key
 from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri
@@ -116,12 +116,12 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
                 if typed and write is not True and line not in _LEGIBLE:
                     _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
-                lines += [f"{name}: {item}" for item in value]
+                lines += [f"{name}: {checked_value(item)}" for item in value]
                 if typed and write is not True:
                     for item in value:
                         _check_typed(name, str(item), write)
             else:
-                lines.append(f"{name}: {value}")
+                lines.append(f"{name}: {checked_value(value)}")
     if type(body) is not bytes:
         body = encoded_body(body)
     lines.append(f"Content-Length: {len(body)}")
@@ -171,7 +171,9 @@ def encoded_body(body: bytes | str) -> bytes:
     """Return a body as bytes; text becomes UTF-8."""
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
-    return bytes(body)
+    if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):
+        return bytes(body)
+    raise LocalProtocolError(f"a body is text or bytes, not {type(body).__name__}")
 
 
 def checked_method(method: str) -> str:

@@ -35,6 +35,8 @@ _NEVER = re.compile(rb"(?!)")
 _FEW = 64
 """As many fields are looked through; of more there is an index."""
 
+# Their str() is never what was meant.
+_NO_VALUES = (bytes, bytearray, bool, dict)
 _STRIPPED = " \t\r\n"
 
 # One field: key (long name in lower case), name as spelled, unfolded value, and the line as it
@@ -79,7 +81,7 @@ def checked_name(name: str) -> str:
 
     :raises LocalProtocolError: when it is no token.
     """
-    if not grammar.is_token(name):
+    if not isinstance(name, str) or not grammar.is_token(name):
         raise LocalProtocolError(f"not a header name: {name!r}")
     return name
 
@@ -89,6 +91,9 @@ def checked_value(value: object) -> str:
 
     :raises LocalProtocolError: when it holds CR, LF or NUL.
     """
+    if value is None or isinstance(value, _NO_VALUES):
+        given = "None" if value is None else type(value).__name__
+        raise LocalProtocolError(f"a header value is text or a number, not {given}")
     text = value if type(value) is str else str(value)
     if grammar.has_line_break(text):
         raise LocalProtocolError(f"line break or NUL in a header value: {text!r}")
