@@ -22,6 +22,7 @@ from drachtwist.errors import (
     DrachtwistError,
     LocalProtocolError,
 )
+from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
 from drachtwist.net.admission import Admission
@@ -99,6 +100,8 @@ class ApplicationService(Service):
         self._connections = 0
         self.srf: Srf | None = None
         """The application, once it is made."""
+        self.collector: Collector | None = None
+        """What keeps Python's collector from stopping the process."""
         self.server: DrachtioServer | None = None
         """The server in this process, if there is one."""
 
@@ -109,6 +112,8 @@ class ApplicationService(Service):
             self._log.emit(note.level, "{note}", note=note.text)
         stop_on_sigterm(self._reactor, self.hurry)
         reload_on_sighup(self._reactor, self.reload)
+        if self.collector is not None:
+            self.collector.start()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -214,6 +219,8 @@ class ApplicationService(Service):
             await either(self.srf.stop(drain=drain), hurried)
         if self.server is not None:
             await either(self.server.stopService(), hurried)
+        if self.collector is not None:
+            self.collector.stop()
 
     # What happens
 

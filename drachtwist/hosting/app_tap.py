@@ -19,6 +19,7 @@ from drachtwist.app.srf import Srf
 from drachtwist.errors import (
     LocalProtocolError,
 )
+from drachtwist.hosting.collector import NO_FREEZE, Collector
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
 from drachtwist.net.endpoints import (
@@ -117,6 +118,8 @@ class Options(usage.Options):
             " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
     ]
+
+    optFlags = [NO_FREEZE]
 
     compData = usage.Completions(
         optActions={
@@ -324,4 +327,7 @@ def makeService(options: Options) -> Service:
                 raise ApplicationError(f"{settings.routing_app} is an Srf, not a function")
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
-    return ApplicationService(settings, found, reactor, decide)
+    service = ApplicationService(settings, found, reactor, decide)
+    if not options["no-freeze"]:
+        service.collector = Collector(reactor, lambda: service.srf is None or service.srf.idle)
+    return service

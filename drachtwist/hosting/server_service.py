@@ -12,6 +12,7 @@ from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 
 from drachtwist.errors import DrachtwistError
+from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
 from drachtwist.net.logs import Logger
 from drachtwist.server.config import ServerConfig
@@ -81,6 +82,8 @@ class ServerService(Service):
         self._reread = reread
         self._waits = False
         self.server = DrachtioServer(config, reactor)
+        self.collector: Collector | None = None
+        """What keeps Python's collector from stopping the process."""
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are given up."""
@@ -104,12 +107,22 @@ class ServerService(Service):
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
         self._wait()
+        if self.collector is not None:
+            self.collector.start()
         self.server.startService()
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports."""
         super().stopService()
+        if self.collector is not None:
+            self.collector.stop()
         return self.server.stopService()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is up."""
+        core = self.server.core
+        return core is None or not len(core.dialogs)
 
     def reload(self) -> None:
         """Read TLS files and the list of spammers again; calls and connections stay as they are."""

@@ -19,6 +19,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.python import usage
 
 from drachtwist.errors import ConfigError, LocalProtocolError
+from drachtwist.hosting.collector import NO_FREEZE, Collector
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_service import ServerService, describe
 from drachtwist.net.sip.listening import check_contact
@@ -245,6 +246,7 @@ class Options(usage.Options):
         ["no-verify-sips", None, "Do not verify even those of sips: peers, as the real server."],
         ["always-send-180", None, "Answer every new INVITE 180 at once."],
         ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
+        NO_FREEZE,
         *[
             [name, None, f"Accepted, not obeyed: {why}."]
             for name, why in SWITCHES_NOT_OBEYED.items()
@@ -651,6 +653,10 @@ def makeService(options: Options) -> Service:
     """Make the service that twistd runs."""
     from twisted.internet import reactor
 
-    return ServerService(
+    service = ServerService(
         options["config"], reactor, options["read"], options["findings"], options.reread
     )
+    if not options["no-freeze"]:
+        # Only our own code makes anything here, and leaves nothing to it: once a day will do.
+        service.collector = Collector(reactor, lambda: service.is_idle, anyway=86400.0)
+    return service

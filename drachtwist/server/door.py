@@ -57,14 +57,15 @@ class Door:
     def refuses(self, address: Any) -> bool:
         """Whether another connection from an address would be one too many; that is noted."""
         host = str(getattr(address, "host", ""))
-        return self._all.refuses(host) or (self._required and self._strangers.refuses(host))
+        # A stranger that makes room does so in both.
+        return (self._required and self._strangers.refuses(host)) or self._all.refuses(host)
 
     def _make_room(self) -> None:
         """Close a connection that lacks the secret."""
         heaviest = self._strangers.heaviest()
         for link in self._waiting:
             if source_of(self._inside[link]) == heaviest:
-                self.signed(link)  # it counts no longer
+                self.left(link)  # it counts no longer
                 link.abort()
                 return
 

@@ -141,7 +141,8 @@ class DoorTests(DoorCase):
 
     async def test_strangers_of_many_addresses(self) -> None:
         """Strangers of many addresses that fill what there is keep no application out."""
-        server = await self.serve(ServerLimits(strangers=6, strangers_per_source=3))
+        limits = ServerLimits(strangers=6, strangers_per_source=3, applications=9)
+        server = await self.serve(limits)
         port = server.admin_port
         strangers = [await self.connect(port, f"127.0.0.{2 + number // 2}") for number in range(6)]
         await self.until(lambda: len(server._links) == 6)
@@ -154,6 +155,12 @@ class DoorTests(DoorCase):
             strangers.append(await self.connect(port, f"127.0.0.{10 + number}"))
         await self.until(lambda: len(server._links) == 9)
         self.assertEqual(server.alerts.counts, {"strangers": 3})
+        # Those that are on their way out count for nothing.
+        more = [await self.connect(port, f"127.0.1.{number}") for number in range(6)]
+        await self.until(lambda: server.alerts.counts["strangers"] == 9)
+        for one in more:
+            cast(Any, one.transport).loseConnection()
+        self.assertNotIn("applications", server.alerts.counts)
 
     async def test_all_together(self) -> None:
         """All connections to the admin ports together have a limit, too."""

@@ -1,0 +1,1 @@
+"""What starts applications and servers as processes."""
