@@ -64,8 +64,8 @@ def forward_in_dialog(
 
 
 _WITH_CONTACT = frozenset(("NOTIFY", "UPDATE"))
-"""Requests that have to have a Contact (RFC 6665 section 4.1.3, RFC 3311 section 5.1), though servers
-write none in a dialog. To others that have to, they do."""
+"""Requests that have to have a Contact (RFC 6665 section 4.1.3, RFC 3311 section 5.1), though
+servers write none there, as they do in others."""
 
 
 def _forward(

@@ -93,7 +93,7 @@ class RequestTests(OwnContactTestCase):
             )
             self.whole.pump()
             [sent] = [one for _, one in self.sent() if isinstance(one, Request)]
-            expected = [f"<sip:{US};transport=tcp>"] * wanted
+            expected = [f"<sip:alice@{US};transport=tcp>"] * wanted
             self.assertEqual([f"<{one.uri}>" for one in sent.contacts], expected, method)
 
     def test_with_a_number(self) -> None:
