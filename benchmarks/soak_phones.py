@@ -242,7 +242,8 @@ class Call:
                     if not rings:
                         until = loop.time() + RINGING
                     rings = True
-                    if cancel is not None and message.status > 100 and cancelling is None:
+                    # Not behind a 180 alone, which is sent once and may be lost.
+                    if cancel is not None and cancelling is None:
                         cancelling = asyncio.ensure_future(self._cancel(branch, number, cancel))
         finally:
             del self._waiting[key]

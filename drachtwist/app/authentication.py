@@ -20,6 +20,7 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.errors import MessageError
 from drachtwist.net.logs import Logger
 from drachtwist.sip import digest
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 
 __all__ = [
@@ -141,7 +142,7 @@ class Realms:
         """Return the headers of a request with all answers, in place of the application's."""
         if not self._kept:
             return headers
-        octets = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+        octets = encoded_body(body)
         joined = sip.Headers(headers)
         joined.replace(
             [(header, kept.answer(method, uri, octets)) for (header, _), kept in self._kept.items()]

@@ -693,7 +693,3 @@ def _log_failure(method: str, uri: str, error: Exception) -> None:
 def _provisional_done(failure: Failure | None) -> None:
     if failure is not None:
         _log.failure("a provisional handler failed", failure)
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -13,7 +13,7 @@ Afterwards the application may connect and listen again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -59,6 +59,17 @@ class Phase(Enum):
     RUNNING = "it takes requests"
     LEAVING = "nothing new is taken; what there is may end by itself"
     CLOSING = "what there is is ended"
+
+
+TRANSITIONS: Mapping[Phase, Mapping[Phase, str]] = {
+    Phase.RUNNING: {Phase.LEAVING: "stop() is called"},
+    Phase.LEAVING: {
+        Phase.CLOSING: "all calls have ended, or had the time that they were given",
+        Phase.RUNNING: "stopping fails, which is logged",
+    },
+    Phase.CLOSING: {Phase.RUNNING: "every connection is closed"},
+}
+"""Which phase may follow which, and when; nothing is skipped when there are no calls."""
 
 
 class Connections:
@@ -304,7 +315,7 @@ class Connections:
             self._until_idle.remove(draining)
             draining.callback(None)
         if self.phase is Phase.RUNNING:
-            self.phase = Phase.LEAVING
+            self._enter(Phase.LEAVING)
             Deferred.fromCoroutine(self._stop(drain)).addErrback(
                 lambda failure: _log.failure("failed to stop", failure)
             ).addCallback(self._stopped)
@@ -317,7 +328,7 @@ class Connections:
             self._draining = self._idle_within(drain)
             await self._draining
             self._draining = None
-        self.phase = Phase.CLOSING
+        self._enter(Phase.CLOSING)
         self._keeper.give_up()
         for state in list(self.table.values()):
             state.hang_up()
@@ -333,13 +344,17 @@ class Connections:
         if timer.active():
             timer.cancel()
 
+    def _enter(self, phase: Phase) -> None:
+        assert phase in TRANSITIONS[self.phase], f"{phase} does not follow {self.phase}"
+        self.phase = phase
+
     def _abort(self) -> None:
         """Close connections that cannot be closed in order: nobody reads what was written."""
         for link in list(self.table):
             link.abort()
 
     def _stopped(self, _: object) -> None:
-        self.phase = Phase.RUNNING
+        self._enter(Phase.RUNNING)
         self._on_phase()
         self._until_stopped.fire(None)
 

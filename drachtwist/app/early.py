@@ -22,7 +22,6 @@ application (protocol.md 5.6).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,9 +38,10 @@ from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
-from drachtwist.app.response import Response, answer_ok
+from drachtwist.app.response import ANSWERED_OK, Response, answer_ok, come_again
 from drachtwist.app.router import Chain, Ender
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyDialog"]
 
-_ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 _NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
 
 
@@ -183,7 +182,7 @@ class EarlyDialog(Requester):
             return already_failed(SipError(481, "Call/Transaction Does Not Exist"))
         sdp = b""
         if method == "UPDATE" and body:
-            sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
+            sdp = encoded_body(body)
             if self.session.offering or self.session.offered:
                 raise LocalProtocolError("an offer waits for its answer: no other one now")
         request = self.prepare(method)
@@ -221,7 +220,7 @@ class EarlyDialog(Requester):
         if method == "UPDATE":
             pending = self._update
             if pending is not None and pending.is_open:
-                _refuse_for_now(req)
+                come_again(req)
                 return True
             self._update = req
             offer = description_of(req)
@@ -244,16 +243,13 @@ class EarlyDialog(Requester):
     def _answered(self, status: int, body: bytes | str | None, offer: bytes) -> None:
         """An UPDATE of the peer with an offer was answered."""
         if status < 300:
-            sdp = body or b""
-            if isinstance(sdp, str):
-                sdp = sdp.encode("utf-8", "surrogateescape")
-            self.session.updated(sdp, offer)
+            self.session.updated(encoded_body(body or b""), offer)
 
     def answer(self, req: Request) -> None:
         """Answer what no handler took."""
         res = req.res
         method = req.method
-        if method in _ANSWERED_OK:
+        if method in ANSWERED_OK:
             res.send(200)
             return
         if method != "UPDATE":
@@ -266,7 +262,7 @@ class EarlyDialog(Requester):
         elif session.offering:
             res.send(491)
         elif session.offered or not session.local:
-            _refuse_for_now(req)
+            come_again(req)
         else:
             self._accept(res, offer)
 
@@ -292,8 +288,7 @@ class EarlyDialog(Requester):
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
             session = self.session
-            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
-            session.sent(body, in_response=False)
+            session.sent(encoded_body(sdp), in_response=False)
             over = request.over
 
             def answered(result: ReceivedResponse | Exception) -> None:
@@ -341,11 +336,6 @@ def target_of(message: sip.Message) -> str:
     except MessageError:
         pass
     return ""
-
-
-def _refuse_for_now(req: Request) -> None:
-    """Let the peer come again within ten seconds."""
-    req.res.send(500, headers={"Retry-After": str(random.randint(0, 10))})
 
 
 class EarlyDialogs:

@@ -14,6 +14,7 @@ is asked anew behind each.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from drachtwist.app.srf import Srf
     from drachtwist.net.protocol import DrachtioProtocol
 
-__all__ = ["Response", "Sending", "answer_ok", "make_response"]
+__all__ = ["ANSWERED_OK", "Response", "Sending", "answer_ok", "come_again", "make_response"]
 
 _log = Logger(namespace="drachtwist.app.response")
 
@@ -449,6 +450,9 @@ class Automatic:
 OK = encode_response(200)
 """The answer to a BYE."""
 
+ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
+"""Methods that are answered 200 in a dialog when nobody handles them."""
+
 
 def answer_ok(req: Request) -> None:
     """Answer a request in a dialog with a plain 200, without further ado."""
@@ -460,3 +464,12 @@ def answer_ok(req: Request) -> None:
         req._state.link.send_message(req._tokens[TRANSACTION_ID], "", OK, Automatic(req))
     except ConnectionLost:
         pass
+
+
+def come_again(req: Request) -> None:
+    """Let a peer that was too early try again, within ten seconds.
+
+    That is what becomes of an offer while another one of the peer's is not answered (RFC 3261
+    section 14.2, RFC 3311 section 5.2).
+    """
+    req.res.send(500, headers={"Retry-After": str(random.randint(0, 10))})

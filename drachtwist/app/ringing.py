@@ -15,6 +15,7 @@ from drachtwist.app.connection import Connection
 from drachtwist.app.early import EarlyDialog, target_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.received import ReceivedResponse
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.sdp import description_of
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ class Ringing:
             tag = _tag_of(response)
         early = self._early.get(tag)
         if early is None:
-            offer = self._offer
-            if isinstance(offer, str):
-                offer = offer.encode("utf-8", "surrogateescape")
-            session = EarlySession(local=offer)
+            session = EarlySession(local=encoded_body(self._offer))
             early = EarlyDialog(self._state, "uac", request, session, realms)
             early.id = response.stack_dialog_id
             self._early[tag] = early

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from drachtwist.demo.ladder import ASCII, UNICODE, Ladder, Rung
 from drachtwist.demo.phone import Phone
 from drachtwist.errors import DrachtwistError, SipError
+from drachtwist.net.observers import Observers
 from drachtwist.net.steady import steady
 from drachtwist.sip import Request, Response
 
@@ -102,7 +103,7 @@ class Hosted(ProcessProtocol):
         self._rest = ""
         self._waiting: list[tuple[str, Deferred[None]]] = []
         self.lines: list[str] = []
-        self._ended: list[Deferred[int]] = []
+        self._until_ended: Observers[int] = Observers()
         self.status: int | None = None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -123,18 +124,14 @@ class Hosted(ProcessProtocol):
         waiting, self._waiting = self._waiting, []
         for _, each in waiting:
             each.errback(self.ended_early())
-        ended, self._ended = self._ended, []
-        for last in ended:
-            last.callback(self.status)
+        self._until_ended.fire(self.status)
 
     def when_ended(self) -> Deferred[int]:
-        """Wait for its end; gives the exit status."""
-        result: Deferred[int] = Deferred()
-        if self.status is None:
-            self._ended.append(result)
-        else:
-            result.callback(self.status)
-        return result
+        """Wait for its end.
+
+        :returns: the exit status.
+        """
+        return self._until_ended.wait() if self.status is None else succeed(self.status)
 
     def when_prints(self, text: str) -> Deferred[None]:
         """Wait for a line with a text in it."""

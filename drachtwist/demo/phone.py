@@ -11,11 +11,12 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 
 from drachtwist.errors import MessageError, SipError
+from drachtwist.net.observers import Observers
 from drachtwist.sip import Request, Response, parse_datagram
 from drachtwist.sip.headers import Headers, HeadersLike
 
@@ -177,7 +178,7 @@ class Call:
         self._remote = f"<{uri}>"
         self._routes: list[str] = []
         self._number = 0
-        self._ended: list[Deferred[Request | None]] = []
+        self._until_ended: Observers[Request | None] = Observers()
         self.call_id = f"{secrets.token_hex(8)}@{phone.address.rpartition(':')[0]}"
         self.answer: Response | None = None
         """The response that answered it."""
@@ -213,13 +214,10 @@ class Call:
 
         :returns: the other side's BYE; None when this side hung up.
         """
-        waiting: Deferred[Request | None] = Deferred()
-        if self.over:
-            bye = self.requests[-1] if self.requests else None
-            waiting.callback(bye if bye is not None and bye.method == "BYE" else None)
-        else:
-            self._ended.append(waiting)
-        return waiting
+        if not self.over:
+            return self._until_ended.wait()
+        bye = self.requests[-1] if self.requests else None
+        return succeed(bye if bye is not None and bye.method == "BYE" else None)
 
     # Inside
 
@@ -267,9 +265,7 @@ class Call:
     def _end(self, bye: Request | None) -> None:
         if not self.over:
             self.over = True
-            waiting, self._ended = self._ended, []
-            for waiter in waiting:
-                waiter.callback(bye)
+            self._until_ended.fire(bye)
 
 
 class _Asking:

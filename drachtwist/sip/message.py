@@ -56,10 +56,13 @@ _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t](
 class Message:
     """What requests and responses have in common."""
 
-    __slots__ = ("_body", "_headers", "_raw")
+    __slots__ = ("_body", "_changed_line", "_headers", "_raw", "_version")
 
     # The bytes that were received, b"" for a message made here; stale once something changed.
     _raw: bytes
+    # Of the start line, read when asked for.
+    _version: str | None
+    _changed_line: bool
     _headers: Headers | None
     # None while the body is that of the received bytes.
     _body: bytes | None
@@ -388,6 +391,27 @@ class Message:
         line = raw if end < 0 else raw[:end]
         return line.rstrip(b"\r").decode(*_CODEC)
 
+    def _read_line(self) -> None:
+        """Read the parts of the start line that nobody has read or changed yet."""
+        raise NotImplementedError
+
+    def _complete_line(self) -> None:
+        """Read what is not read yet, since the received line no longer counts."""
+        if self._version is None:
+            self._read_line()
+        self._changed_line = True
+
+    @property
+    def version(self) -> str:
+        """The SIP version, ``2.0``.
+
+        :raises MessageError: when the start line cannot be read.
+        """
+        if self._version is None:
+            self._read_line()
+            assert self._version is not None
+        return self._version
+
     def __str__(self) -> str:
         return bytes(self).decode(*_CODEC)
 
@@ -402,13 +426,11 @@ class Request(Message):
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
 
-    __slots__ = ("_changed_line", "_method", "_uri", "_version")
+    __slots__ = ("_method", "_uri")
 
     # Read from the start line when asked for.
     _method: str | None
     _uri: str | None
-    _version: str | None
-    _changed_line: bool
 
     def __init__(
         self,
@@ -493,23 +515,6 @@ class Request(Message):
         self._complete_line()
         self._uri = checked_uri(uri)
 
-    def _complete_line(self) -> None:
-        """Read what is not read yet, since the received line no longer counts."""
-        if self._version is None:
-            self._read_line()
-        self._changed_line = True
-
-    @property
-    def version(self) -> str:
-        """The SIP version, ``2.0``.
-
-        :raises MessageError: when the start line cannot be read.
-        """
-        if self._version is None:
-            self._read_line()
-            assert self._version is not None
-        return self._version
-
     @property
     def request_uri(self) -> AnyUri:
         """The Request-URI taken apart.
@@ -565,13 +570,11 @@ class Response(Message):
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
 
-    __slots__ = ("_changed_line", "_reason", "_status", "_version")
+    __slots__ = ("_reason", "_status")
 
     # Read from the start line when asked for.
     _status: int | None
     _reason: str | None
-    _version: str | None
-    _changed_line: bool
 
     def __init__(
         self,
@@ -662,23 +665,6 @@ class Response(Message):
         if not number or not self.requires(RELIABLE):
             return None
         return number.strip() or None
-
-    def _complete_line(self) -> None:
-        """Read what is not read yet, since the received line no longer counts."""
-        if self._version is None:
-            self._read_line()
-        self._changed_line = True
-
-    @property
-    def version(self) -> str:
-        """The SIP version, ``2.0``.
-
-        :raises MessageError: when the start line cannot be read.
-        """
-        if self._version is None:
-            self._read_line()
-            assert self._version is not None
-        return self._version
 
     def _start_line(self) -> str | None:
         if not self._changed_line:

@@ -30,7 +30,38 @@ from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
 __all__ = ["InviteServer", "NonInviteServer", "trying"]
 
 
-class InviteServer(Transaction):
+class _Server(Transaction):
+    """What both server transactions share: the last response."""
+
+    __slots__ = ("_last", "request", "status")
+
+    status: int
+    """The status of the last response, 0 for none."""
+
+    def __init__(self, state: State, request: Request, reliable: bool, timing: Timing) -> None:
+        super().__init__(state, timing, reliable)
+        self.request = request
+        self.status = 0
+        self._last: bytes | None = None
+
+    @property
+    def last_response(self) -> bytes | None:
+        """The response that was sent last."""
+        return self._last
+
+    def respond(self, response: Response, now: float) -> list[Effect]:
+        """Send a response."""
+        return self.respond_bytes(response.status, bytes(response), now)
+
+    def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
+        """Send a response that is bytes already.
+
+        :param status: its status code.
+        """
+        raise NotImplementedError
+
+
+class InviteServer(_Server):
     """Server side of an INVITE (RFC 3261 section 17.2.1, RFC 6026 section 7.1).
 
     :param request: the INVITE; it is not delivered again.
@@ -52,10 +83,7 @@ class InviteServer(Transaction):
         State.TERMINATED: {},
     }
 
-    __slots__ = ("_last", "request", "status")
-
-    status: int
-    """The status of the last response, 0 for none."""
+    __slots__ = ()
 
     def __init__(
         self,
@@ -64,19 +92,7 @@ class InviteServer(Transaction):
         reliable: bool = False,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
-        super().__init__(State.PROCEEDING, timing, reliable)
-        self.request = request
-        self.status = 0
-        self._last: bytes | None = None
-
-    @property
-    def last_response(self) -> bytes | None:
-        """The response that was sent last."""
-        return self._last
-
-    def respond(self, response: Response, now: float) -> list[Effect]:
-        """Send a response."""
-        return self.respond_bytes(response.status, bytes(response), now)
+        super().__init__(State.PROCEEDING, request, reliable, timing)
 
     def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
         """Send a response that is bytes already.
@@ -145,7 +161,7 @@ class InviteServer(Transaction):
         return [TRANSPORT_FAILED]
 
 
-class NonInviteServer(Transaction):
+class NonInviteServer(_Server):
     """Server side of any other request (RFC 3261 section 17.2.2).
 
     :param request: the request; it is not delivered again.
@@ -166,27 +182,12 @@ class NonInviteServer(Transaction):
         State.TERMINATED: {},
     }
 
-    __slots__ = ("_last", "request", "status")
-
-    status: int
-    """The status of the last response, 0 for none."""
+    __slots__ = ()
 
     def __init__(
         self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
     ) -> None:
-        super().__init__(State.TRYING, timing, reliable)
-        self.request = request
-        self.status = 0
-        self._last: bytes | None = None
-
-    @property
-    def last_response(self) -> bytes | None:
-        """The response that was sent last."""
-        return self._last
-
-    def respond(self, response: Response, now: float) -> list[Effect]:
-        """Send a response."""
-        return self.respond_bytes(response.status, bytes(response), now)
+        super().__init__(State.TRYING, request, reliable, timing)
 
     def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
         """Send a response that is bytes already.

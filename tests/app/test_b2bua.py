@@ -610,3 +610,88 @@ class RedirectTests(B2buaTestCase):
         self.assertEqual((head(redirect), redirect.get_all("Contact")), ("302 INVITE", contacts))
         self.assertEqual((redirect.get("X-Why"), redirect.has("X-Not")), ("moved", False))
         self.failureResultOf(bridging, SipError)
+
+
+class FailingHookTests(B2buaTestCase):
+    """What the application makes of descriptions fails: nobody is left in half a call."""
+
+    LATE = ANSWER + "t=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+
+    @staticmethod
+    async def fails(*args: Any) -> bytes:
+        """Fail, a moment later as it were."""
+        raise ZeroDivisionError
+
+    def test_offer(self) -> None:
+        """Without an offer for B nobody is called, and A can still be answered."""
+        bridging = self.bridge(local_sdp_b=self.fails)
+        self.assertEqual(self.split(), ([], []))
+        self.failureResultOf(bridging, ZeroDivisionError)
+        self.kept[-1][1].send(480)
+        self.assertEqual([head(one) for one in self.to_a()], ["480 INVITE"])
+
+    def test_headers(self) -> None:
+        """A function of headers that fails does so at once; A can still be answered."""
+
+        def fails(req: Request) -> None:
+            raise ZeroDivisionError
+
+        with self.assertRaises(ZeroDivisionError):
+            self.bridge(headers=fails)
+        self.assertEqual(self.split(), ([], []))
+        self.kept[-1][1].send(480)
+        self.assertEqual([head(one) for one in self.to_a()], ["480 INVITE"])
+
+    def test_early_media(self) -> None:
+        """Early media that A cannot get are logged; the call goes on."""
+        made: list[bytes] = []
+
+        def once(sdp: bytes, response: Any) -> bytes:
+            made.append(sdp)
+            if len(made) == 1:
+                raise ZeroDivisionError
+            return sdp
+
+        bridging = self.bridge(local_sdp_a=once)
+        invite = self.invite_b()
+        self.whole.respond(invite, 183, body=ANSWER)
+        self.assertEqual(self.split(), ([], []))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.whole.respond(invite, 200, body=ANSWER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in (*a, *b)], ["200 INVITE", "ACK"])
+        self.successResultOf(bridging)
+
+    def test_late_answer(self) -> None:
+        """Without an answer for B's late offer it is refused in the ACK, and both are hung up."""
+        bridging = self.bridge(body="", local_sdp_b=lambda sdp, req: self.fails() if sdp else b"")
+        self.whole.respond(self.invite_b(), 200, body=self.LATE)
+        [self.answer] = self.to_a()
+        self.ack_from_a(OFFER)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK", "BYE"])
+        self.assertIn("m=audio 0 RTP/AVP 0", b[0].text)
+        self.assertEqual([head(one) for one in a], ["BYE"])
+        self.failureResultOf(bridging, ZeroDivisionError)
+
+    def test_who_is_told(self) -> None:
+        """``on_uac`` that fails is logged; the call goes on."""
+
+        def fails(dialog: Any) -> None:
+            raise ZeroDivisionError
+
+        self.up(on_uac=fails)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_forwarded(self) -> None:
+        """A re-INVITE without an offer whose answer cannot be made still gets its ACK."""
+        uas, uac = self.up()
+        forward_in_dialog(uas, uac, sdp={uas: self.fails})
+        self.from_a("INVITE", 2)
+        [invite] = [one for one in self.split()[1] if isinstance(one, SipRequest)]
+        self.whole.respond(invite, 200, body=self.LATE)
+        a, b = self.split()
+        self.assertEqual([head(one) for one in b], ["ACK"])
+        self.assertEqual([head(one) for one in a][-1:], ["500 INVITE"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(uas.connected and uac.connected)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
 from drachtwist.net.sip.flows import Flow, Limits, Listener, Target
+from drachtwist.net.sip.listening import check_contact
 from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.message import Request, Response
@@ -218,6 +219,16 @@ class ListeningTests(TransportsCase):
             error = self.assertRaises(LocalProtocolError, transports.listen, contact)
             self.assertTrue(str(error))
         self.assertEqual(transports.listeners, [])
+
+    def test_streams_of_one_port(self) -> None:
+        """Several streams cannot have one port, but one of them and UDP can."""
+        for transport, refused in (("tcp,ws", True), ("udp,tcp,ws", True), ("udp,tcp", False)):
+            contact = f"sip:127.0.0.1:5060;transport={transport}"
+            if refused:
+                error = self.assertRaises(LocalProtocolError, check_contact, contact)
+                self.assertIn("cannot have one port", str(error))
+            else:
+                self.assertEqual(check_contact(contact), ["udp", "tcp"])
 
     @inlineCallbacks
     def test_all_addresses(self) -> Any:

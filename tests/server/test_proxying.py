@@ -360,6 +360,20 @@ class AnsweredTests(ProxyTestCase):
 
 
 class InDialogTests(ProxyTestCase):
+    def test_strict_route(self) -> None:
+        """What does not come along the route that the proxy gave is not passed on."""
+        self.up()
+        for route, passes in (
+            (ROUTE, True),
+            (ROUTE.replace(";lr", ""), False),
+            ("Route: <sip:10.0.0.1;lr>", False),
+        ):
+            text = request("INFO", number=2, to_tag="b", extra=route, branch=f"x{len(route)}")
+            self.bench.receive(text.replace(f"sip:app@127.0.0.1:{PORT} SIP", f"{CALLEE} SIP", 1))
+            sent = [head(one) for one in self.bench.take()]
+            self.assertEqual(sent == ["INFO"], passes, (route, sent))
+            self.app.take()
+
     def ask(self, method: str, extra: str = "", hops: str = "70", branch: str = "") -> None:
         """Let the caller ask in the dialog."""
         text = request(

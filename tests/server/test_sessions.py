@@ -385,6 +385,23 @@ class CallerTests(CallingTestCase):
         self.assertEqual(self.bench.heads(), ["INVITE"])
         self.assertEqual(self.app.take(), [])
 
+    def test_glare(self) -> None:
+        """Who made the call waits longer than the other side, when both refresh at once (14.1)."""
+        invite = self.ask()
+        [told] = self.respond(invite, 200, extra="Session-Expires: 90;refresher=uac")
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.bench.take()
+        clock = self.bench.clock
+        for number in range(3):
+            begun = clock.seconds()
+            while not self.bench.wire.sent:
+                clock.advance(0.1)
+            after = clock.seconds() - begun
+            refresh = self.request(self.bench.take()[0])
+            self.assertTrue(number == 0 or 2.0 < after < 4.2, after)
+            self.respond(refresh, 491)
+            self.assertEqual(self.bench.heads(), ["ACK"])
+
     def test_callee_refreshes(self) -> None:
         """When the called party is to refresh, it is waited for, and refreshes by UPDATE too."""
         invite = self.ask()

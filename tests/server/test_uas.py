@@ -163,6 +163,24 @@ class AnswerTests(ServerTestCase):
         self.assertIn("|c1;from-tag=a|\r\nACK ", frame)
         self.assertEqual(self.seen(40), [])
 
+    def test_last_notify(self) -> None:
+        """The answer to the last NOTIFY of the application ends a subscription, no other does."""
+        subscribe = self.offered(request("SUBSCRIBE", extra="Event: presence"))
+        self.app.answer(subscribe, "SIP/2.0 200 OK")
+        self.bench.take()
+        for state, left in (("active;expires=60", 1), ("terminated;reason=timeout", 0)):
+            self.app.ask(
+                "c1;from-tag=a",
+                f"NOTIFY sip:placeholder SIP/2.0\r\nEvent: presence\r\nSubscription-State: {state}",
+            )
+            notify = self.bench.take()[-1]
+            assert isinstance(notify, Request)
+            self.assertEqual(len(self.bench.core.dialogs), 1)
+            lines = [f"{name}: {notify.get(name)}" for name in ("Via", "From", "To", "Call-ID")]
+            lines += [f"CSeq: {notify.get('CSeq')}", "Content-Length: 0"]
+            self.bench.receive("\n".join(["SIP/2.0 200 OK", *lines]) + "\n\n")
+            self.assertEqual(len(self.bench.core.dialogs), left, state)
+
     def test_no_ack(self) -> None:
         """Without an ACK the call is ended after 32 seconds, and the application learns it."""
         self.answered()

@@ -273,6 +273,21 @@ class LookingTests(NameTestCase):
         self.assertEqual(self.told(), ["SIP/2.0 503 DNS Error"])
         self.assertEqual(self.bench.looked_up, [])
 
+    def test_stopped_meanwhile(self) -> None:
+        """What is found when the server has stopped is not sent any more."""
+        self.bench.zone = None
+        ways = self.bench.core.ways
+        uri = Uri.parse("sip:proxy.test")
+        assert isinstance(uri, SipUri)
+        hop = hop_of(uri)
+        ways.send(hop, lambda flow: b"ACK sip:a SIP/2.0\r\n\r\n")
+        self.bench.answer_all({("A", "proxy.test"): ["10.0.0.1"]})
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        ways.send(hop, lambda flow: b"ACK sip:a SIP/2.0\r\n\r\n")
+        self.bench.core.stop()
+        self.bench.answer_all({("A", "proxy.test"): ["10.0.0.1"]})
+        self.assertEqual(self.bench.take(), [])
+
     def test_one_of_two_answers(self) -> None:
         """Of questions that go out together all have to be answered."""
         self.bench.zone = None

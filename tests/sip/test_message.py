@@ -522,6 +522,7 @@ class DatagramTests(SynchronousTestCase):
             (b"Supported", b"no colon\r\nSupported", 400),
             (b"Supported", b"X: bare\nSupported", 400),
             (b"Supported", b"X: bare\rY\r\nSupported", 400),
+            (b"Supported", b"X: a\0b\r\nSupported", 400),
             (b"Supported", b"Max-Forwards: 256\r\nSupported", 400),
             (b"Supported", b"Max-Forwards: x\r\nSupported", 400),
             (b"To: <sip:1234@example.com>\r\n", b"", 400),

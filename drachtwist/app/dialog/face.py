@@ -26,6 +26,7 @@ from drachtwist.app.request import Request
 from drachtwist.app.session_timers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 
@@ -117,7 +118,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         if sdp:
             if not given.has("Content-Type"):
                 given.set("Content-Type", "application/sdp")
-            body = sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+            body = encoded_body(sdp)
             session = self._need_session()
             session.local = session.own = body
         self._send_ack(given.items(), sdp)

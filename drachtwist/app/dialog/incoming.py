@@ -19,7 +19,7 @@ from drachtwist.app.dialog.ending import reason_text
 from drachtwist.app.dialog.state import DialogEnd
 from drachtwist.app.handlers import settle
 from drachtwist.app.request import Request, make_request
-from drachtwist.app.response import answer_ok
+from drachtwist.app.response import ANSWERED_OK, answer_ok
 from drachtwist.sip.sdp import description_of
 from drachtwist.wire.reports import SOURCE
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from drachtwist.app.dialog.face import Dialog
 
 __all__ = ["deliver", "handle", "run"]
-
-_ANSWERED_OK = frozenset({"INFO", "MESSAGE", "NOTIFY", "OPTIONS", "PRACK", "PUBLISH", "REFER"})
 
 
 def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
@@ -72,7 +70,7 @@ def handle(dialog: Dialog, req: Request) -> None:
         handlers = dialog._handlers_of(method)
         if handlers:
             run(dialog, handlers, req)
-        elif method in _ANSWERED_OK:
+        elif method in ANSWERED_OK:
             answer_ok(req)
         else:
             req.res.send(501)

@@ -10,11 +10,12 @@ real ones let them through.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 from drachtwist.app import session_timers
 from drachtwist.app.request import Request
+from drachtwist.app.response import come_again
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
@@ -27,12 +28,11 @@ def take(dialog: Dialog, req: Request, method: str) -> None:
     """Answer a re-INVITE or UPDATE of the peer, or let the application do so."""
     offer = description_of(req)
     refusal = _in_the_way(dialog, method, offer)
-    res = req.res
     if refusal == 491:
-        res.send(491)
+        req.res.send(491)
         return
-    if refusal:
-        res.send(refusal, headers={"Retry-After": str(random.randint(0, 10))})
+    if refusal == 500:
+        come_again(req)
         return
     if method == "INVITE":
         dialog._need_reinvites().asked(req)
@@ -119,8 +119,7 @@ def _answered(
         session.remote = offer
         dialog.is_on_hold = held
     if body:
-        sdp = body if isinstance(body, bytes) else body.encode("utf-8", "surrogateescape")
-        session.local = session.own = sdp
+        session.local = session.own = encoded_body(body)
 
 
 def _repeats(described: Sdp, before: bytes) -> bool:

@@ -29,6 +29,7 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError
 from drachtwist.net.observers import Observers
+from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, description_of
 
@@ -355,7 +356,7 @@ class Modification:
             if not dialog.is_on_hold:
                 raise LocalProtocolError("the session is not on hold")
             return _changed(local, dialog._need_session().unheld or b"")
-        return sdp if isinstance(sdp, bytes) else sdp.encode("utf-8", "surrogateescape")
+        return encoded_body(sdp)
 
     def succeeded(self, dialog: Dialog, offered: bytes) -> None:
         """Note what was agreed on."""
