@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
 from twisted.internet.ssl import (
     Certificate,
-    PrivateCertificate,
+    CertificateOptions,
     optionsForClientTLS,
     trustRootFromCertificates,
 )
@@ -56,7 +58,9 @@ class Relay:
     def before_phone(cls, to: int, port: int) -> Relay:
         """Take TLS connections of a server on a port to a phone."""
         me = identity()
-        context = PrivateCertificate.loadPEM(me.key + me.certificate).options()
+        key: Any = load_pem_private_key(me.key, None)
+        certificate: Any = load_pem_x509_certificate(me.certificate)
+        context = CertificateOptions(key, certificate)
         return cls((_reactor.listenSSL, context), (_reactor.connectTCP,), to, port)
 
     async def stop(self) -> None:

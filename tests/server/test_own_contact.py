@@ -9,6 +9,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist import B2bua, forward_in_dialog
+from drachtwist import Request as AppRequest
+from drachtwist import Response as AppResponse
 from drachtwist.sip import Request, Response
 from drachtwist.sip.locating import Naptr, Records, Srv
 from tests.app.calling import ANSWER, OFFER, A
@@ -60,6 +63,38 @@ class RequestTests(OwnContactTestCase):
                 [(over, sent)] = self.sent()
                 self.assertEqual((over, sent.contacts[0].uri), (protocol, contact), uri)
                 self.assertNotIn("transport", sent.from_.uri)
+
+    def test_forwarded(self) -> None:
+        """A request that is passed on between dialogs has the Contact of the dialog it goes to.
+
+        NOTIFY and UPDATE have to have one (RFC 6665 section 4.1.3, RFC 3311 section 5.1), and
+        servers write none there.
+        """
+        pairs: list[B2bua] = []
+        uri = "sip:bob@127.0.0.1:32071;transport=tcp"
+
+        def called(req: AppRequest, res: AppResponse) -> None:
+            self.srf.create_b2bua(req, res, uri).addCallback(pairs.append)
+
+        self.srf.invite(called)
+        self.whole.pump()
+        self.whole.server.receive(request("INVITE", body=OFFER), 32070)
+        self.whole.pump()
+        [invite] = [one for _, one in self.sent() if isinstance(one, Request)]
+        self.answer(invite, "tcp", uri)
+        [pair] = pairs
+        tag = pair.uas._local_response().to_tag or ""
+        forward_in_dialog(pair.uas, pair.uac, ["NOTIFY", "UPDATE", "INFO"])
+        self.sent()
+        for number, method, wanted in ((2, "NOTIFY", 1), (3, "UPDATE", 1), (4, "INFO", 0)):
+            extra = "Event: refer\nSubscription-State: active" if method == "NOTIFY" else ""
+            self.whole.server.receive(
+                request(method, number=number, to_tag=tag, extra=extra), 32070
+            )
+            self.whole.pump()
+            [sent] = [one for _, one in self.sent() if isinstance(one, Request)]
+            expected = [f"<sip:alice@{US};transport=tcp>"] * wanted
+            self.assertEqual([f"<{one.uri}>" for one in sent.contacts], expected, method)
 
     def test_with_a_number(self) -> None:
         """So does one with the number of who calls; what the application writes is its own."""
