@@ -1,29 +1,44 @@
 """The log, into which nobody writes at length.
 
 What peers write is quoted in lines that operators read. Whatever of it is long is shortened on its
-way into an event: a text, octets, and what an exception says. All of the package logs through this.
+way into an event: a text, octets, and what an exception says. What is no text (octets that are no
+UTF-8, controls) is escaped: a file that is UTF-8 would refuse the whole line, and a terminal might do
+what it says. All of the package logs through this.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from twisted.logger import Logger as _Logger
 from twisted.logger import LogLevel
+from twisted.python.failure import Failure
 
 from drachtwist.errors import SHOWN, shorten
 
 __all__ = ["Logger"]
 
 
+_NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _escaped(text: str) -> str:
+    return _NO_TEXT.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def _shown(value: Any) -> Any:
     if isinstance(value, str):
-        return shorten(value)
+        return _escaped(shorten(value))
     if isinstance(value, (bytes, bytearray)) and len(value) > SHOWN:
         return shorten(repr(value))
     if isinstance(value, Exception):  # a Failure is none; it has a traceback to show
         text = str(value)
-        return shorten(text) if len(text) > SHOWN else value
+        return _escaped(shorten(text)) if len(text) > SHOWN or _NO_TEXT.search(text) else value
+    if isinstance(value, Failure) and _NO_TEXT.search(str(value.value)):
+        traceback = _escaped(value.getTraceback())
+        # Not another failure: who looks for the errors of a log goes by this one.
+        vars(value)["getTraceback"] = lambda *_, **__: traceback
     return value
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -138,6 +139,29 @@ class LogTests(SynchronousTestCase):
         [failure] = self.flushLoggedErrors(MessageError)
         assert isinstance(failure, Failure)
         self.assertIn("test_failures", failure.getTraceback())
+
+    def test_what_is_no_text(self) -> None:
+        """Octets that are no UTF-8, and controls, are in the line, escaped: no file refuses it."""
+        file = TextIOWrapper(BytesIO(), "utf-8", newline="")
+        observer: Any = textFileLogObserver(file)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        strange = b"a\xff\x1b[2J\rb\xc2\x9b".decode("utf-8", "surrogateescape")
+        log = Logger()
+        for value in (strange, ValueError(strange)):
+            log.info("this came: {value}, and no more", value=value)
+        try:
+            raise MessageError(strange)
+        except MessageError:
+            log.failure("{call_id} failed", call_id=strange)
+        self.assertEqual(len(self.flushLoggedErrors(MessageError)), 1)
+        file.flush()
+        lines = cast(BytesIO, file.buffer).getvalue().decode("utf-8").split("\n")
+        shown = r"a\udcff\x1b[2J\rb\x9b"
+        for line in lines[:2]:
+            self.assertTrue(line.endswith(f"this came: {shown}, and no more"), line)
+        self.assertTrue(lines[2].endswith(f"{shown} failed"), lines[2])
+        self.assertTrue(any(line.endswith(f"MessageError: {shown}") for line in lines[3:]), lines)
 
     def test_namespace(self) -> None:
         """The log still says which module or class speaks."""
