@@ -372,6 +372,13 @@ def first_hop(routes: list[str], target: Address | None, protocol: str) -> Hop |
     return None if uri is None else hop_of(uri, protocol)
 
 
+def _place_behind_nat(dialog: Dialog, flow: Flow) -> None:
+    """Send packets back to where the peer's come from, but through the routes that there are."""
+    dialog.flow = flow
+    if not dialog.routes:
+        dialog.hop = None
+
+
 def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "usual") -> None:
     """Decide where the packets of a dialog go that a peer asked for.
 
@@ -386,9 +393,7 @@ def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
         dialog.flow = flow
         return
     if nat == "aggressive" and _says_nat(dialog, contact):
-        dialog.flow = flow
-        if not dialog.routes:
-            dialog.hop = None
+        _place_behind_nat(dialog, flow)
         return
     if dialog.routes or (nat == "off" and dialog.hop is not None):
         return
@@ -418,9 +423,7 @@ def place_uac(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
         dialog.flow = flow
         return
     if nat == "aggressive" and _says_nat(dialog, contact):
-        dialog.flow = flow
-        if not dialog.routes:
-            dialog.hop = None
+        _place_behind_nat(dialog, flow)
         return
     if nat == "off" and dialog.hop is not None:
         return

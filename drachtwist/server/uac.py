@@ -67,6 +67,7 @@ from drachtwist.transactions.machine import (
 )
 from drachtwist.transactions.matching import ClientKey, client_key
 from drachtwist.transactions.timer import Timer
+from drachtwist.wire.commands import UNSOLICITED
 from drachtwist.wire.reports import request_echo
 
 if TYPE_CHECKING:
@@ -642,7 +643,7 @@ class Calling:
             outgoing.protocol,
             "" if flow is None else flow.local_host,
             0 if flow is None else flow.local_port,
-            "unsolicited",
+            UNSOLICITED,
             dialog.id,
             raw,
             source="application",
