@@ -82,7 +82,7 @@ from twisted.application.service import Application
 application = together(Application("calls"))
 """
 QUIET = """
-from drachtwist.processes import stop_on_sigterm
+from drachtwist.hosting.process import stop_on_sigterm
 stop_on_sigterm(reactor)
 """
 PLUGIN = """

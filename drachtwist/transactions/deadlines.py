@@ -45,12 +45,14 @@ class Deadlines:
         :returns: when it is to be told the time; None when nobody has to be woken for that who was
             not before.
         """
-        deadline = _due(machine)
+        deadline = machine.deadline
         entry = machine._entry
         if deadline is None:
             if entry is not None:
                 self.forget(machine)
             return None
+        if machine.lingers:
+            deadline = float(math.ceil(deadline))
         if entry is not None:
             if entry[0] <= deadline:
                 return None
