@@ -46,7 +46,7 @@ _REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIF
 
 
 def dialog_id(call_id: str, tag: str) -> str:
-    """Give the name of a dialog.
+    """Return the name of a dialog.
 
     :param tag: the one in the From of the request that makes it; may be empty.
     """
@@ -323,7 +323,7 @@ def uri_of(protocol: str, address: str) -> str:
 
 
 def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
-    """Give the Contact of this side of a flow.
+    """Return the Contact of this side of a flow.
 
     :param secure: whether a ``sips:`` URI was asked for.
     """
@@ -333,7 +333,7 @@ def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
 
 
 def record_routes(message: Request | Response) -> list[str]:
-    """Give the Record-Route values in order, as they were written."""
+    """Return the Record-Route values in order, as they were written."""
     try:
         addresses = message.get_parsed_header("Record-Route")
     except MessageError:
@@ -342,7 +342,7 @@ def record_routes(message: Request | Response) -> list[str]:
 
 
 def contact_of(message: Request | Response) -> Address | None:
-    """Give the first Contact, None when there is no legible one."""
+    """Return the first Contact, None when there is no legible one."""
     try:
         found: list[Address] | None = message.get_parsed_header("Contact")
     except MessageError:
