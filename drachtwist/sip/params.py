@@ -98,7 +98,14 @@ class Params(Mapping[str, "str | None"]):
             return index
 
     def __getitem__(self, name: str) -> str | None:
-        return self._indexed()[name.lower()]
+        name = name.lower()
+        pairs = self.pairs
+        if len(pairs) > _FEW:
+            return self._indexed()[name]
+        for key, value in pairs:
+            if key.lower() == name:
+                return value
+        raise KeyError(name)
 
     def get(  # type: ignore[override]  # narrower than Mapping's, which takes any default
         self, name: str, default: str | None = None
