@@ -251,7 +251,8 @@ class SecretTests(SynchronousTestCase):
         config = ServerConfig(request_handlers=(handler,))
         shown = [repr(handler), str(handler), repr(config), *describe(config, None, ())]
         shown.append(repr(WebAsker(Clock(), self.URL)))
-        for url in (self.URL.replace("http", "ftp"), self.URL + " x", "http://swordfish@h h"):
+        odd = "http://joe:sword/fish@127.0.0.1:1/"  # one that nobody has percent-coded
+        for url in (self.URL.replace("http", "ftp"), self.URL + " x", "http://swordfish@h h", odd):
             shown.append(str(self.assertRaises(LocalProtocolError, RequestHandler, url)))
         for text in shown:
             self.assertNotIn("sword", text)

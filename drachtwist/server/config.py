@@ -52,7 +52,9 @@ class RequestHandler:
         object.__setattr__(self, "address", None)
         if self.http_method not in ("GET", "POST"):
             raise LocalProtocolError(f"web applications are asked by GET or POST: {self}")
-        if re.fullmatch(r"https?://([^\s/?#@]*@)?[^\s/?#@]+([/?#]\S*)?", self.uri):
+        if re.fullmatch(
+            r"https?://([^\s/?#@]*@)?([^\s/?#@:\[]+|\[[^\s/?#@]+\])(:[0-9]*)?([/?#]\S*)?", self.uri
+        ):
             return
         found = _DIRECT.fullmatch(self.uri)
         if found is None:

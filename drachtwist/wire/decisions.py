@@ -69,7 +69,7 @@ class AppAddress:
         if (
             transport not in ("tcp", "tls")
             or not port
-            or re.search(r"[\s/@\[\]]", host)
+            or re.search(r"[\s/@\[\]\ud800-\udfff]", host)
             or any(len(label) > 63 for label in host.split("."))
             or ".." in host
         ):
@@ -183,6 +183,9 @@ _QUERY_KEYS = (
     ("contentType", "content_type"),
     ("uri", "uri"),
 )
+# Halves of characters have no UTF-8: JSON can write them (RFC 8259 section 8.2), and octets of a
+# caller that are none become such.
+_UNSENDABLE = re.compile("[\r\n\0\ud800-\udfff]")
 _RESERVED = frozenset(key.lower() for key, _ in _QUERY_KEYS)
 
 
@@ -220,7 +223,7 @@ def _reject(data: Mapping[str, Any]) -> Decision:
     status, reason = data.get("status"), data.get("reason")
     if type(status) is not int or not 100 <= status <= 699:
         raise RemoteProtocolError(f"'status' must be a number from 100 to 699, not {status!r}")
-    if not isinstance(reason, str) or re.search("[\r\n\0]", reason):
+    if not isinstance(reason, str) or _UNSENDABLE.search(reason):
         reason = None
     return Reject(status, reason)
 
@@ -252,7 +255,7 @@ def _route(data: Mapping[str, Any]) -> Decision:
     uri, tag = data.get("uri"), data.get("tag")
     if isinstance(uri, str):
         return RouteTo(AppAddress.parse(uri))
-    if isinstance(tag, str):
+    if isinstance(tag, str) and not _UNSENDABLE.search(tag):
         return RouteTo(tag=tag)
     raise RemoteProtocolError("a route needs a text 'uri' or 'tag'")
 
@@ -261,7 +264,8 @@ def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key)
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(
-        isinstance(item, str) and not re.search("[\r\n\0|]", item) for item in values
+        isinstance(item, str) and "|" not in item and not _UNSENDABLE.search(item)
+        for item in values
     ):
         raise RemoteProtocolError(f"{key!r} must be a text or a list of texts")
     return tuple(values)
@@ -281,15 +285,15 @@ def format_decision(decision: Decision) -> bytes:
             raise LocalProtocolError(f"not a status: {decision.status!r}")
         action, data = "reject", {"status": decision.status}
         if decision.reason is not None:
-            _refuse_breaks([decision.reason])
+            _refuse_unsendable([decision.reason])
             data["reason"] = decision.reason
     elif isinstance(decision, Redirect):
-        _refuse_breaks(decision.contacts)
+        _refuse_unsendable(decision.contacts)
         action, data = "redirect", {"contact": list(decision.contacts)}
     elif isinstance(decision, ProxyTo):
         if not decision.destinations:
             raise LocalProtocolError("a proxy decision needs a destination")
-        _refuse_breaks(decision.destinations)
+        _refuse_unsendable(decision.destinations)
         action = "proxy"
         data = {
             "destination": list(decision.destinations),
@@ -305,6 +309,7 @@ def format_decision(decision: Decision) -> bytes:
         if decision.address is not None:
             data = {"uri": str(decision.address)}
         elif decision.tag is not None:
+            _refuse_unsendable([decision.tag])
             data = {"tag": decision.tag}
         else:
             raise LocalProtocolError("a route needs an address or a tag")
@@ -314,7 +319,7 @@ def format_decision(decision: Decision) -> bytes:
     return body
 
 
-def _refuse_breaks(texts: Sequence[str]) -> None:
+def _refuse_unsendable(texts: Sequence[str]) -> None:
     for text in texts:
-        if re.search("[\r\n\0]", text):
-            raise LocalProtocolError(f"line break or NUL in {text!r}")
+        if _UNSENDABLE.search(text):
+            raise LocalProtocolError(f"line break, NUL or what is no text in {text!r}")

@@ -124,14 +124,20 @@ class DecisionTests(SynchronousTestCase):
             b'{"action": "reject", "data": {"status": 486}} and more',
             b'{"a": "' + b"x" * ANSWER_LIMIT + b'"}',
             b"[" * 10_000,
+            # Half a character can be sent to nobody.
+            b'{"action": "redirect", "data": {"contact": ["sip:\\ud800@b"]}}',
+            b'{"action": "proxy", "data": {"destination": "sip:\\udcff@b"}}',
+            b'{"action": "route", "data": {"uri": "\\ud800:4000"}}',
+            b'{"action": "route", "data": {"tag": "\\ud800"}}',
         ):
             with self.assertRaises(RemoteProtocolError, msg=repr(body[:80])):
                 parse_decision(body)
 
     def test_reject_without_usable_reason(self) -> None:
         """A reason that could split the response is dropped, the status is kept."""
-        body = b'{"action": "reject", "data": {"status": 503, "reason": "a\\r\\nX: y"}}'
-        self.assertEqual(parse_decision(body), Reject(503))
+        for reason in (b"a\\r\\nX: y", b"\\ud800", b"a\\u0000"):
+            body = b'{"action": "reject", "data": {"status": 503, "reason": "%b"}}' % reason
+            self.assertEqual(parse_decision(body), Reject(503))
 
     def test_no_server_could_obey(self) -> None:
         """Impossible decisions are refused before they are sent."""
@@ -141,6 +147,10 @@ class DecisionTests(SynchronousTestCase):
             ProxyTo(()),
             RouteTo(),
             Redirect(("sip:a\n@b",)),
+            Reject(486, "\udcff"),
+            Redirect(("sip:\udcff@b",)),
+            ProxyTo(("sip:\udcff@b",)),
+            RouteTo(tag="\udcff"),
         ):
             with self.assertRaises(LocalProtocolError):
                 format_decision(decision)
