@@ -34,7 +34,7 @@ SDP = "v=0\r\n"
 
 
 def resident() -> int:
-    """Give the bytes of memory in use, after everything that can be given back was."""
+    """Return the bytes of memory in use, after everything that can be given back was."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)

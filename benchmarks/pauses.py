@@ -37,7 +37,7 @@ class Watch:
         self._began = 0.0
 
     def __call__(self, phase: str, info: dict[str, Any]) -> None:
-        """Learn that a collection begins, or is over."""
+        """Note that a collection begins, or is over."""
         if phase == "start":
             self._began = time.thread_time()
         else:

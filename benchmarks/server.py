@@ -40,14 +40,14 @@ KEPT_PACE = 0.97
 
 
 def free_port() -> int:
-    """Give a port that is free for UDP and TCP."""
+    """Return a port that is free for UDP and TCP."""
     with socket.socket() as stream:
         stream.bind(("127.0.0.1", 0))
         return int(stream.getsockname()[1])
 
 
 def processor_time(process: subprocess.Popen[bytes]) -> float:
-    """Give the seconds that a process has computed."""
+    """Return the seconds that a process has computed."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
@@ -187,7 +187,7 @@ class Bench:
 
 
 def _place(path: str, function: str) -> str:
-    """Give the module that a function of a profile is in."""
+    """Return the module that a function of a profile is in."""
     if "epoll" in function and "poll" in function and path == "~":
         return "waiting"
     if path == "~":

@@ -378,7 +378,7 @@ class Soak:
             )
 
     def cut_of(self, outcome: Outcome) -> Cut | None:
-        """Give the cut that a failure is attributed to."""
+        """Return the cut that a failure is attributed to."""
         for cut in self.cuts:
             if not cut.may_fail or (outcome.silent and not cut.may_silence):
                 continue

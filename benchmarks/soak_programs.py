@@ -143,7 +143,7 @@ class Program:
         )
 
     def at(self, seconds: float) -> Sample:
-        """Give the first sample from some time on, or else the last one."""
+        """Return the first sample from some time on, or else the last one."""
         return next((one for one in self.samples if one.at >= seconds), self.samples[-1])
 
     def problems(self) -> Iterator[str]:
@@ -173,13 +173,13 @@ class Program:
 
 
 def dropped(port: int) -> int:
-    """Give how many datagrams the system threw away because a socket had no room for them."""
+    """Return how many datagrams the system threw away because a socket had no room for them."""
     lines = Path("/proc/net/udp").read_text(encoding="ascii").splitlines()[1:]
     return sum(int(one.split()[-1]) for one in lines if one.split()[1].endswith(f":{port:04X}"))
 
 
 def waiting(samples: list[Sample]) -> tuple[float, float]:
-    """Give the largest part of ten seconds that a process waited for a processor, and when."""
+    """Return the largest part of ten seconds that a process waited for a processor, and when."""
     found = (0.0, 0.0)
     for first, last in zip(samples, samples[10:], strict=False):
         part = (last.waited - first.waited) / (last.at - first.at)

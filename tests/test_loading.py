@@ -104,7 +104,7 @@ class RefusedTests(LoadingTestCase):
             self.assertIn("KeyError: 'colour'", text)
             self.assertIn(f"cannot load the application {asked}", text)
             self.assertNotIn("importlib", text)
-            self.assertNotIn("drachtwist/loading.py", text)
+            self.assertNotIn("drachtwist/hosting/loading.py", text)
 
     def test_failure_leaves_nothing(self) -> None:
         """A file that failed can be loaded once it is repaired."""
@@ -168,7 +168,7 @@ class MadeTests(SynchronousTestCase):
         for text, function in ((at_once, "in now"), (afterwards, "in later")):
             self.assertIn(function, text)
             self.assertIn("KeyError: 'colour'", text)
-            self.assertNotIn("drachtwist/loading.py", text)
+            self.assertNotIn("drachtwist/hosting/loading.py", text)
 
     def test_something_else(self) -> None:
         """A function that returns something else is refused."""

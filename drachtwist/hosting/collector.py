@@ -75,7 +75,7 @@ class Collector:
             self._frozen_at = None
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
-        """Learn that a collection begins, or is over."""
+        """Note that a collection begins, or is over."""
         if phase == "stop" and info["generation"] == 1 and gc.get_count()[2] >= ENOUGH:
             gc.freeze()
             if self._frozen_at is None:

@@ -117,7 +117,7 @@ class WebAsker:
         return asking.addCallbacks(parse_decision, self._failed)
 
     async def _ask(self, url: bytes, message: bytes) -> bytes:
-        """Give the answer, wherever redirects lead."""
+        """Return the answer, wherever redirects lead."""
         post = self._post
         for _ in range(REDIRECTS + 1):
             response: Any

@@ -125,7 +125,7 @@ class Attempted:
         raise NotImplementedError
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
-        """Learn that there are no further attempts.
+        """Note that there are no further attempts.
 
         :param status: what became of the last one.
         :param response: the response, if there was one.
@@ -201,7 +201,7 @@ class Attempted:
         self.start()
 
     def unreached(self, status: int, response: Response | None = None) -> None:
-        """Learn that an attempt came to nothing, and make another one where that may help.
+        """Note that an attempt came to nothing, and make another one where that may help.
 
         :param status: 408 when nobody answered in time, 503 when it could not be sent.
         :param response: a 503 that was received.

@@ -35,7 +35,7 @@ def scheme_is_known(request: Request) -> bool:
 
 
 def unknown_extensions(request: Request, name: str, known: Set[str]) -> list[str]:
-    """Give the option tags of a header that are neither registered nor among the known ones.
+    """Return the option tags of a header that are neither registered nor among the known ones.
 
     :param name: ``Require`` or ``Proxy-Require``.
     :param known: in lower case.
@@ -53,7 +53,7 @@ def has_hops_left(request: Request) -> bool:
 
 
 def breadth_of(request: Request) -> int | None:
-    """Give how many branches a request may have at a time (RFC 5393); None for no limit."""
+    """Return how many branches a request may have at a time (RFC 5393); None for no limit."""
     return _limit(request, "Max-Breadth")
 
 

@@ -151,7 +151,7 @@ def with_host(value: str, host: str) -> str:
 
 
 def in_brackets(address: str) -> str | None:
-    """Give an address with its URI in brackets, and whatever parameters it had behind them.
+    """Return an address with its URI in brackets, and whatever parameters it had behind them.
 
     :returns: None when it is no address.
     """
@@ -203,7 +203,7 @@ class Draft:
         """The values of Route, which count only where the application says where to send."""
 
     def value(self, key: str) -> str | None:
-        """Give the value of a header that is passed on, by its known name in lower case."""
+        """Return the value of a header that is passed on, by its known name in lower case."""
         if key not in self.keys:
             return None
         order, name = _ORDER.get(key, (_UNKNOWN, key))

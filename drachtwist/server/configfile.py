@@ -157,11 +157,11 @@ class _Node:
         return "".join(self.parts).strip()
 
     def all(self, name: str) -> Iterator[_Node]:
-        """Give its children of a name."""
+        """Return its children of a name."""
         return (child for child in self.children if child.name == name)
 
     def find(self, path: str) -> _Node | None:
-        """Give the first element at a path."""
+        """Return the first element at a path."""
         node: _Node | None = self
         for name in path.split("/"):
             if node is None:
@@ -242,7 +242,7 @@ class ConfigFile:
 
 
 def oldest_tls(text: str) -> tuple[str, str | None]:
-    """Give the oldest version of TLS to speak, for what somebody wants.
+    """Return the oldest version of TLS to speak, for what somebody wants.
 
     :returns: ``1.2`` or ``1.3``, and why it is not what was wanted, if so.
     """
@@ -339,7 +339,7 @@ class _Reader:
     # Values
 
     def text(self, path: str) -> str | None:
-        """Give the text or attribute at a path; None when it is missing or empty."""
+        """Return the text or attribute at a path; None when it is missing or empty."""
         path, _, attribute = path.partition("@")
         node = self.root.find(path)
         if node is None:
@@ -349,12 +349,12 @@ class _Reader:
         return node.text or None
 
     def line(self, path: str) -> int | None:
-        """Give the line of an element."""
+        """Return the line of an element."""
         node = self.root.find(path.partition("@")[0])
         return None if node is None else node.line
 
     def number(self, path: str, most: int = (1 << 31) - 1) -> int | None:
-        """Give the number at a path."""
+        """Return the number at a path."""
         text = self.text(path)
         if text is None:
             return None
@@ -365,7 +365,7 @@ class _Reader:
         return int(text)
 
     def switch(self, path: str) -> bool | None:
-        """Give the yes or no at a path; whatever is no yes is a no, as in the real server."""
+        """Return the yes or no at a path; whatever is no yes is a no, as in the real server."""
         text = self.text(path)
         if text is None:
             return None
@@ -376,14 +376,14 @@ class _Reader:
         return text.lower() in _YES
 
     def seconds(self, path: str) -> float | None:
-        """Give the milliseconds at a path, in seconds."""
+        """Return the milliseconds at a path, in seconds."""
         number = self.number(path)
         if number == 0:
             raise ConfigError(f"{path} has to be more than 0", self.line(path))
         return None if number is None else number / 1000
 
     def choice(self, path: str, allowed: tuple[str, ...], otherwise: str) -> str | None:
-        """Give the word at a path; one that is not allowed is reported."""
+        """Return the word at a path; one that is not allowed is reported."""
         text = self.text(path)
         if text is None:
             return None
@@ -395,7 +395,7 @@ class _Reader:
         return otherwise
 
     def file(self) -> ConfigFile:
-        """Give all settings.
+        """Return all settings.
 
         :raises ConfigError: for a value that cannot be understood.
         """
@@ -445,7 +445,7 @@ class _Reader:
         )
 
     def prometheus_port(self) -> int | None:
-        """Give the port that numbers are served on."""
+        """Return the port that numbers are served on."""
         node = self.root.find("monitoring/prometheus")
         port = self.number("monitoring/prometheus@port", 65535)
         if node is not None and port is None:
@@ -453,7 +453,7 @@ class _Reader:
         return port
 
     def limits(self) -> dict[str, float]:
-        """Give the limits that are set."""
+        """Return the limits that are set."""
         found = {}
         for name in ABOUT:
             path = f"limits/{name.replace('_', '-')}"
@@ -467,7 +467,7 @@ class _Reader:
         return found
 
     def contacts(self) -> tuple[FileContact, ...]:
-        """Give the addresses to serve SIP on; the old form wins over the new one."""
+        """Return the addresses to serve SIP on; the old form wins over the new one."""
         several = self.root.find("sip/contacts")
         single = self.root.find("sip/contact")
         if single is not None:
@@ -491,7 +491,7 @@ class _Reader:
         return tuple(found)
 
     def handlers(self) -> tuple[RequestHandler, ...]:
-        """Give who decides about new requests."""
+        """Return who decides about new requests."""
         parent = self.root.find("request-handlers")
         found: list[RequestHandler] = []
         path = "request-handlers/request-handler"
@@ -513,7 +513,7 @@ class _Reader:
         return tuple(found)
 
     def spammers(self) -> Spammers | None:
-        """Give what spammers are known by, if anything."""
+        """Return what spammers are known by, if anything."""
         parent = self.root.find("sip/spammers")
         if parent is None:
             return None

@@ -180,7 +180,7 @@ class ServerCore:
         )
 
     def sip_send_failed(self, flow: Flow, error: Exception, data: bytes) -> None:
-        """Learn that a message did not reach its peer."""
+        """Note that a message did not reach its peer."""
         if self.stopped:
             return
         try:
@@ -191,13 +191,13 @@ class ServerCore:
             pass
 
     def sip_closed(self, flow: Flow, error: Exception | None) -> None:
-        """Learn that a connection is gone; only one that broke fails what waits on it."""
+        """Note that a connection is gone; only one that broke fails what waits on it."""
         self.timeouts.pop(flow, None)
         if error is not None and not self.stopped:
             self.uac.broken(flow)
 
     def timed_out(self, flow: Flow | None) -> None:
-        """Learn that nobody answered a request; a connection is closed when that happens often."""
+        """Note that nobody answered a request; a connection is closed when that happens often."""
         most = self.config.max_timeouts
         if not most or flow is None or not flow.reliable or not self.carriers.is_open(flow):
             return
@@ -296,19 +296,19 @@ class ServerCore:
         self._expected[link] = incoming
 
     def decided(self, incoming: Incoming, decision: Decision | None) -> None:
-        """Learn what a web application decided; None when it did not."""
+        """Take in what a web application decided; None when it did not."""
         if not self.stopped:
             self.uas.decided(incoming, decision)
 
     def unreachable(self, incoming: Incoming, status: int = 480) -> None:
-        """Learn that an application cannot be had: no connection, or it was lost too early."""
+        """Note that an application cannot be had: no connection, or it was lost too early."""
         if not self.stopped and incoming.is_open:
             self.uas.refuse(incoming, status)
 
     # Frames
 
     def time_of_day(self) -> str:
-        """Give the time as frames have it: ``HH:MM:SS.uuuuuu``, UTC."""
+        """Return the time as frames have it: ``HH:MM:SS.uuuuuu``, UTC."""
         now = self._wall()
         second = int(now)
         if second != self._second:
@@ -360,7 +360,7 @@ class ServerCore:
     # Addresses
 
     def default_protocol(self) -> str:
-        """Give the transport of the first contact, for URIs that leave it open.
+        """Return the transport of the first contact, for URIs that leave it open.
 
         These are never WebSockets: phones do not listen for them.
         """

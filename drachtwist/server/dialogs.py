@@ -46,7 +46,7 @@ _REFRESHING = {"INVITE": ("INVITE", "UPDATE"), "SUBSCRIBE": ("SUBSCRIBE", "NOTIF
 
 
 def dialog_id(call_id: str, tag: str) -> str:
-    """Give the name of a dialog.
+    """Return the name of a dialog.
 
     :param tag: the one in the From of the request that makes it; may be empty.
     """
@@ -323,7 +323,7 @@ def uri_of(protocol: str, address: str) -> str:
 
 
 def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
-    """Give the Contact of this side of a flow.
+    """Return the Contact of this side of a flow.
 
     :param secure: whether a ``sips:`` URI was asked for.
     """
@@ -333,7 +333,7 @@ def contact_of_flow(flow: Flow, *, secure: bool = False) -> str:
 
 
 def record_routes(message: Request | Response) -> list[str]:
-    """Give the Record-Route values in order, as they were written."""
+    """Return the Record-Route values in order, as they were written."""
     try:
         addresses = message.get_parsed_header("Record-Route")
     except MessageError:
@@ -342,7 +342,7 @@ def record_routes(message: Request | Response) -> list[str]:
 
 
 def contact_of(message: Request | Response) -> Address | None:
-    """Give the first Contact, None when there is no legible one."""
+    """Return the first Contact, None when there is no legible one."""
     try:
         found: list[Address] | None = message.get_parsed_header("Contact")
     except MessageError:
@@ -372,6 +372,13 @@ def first_hop(routes: list[str], target: Address | None, protocol: str) -> Hop |
     return None if uri is None else hop_of(uri, protocol)
 
 
+def _place_behind_nat(dialog: Dialog, flow: Flow) -> None:
+    """Send packets back to where the peer's come from, but through the routes that there are."""
+    dialog.flow = flow
+    if not dialog.routes:
+        dialog.hop = None
+
+
 def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "usual") -> None:
     """Decide where the packets of a dialog go that a peer asked for.
 
@@ -386,9 +393,7 @@ def place_uas(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
         dialog.flow = flow
         return
     if nat == "aggressive" and _says_nat(dialog, contact):
-        dialog.flow = flow
-        if not dialog.routes:
-            dialog.hop = None
+        _place_behind_nat(dialog, flow)
         return
     if dialog.routes or (nat == "off" and dialog.hop is not None):
         return
@@ -418,9 +423,7 @@ def place_uac(dialog: Dialog, flow: Flow, contact: Address | None, nat: str = "u
         dialog.flow = flow
         return
     if nat == "aggressive" and _says_nat(dialog, contact):
-        dialog.flow = flow
-        if not dialog.routes:
-            dialog.hop = None
+        _place_behind_nat(dialog, flow)
         return
     if nat == "off" and dialog.hop is not None:
         return

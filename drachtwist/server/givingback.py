@@ -59,7 +59,7 @@ class GivingBack(Machine):
         """Whether there is, or was, a flood whose memory was not given back."""
 
     def began(self) -> None:
-        """Learn that there is a flood."""
+        """Note that there is a flood."""
         if not self.waits:
             self.waits = True
             self._look_at(self._clock.seconds() + LOOK_EVERY)

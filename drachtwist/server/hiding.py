@@ -15,7 +15,7 @@ _SIP = re.compile(r"(sips?:)([^:@/\s]*):[^@/\s]*@", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
-    """Give a text with the passwords hidden that stand in the URLs and SIP URIs in it.
+    """Return a text with the passwords hidden that stand in the URLs and SIP URIs in it.
 
     What stands in a URL alone, without a colon, may be a key, and is hidden too.
     """

@@ -238,7 +238,7 @@ class Incoming:
         return any(200 <= reply.status < 300 for reply in self.queue or ())
 
     def lines(self, status: int) -> list[str]:
-        """Give the header lines that every response starts with."""
+        """Return the header lines that every response starts with."""
         head = self._head
         if head is None:
             self._head = head = ReplyHead(self.request)

@@ -19,7 +19,7 @@ __all__ = ["is_adjacent", "is_behind_nat", "routes_left"]
 
 
 def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address]:
-    """Give the Route of a request without what led here (section 16.4).
+    """Return the Route of a request without what led here (section 16.4).
 
     That is its top, whatever it says, as in the real server: a name of ours may not be known here.
     Two are ours where the two sides reach us at different addresses.

@@ -149,7 +149,7 @@ class Orphans(Machine):
             self._core.dialogs.hand_to(dialog, link)
 
     def over(self, dialog: Dialog) -> None:
-        """Learn that a dialog is over."""
+        """Note that a dialog is over."""
         if self._waiting.pop(dialog, None) is not None:
             self.left += 1
 

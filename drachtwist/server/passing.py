@@ -185,7 +185,7 @@ class KnownCalls:
         return request.method == "NOTIFY" and request.subscription_is_over
 
     def _others(self, call: KnownCall, message: Request | Response) -> tuple[str, ...]:
-        """Give who accepted a call, but for the one in whose dialog a message is."""
+        """Return who accepted a call, but for the one in whose dialog a message is."""
         ends = (message.from_.tag or "", message.to.tag or "")
         return tuple(one for one in call.accepted if one not in ends)
 

@@ -287,7 +287,7 @@ class Proxied:
         return False
 
     def _part(self, breadth: int) -> int:
-        """Give the next target's part of the Max-Breadth; 0 while others have all of it."""
+        """Return the next target's part of the Max-Breadth; 0 while others have all of it."""
         free = breadth - sum(one.breadth or 0 for one in self.branches if one.is_busy)
         return max(free // len(self._targets), min(free, 1))
 
@@ -759,7 +759,7 @@ class Proxying:
             link.answer(message_id, "OK", DONE)
 
     def mark(self, request: Request) -> str:
-        """Give what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
+        """Return what tells a request that comes back unchanged (RFC 5393 section 4.2)."""
         parts = [request.uri, request.call_id, request.from_.tag or "", str(request.cseq.number)]
         for name in ("Route", "Proxy-Require", "Proxy-Authorization"):
             parts += request.get_all(name)
@@ -807,7 +807,7 @@ class Proxying:
         self.calls.clear()
 
     def over(self, call: Forwarder) -> None:
-        """Learn that the transaction of a request that was proxied is gone."""
+        """Note that the transaction of a request that was proxied is gone."""
         call.let_go()
         if call.known is not None:
             self.calls.settled(call.known)
@@ -880,7 +880,7 @@ class Proxying:
         return True
 
     def _passing(self, request: Request, own: int) -> Callable[[Flow], bytes]:
-        """Give what writes a request as it is forwarded.
+        """Return what writes a request as it is forwarded.
 
         :param own: how many of its Route values are this server's.
         """
@@ -959,7 +959,7 @@ def _because(status: int) -> str:
 
 
 def _headers_behind_via(request: Request, routes: int) -> list[tuple[str, str]]:
-    """Give the headers but for Via, without the topmost values of Route.
+    """Return the headers but for Via, without the topmost values of Route.
 
     :param routes: how many of these.
     """

@@ -99,13 +99,13 @@ def has_no_address(uri: str) -> bool:
 
 
 def place_of(uri: str) -> str | None:
-    """Give user, host and port of a URI, which tell two on one host apart; None if it is no SIP."""
+    """Return user, host and port of a URI, which tell two on a host apart; None if it is no SIP."""
     parsed = _sip_uri(uri)
     return None if parsed is None else f"{_key_of(parsed)}:{parsed.port or ''}"
 
 
 def _key(uri: str) -> str | None:
-    """Give what a connection is remembered under; None for a URI that is none of SIP."""
+    """Return what a connection is remembered under; None for a URI that is none of SIP."""
     parsed = _sip_uri(uri)
     return None if parsed is None else _key_of(parsed)
 
@@ -123,7 +123,7 @@ def _sip_uri(uri: str) -> SipUri | None:
 
 
 def _expires(response: Response) -> int:
-    """Give the seconds that a response grants: of its first Contact, or else of Expires."""
+    """Return the seconds that a response grants: of its first Contact, or else of Expires."""
     try:
         contacts = response.contacts
         text = contacts[0].params.get("expires") if contacts else None

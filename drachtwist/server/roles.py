@@ -144,7 +144,7 @@ class ProxyCore(Protocol):
         """Forward a request as a web application decided."""
 
     def over(self, call: Forwarder) -> None:
-        """Learn that the transaction of a request that was forwarded is gone."""
+        """Note that the transaction of a request that was forwarded is gone."""
 
     def mark(self, request: Request) -> str:
         """Return what tells a request that comes back unchanged."""

@@ -73,7 +73,7 @@ class Router:
                 self._handlers[handler.method] = handler
 
     def handler_for(self, method: str) -> RequestHandler | None:
-        """Give who decides about new requests of this method, if anybody but the applications."""
+        """Return who decides about new requests of this method, if anybody but the applications."""
         return self._handlers.get(method) or self._handlers.get("*")
 
     def choose(self, method: str) -> Choice:

@@ -573,7 +573,7 @@ class DrachtioServer(Service):
         self.names.look_up(question, told)
 
     def full_names(self, host: str) -> Sequence[str]:
-        """Give what a name may stand for."""
+        """Return what a name may stand for."""
         assert self.names is not None
         return self.names.full_names(host)
 

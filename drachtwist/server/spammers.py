@@ -53,7 +53,7 @@ class Spammers:
                 raise LocalProtocolError(f"spammers are met with reject or discard, not {action!r}")
 
     def find(self, request: Request) -> str | None:
-        """Give what betrays the sender of a request; None when nothing does."""
+        """Return what betrays the sender of a request; None when nothing does."""
         for name, patterns in self.headers:
             value = _value(request, name)
             if value and any(pattern in value for pattern in patterns):

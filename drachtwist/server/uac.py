@@ -67,6 +67,7 @@ from drachtwist.transactions.machine import (
 )
 from drachtwist.transactions.matching import ClientKey, client_key
 from drachtwist.transactions.timer import Timer
+from drachtwist.wire.commands import UNSOLICITED
 from drachtwist.wire.reports import request_echo
 
 if TYPE_CHECKING:
@@ -454,7 +455,7 @@ class Calling:
         return hop
 
     def _local(self, hop: Hop | None, flow: Flow | None) -> tuple[str, str]:
-        """Give the transport and our address for a Via."""
+        """Return the transport and our address for a Via."""
         if flow is not None:
             return flow.protocol, flow.local
         if hop is None:
@@ -462,7 +463,7 @@ class Calling:
         return hop.protocol, self._local_toward(hop)
 
     def _local_toward(self, hop: Hop) -> str:
-        """Give our address as a peer sees it, or as most do if that one's address is not known."""
+        """Return our address as a peer sees it, or as most do if its address is not known."""
         carriers = self.core.carriers
         host = hop.host if hop.numeric else ""
         listener = carriers.listener_for(hop.protocol, host)
@@ -642,7 +643,7 @@ class Calling:
             outgoing.protocol,
             "" if flow is None else flow.local_host,
             0 if flow is None else flow.local_port,
-            "unsolicited",
+            UNSOLICITED,
             dialog.id,
             raw,
             source="application",
@@ -1023,7 +1024,7 @@ class Calling:
         return dialog
 
     def _meet(self, dialog: Dialog, outgoing: Outgoing, response: Response, flow: Flow) -> None:
-        """Learn of a response who the peer is, and how to reach it."""
+        """Take from a response who the peer is, and how to reach it."""
         to = response.get("To") or ""
         dialog.remote = in_brackets(to) or to
         tag = response.to_tag or ""
@@ -1041,13 +1042,13 @@ class Calling:
     # Failures
 
     def failed(self, key: ClientKey) -> None:
-        """Learn that a message could not be sent."""
+        """Note that a message could not be sent."""
         outgoing = self.transactions.get(key)
         if outgoing is not None:
             self.lost(outgoing)
 
     def broken(self, flow: Flow) -> None:
-        """Learn that a connection broke: what waits on it fails."""
+        """Note that a connection broke: what waits on it fails."""
         for outgoing in list(self.transactions.values()):
             if outgoing.flow == flow:
                 self.lost(outgoing)

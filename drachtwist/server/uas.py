@@ -66,6 +66,7 @@ from drachtwist.transactions.matching import (
 from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater
 from drachtwist.transactions.server import InviteServer, NonInviteServer, trying
 from drachtwist.transactions.timer import Timer
+from drachtwist.wire.commands import UNSOLICITED
 from drachtwist.wire.decisions import Decision, ProxyTo, Redirect, Reject, RouteTo
 from drachtwist.wire.reports import response_echo
 from drachtwist.wire.session import new_id
@@ -838,7 +839,7 @@ class Answering:
             flow.reported,
             flow.local_host,
             flow.local_port,
-            "unsolicited",
+            UNSOLICITED,
             invite.dialog_id,
             raw,
             source="application",

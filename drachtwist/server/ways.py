@@ -39,7 +39,7 @@ _UNSURE = 256
 
 
 def target_of(hop: Hop) -> Target:
-    """Give the target of a hop whose host is an address."""
+    """Return the target of a hop whose host is an address."""
     return _target(hop.protocol, hop.host, hop.port, hop)
 
 
@@ -127,7 +127,7 @@ class Way:
     def _ask(
         self, questions: tuple[Question, ...], found: Callable[[Target | None], object]
     ) -> list[Records | None] | None:
-        """Give the answers; None if they are not all known: then the search goes on later."""
+        """Return the answers; None if they are not all known: then the search goes on later."""
         answers: dict[int, Records | None] = {}
         later = False
 
@@ -204,7 +204,7 @@ class Ways:
         return Way(hop, names, offered, self._resolver.look_up, self._chance)
 
     def over_tcp(self, hop: Hop, flow: Flow, size: int) -> Flow | None:
-        """Give the TCP flow that a request takes because it is long; None if it takes none.
+        """Return the TCP flow that a request takes because it is long; None if it takes none.
 
         :param hop: what led to the flow that it would take otherwise.
         """

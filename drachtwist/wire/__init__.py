@@ -1,1 +1,1 @@
-"""The drachtio protocol: frames, commands, events and sessions. Standard library only."""
+"""The drachtio protocol: frames, commands, events and sessions, without I/O or Twisted."""

@@ -38,9 +38,6 @@ __all__ = [
 ANSWER_LIMIT = 16_384
 """The longest answer that a server reads, in bytes."""
 
-QUERY_LIMIT = 1_024
-"""A real server cuts the whole URL after so many characters."""
-
 _ADDRESS = re.compile(r"(.*):([0-9]+)(?:;transport=([A-Za-z]+))?(?:[\s/].*)?", re.DOTALL)
 
 

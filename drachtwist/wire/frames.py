@@ -28,7 +28,6 @@ DEFAULT_LIMIT = 1 << 20
 """Bytes of the longest payload that a decoder accepts unless told otherwise."""
 
 _PREFIX_DIGITS = 20
-_DIGITS = frozenset(b"0123456789")
 
 
 def encode_frame(payload: bytes, limit: int | None = MAX_PAYLOAD) -> bytes:

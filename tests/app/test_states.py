@@ -154,9 +154,11 @@ class SummaryTests(CallTestCase):
         self.from_a("BYE", 2)
         [summary] = self.seen
         assert summary.attempt is not None and summary.stop is not None
+        summary.attempt._cdr = _at(summary.attempt._cdr, "23:59:40.000000")
         summary.starts[0]._cdr = _at(summary.starts[0]._cdr, "23:59:50.500000")
         summary.stop._cdr = _at(summary.stop._cdr, "00:00:10.000000")
         self.assertAlmostEqual(summary.duration or 0.0, 19.5)
+        self.assertAlmostEqual(summary.setup_time or 0.0, 10.5)
 
     def test_link_lost(self) -> None:
         """What is known of a call is told when the connection is lost."""

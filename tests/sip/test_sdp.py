@@ -83,6 +83,14 @@ class RoundTripTests(SynchronousTestCase):
 
 
 class ViewTests(SynchronousTestCase):
+    def test_several_ports(self) -> None:
+        """A stream may take several ports, which a new port leaves alone."""
+        sdp = Sdp.parse("v=0\r\nm=audio 49170/2 RTP/AVP 0\r\n")
+        [audio] = sdp.media
+        self.assertEqual((audio.port, audio.port_count), (49170, 2))
+        audio.port = 5000
+        self.assertEqual(str(sdp), "v=0\r\nm=audio 5000/2 RTP/AVP 0\r\n")
+
     def test_session(self) -> None:
         """Origin, connection and streams of a phone's offer."""
         sdp = Sdp.parse(PHONE)
@@ -91,6 +99,7 @@ class ViewTests(SynchronousTestCase):
         [audio] = sdp.media
         self.assertEqual((audio.kind, audio.port, audio.protocol), ("audio", 49170, "RTP/AVP"))
         self.assertEqual(audio.connection, Connection("192.0.2.1"))
+        self.assertEqual(audio.port_count, 1)
         self.assertEqual(audio.direction, "sendrecv")
         names = [(one.payload, one.name, one.rate, one.fmtp) for one in audio.codecs]
         self.assertEqual(

@@ -193,7 +193,7 @@ class Reinvites:
             return
         status = result.status
         if status == 408 and result.source == "application":
-            # The server may have dropped a 200 behind a provisional response (see outgoing).
+            # The server may have dropped a 200 behind a provisional response (see app/outgoing.py).
             dialog._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
