@@ -2,8 +2,8 @@
 
 What peers write is quoted in lines that operators read. Whatever of it is long is shortened on its
 way into an event: a text, octets, and what an exception says. What is no text (octets that are no
-UTF-8, controls) is escaped: a file that is UTF-8 would refuse the whole line, and a terminal might do
-what it says. All of the package logs through this.
+UTF-8, controls) is escaped: a file that is UTF-8 would refuse the whole line, and a terminal might
+do what it says. All of the package logs through this.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher, textFileLogObserver
 from twisted.python.failure import Failure
@@ -142,7 +142,8 @@ class LogTests(SynchronousTestCase):
 
     def test_what_is_no_text(self) -> None:
         """Octets that are no UTF-8, and controls, are in the line, escaped: no file refuses it."""
-        file = TextIOWrapper(BytesIO(), "utf-8", newline="")
+        octets = BytesIO()
+        file = TextIOWrapper(octets, "utf-8", newline="")
         observer: Any = textFileLogObserver(file)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
@@ -156,7 +157,7 @@ class LogTests(SynchronousTestCase):
             log.failure("{call_id} failed", call_id=strange)
         self.assertEqual(len(self.flushLoggedErrors(MessageError)), 1)
         file.flush()
-        lines = cast(BytesIO, file.buffer).getvalue().decode("utf-8").split("\n")
+        lines = octets.getvalue().decode("utf-8").split("\n")
         shown = r"a\udcff\x1b[2J\rb\x9b"
         for line in lines[:2]:
             self.assertTrue(line.endswith(f"this came: {shown}, and no more"), line)
