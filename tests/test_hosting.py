@@ -26,7 +26,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.python import usage
 from twisted.web.server import Site
-from twisted.web.static import Data
+from twisted.web.resource import Resource
 
 from drachtwist import Srf, SrfService
 from drachtwist.server.config import ServerConfig
@@ -56,16 +56,20 @@ class Says(Service):
         print("stopping", self.name, flush=True)
         return super().stopService()
 
+class Hello(Resource):
+    isLeaf = True
+
+    def render_GET(self, request):
+        return b"hello"
+
 class Options(usage.Options):
     """None."""
 
 def together(parent):
     endpoint = TCP4ServerEndpoint(reactor, @HTTP@, interface="127.0.0.1")
-    page = Data(b"hello", "text/plain")
-    page.isLeaf = True
     for service in (
         Says("first"),
-        StreamServerEndpointService(endpoint, Site(page)),
+        StreamServerEndpointService(endpoint, Site(Hello())),
         server,
         Says("second"),
         SrfService(srf, "tcp:127.0.0.1:@ADMIN@", secret="cymru"),
