@@ -19,8 +19,6 @@ __all__ = ["TRANSITIONS", "AnswerState"]
 class AnswerState(Enum):
     """What has become of the answer to a request."""
 
-    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
-
     OPEN = "no final response yet"
     ANSWERED = "the application, or the server for it, sent a final response"
     CANCELLED = "the caller gave up first, and the server answered 487"

@@ -123,10 +123,11 @@ class DialogTable(Generic[D]):
     :param index: that of all connections, which has these too.
     """
 
-    __slots__ = ("_index", "_uac", "_uas", "shared")
+    __slots__ = ("_everywhere", "_index", "_uac", "_uas", "shared")
 
     def __init__(self, index: DialogIndex[D] | None = None) -> None:
         self._index: DialogIndex[D] = DialogIndex() if index is None else index
+        self._everywhere = self._index._dialogs
         self._uas: dict[str, D] = {}
         self._uac: dict[str, D] = {}
         self.shared: set[str] = set()
@@ -145,13 +146,16 @@ class DialogTable(Generic[D]):
             mine, others = self._uas, self._uac
         else:
             mine, others = self._uac, self._uas
-        before = mine.get(dialog.id)
+        id = dialog.id
+        before = mine.get(id)
         if before is not None:
             self._index.remove(before)
-        mine[dialog.id] = dialog
-        self._index.add(dialog)
-        if dialog.id in others:
-            self.shared.add(dialog.id)
+        mine[id] = dialog
+        # As nearly always it is the only one of its id; the index does the rest.
+        if self._everywhere.setdefault(id, dialog) is not dialog:
+            self._index.add(dialog)
+        if id in others:
+            self.shared.add(id)
 
     def remove(self, dialog: D) -> None:
         """Forget a dialog; it is no error when it is not known."""
@@ -159,11 +163,15 @@ class DialogTable(Generic[D]):
             mine, others = self._uas, self._uac
         else:
             mine, others = self._uac, self._uas
-        if mine.get(dialog.id) is dialog:
-            del mine[dialog.id]
-            self._index.remove(dialog)
-            if self.shared and dialog.id not in others:
-                self.shared.discard(dialog.id)
+        id = dialog.id
+        if mine.get(id) is dialog:
+            del mine[id]
+            if self._everywhere.get(id) is dialog:
+                del self._everywhere[id]
+            else:
+                self._index.remove(dialog)
+            if self.shared and id not in others:
+                self.shared.discard(id)
 
     def get(self, dialog_id: str, role: str | None = None) -> D | None:
         """Find a dialog.

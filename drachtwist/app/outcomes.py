@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 _OUTCOMES = (CommandRefused, ConnectionFailed, ConnectionLost, RemoteProtocolError, SipError)
 
 
+_wait_for = Deferred.__iter__
+
+
 class Outcome(Deferred[_T]):
     """A Deferred that may have failed already when it is awaited.
 
@@ -41,7 +44,7 @@ class Outcome(Deferred[_T]):
         """Wait for it."""
         if self.called and not self.paused and isinstance(self.result, Failure):
             return self._thrown_in()
-        return super().__iter__()
+        return _wait_for(self)
 
     __await__ = __iter__
 

@@ -165,7 +165,8 @@ class Request(Received, sip.Request):
             return succeed(None)
         if self._state.link.closed:
             return already_failed(ConnectionLost("the connection of the request is gone"))
-        self._state.invites.setdefault(self._token(8), self)  # it is told of a lost connection
+        # As INVITEs are, it is told of a lost connection.
+        self._state.invites.setdefault(self._token(TRANSACTION_ID), self)
         waiting: Deferred[Request | None] = Deferred(self._forget)
         self._extended().waiting.append(waiting)
         return waiting
@@ -204,7 +205,10 @@ class Request(Received, sip.Request):
 
     def _answered(self, status: int) -> None:
         """A final response was handed to the server."""
-        assert _ANSWERED in TRANSITIONS[self._answer], f"{self._answer} does not become answered"
+        # Nearly always it was open, which needs no look into the table.
+        assert self._answer is _OPEN or _ANSWERED in TRANSITIONS[self._answer], (
+            f"{self._answer} does not become answered"
+        )
         self._answer = _ANSWERED
         self._final_status = status
         self._res = None
@@ -246,7 +250,7 @@ class Request(Received, sip.Request):
         is_open = self._answer is _OPEN
         if is_open and state.events.dialog_state.handlers:
             self._report("terminated", event="cancelled")
-        pending = state.invites.pop(self._token(8), None)
+        pending = state.invites.pop(self._token(TRANSACTION_ID), None)
         if pending is not None and self._shares_transaction():
             pending._cancelled(cancel)  # the INVITE that it came with is over
         if self._answer is _OPEN:
@@ -269,10 +273,11 @@ class Request(Received, sip.Request):
         """A final response is on its way, and confirmed."""
         state = self._state
         extras = self._extras
-        if extras is None:
-            state.invites.pop(self._token(8), None)
-        elif not extras.shares_transaction:
-            state.invites.pop(self._token(8), None)
+        if extras is None or not extras.shares_transaction:
+            tokens = self._tokens
+            name = self.stack_txn_id if type(tokens) is str else tokens[TRANSACTION_ID]
+            state.invites.pop(name, None)
+        if extras is not None and not extras.shares_transaction:
             self._drop_early()
             extras.on_cancel = []
             extras.on_update = None
@@ -412,7 +417,8 @@ def make_request(state: Connection, tokens: Sequence[str], raw: bytes) -> Reques
     self._final_status = 0
     self._extras = self._res = None
     self.canceled = False
-    if tokens[TRANSACTION_ID] in state.requests or tokens[TRANSACTION_ID] in state.invites:
+    transaction_id = tokens[TRANSACTION_ID]
+    if transaction_id in state.requests or transaction_id in state.invites:
         # Another request has this transaction id: the answer has to say what it is for.
         self._extras = RequestExtras()
         self._extras.shares_transaction = True

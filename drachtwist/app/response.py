@@ -213,7 +213,9 @@ class Response(sip.Message):
             message = _with_known_tag(message)
         if req._answer is not _OPEN:
             sending.fail_later(req._why_not_sent())
-        elif req._extras is not None and req._holds(status):
+        elif req._extras is None and not reliable:
+            self._transmit(message, sending)  # most responses: nobody else waits for them
+        elif req._holds(status):
             req._hold(lambda: self._send_held(message, sending, reliable, on_prack, body))
         else:
             self._send_now(message, sending, reliable, on_prack, body)
@@ -234,7 +236,8 @@ class Response(sip.Message):
             headers = self._all_headers(headers, bool(body))
         if extras is not None and extras.complete is not None and 200 <= status < 300:
             headers = extras.complete(self.req, headers)
-        if 200 <= status < 300 and self.req.method == "SUBSCRIBE":
+        # The slot has it, but for odd request lines.
+        if 200 <= status < 300 and (self.req._method or self.req.method) == "SUBSCRIBE":
             headers = _with_expires(self.req, headers)
         return encode_response(status, reason, headers, body, typed=True)
 
@@ -263,8 +266,11 @@ class Response(sip.Message):
         """
         req = self.req
         status: int = sending.status
+        tokens = req._tokens
+        # No call of a property for what stands there, unless the request keeps less meanwhile.
+        transaction_id = req.stack_txn_id if type(tokens) is str else tokens[TRANSACTION_ID]
         try:
-            req._state.link.send_message(req._token(8), "", message, sending)
+            req._state.link.send_message(transaction_id, "", message, sending)
         except ConnectionLost as error:
             sending.fail_later(error)
             return False

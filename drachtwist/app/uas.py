@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
 from drachtwist.app.option_types import check_options
@@ -33,10 +34,12 @@ from drachtwist.errors import (
 )
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.wire.commands import Answer
+from drachtwist.wire.reports import TRANSACTION_ID
 
 __all__ = ["create_uas", "refuse_unreachable"]
 
 
+_OPEN = AnswerState.OPEN
 _USUAL_SDP = (str, bytes, type(None))
 _USUAL_HEADERS = (dict, list, type(None))
 
@@ -54,14 +57,14 @@ def create_uas(
         raise LocalProtocolError(f"a {method} makes no dialog")
     if type(local_sdp) not in _USUAL_SDP or type(headers) not in _USUAL_HEADERS:
         check_options(local_sdp=local_sdp, headers=headers)
-    if not req.is_open:
+    if req._answer is not _OPEN:
         return already_failed(req._why_not_sent())
-    if b"\nContact:" not in req.raw:
+    if b"\nContact:" not in req._raw:
         unreachable = refuse_unreachable(req, res)
         if unreachable is not None:
             return already_failed(unreachable)
     accepting = _Accepting(res, 200 if method == "INVITE" else 202, headers)
-    req._state.invites[req._token(8)] = accepting
+    req._state.invites[req._token(TRANSACTION_ID)] = accepting
     if local_sdp is None or type(local_sdp) in (str, bytes):
         accepting.send(cast(Sdp, local_sdp))
     else:
@@ -118,7 +121,7 @@ class _Accepting:
         req = res.req
         if self.deferred.called:
             return  # cancelled, in either sense, while we waited
-        if not req.is_open:
+        if req._answer is not _OPEN:
             self.deferred.errback(req._why_not_sent())
             return
         if req._extras is not None and req._extras.on_send:
@@ -138,7 +141,7 @@ class _Accepting:
         req = res.req
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
-        if req._holds(self.status):
+        if req._extras is not None and req._holds(self.status):
             req._hold(lambda: self._transmit(message))
         else:
             res._transmit(message, self)

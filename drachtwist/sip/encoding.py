@@ -22,14 +22,29 @@ __all__ = ["encode_request", "encode_response", "joined", "request_line", "statu
 
 _URI_TO_SEND = re.compile(r"[^\s<>\0]+").fullmatch
 
-_KNOWN_NAMES: dict[str, Callable[[str], Any] | bool] = {}
+
+class _Reader:
+    """Reads the values of a header.
+
+    :param parse: refuses what it should not hold.
+    """
+
+    __slots__ = ("legible", "parse")
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        self.parse = parse
+        self.legible: set[str] = set()
+        """Values that were looked at and are what they should be. By value, not by line: texts of
+        the application know their hashes already."""
+
+
+_KNOWN_NAMES: dict[str, _Reader | bool] = {}
 """Header names that were checked, and what reads their values, or whether they are to be written at
 all; Content-Length is not."""
 _KNOWN_NAMES_LIMIT = 1024
-
-_LEGIBLE: set[str] = set()
-"""Header lines that were looked at and are what they should be."""
-_MOST_KEPT = 512
+_READERS: dict[str, _Reader] = {}
+"""By long name in lower case, of the few headers whose values are read."""
+_MOST_KEPT = 64
 _LONGEST_KEPT = 200
 _CHECKS: dict[Any, Callable[[str], Any]] = {
     Address.parse: Address.check,
@@ -77,9 +92,11 @@ def encode_response(
     :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    if reason is not None or status not in _STATUS_LINES:
+    start = _STATUS_LINES.get(status) if reason is None else None
+    if start is None:
         checked_status(status)
-    return _encode(status_line(status, reason), headers, body, typed)
+        start = status_line(status, reason)
+    return _encode(start, headers, body, typed)
 
 
 def encode_request(
@@ -111,9 +128,8 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
             if write is False:
                 continue
             if type(value) is str:
-                line = f"{name}: {value}"
-                lines.append(line)
-                if typed and write is not True and line not in _LEGIBLE:
+                lines.append(f"{name}: {value}")
+                if typed and write is not True and value not in write.legible:
                     _check_typed(name, value, write)
             elif isinstance(value, (list, tuple)):
                 lines += [f"{name}: {checked_value(item)}" for item in value]
@@ -141,27 +157,29 @@ def _culprit(lines: list[str]) -> str:
     return next(line for line in lines if grammar.has_line_break(line))
 
 
-def _check_typed(name: str, value: str, parse: Callable[[str], Any]) -> None:
+def _check_typed(name: str, value: str, reader: _Reader) -> None:
     """Refuse a value that servers cannot read: they would drop it, and all headers behind it."""
     try:
-        parse(value.strip(" \t"))
+        reader.parse(value.strip(" \t"))
     except MessageError as error:
         if not grammar.has_line_break(value):
             raise LocalProtocolError(f"{name}: {value}: {error}") from None
     else:
         # An application writes the same Allow, and often the same From, again and again.
         if len(value) <= _LONGEST_KEPT:
-            if len(_LEGIBLE) >= _MOST_KEPT:
-                _LEGIBLE.clear()
-            _LEGIBLE.add(f"{name}: {value}")
+            if len(reader.legible) >= _MOST_KEPT:
+                reader.legible.clear()
+            reader.legible.add(value)
 
 
-def _learn_name(name: str) -> Callable[[str], Any] | bool:
+def _learn_name(name: str) -> _Reader | bool:
     key = header_key(checked_name(name))
-    write = SINGLES.get(key) or LISTS.get(key) or True
-    write = _CHECKS.get(write, write)
+    write: _Reader | bool = True
+    parse = SINGLES.get(key) or LISTS.get(key)
     if key == "content-length":
         write = False
+    elif parse is not None:
+        write = _READERS.setdefault(key, _Reader(_CHECKS.get(parse, parse)))
     if len(_KNOWN_NAMES) < _KNOWN_NAMES_LIMIT:
         _KNOWN_NAMES[name] = write
     return write

@@ -394,11 +394,15 @@ class Answer:
     :param raw: the SIP message as it was sent (or received, while proxying), or nothing.
     """
 
-    __slots__ = ("raw", "tokens")
+    __slots__ = ("ok", "raw", "tokens")
+
+    ok: bool
+    """Whether the command was carried out."""
 
     def __init__(self, tokens: Sequence[str], raw: bytes = b"") -> None:
         self.tokens = tokens
         self.raw = raw
+        self.ok = len(tokens) > 3 and tokens[3] == "OK"
 
     def _at(self, index: int) -> str:
         tokens = self.tokens
@@ -413,12 +417,6 @@ class Answer:
     def verdict(self) -> str:
         """``OK``; ``NOK``: refused; ``NO``: refused, and the server closes the connection."""
         return self._at(3)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the command was carried out."""
-        tokens = self.tokens
-        return len(tokens) > 3 and tokens[3] == "OK"
 
     @property
     def text(self) -> str:
