@@ -628,11 +628,10 @@ class ClientRequest:
         if ringing is not None:
             for dialog_id in ringing.ids:
                 self.state.calling.pop(dialog_id, None)
+            self.state.ringing.forget(self)
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel.stop()
-        if self._ringing is not None:
-            self.state.ringing.forget(self)
         if self.request is not None and not isinstance(outcome, Exception):
             self.request.res = outcome
         on_final, self.on_final = self.on_final, None

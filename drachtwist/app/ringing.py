@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Ringing"]
 
+_MANY = 16
+"""More provisional responses than these are searched for those that others have followed."""
+
 
 class Ringing:
     """The early dialogs of an INVITE of ours.
@@ -31,15 +34,15 @@ class Ringing:
     :param offer: what it describes; empty when it leaves the offer to the callee.
     """
 
-    __slots__ = ("_early", "_last", "_offer", "_pracked", "_state", "ids")
+    __slots__ = ("_early", "_heard", "_offer", "_pracked", "_state", "ids")
 
     def __init__(self, state: Connection, offer: bytes | str) -> None:
         self._state = state
         self._offer = offer
         self.ids: list[str] = []
         """The server's names of the early dialogs."""
-        # The last response by To, the one that came last at the end; handles by To tag.
-        self._last: dict[str, ReceivedResponse] = {}
+        # What rang, in its order: not looked into before there are several; handles by To tag.
+        self._heard: list[ReceivedResponse] = []
         self._early: dict[str, EarlyDialog] = {}
         # Number and To of each reliable response.
         self._pracked: set[tuple[str, str]] = set()
@@ -50,13 +53,23 @@ class Ringing:
         :param dialog_id: of its early dialog.
         :returns: whether the server gave the early dialog a name that was not known.
         """
-        to = response.get("To") or ""
-        self._last.pop(to, None)
-        self._last[to] = response
+        heard = self._heard
+        heard.append(response)
+        if len(heard) > _MANY:
+            self._heard = list(self._last().values())
         if dialog_id in self.ids:
             return False
         self.ids.append(dialog_id)
         return True
+
+    def _last(self) -> dict[str, ReceivedResponse]:
+        """Return the last response by To, the one that came last at the end."""
+        last: dict[str, ReceivedResponse] = {}
+        for response in self._heard:
+            to = response.get("To") or ""
+            last.pop(to, None)
+            last[to] = response
+        return last
 
     def is_repeated(self, number: str, response: ReceivedResponse) -> bool:
         """Whether a reliable response came before; from now on it did (RFC 3262 section 4).
@@ -83,11 +96,11 @@ class Ringing:
         :param realms: what was answered to challenges.
         """
         response = next(
-            (one for one in reversed(list(self._last.values())) if _tag_of(one) == tag),
+            (one for one in reversed(self._heard) if _tag_of(one) == tag),
             None,
         )
         if response is None:
-            response = list(self._last.values())[-1]
+            response = self._heard[-1]
             tag = _tag_of(response)
         early = self._early.get(tag)
         if early is None:
@@ -110,11 +123,10 @@ class Ringing:
 
         :returns: whether others ring.
         """
-        last = self._last
+        last = self._last()
         if len(last) < 2 or all(_tag_of(one) != tag for one in last.values()):
             return False
-        for to in [to for to, one in last.items() if _tag_of(one) == tag]:
-            del last[to]
+        self._heard = [one for one in last.values() if _tag_of(one) != tag]
         early = self._early.pop(tag, None)
         if early is not None:
             early.end(answered=False)
@@ -126,7 +138,7 @@ class Ringing:
         :param answered: there is a dialog now.
         """
         early, self._early = self._early, {}
-        self._last = {}
+        self._heard = []
         for one in early.values():
             one.end(answered=answered)
 

@@ -300,10 +300,10 @@ class PlacedCall:
         state = client.state
         dialog_id = outcome.stack_dialog_id
         if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
-            text = f"not the name of this dialog: {outcome.stack_dialog_id!r}"
+            text = f"not the name of this dialog: {dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return
-        dialog = Dialog(state, outcome.stack_dialog_id, "uac", request, request.raw)
+        dialog = Dialog(state, dialog_id, "uac", request, request.raw)
         request.res = outcome
         state.dialogs.add(dialog)
         state.link.uses += 1
