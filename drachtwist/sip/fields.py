@@ -49,7 +49,7 @@ _NAME_ADDR = re.compile(
 # looked for between its parts.
 _USUAL_ADDRESS = re.compile(
     r'(?:"[^"\\\r\n\0]*" ?|[^"<>,;\r\n\0]*)<[^<>:\r\n\0]*:[^<>\r\n\0]*>'
-    rf"(?:;{grammar.TOKEN}(?:={grammar.TOKEN})?)*"
+    rf'(?:;{grammar.TOKEN}(?:=(?:"[^"\\\r\n\0]*"|[^\s;,"<>\0]*))?)*'
 ).fullmatch
 _ADDR_SPEC = re.compile(
     rf'{_WS}([A-Za-z][A-Za-z0-9+.\-]*:[^\s<>,;?"\0]+)({grammar.PARAMS}){_WS}', re.DOTALL
