@@ -59,7 +59,7 @@ def create_uas(
         check_options(local_sdp=local_sdp, headers=headers)
     if req._answer is not _OPEN:
         return already_failed(req._why_not_sent())
-    if b"\nContact:" not in req._raw:
+    if req._raw.find(b"\nContact:") < 0:  # "in" raises and drops an error first
         unreachable = refuse_unreachable(req, res)
         if unreachable is not None:
             return already_failed(unreachable)
