@@ -61,7 +61,7 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_left(self) -> None:
-        """The delayed call ends with its time when nobody is waited for, and with the connection."""
+        """The delayed call goes with its time when nobody is left, and with the connection."""
         self.silence.forget(self.one("first"))
         self.clock.advance(10.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
