@@ -445,7 +445,8 @@ class ClientRequest:
         self._enter(State.RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
-        if response.body:
+        # Most have no body, which the last bytes show.
+        if not response.raw.endswith(b"\r\n\r\n") and response.body:
             self.early_dialog(response.to_tag or "")
         self.state.ringing.heard(self)
         return ringing
@@ -620,7 +621,7 @@ class ClientRequest:
 
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         """Come to an outcome, and tell everybody."""
-        if self.over:
+        if self.at is State.OVER:
             return
         self._enter(State.OVER)
         self.outcome = outcome

@@ -187,6 +187,7 @@ class Connection:
             invite._link_lost(ConnectionLost(reason))
         for dialog in list(self.dialogs):
             dialog._link_lost(ConnectionLost(reason))
+        self.ringing.close()
         # They know the connection, which nothing is looked for on any more.
         self.early.clear()
         self.calling.clear()

@@ -2,7 +2,8 @@
 
 Nearly every call rings, and hardly any rings for minutes: a delayed call for each would be made,
 put off and cancelled for nothing. As all have the same time, whoever was heard last is given up
-last.
+last. The delayed call stays when nobody is waited for any more, since the next is soon to ring; it
+goes when its time has come, or with the connection.
 """
 
 from __future__ import annotations
@@ -44,9 +45,14 @@ class Silence:
 
     def forget(self, who: _Listened) -> None:
         """Wait for somebody no longer; it is no error if nobody did."""
-        if self._until.pop(who, None) is not None and not self._until and self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._until.pop(who, None)
+
+    def close(self) -> None:
+        """Wait for nobody any more."""
+        self._until.clear()
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
 
     def _look(self) -> None:
         self._call = None

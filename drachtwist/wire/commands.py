@@ -466,7 +466,8 @@ class Answer:
     @property
     def transaction_id(self) -> TransactionId:
         """The transaction of the message that was sent."""
-        return TransactionId(self._at(10))
+        tokens = self.tokens
+        return tokens[10] if len(tokens) > 10 else ""  # type: ignore[return-value]
 
     @property
     def dialog_id(self) -> DialogId:

@@ -46,16 +46,30 @@ class SilenceTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_forgotten(self) -> None:
-        """Nobody is left to be waited for, so nothing waits."""
+        """Nobody is given up whom nobody waits for; the next one has his whole time."""
         first, second = self.one("first"), self.one("second")
         self.silence.forget(first)
         self.silence.forget(first)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.silence.forget(second)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(3.0)
         self.one("third")
-        self.clock.advance(10.0)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(9.9)
+        self.assertEqual(self.late, [])
+        self.clock.advance(0.1)
         self.assertEqual(self.late, ["third"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nobody_left(self) -> None:
+        """The delayed call goes with its time when nobody is left, and with the connection."""
+        self.silence.forget(self.one("first"))
+        self.clock.advance(10.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.one("second")
+        self.silence.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(20.0)
+        self.assertEqual(self.late, [])
 
     def test_at_the_same_time(self) -> None:
         """What one of several does when he is given up does not hold up the others."""

@@ -65,6 +65,8 @@ def send_last(
 
 def _must_wait(dialog: Dialog) -> bool:
     """Whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
+    if dialog._traffic is None and (dialog._acked or dialog.type == "uac"):
+        return False  # as nearly always
     if dialog._state.owner.is_closing:
         return False
     return dialog._is_unacked() or not _has_told(dialog)
@@ -88,7 +90,7 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
 
 def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
     """The request that was to end a dialog is over."""
-    if _is_still_up(result, is_call=dialog.dialog_type == "INVITE"):
+    if _is_still_up(result, dialog):
         if dialog._stage is State.ENDING:
             dialog._enter(State.UP)
         if dialog._ending is not None:
@@ -113,7 +115,8 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
     on_destroy, dialog._on_destroy = dialog._on_destroy, ()
     if text:
         dialog._need_ending().text = text
-    _give_up(dialog, end)
+    if dialog._traffic is not None or dialog._reinvites is not None or dialog._ending is not None:
+        _give_up(dialog, end)
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
     waiting = dialog._ending
@@ -189,16 +192,17 @@ def _report(dialog: Dialog, end: DialogEnd) -> None:
     )
 
 
-def _is_still_up(result: ReceivedResponse | Exception, *, is_call: bool) -> bool:
+def _is_still_up(result: ReceivedResponse | Exception, dialog: Dialog) -> bool:
     """Say whether a dialog is up although its last request was sent.
 
     :param result: what came of that request.
-    :param is_call: the dialog is a call, no subscription.
     """
     if isinstance(result, CommandRefused):
         return _UNREACHABLE not in result.text
     # The server keeps the dialog, so that the BYE can be repeated with credentials.
-    return isinstance(result, ReceivedResponse) and result.status in (401, 407) and is_call
+    if not isinstance(result, ReceivedResponse) or result.status not in (401, 407):
+        return False
+    return dialog.dialog_type == "INVITE"
 
 
 def reason_text(request: Request) -> str:
