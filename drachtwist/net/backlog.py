@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITransport
+from zope.interface import implementer
 
-__all__ = ["PIECE", "Backlog"]
+__all__ = ["PIECE", "Backlog", "Backlogged"]
 
 PIECE = 1 << 16
 """Bytes that are given to the transport at a time, about as many as it keeps before it is full."""
@@ -151,3 +152,24 @@ class Backlog:
         if cut is not None:
             self.forget()
             cut(why)
+
+
+@implementer(IPushProducer)
+class Backlogged:
+    """A protocol whose :class:`Backlog` learns from the transport how fast its peer reads."""
+
+    _backlog: Backlog | None
+    """There is one while the connection is open."""
+
+    def pauseProducing(self) -> None:
+        """Note that the peer does not read as fast as it is written to."""
+        if self._backlog is not None:
+            self._backlog.pause()
+
+    def resumeProducing(self) -> None:
+        """Note that the peer has read what the transport had."""
+        if self._backlog is not None:
+            self._backlog.resume()
+
+    def stopProducing(self) -> None:
+        """Note that the connection is gone, which comes otherwise too."""

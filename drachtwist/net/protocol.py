@@ -21,17 +21,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
-    IPushProducer,
     IReactorTime,
     ISSLTransport,
     ITCPTransport,
 )
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from drachtwist.errors import ConnectionLost, DrachtwistError
 from drachtwist.net.alerts import Alerts
-from drachtwist.net.backlog import Backlog
+from drachtwist.net.backlog import Backlog, Backlogged
 from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
 from drachtwist.net.tls import describe_tls_failure
@@ -450,8 +448,7 @@ class ServerLinkHandler(Protocol):
         """The connection is gone."""
 
 
-@implementer(IPushProducer)
-class DrachtioServerProtocol(protocol.Protocol):
+class DrachtioServerProtocol(Backlogged, protocol.Protocol):
     """A server's end of a connection to an application.
 
     What an application does not read waits here. While anything does, :attr:`paused` says so;
@@ -571,19 +568,6 @@ class DrachtioServerProtocol(protocol.Protocol):
         )
         cast(Any, self.transport).registerProducer(self, True)
         self._handler.opened(self)
-
-    def pauseProducing(self) -> None:
-        """Note that the application does not read as fast as it is written to."""
-        if self._backlog is not None:
-            self._backlog.pause()
-
-    def resumeProducing(self) -> None:
-        """Note that the application has read what the transport had."""
-        if self._backlog is not None:
-            self._backlog.resume()
-
-    def stopProducing(self) -> None:
-        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Carry out what came; write all answers that are ready by then at once."""

@@ -37,6 +37,7 @@ from drachtwist.wire.reports import (
     SOURCE,
     TIME,
     TRANSACTION_ID,
+    delivery,
 )
 
 __all__ = [
@@ -303,22 +304,22 @@ class Delivery:
         received_on: tuple[str, int] | None = None,
     ) -> Delivery:
         """Build one, as a server does. ``received_on`` belongs on new requests only."""
-        tokens = [
+        came_to = "" if received_on is None else f"{received_on[0]}|{received_on[1]}|"
+        written = delivery(
             frame_id,
-            "sip",
             source,
-            str(size),
+            size,
             protocol,
             address,
-            str(port),
+            port,
             time,
             transaction_id,
             dialog_id,
-        ]
-        if received_on is not None:
-            tokens += [received_on[0], str(received_on[1])]
-        tokens.append("")
-        return cls(tokens, raw)
+            b"",
+            came_to,
+        )
+        line = written.removesuffix(b"\r\n")
+        return cls(line.decode("utf-8", "surrogateescape").split("|"), raw)
 
     def _at(self, index: int) -> str:
         tokens = self.tokens

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist import Dialog, Request, Response
+from drachtwist import Dialog, Request, Response, couple
+from drachtwist.sip import Request as SipRequest
 from drachtwist.sip import Response as SipResponse
 from tests.server.doubles import request
-from tests.whole import Whole
+from tests.whole import TARGET, Whole
 
 A = 32070
 OFFER = "v=0\r\no=alice 1 1 IN IP4 127.0.0.1\r\ns=-\r\n"
@@ -50,6 +51,22 @@ class CallTestCase(SynchronousTestCase):
         [self.answer] = [one for one in self.whole.sent() if isinstance(one, SipResponse)]
         self.from_a("ACK", 1)
         return self.successResultOf(accepting)
+
+    def bridged(self) -> SipRequest:
+        """Let a call come, and connect it with another one.
+
+        :returns: the INVITE of that one.
+        """
+        req, res = self.ring()
+        bridging = self.srf.create_b2bua(req, res, TARGET)
+        invite = self.whole.request()
+        self.whole.respond(invite, 200, body=ANSWER)
+        [self.answer] = [one for one in self.whole.sent() if isinstance(one, SipResponse)]
+        self.from_a("ACK", 1)
+        both = self.successResultOf(bridging)
+        couple(both.uas, both.uac)
+        self.whole.sent()
+        return invite
 
     def from_a(self, method: str, number: int, extra: str = "", body: str = "") -> None:
         """Let the phone send a request in the dialog."""

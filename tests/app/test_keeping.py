@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from drachtwist import ConnectionLost, Dialog, DialogEnd, LocalProtocolError, Srf, couple
+from drachtwist import ConnectionLost, Dialog, DialogEnd, LocalProtocolError, Srf
 from drachtwist.sip import Request as SipRequest
 from tests.app.calling import ANSWER, OFFER, A, CallTestCase
 from tests.server.doubles import request
 from tests.server.test_uac import reply
-from tests.whole import TARGET, Whole
+from tests.whole import Whole
 
 B = 32071
 KEEP = 20.0
@@ -107,16 +107,7 @@ class KeptTests(KeepingTestCase):
 
     def test_bridged(self) -> None:
         """Both sides of a call that is bridged go on, and end together."""
-        req, res = self.ring()
-        bridging = self.srf.create_b2bua(req, res, TARGET)
-        invite = self.whole.request()
-        self.whole.respond(invite, 200, body=ANSWER)
-        [answer] = [one for one in self.whole.sent() if not isinstance(one, SipRequest)]
-        self.answer = answer
-        self.from_a("ACK", 1)
-        both = self.successResultOf(bridging)
-        couple(both.uas, both.uac)
-        self.whole.sent()
+        invite = self.bridged()
         for one in self.return_():
             self.assertEqual(one.method, "OPTIONS")
             self.whole.receive(reply(one, 200), A if one.call_id == "c1" else B)

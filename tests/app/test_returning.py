@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from drachtwist import DialogEnd, couple
+from drachtwist import DialogEnd
 from drachtwist.sip import Request as SipRequest
-from tests.app.calling import ANSWER, OFFER, A, CallTestCase
+from tests.app.calling import OFFER, A, CallTestCase
 from tests.server.doubles import request
 from tests.server.test_uac import reply
-from tests.whole import TARGET
 
 B = 32071
 REASON = 'SIP;cause=503;text="Connection to the application lost"'
@@ -79,16 +78,7 @@ class ReturningTests(CallTestCase):
 
     def test_bridged(self) -> None:
         """Both phones of a call that was bridged get one."""
-        req, res = self.ring()
-        bridging = self.srf.create_b2bua(req, res, TARGET)
-        invite = self.whole.request()
-        self.whole.respond(invite, 200, body=ANSWER)
-        [answer] = [one for one in self.whole.sent() if not isinstance(one, SipRequest)]
-        self.answer = answer
-        self.from_a("ACK", 1)
-        both = self.successResultOf(bridging)
-        couple(both.uas, both.uac)
-        self.whole.sent()
+        invite = self.bridged()
         byes = self.return_()
         self.assertEqual(
             sorted((one.method, one.call_id) for one in byes),

@@ -11,12 +11,11 @@ from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     IHandshakeListener,
-    IPushProducer,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from drachtwist.net.backlog import Backlog
+from drachtwist.net.backlog import Backlog, Backlogged
 from drachtwist.net.sip.flows import ENCRYPTED, Flow, Reports, Target
 from drachtwist.net.sip.via import note_source
 from drachtwist.net.tls import describe_tls_failure
@@ -40,8 +39,8 @@ class StreamReports(Reports, Protocol):
         """Note how much a connection has of a message that is not complete."""
 
 
-@implementer(IHandshakeListener, IPushProducer)
-class Stream(protocol.Protocol):
+@implementer(IHandshakeListener)
+class Stream(Backlogged, protocol.Protocol):
     """One TCP or TLS connection, from the first wish to have it."""
 
     def __init__(
@@ -201,19 +200,6 @@ class Stream(protocol.Protocol):
         waiting, self._waiting = self._waiting, None
         for data in waiting or ():
             self.send(self.flow, data)
-
-    def pauseProducing(self) -> None:
-        """Note that the peer does not read as fast as we write."""
-        if self._backlog is not None:
-            self._backlog.pause()
-
-    def resumeProducing(self) -> None:
-        """Note that the peer has read."""
-        if self._backlog is not None:
-            self._backlog.resume()
-
-    def stopProducing(self) -> None:
-        """Note that the connection is gone, which comes otherwise too."""
 
     def dataReceived(self, data: bytes) -> None:
         """Take in octets."""
