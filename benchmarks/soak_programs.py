@@ -126,21 +126,26 @@ class Program:
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def sample(self, at: float, calls: int) -> None:
-        """See what it has."""
+        """See what it has: nothing, once it has ended.
+
+        Another thread may be waiting for the process (`stop`, `kill`): `poll` does not know the end
+        then, and what the system tells of the process can go at any moment.
+        """
         if self.process.poll() is not None:
             return
         directory = Path(f"/proc/{self.process.pid}")
-        pages = int((directory / "statm").read_text().split()[1])
-        self.samples.append(
-            Sample(
-                at,
-                calls,
-                pages * os.sysconf("SC_PAGE_SIZE"),
-                len(os.listdir(directory / "fd")),
-                processor_time(self.process),
-                int((directory / "schedstat").read_text().split()[1]) / 1e9,
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pages = int((directory / "statm").read_text().split()[1])
+            self.samples.append(
+                Sample(
+                    at,
+                    calls,
+                    pages * os.sysconf("SC_PAGE_SIZE"),
+                    len(os.listdir(directory / "fd")),
+                    processor_time(self.process),
+                    int((directory / "schedstat").read_text().split()[1]) / 1e9,
+                )
             )
-        )
 
     def at(self, seconds: float) -> Sample:
         """Return the first sample from some time on, or else the last one."""

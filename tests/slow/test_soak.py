@@ -155,6 +155,16 @@ class VerdictTests(SynchronousTestCase):
             one.rss, one.files = settled.rss, settled.files
         self.assertEqual(self.problems(), [])
 
+    def test_gone(self) -> None:
+        """A process that went while another thread waits for it is not sampled."""
+        with subprocess.Popen([sys.executable, "-c", ""]) as process:
+            process.wait()
+        program: Any = self.programs.Program.__new__(self.programs.Program)
+        program.samples = []
+        program.process = SimpleNamespace(pid=process.pid, poll=lambda: None)
+        program.sample(1.0, 2)
+        self.assertEqual(program.samples, [])
+
     def test_log(self) -> None:
         """What is logged as an error is found, and a warning is not."""
         log = Path(self.mktemp())
