@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from twisted.application.service import Service
 from twisted.logger import LogLevel
@@ -175,7 +175,7 @@ class Options(usage.Options):
 
     opt_c = opt_contact
 
-    def opt_version(self) -> None:
+    def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"drachtwist {VERSION}")
         raise SystemExit(0)
