@@ -18,6 +18,7 @@ from drachtwist.app.srf import Srf
 from drachtwist.errors import (
     LocalProtocolError,
 )
+from drachtwist.hosting.app_service import ApplicationService, Note, Settings
 from drachtwist.hosting.collector import NO_FREEZE, Collector
 from drachtwist.hosting.command_line import CommandLine
 from drachtwist.hosting.loading import ApplicationError, load_application
@@ -34,8 +35,6 @@ from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
 from drachtwist.wire.commands import check_tags
-
-from drachtwist.hosting.app_service import ApplicationService, Note, Settings
 
 __all__ = ["Options", "makeService"]
 

@@ -99,7 +99,8 @@ class ErrorTests(SynchronousTestCase):
             ),
             (
                 ("drachtio-server", "--drain"),
-                "twistd drachtio-server: there is no option --drain; drachtio-server --help lists all",
+                "twistd drachtio-server: there is no option --drain;"
+                " drachtio-server --help lists all",
                 None,
             ),
         ):
