@@ -36,7 +36,7 @@ from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
-from drachtwist.server.uas import Answering
+from drachtwist.server.uas.core import UserAgentServer
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -80,7 +80,7 @@ class ServerCore:
         self.clients = Clients()
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
-        self.uas = Answering(self)
+        self.uas = UserAgentServer(self)
         self.uac = Calling(self)
         self.proxying = Proxying(self)
         self.sessions = Sessions(self)

@@ -100,6 +100,8 @@ class ContextState(enum.Enum):
     ANSWERED = "the caller has a final response, or the first 2xx; another 2xx still goes to him"
     ENDED = "the caller left, and nobody is asked any more"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
 
 TRANSITIONS: Mapping[ContextState, Mapping[ContextState, str]] = {
     ContextState.SEARCHING: {

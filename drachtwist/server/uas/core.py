@@ -74,7 +74,7 @@ from drachtwist.wire.session import new_id
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
 
-__all__ = ["Answering"]
+__all__ = ["UserAgentServer"]
 
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _REGISTER_AT_ADDRESS = re.compile(
@@ -89,8 +89,8 @@ _LEFT = 'SIP;cause=487;text="The caller left"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
-class Answering:
-    """The server as the one who is asked."""
+class UserAgentServer:
+    """The server as the one who is asked: the UAS core."""
 
     __slots__ = ("_arrivals", "core", "early", "giving_back", "held", "open", "transactions")
 
