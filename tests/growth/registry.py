@@ -51,7 +51,7 @@ from drachtwist.sip.targets import by_preference, request_uri_of, split_target
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.sip.websocket import SipWebSocket
 from drachtwist.tracing import messages
-from drachtwist.tracing.messages import Passed, Place
+from drachtwist.tracing.messages import Passed
 from drachtwist.transactions import matching
 from drachtwist.wire.commands import parse_command, parse_event
 from drachtwist.wire.decisions import AppAddress, RoutingQuery, parse_decision
@@ -828,7 +828,7 @@ def _server_and_application(raw: bytes) -> object:
 def passed_message(text: str) -> object:
     """Look at a message that passed as ladders do."""
     raw = text.encode("utf-8", "surrogateescape")
-    way = Place("udp", "127.0.0.1", 5070, "127.0.0.1", 5060)
+    way = messages.Place("udp", "127.0.0.1", 5070, "127.0.0.1", 5060)
     one = Passed(0.0, True, way, raw, messages.call_id_of(raw))
     return (
         (one.text, one.method, one.status, one.summary, one.source, one.target),
