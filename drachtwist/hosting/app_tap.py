@@ -9,10 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-<<<<<<< HEAD
-from typing import TYPE_CHECKING, NoReturn
-=======
->>>>>>> main
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.logger import LogLevel
