@@ -122,6 +122,8 @@ class Branch(Attempted):
         "uri",
     )
 
+    core: Core
+
     def __init__(self, call: Searching, uri: str, breadth: int | None) -> None:
         self.call = call
         super().__init__(call.core)
