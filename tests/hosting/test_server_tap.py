@@ -23,8 +23,8 @@ from drachtwist.version import VERSION
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
 
-CONFIGS = Path(__file__).parent / "data" / "config"
-DOCS = Path(__file__).parent.parent / "docs"
+CONFIGS = Path(__file__).parent.parent / "data" / "config"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def read(*words: str, **environment: str) -> Options:
