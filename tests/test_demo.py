@@ -109,7 +109,7 @@ class ProcessTests(InteropTestCase):
     async def up(self) -> tuple[Peer, int]:
         """Start a demo that stays; give the process of its application too."""
         peer = self.spawn(
-            "demo", sys.executable, "-m", "drachtwist.hosting.cli", "demo", "--port", "0"
+            "demo", sys.executable, "-m", "drachtwist.cli", "demo", "--port", "0"
         )
         await peer.when_prints("--endpoint tcp:HOST:9022")
         assert peer.transport is not None

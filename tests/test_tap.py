@@ -553,7 +553,7 @@ class CommandTests(InteropTestCase):
         """Run it."""
         return self.spawn(
             f"drachtwist {' '.join(words)}",
-            *(sys.executable, "-m", "drachtwist.hosting.cli"),
+            *(sys.executable, "-m", "drachtwist.cli"),
             *words,
             **dict.fromkeys(("PYTHONIOENCODING",), "utf-8"),
         )
