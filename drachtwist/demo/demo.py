@@ -23,12 +23,12 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
 from twisted.python.failure import Failure
 
-from drachtwist.demo.ladder import ASCII, UNICODE, Ladder, Rung
 from drachtwist.demo.phone import Phone
 from drachtwist.errors import DrachtwistError, SipError
 from drachtwist.net.observers import Observers
 from drachtwist.net.steady import steady
 from drachtwist.sip import Request, Response
+from drachtwist.tracing.ladder import ASCII, UNICODE, Ladder, Rung
 
 __all__ = ["example", "run"]
 

@@ -1,7 +1,7 @@
 """What the three roles of the server know of each other, and of the core that joins them.
 
 They are the UAS core (:mod:`~drachtwist.server.uas`), the UAC core (:mod:`~drachtwist.server.uac`)
-and the proxy core (:mod:`~drachtwist.server.proxying`), in the words of RFC 3261.
+and the proxy core (:mod:`~drachtwist.server.proxy.core`), in the words of RFC 3261.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from drachtwist.server.incoming import Forwarder, Incoming
 from drachtwist.server.limits import ServerLimits
 from drachtwist.server.orphans import Orphans
 from drachtwist.server.outgoing import Outgoing
-from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.ports import Carriers, Resolver
+from drachtwist.server.proxy.known_calls import KnownCall, KnownCalls
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
@@ -120,6 +120,16 @@ class UacCore(Protocol):
         """Send the ACK to the 200 of an INVITE by ourselves."""
 
 
+class Stateless(Protocol):
+    """What forwards in the dialogs of calls that were proxied."""
+
+    def passes(self, request: Request, flow: Flow) -> bool:
+        """Forward a request; say whether it is in such a dialog."""
+
+    def returns(self, response: Response) -> bool:
+        """Send the response to such a request back; say whether it is one."""
+
+
 class ProxyCore(Protocol):
     """What forwards."""
 
@@ -134,20 +144,15 @@ class ProxyCore(Protocol):
     def count(self) -> int:
         """Count the requests that are being forwarded."""
 
-    def passes(self, request: Request, flow: Flow) -> bool:
-        """Forward a request in the dialog of a call that was proxied."""
-
-    def returns(self, response: Response) -> bool:
-        """Send the response to such a request back."""
+    @property
+    def stateless(self) -> Stateless:
+        """What forwards these."""
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Forward a request as a web application decided."""
 
     def over(self, call: Forwarder) -> None:
         """Note that the transaction of a request that was forwarded is gone."""
-
-    def mark(self, request: Request) -> str:
-        """Return what tells a request that comes back unchanged."""
 
     def learn(
         self, known: KnownCall, message: Request | Response, flow: Flow, adjacent: bool
