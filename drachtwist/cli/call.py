@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from drachtwist.app.dialog import Dialog
 from drachtwist.cli.line import Line, add_line_options, explained, outcome_of, own_address, prepare
-from drachtwist.cli.outcomes import CommandError, Exit
+from drachtwist.cli.outcomes import Exit
 from drachtwist.cli.parsing import Parser, seconds
 from drachtwist.cli.picture import printable
-from drachtwist.cli.reactors import Leave, run_on_reactor
+from drachtwist.cli.reactors import Leave, pause, run_on_reactor
 from drachtwist.errors import DrachtwistError, SipError
 from drachtwist.net.waiting import either
 
-__all__ = ["SDP", "main"]
+__all__ = ["SDP", "main", "place", "read"]
 
 SDP = (
     "v=0\r\n"
@@ -35,11 +35,22 @@ KEYS = "0123456789*#ABCD"
 PAUSE = 0.3
 """Seconds between two keys."""
 RING = 60.0
+GRACE = 1.0
+"""Seconds that a CANCEL has for its effect."""
 HOLD = 2.0
 
 
 def main(words: Sequence[str]) -> int:
     """Call somebody."""
+    options = read(words)
+    return run_on_reactor(lambda reactor, leave: place(reactor, options, leave))
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
     parser = Parser(
         "call",
         """
@@ -94,7 +105,17 @@ def main(words: Sequence[str]) -> int:
     options = parser.parse_args(words)
     prepare(parser, options)
     options.offer = _offer(parser, options)
-    return run_on_reactor(lambda reactor, leave: _Call(reactor, options, leave).place())
+    return options
+
+
+async def place(reactor: Any, options: Any, leave: Leave) -> int:
+    """Call somebody, and wait for the end of the call.
+
+    :param options: what :func:`read` returned.
+    :returns: the exit status.
+    :raises CommandError: when there was no call.
+    """
+    return await _Call(reactor, options, leave).place()
 
 
 def _keys(text: str) -> str:
@@ -125,6 +146,7 @@ class _Call:
         self._reactor = reactor
         self._line = Line(reactor, options, options.uri.partition(";")[0], draws=True)
         self._refused: Exit | None = None
+        self._given_up = False
 
     async def place(self) -> int:
         """Call, and say how it went."""
@@ -138,7 +160,7 @@ class _Call:
                 line.picture.remark("connected; Ctrl-C hangs up")
             ended = await self._talk(call)
         finally:
-            await line.close()
+            await line.close(hurry=self._given_up)
             line.picture.close()
         now = line.srf.clock.seconds()
         line.screen.say(
@@ -153,7 +175,11 @@ class _Call:
         :raises CommandError: when there is none.
         """
         options, line = self._options, self._line
+        clock = line.srf.clock
         late = False
+        calls: list[Dialog] = []
+        problems: list[Failure] = []
+        over: Deferred[None] = Deferred()
         try:
             calling = line.srf.create_uac(
                 options.uri,
@@ -163,27 +189,42 @@ class _Call:
                 auth=line.auth,
                 follow_redirects=options.redirects,
             )
-
-            def timeout() -> None:
-                nonlocal late
-                late = True
-                calling.cancel_request({"Reason": 'SIP;cause=408;text="Request Timeout"'})
-
-            timer = line.srf.clock.callLater(options.timeout, timeout)
-            self._leave.when_asked().addCallback(lambda _: calling.cancel_request())
-            try:
-                call: Dialog = await calling
-            finally:
-                if timer.active():
-                    timer.cancel()
         except DrachtwistError as error:
-            if self._leave.asked:
-                raise line.failed("given up", Exit.INTERRUPTED) from None
-            if late:
-                text = f"{options.uri} did not answer within {options.timeout:g} s"
-                raise line.failed(text, Exit.NO_ANSWER) from None
             raise line.failed(*explained(error, options.uri)) from None
-        return call
+
+        def give_up(_: object = None) -> None:
+            # Who has said nothing yet cannot be sent a CANCEL, and may never say anything.
+            nonlocal grace
+            if calls or problems or grace is not None:
+                return
+            reason = 'SIP;cause=408;text="Request Timeout"' if late else None
+            calling.cancel_request({"Reason": reason} if reason else None)
+            grace = clock.callLater(GRACE, enough)
+
+        def enough() -> None:
+            self._given_up = True
+            over.callback(None)
+
+        def timeout() -> None:
+            nonlocal late
+            late = True
+            give_up()
+
+        grace: Any = None
+        timer = clock.callLater(options.timeout, timeout)
+        self._leave.when_asked().addCallback(give_up)
+        await either(calling.addCallbacks(calls.append, problems.append), over)
+        for one in (timer, grace):
+            if one is not None and one.active():
+                one.cancel()
+        if calls:
+            return calls[0]
+        if self._leave.asked:
+            raise line.failed("given up", Exit.INTERRUPTED)
+        if late:
+            text = f"{options.uri} did not answer within {options.timeout:g} s"
+            raise line.failed(text, Exit.NO_ANSWER)
+        raise line.failed(*explained(problems[0].value, options.uri))
 
     async def _talk(self, call: Dialog) -> str:
         """Do in the call what was asked for.
@@ -228,8 +269,7 @@ class _Call:
 
     async def _pause(self, time: float, hurry: Deferred[None]) -> bool:
         """Wait; say whether the call goes on."""
-        if not hurry.called:
-            await either(deferLater(self._reactor, time), hurry)
+        await pause(self._reactor, time, hurry)
         return not hurry.called
 
     async def _press(self, call: Dialog, key: str) -> None:
@@ -244,7 +284,9 @@ class _Call:
         try:
             await call.modify(how)
         except SipError as error:
-            self._refuse(f"{how} is refused: {error.status} {error.reason}", error.response or error)
+            self._refuse(
+                f"{how} is refused: {error.status} {error.reason}", error.response or error
+            )
 
     def _refuse(self, text: str, response: Any) -> None:
         self._line.screen.warn(printable(text))

@@ -134,7 +134,9 @@ def examine(srf: Any, routers: Sequence[tuple[str, Any]] = ()) -> Report:
     inner = {id(below) for _, router in routers for below in _below(router)}
     for known, name in own.items():
         if known not in inner:
-            report.faults.append(f"the router {name} is not mounted: srf.use({name.rpartition('.')[2]})")
+            report.faults.append(
+                f"the router {name} is not mounted: srf.use({name.rpartition('.')[2]})"
+            )
     _missing(report)
     return report
 
@@ -189,11 +191,11 @@ def _unreachable(report: Report) -> None:
 def _missing(report: Report) -> None:
     """Say what most applications have."""
     ended = {one.method for one in report.handlers if one.kind != _ERROR}
-    if ended and "*" not in {one.method for one in report.handlers if one.kind == _PLAIN}:
-        if "OPTIONS" not in ended:
-            report.hints.append(
-                "OPTIONS has no handler: who asks whether the application is there is refused"
-            )
+    all_methods = any(one.kind == _PLAIN and one.method == "*" for one in report.handlers)
+    if not all_methods and "OPTIONS" not in ended:
+        report.hints.append(
+            "OPTIONS has no handler: who asks whether the application is there is refused"
+        )
     for at, one in enumerate(report.handlers):
         if one.method != "REGISTER" or one.kind != _PLAIN or one.name == "Registrar":
             continue

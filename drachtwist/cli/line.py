@@ -12,11 +12,9 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.logger import LogLevel, formatEvent, globalLogBeginner
 
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.srf import Srf
@@ -41,7 +39,15 @@ from drachtwist.sip.fields import Address
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.tracing import Trace
 
-__all__ = ["Line", "add_line_options", "explained", "outcome_of"]
+__all__ = [
+    "Line",
+    "add_line_options",
+    "advice",
+    "explained",
+    "outcome_of",
+    "own_address",
+    "prepare",
+]
 
 ANY_PORT = "sip:*:0;transport=udp,tcp"
 ANY_TLS_PORT = "sip:*:0;transport=tls"
@@ -132,7 +138,6 @@ class Line:
 
         :raises CommandError: when that cannot be.
         """
-        begin_log(self.screen)
         server = self.server
         try:
             server.startService()
@@ -148,10 +153,16 @@ class Line:
         )
         await connection.when_ready()
 
-    async def close(self) -> None:
-        """Hang up, and close everything."""
-        await self.srf.stop()
+    async def close(self, *, hurry: bool = False) -> None:
+        """Hang up, and close everything.
+
+        :param hurry: do not wait for somebody who says nothing.
+        """
+        stopping = self.srf.stop()
+        if not hurry:
+            await stopping
         await self.server.stopService()
+        await stopping
 
     # What it says
 
@@ -257,10 +268,10 @@ def outcome_of(response: Any) -> Exit:
     return of_status(response.status, made_up=made_up)
 
 
-def explained(error: Exception, uri: str) -> tuple[str, Exit]:
+def explained(error: BaseException | None, uri: str) -> tuple[str, Exit]:
     """Say why something was not answered, and how the command ends.
 
-    :raises Exception: the error itself, when it is none that is expected.
+    :raises BaseException: the error itself, when it is none that is expected.
     """
     if isinstance(error, SipError):
         response = error.response
@@ -272,6 +283,7 @@ def explained(error: Exception, uri: str) -> tuple[str, Exit]:
         return f"{uri} cannot be reached: {error}", Exit.NO_ANSWER
     if isinstance(error, (ConnectionFailed, ConnectionLost, LocalProtocolError)):
         return str(error), Exit.FAILED
+    assert error is not None, "something failed"
     raise error
 
 
@@ -284,30 +296,3 @@ def _advice(status: int) -> str:
 def advice(response: Any) -> str:
     """Return what may be done about a refusal."""
     return _advice(response.status)
-
-
-class _Warnings:
-    """Shows what the log warns of."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-
-    def __call__(self, event: Any) -> None:
-        if event.get("log_level", LogLevel.info) < LogLevel.warn:
-            return
-        text = formatEvent(event)
-        failure = event.get("log_failure")
-        if failure is not None:
-            text += f"\n{failure.getTraceback()}"
-        self._screen.warn(text)
-
-
-_begun: list[Sequence[Any]] = []
-
-
-def begin_log(screen: Screen) -> None:
-    """Show warnings, and keep everything else of the log quiet."""
-    if not _begun:
-        observers = [_Warnings(screen)]
-        _begun.append(observers)
-        globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from drachtwist.cli.line import Line, add_line_options, advice, explained, outcome_of, prepare
 from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.parsing import Parser, count, seconds
 from drachtwist.cli.picture import printable
-from drachtwist.cli.reactors import Leave, run_on_reactor
+from drachtwist.cli.reactors import Leave, pause, run_on_reactor
 from drachtwist.errors import DrachtwistError
 from drachtwist.net.waiting import either
 
-__all__ = ["main"]
+__all__ = ["ask", "main", "read", "send_once"]
 
 SHOWN = ("Allow", "Supported", "Accept", "User-Agent", "Server")
 """Headers that say what the other side can do."""
@@ -24,6 +23,15 @@ SHOWN = ("Allow", "Supported", "Accept", "User-Agent", "Server")
 
 def main(words: Sequence[str]) -> int:
     """Ask whether somebody is there."""
+    options = read(words)
+    return run_on_reactor(lambda reactor, leave: ask(reactor, options, leave))
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
     parser = Parser(
         "options",
         """
@@ -57,10 +65,16 @@ def main(words: Sequence[str]) -> int:
     add_line_options(parser)
     options = parser.parse_args(words)
     prepare(parser, options)
-    return run_on_reactor(lambda reactor, leave: _ask(reactor, options, leave))
+    return options
 
 
-async def _ask(reactor: Any, options: Any, leave: Leave) -> int:
+async def ask(reactor: Any, options: Any, leave: Leave) -> int:
+    """Ask as often as is wanted.
+
+    :param options: what :func:`read` returned.
+    :returns: the exit status.
+    :raises CommandError: when there was no answer.
+    """
     line = Line(reactor, options, options.uri.partition(";")[0], draws=False)
     await line.open()
     asked: Deferred[None] = leave.when_asked()
@@ -69,11 +83,17 @@ async def _ask(reactor: Any, options: Any, leave: Leave) -> int:
     try:
         while not options.count or times < options.count:
             if times:
-                await either(deferLater(reactor, options.interval), asked)
+                await pause(reactor, options.interval, asked)
                 if leave.asked:
                     break
             times += 1
-            exit = await send_once(line, options, "OPTIONS", leave, shows=SHOWN if times == 1 else ())
+            shows = SHOWN if times == 1 else ()
+            try:
+                exit = await send_once(line, options, "OPTIONS", leave, shows=shows)
+            except CommandError as error:
+                if error.exit is Exit.INTERRUPTED and times > 1:
+                    break  # the last answer is what counts
+                raise
     finally:
         await line.close()
         line.picture.close()

@@ -60,7 +60,9 @@ class Parser(argparse.ArgumentParser):
         :raises CommandError: always.
         """
         message = message.removeprefix("argument ")
-        raise CommandError("\n".join([*self._about(message), f"{self.prog}: {message}"]), Exit.USAGE)
+        raise CommandError(
+            "\n".join([*self._about(message), f"{self.prog}: {message}"]), Exit.USAGE
+        )
 
     # Inside
 

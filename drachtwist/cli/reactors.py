@@ -8,12 +8,16 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogBeginner
 from twisted.python.failure import Failure
+from zope.interface import provider
 
 from drachtwist.cli.outcomes import CommandError, Exit
+from drachtwist.cli.picture import Screen
 from drachtwist.net.observers import Observers
+from drachtwist.net.waiting import either
 
-__all__ = ["Leave", "run_on_reactor"]
+__all__ = ["Leave", "pause", "run_on_reactor"]
 
 _T = TypeVar("_T")
 
@@ -75,6 +79,7 @@ def run_on_reactor(work: Callable[[Any, Leave], Coroutine[Any, Any, _T]]) -> _T:
             signal.signal(name, handle)
         Deferred.fromCoroutine(work(reactor, leave)).addBoth(done)
 
+    globalLogBeginner.beginLoggingTo([_warn], redirectStandardIO=False, discardBuffer=True)
     reactor.callWhenRunning(start)
     reactor.run()
     if not results:
@@ -84,3 +89,29 @@ def run_on_reactor(work: Callable[[Any, Leave], Coroutine[Any, Any, _T]]) -> _T:
         result.raiseException()
         raise AssertionError("it raises")
     return result
+
+
+async def pause(reactor: Any, seconds: float, until: Deferred[None]) -> None:
+    """Wait for a while, or until something has happened.
+
+    :param until: it may be waited for again.
+    """
+    if until.called:
+        return
+    waiting: Deferred[None] = Deferred()
+    timer = reactor.callLater(seconds, waiting.callback, None)
+    await either(waiting, until)
+    if timer.active():
+        timer.cancel()
+
+
+@provider(ILogObserver)
+def _warn(event: Any) -> None:
+    """Show what the log warns of; everything else of it is not for those who type commands."""
+    if event.get("log_level", LogLevel.info) < LogLevel.warn:
+        return
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        text += f"\n{failure.getTraceback()}"
+    Screen().warn(text)

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.cli.call import SDP
@@ -24,12 +21,11 @@ from drachtwist.cli.line import (
 from drachtwist.cli.outcomes import Exit
 from drachtwist.cli.parsing import Parser, count
 from drachtwist.cli.picture import printable
-from drachtwist.cli.reactors import Leave, run_on_reactor
+from drachtwist.cli.reactors import Leave, pause, run_on_reactor
 from drachtwist.errors import DrachtwistError, MessageError
-from drachtwist.net.waiting import either
 from drachtwist.sip.uri import SipUri, Uri
 
-__all__ = ["main"]
+__all__ = ["main", "read", "stay"]
 
 EXPIRES = 300
 EARLY = 0.8
@@ -40,6 +36,15 @@ AGAIN = 30.0
 
 def main(words: Sequence[str]) -> int:
     """Register."""
+    options = read(words)
+    return run_on_reactor(lambda reactor, leave: stay(reactor, options, leave))
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
     parser = Parser(
         "register",
         """
@@ -79,18 +84,29 @@ def main(words: Sequence[str]) -> int:
         parser.error(str(error))
     if not isinstance(parsed, SipUri) or not parsed.user:
         parser.error(f"{options.uri} has no user: sip:bob@example.net")
-    options.user = parsed.user
-    return run_on_reactor(lambda reactor, leave: _Phone(reactor, options, leave, parsed).stay())
+    options.address = parsed
+    return options
+
+
+async def stay(reactor: Any, options: Any, leave: Leave) -> int:
+    """Register, and stay registered until that is no more wanted.
+
+    :param options: what :func:`read` returned.
+    :returns: the exit status.
+    :raises CommandError: when it could not be registered.
+    """
+    return await _Phone(reactor, options, leave).stay()
 
 
 class _Phone:
     """What is registered."""
 
-    def __init__(self, reactor: Any, options: Any, leave: Leave, address: SipUri) -> None:
+    def __init__(self, reactor: Any, options: Any, leave: Leave) -> None:
         self._reactor = reactor
         self._options = options
         self._leave = leave
-        self._address = address
+        self._address: SipUri = options.address
+        self._wait = AGAIN
         self._line = Line(reactor, options, options.uri.partition(";")[0], draws=True)
         self._line.srf.invite(self._called)
         self._line.srf.options(self._asked)
@@ -105,10 +121,10 @@ class _Phone:
             exit = await self._register(options.expires)
             if exit or options.once:
                 return exit
-            line.screen.say(line.screen.paint("(registered; Ctrl-C removes it)", 2))
+            line.picture.remark("Ctrl-C removes it")
             asked = self._leave.when_asked()
             while not self._leave.asked:
-                await either(deferLater(self._reactor, self._wait), asked)
+                await pause(self._reactor, self._wait, asked)
                 if not self._leave.asked:
                     await self._refresh()
             return await self._register(0)
@@ -159,8 +175,7 @@ class _Phone:
             raise line.failed(f"{registrar}: {text}", exit)
         granted = self._granted(response, expires)
         self._wait = max(EARLY * granted, 1.0)
-        what = f"{options.uri} for {granted} s" if expires else f"{options.uri} no more"
-        line.screen.say(f"registered {what}" if expires else f"{what} registered")
+        line.picture.remark(f"registered for {granted} s" if expires else "registered no more")
         return Exit.OK
 
     def _granted(self, response: Any, wanted: int) -> int:

@@ -13,11 +13,20 @@ from drachtwist.cli.parsing import Parser
 from drachtwist.cli.reactors import Leave, run_on_reactor
 from drachtwist.sip.grammar import is_token
 
-__all__ = ["main"]
+__all__ = ["main", "read", "send"]
 
 
 def main(words: Sequence[str]) -> int:
     """Send a request."""
+    options = read(words)
+    return run_on_reactor(lambda reactor, leave: send(reactor, options, leave))
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
     parser = Parser(
         "send",
         """
@@ -53,8 +62,8 @@ def main(words: Sequence[str]) -> int:
         parser.error(f"--method: {options.method!r} is no method")
     if options.method in ("INVITE", "ACK", "CANCEL"):
         parser.error(f"--method: {options.method} is no request for itself; see drachtwist call")
-    content = _content(parser, options)
-    return run_on_reactor(lambda reactor, leave: _send(reactor, options, content, leave))
+    options.content = _content(parser, options)
+    return options
 
 
 def _content(parser: Parser, options: Any) -> bytes:
@@ -70,14 +79,19 @@ def _content(parser: Parser, options: Any) -> bytes:
         parser.error(f"--body-file: cannot read {options.body_file}: {error.strerror}")
 
 
-async def _send(reactor: Any, options: Any, content: bytes, leave: Leave) -> int:
+async def send(reactor: Any, options: Any, leave: Leave) -> int:
+    """Send the request.
+
+    :param options: what :func:`read` returned.
+    :returns: the exit status.
+    :raises CommandError: when there was no answer.
+    """
+    content = options.content
     line = Line(reactor, options, options.uri.partition(";")[0], draws=False)
     await line.open()
     headers = [("Content-Type", options.type)] if content else []
     try:
-        return await send_once(
-            line, options, options.method, leave, headers=headers, body=content
-        )
+        return await send_once(line, options, options.method, leave, headers=headers, body=content)
     finally:
         await line.close()
         line.picture.close()
