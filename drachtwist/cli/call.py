@@ -177,6 +177,7 @@ class _Call:
         options, line = self._options, self._line
         clock = line.srf.clock
         late = False
+        grace: Any = None
         calls: list[Dialog] = []
         problems: list[Failure] = []
         over: Deferred[None] = Deferred()
@@ -210,7 +211,6 @@ class _Call:
             late = True
             give_up()
 
-        grace: Any = None
         timer = clock.callLater(options.timeout, timeout)
         self._leave.when_asked().addCallback(give_up)
         await either(calling.addCallbacks(calls.append, problems.append), over)

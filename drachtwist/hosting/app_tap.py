@@ -25,7 +25,7 @@ from drachtwist.hosting.command_line import CommandLine
 from drachtwist.hosting.inner_server import inner_config, server_option_names
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
-from drachtwist.hosting.server_tap import DEFAULT_CONTACT
+from drachtwist.hosting.server_settings import DEFAULT_CONTACT
 from drachtwist.net.endpoints import (
     Endpoint,
     Listen,

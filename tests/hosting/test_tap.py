@@ -136,7 +136,7 @@ class ApplicationOptionsTests(OptionsTestCase):
             self.assertIn(hint, self.refused(*words, **secret), words)
 
     def test_settings_of_the_server(self) -> None:
-        """The server in this process has the settings of a file; flags win over it.
+        """The server in this process has the settings of a file; flags win over it."""
         file = Path(self.mktemp())
         file.write_text(
             """<drachtio>
