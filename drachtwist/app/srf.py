@@ -129,6 +129,11 @@ class Srf(Router):
         self._connections.trace = trace
         self._connections.look(None)
 
+    @property
+    def reactor(self) -> Any:
+        """The reactor, for what is no matter of time: endpoints of web sites, say."""
+        return self._connections.reactor
+
     # Connections
 
     def connect(

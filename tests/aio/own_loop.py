@@ -13,7 +13,16 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
-from drachtwist import ConnectionFailed, Request, Response, SipError, Srf, StartFailed, aio
+from drachtwist import (
+    ConnectionFailed,
+    ConnectionLost,
+    Request,
+    Response,
+    SipError,
+    Srf,
+    StartFailed,
+    aio,
+)
 from drachtwist.net import tasks
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
@@ -107,6 +116,27 @@ class PlainTaskTests(AsyncioTestCase):
             raise KeyError("x")
 
         await self.assertFailure(self.plain(self._await(aio.wait(fails()))), KeyError)
+
+    async def test_coroutines_of_twisted(self) -> None:
+        """A coroutine that Twisted runs may go on in the step of a plain task, and await there."""
+        waiting: Deferred[None] = Deferred()
+
+        async def twisted() -> None:
+            await waiting
+            self.seen.append((await self.srf.request(TARGET, method="OPTIONS")).status)
+            gone = self.srf.request(TARGET, method="OPTIONS", link=object())
+            await self.assertFailure(gone, ConnectionLost)
+            self.seen.append(len(tasks._tasks))
+
+        async def ask() -> None:
+            waiting.callback(None)
+            await asyncio.sleep(0)
+
+        running = Deferred.fromCoroutine(twisted())
+        await self.plain(ask())
+        self.whole.respond(self.asked("OPTIONS"), 200)
+        await running
+        self.assertEqual(self.seen, [200, 0])
 
     async def test_stopping(self) -> None:
         """An application can be stopped from there."""
