@@ -6,6 +6,7 @@ What a target answers, and how long it takes, is told to the response context
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from drachtwist.net.sip.flows import Flow
@@ -15,6 +16,7 @@ from drachtwist.server.compose import new_branch
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.proxy.forwarding import Forwarding
 from drachtwist.server.roles import Core
+from drachtwist.sip.fields import Address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_value
 from drachtwist.transactions.machine import (
@@ -90,6 +92,7 @@ class Branch(Attempted):
         "final",
         "limit",
         "method",
+        "path",
         "reasons",
         "request",
         "ringing",
@@ -98,10 +101,18 @@ class Branch(Attempted):
         "uri",
     )
 
-    def __init__(self, call: Searching, uri: str, breadth: int | None) -> None:
+    def __init__(
+        self,
+        call: Searching,
+        uri: str,
+        path: Sequence[Address] | None,
+        breadth: int | None,
+    ) -> None:
         self.call = call
         super().__init__(call.core)
         self.uri = uri
+        self.path = path
+        """The Path that leads to it (RFC 3327), None if there is none."""
         self.breadth = breadth
         """Its part of the Max-Breadth, None if there is none."""
         self.method = call.incoming.method
