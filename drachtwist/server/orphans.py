@@ -80,22 +80,27 @@ class OrphanCore(Protocol):
     @property
     def config(self) -> ServerConfig:
         """The settings."""
+        ...
 
     @property
     def clock(self) -> DeadlineClock:
         """The time."""
+        ...
 
     @property
     def dialogs(self) -> Dialogs:
         """The dialogs."""
+        ...
 
     @property
     def uac(self) -> Ending:
         """What ends calls."""
+        ...
 
     @property
     def uas(self) -> Forgetting:
         """What forgets them."""
+        ...
 
     def watch(self, machine: Machine) -> None:
         """Take note of a deadline."""
