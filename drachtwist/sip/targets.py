@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from drachtwist.errors import MessageError
+from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.fields import Address
 from drachtwist.sip.grammar import has_line_break, unescape
 from drachtwist.sip.registry import is_legible
@@ -55,8 +55,14 @@ def with_route(uri: str, routes: Iterable[str]) -> str:
     """Let a URI say which way leads there, in a Route header (section 19.1.1).
 
     Only a server that was told so by its own application should go it (section 19.1.5).
+
+    :raises LocalProtocolError: when they are no text that can be sent.
     """
-    return f"{uri}?Route={quote(', '.join(routes), safe='')}"
+    try:
+        value = quote(", ".join(routes), safe="", errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"no Route: {error}") from None
+    return f"{uri}?Route={value}"
 
 
 def split_route(uri: str) -> tuple[str, list[Address] | None]:

@@ -114,6 +114,13 @@ class PathTests(PathTestCase):
         [invite] = self.to(at(odd, FAR)).values()
         self.assertEqual(invite.get_all("Route"), [odd, FAR])
 
+    def test_no_utf_8(self) -> None:
+        """Nor need it be UTF-8; what can be no octets at all is refused."""
+        odd = f'"\udcff" <sip:{HOST}:32071;lr>'
+        [invite] = self.to(at(odd)).values()
+        self.assertEqual(invite.get_all("Route"), [odd])
+        self.assertRaises(LocalProtocolError, self.to, at(f'"\ud800" <sip:{HOST}:32071;lr>'))
+
     def test_illegible(self) -> None:
         """One that cannot be read leads nowhere: the phone is tried where it says that it is."""
         [(port, invite)] = self.to(at("<sip:", uri=ONE)).items()
