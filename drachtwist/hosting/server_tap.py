@@ -61,14 +61,11 @@ DEFAULT_FILE = "/etc/drachtio.conf.xml"
 
 _TWISTD_LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist"
-_HOMER = "nothing is captured"
 
 VALUES_NOT_OBEYED = {
     "user": "use twistd --uid and --gid",
     "loglevel": _TWISTD_LOG,
     "sofia-loglevel": "there is no Sofia stack in it",
-    "homer": _HOMER,
-    "homer-id": _HOMER,
     "blacklist-redis-address": _REDIS,
     "blacklist-redis-port": _REDIS,
     "blacklist-redis-key": _REDIS,
@@ -116,9 +113,6 @@ VARIABLES_NOT_OBEYED = {
     "SOFIA_LOGLEVEL": "there is no Sofia stack in it",
     "CONSOLE_LOGGING": "use twistd -n",
     "MEMORY_DEBUG": "Python manages the memory",
-    "HOMER_ADDRESS": _HOMER,
-    "HOMER_PORT": _HOMER,
-    "HOMER_ID": _HOMER,
     "BLACKLIST_REDIS_ADDRESS": _REDIS,
     "BLACKLIST_REDIS_SENTINELS": _REDIS,
     "BLACKLIST_REDIS_MASTER": _REDIS,
