@@ -25,6 +25,7 @@ from drachtwist.errors import (
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.hosting.tracing import Tracing
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
     Connect,
@@ -104,6 +105,8 @@ class ApplicationService(Service):
         """What keeps Python's collector from stopping the process."""
         self.server: DrachtioServer | None = None
         """The server in this process, if there is one."""
+        self.tracing: Tracing | None = None
+        """What is done with the messages that pass."""
 
     def startService(self) -> None:
         """Make the application, open the ports, and connect."""
@@ -114,6 +117,8 @@ class ApplicationService(Service):
         reload_on_sighup(self._reactor, self.reload)
         if self.collector is not None:
             self.collector.start()
+        if self.tracing is not None:
+            self.tracing.start()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -167,6 +172,8 @@ class ApplicationService(Service):
         endpoints = settings.endpoints
         if settings.server is not None:
             endpoints = (await self._serve(settings.server),)
+        if self.tracing is not None and self.tracing.trace is not None:
+            srf.trace = self.tracing.trace
         listening = []
         self._connections = sum(isinstance(endpoint, Connect) for endpoint in endpoints)
         # A refused secret ends the process only when nothing else is left to do.
@@ -202,6 +209,8 @@ class ApplicationService(Service):
         from drachtwist.server.service import DrachtioServer
 
         self.server = server = DrachtioServer(config, self._reactor)
+        if self.tracing is not None:
+            server.trace = self.tracing.trace
         server.startService()
         await server.when_listening()
         assert server.admin_port is not None, "the configuration asks for one"
@@ -221,6 +230,8 @@ class ApplicationService(Service):
             await either(self.server.stopService(), hurried)
         if self.collector is not None:
             self.collector.stop()
+        if self.tracing is not None:
+            self.tracing.stop()
 
     # What happens
 

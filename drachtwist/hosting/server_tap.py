@@ -23,6 +23,8 @@ from drachtwist.hosting.collector import NO_FREEZE, Collector
 from drachtwist.hosting.command_line import CommandLine
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_service import ServerService, describe
+from drachtwist.hosting.tracing import FLAGS, PARAMETERS, open_trace, trace_settings
+from drachtwist.net.logs import LEVELS, set_level
 from drachtwist.net.sip.listening import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
@@ -40,6 +42,7 @@ from drachtwist.server.limits import (
     read_limit,
 )
 from drachtwist.sip.grammar import is_token
+from drachtwist.tracing.hep import PORT as HOMER_PORT
 from drachtwist.transactions.timing import Timing
 from drachtwist.version import VERSION
 
@@ -59,12 +62,10 @@ FILE_CONTACT = "sip:*;transport=udp,tcp"
 DEFAULT_FILE = "/etc/drachtio.conf.xml"
 """Where the real server looks for its configuration."""
 
-_TWISTD_LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist"
 
 VALUES_NOT_OBEYED = {
     "user": "use twistd --uid and --gid",
-    "loglevel": _TWISTD_LOG,
     "sofia-loglevel": "there is no Sofia stack in it",
     "blacklist-redis-address": _REDIS,
     "blacklist-redis-port": _REDIS,
@@ -84,7 +85,7 @@ SWITCHES_NOT_OBEYED = {
 }
 """The same for flags without a value."""
 
-_SHORT = {"user": "u", "loglevel": "l", "sofia-loglevel": "s", "homer": "y", "homer-id": "z"}
+_SHORT = {"user": "u", "sofia-loglevel": "s"}
 
 VARIABLES = {
     "file": "CONFIG_FILE_PATH",
@@ -104,12 +105,14 @@ VARIABLES = {
     "max-orphans": "MAX_ORPHANS",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
     "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
+    "loglevel": "LOGLEVEL",
+    "homer": "HOMER_ADDRESS",
+    "homer-id": "HOMER_ID",
     **{f"limit-{name.replace('_', '-')}": f"LIMIT_{name.upper()}" for name in ABOUT},
 }
 """Environment variables, without ``DRACHTIO_``, that stand in for flags that are not given."""
 
 VARIABLES_NOT_OBEYED = {
-    "LOGLEVEL": _TWISTD_LOG,
     "SOFIA_LOGLEVEL": "there is no Sofia stack in it",
     "CONSOLE_LOGGING": "use twistd -n",
     "MEMORY_DEBUG": "Python manages the memory",
@@ -222,6 +225,15 @@ class Options(CommandLine):
             None,
             "Serve numbers for Prometheus on this port ([ADDRESS:]PORT; 127.0.0.1 unless given).",
         ],
+        [
+            "homer",
+            "y",
+            None,
+            f"Send all SIP to Homer (HEP3 over UDP): HOST:PORT; port {HOMER_PORT} unless given.",
+        ],
+        ["homer-id", "z", None, "The number that Homer knows this server by; 0 unless given."],
+        ["loglevel", "l", None, f"What is logged: {', '.join(LEVELS)}; info unless given."],
+        *PARAMETERS,
         *[
             [f"limit-{name.replace('_', '-')}", None, None, f"Limit: {describe_limit(name)}."]
             for name in ABOUT
@@ -244,6 +256,7 @@ class Options(CommandLine):
         ["always-send-180", None, "Answer every new INVITE 180 at once."],
         ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
         NO_FREEZE,
+        *FLAGS,
         *[
             [name, None, f"Accepted, not obeyed: {why}."]
             for name, why in SWITCHES_NOT_OBEYED.items()
@@ -276,6 +289,8 @@ class Options(CommandLine):
         self["config"] = None
         self["findings"] = []
         self["read"] = None
+        self["tracing"] = None
+        self["level"] = "info"
 
     # Flags
 
@@ -389,6 +404,9 @@ class Options(CommandLine):
     def _config(self, file: ConfigFile) -> ServerConfig:
         """Put the settings together: flags, variables, file, defaults."""
         self._note_what_is_not_obeyed()
+        self["tracing"] = trace_settings(self)
+        self["level"] = self._level(file)
+        homer, homer_port = self._homer(file)
         address = self._text("address") or file.admin_address or "127.0.0.1"
         if not (isIPAddress(address) or isIPv6Address(address)):
             raise usage.UsageError(f"--address {address!r} is no IP address")
@@ -456,7 +474,36 @@ class Options(CommandLine):
             prometheus_host=host,
             prometheus_port=scrape,
             limits=self._limits(file),
+            capture_host=homer,
+            capture_port=homer_port,
+            capture_id=self._number("homer-id", (1 << 32) - 1, file.capture_id) or 0,
         )
+
+    def _level(self, file: ConfigFile) -> str:
+        """Return what is logged."""
+        text = self._text("loglevel")
+        if text is None:
+            return file.loglevel or "info"
+        if text.lower() not in LEVELS:
+            raise usage.UsageError(
+                f"{self._origin('loglevel')} {text!r} is none of {', '.join(LEVELS)}"
+            )
+        return text.lower()
+
+    def _homer(self, file: ConfigFile) -> tuple[str | None, int]:
+        """Return the host that captures, and its port."""
+        text = self._text("homer")
+        if text is None:
+            return file.capture_host, file.capture_port or HOMER_PORT
+        host, _, number = text.rpartition(":")
+        if "]" in number or not _:
+            host, number = text, ""
+        given = self._variable_number("HOMER_PORT", 65535) or HOMER_PORT
+        port = _decimal(number, 65535) if number else given
+        host = host.strip("[]")
+        if not port or not host:
+            raise usage.UsageError(f"{self._origin('homer')} {text!r} is not HOST:PORT")
+        return host, port
 
     def _limits(self, file: ConfigFile) -> ServerLimits:
         """Put the limits together; report those that the system does not leave room for."""
@@ -633,7 +680,7 @@ class Options(CommandLine):
 
 
 def _decimal(text: str, most: int) -> int | None:
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > most:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > most:
         return None
     return int(text)
 
@@ -653,6 +700,8 @@ def makeService(options: Options) -> Service:
     service = ServerService(
         options["config"], reactor, options["read"], options["findings"], options.reread
     )
+    service.tracing = open_trace(options["tracing"], reactor)
+    set_level(options["level"])
     if not options["no-freeze"]:
         # Only our own code makes anything here, and leaves nothing to it: once a day will do.
         service.collector = Collector(reactor, lambda: service.is_idle, anyway=86400.0)

@@ -22,6 +22,7 @@ from typing import Any
 from xml.parsers import expat
 
 from drachtwist.errors import ConfigError, LocalProtocolError
+from drachtwist.net.logs import LEVELS
 from drachtwist.server.config import RequestHandler
 from drachtwist.server.limits import ABOUT, read_limit
 from drachtwist.server.spammers import ACTIONS, Spammers
@@ -97,7 +98,7 @@ ELEMENTS: dict[str, str] = {
     "monitoring/prometheus": "",
     "monitoring/prometheus@port": "",
     "logging": "",
-    "logging/loglevel": _LOG,
+    "logging/loglevel": "",
     "logging/sofia-loglevel": "there is no Sofia stack in it",
     "logging/console": "use twistd -n",
     "logging/syslog": _LOG,
@@ -211,6 +212,8 @@ class ConfigFile:
     cdrs: bool | None = None
     prometheus_address: str | None = None
     prometheus_port: int | None = None
+    loglevel: str | None = None
+    """``notice``, ``error``, ``warning``, ``info`` or ``debug``."""
     capture_host: str | None = None
     """Homer: its address or name."""
     capture_port: int | None = None
@@ -446,6 +449,7 @@ class _Reader:
             cdrs=self.switch("cdrs"),
             prometheus_address=self.text("monitoring/prometheus"),
             prometheus_port=self.prometheus_port(),
+            loglevel=self.choice("logging/loglevel", LEVELS, "info"),
             capture_host=self.capture_host(),
             capture_port=self.number("sip/capture-server@port", 65535),
             capture_id=self.number("sip/capture-server@id", (1 << 32) - 1),

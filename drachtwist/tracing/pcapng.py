@@ -352,7 +352,7 @@ def _messages(packets: list[_Found]) -> list[Passed]:
 
 def _cut(data: bytes) -> tuple[list[bytes], bytes]:
     """Cut a stream into messages; return them, and what there is of the next one."""
-    texts = []
+    texts: list[bytes] = []
     while True:
         data = data.lstrip(b"\r\n")
         end = data.find(b"\r\n\r\n")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 import struct
-import subprocess
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.tracing import Passed, Place, Trace
 from drachtwist.tracing.messages import call_id_of
 from drachtwist.tracing.pcapng import PcapngSink, read_pcapng, write_pcapng
 from tests.tracing.test_trace import OFFER
+from tests.tracing.tshark import fields_of, tshark
 
 NOON = 1_800_000_000.25
 
@@ -76,51 +75,36 @@ class PcapngCase(SynchronousTestCase):
 
 
 class TsharkTests(PcapngCase):
-    def tshark(self, path: str, *arguments: str) -> list[str]:
-        if shutil.which("tshark") is None:
-            raise SkipTest("tshark is not installed")
-        result = subprocess.run(
-            ["tshark", "-n", "-r", path, *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "HOME": self.mktemp()},
-        )
-        return [line for line in result.stdout.split("\n") if line]
-
     def test_every_transport(self) -> None:
         """All messages of all transports are SIP to tshark, in order, with checksums that hold."""
         messages = [one for name in CALLS for one in CALLS[name]]
         for number, one in enumerate(messages):
             messages[number] = one._replace(time=NOON + number)
+        checks = [
+            part for name in ("ip", "udp", "tcp") for part in ("-o", f"{name}.check_checksum:TRUE")
+        ]
+        path = self.file(messages)
         fields = ("sip.Method", "sip.Status-Code", "sip.Call-ID", "frame.time_epoch", "sdp.owner")
-        checks = ("ip", "udp", "tcp")
-        seen = self.tshark(
-            self.file(messages),
-            *("-Y", "sip", "-T", "fields", "-E", "separator=;"),
-            *(part for field in fields for part in ("-e", field)),
-            *(part for name in checks for part in ("-o", f"{name}.check_checksum:TRUE")),
-        )
         owner = "alice 1 1 IN IP4 127.0.0.1"
         self.assertEqual(
-            seen,
+            fields_of(path, fields, *checks),
             [
                 line
                 for at in range(0, len(messages), 4)
                 for line in (
-                    f"INVITE;;c1;{NOON + at:.9f};{owner}",
-                    f";180;c1;{NOON + at + 1:.9f};",
-                    f";200;c1;{NOON + at + 2:.9f};{owner}",
-                    f"ACK;;c1;{NOON + at + 3:.9f};",
+                    ["INVITE", "", "c1", f"{NOON + at:.9f}", owner],
+                    ["", "180", "c1", f"{NOON + at + 1:.9f}", ""],
+                    ["", "200", "c1", f"{NOON + at + 2:.9f}", owner],
+                    ["ACK", "", "c1", f"{NOON + at + 3:.9f}", ""],
                 )
             ],
         )
-        bad = self.tshark(
-            self.file(messages),
-            *("-Y", "_ws.expert.severity >= warning || _ws.malformed"),
-            *(part for name in checks for part in ("-o", f"{name}.check_checksum:TRUE")),
-        )
-        self.assertEqual(bad, [])
+        problems = "_ws.expert.severity >= warning || _ws.malformed"
+        self.assertEqual(tshark(path, "-Y", problems, *checks), [])
+        data = bytearray(Path(path).read_bytes())
+        data[data.index(b"sip:bob")] ^= 1
+        Path(path).write_bytes(data)
+        self.assertEqual(len(tshark(path, "-Y", problems, *checks)), 1)  # which would be seen
 
     def test_long_message(self) -> None:
         """A message that no packet holds is several segments, and put together again."""
@@ -128,8 +112,8 @@ class TsharkTests(PcapngCase):
         body = "v=0\r\n" + "a=x:" + "y" * 150_000 + "\r\n"
         long = first._replace(raw=text("INVITE sip:b@x SIP/2.0", "long", body=body))
         path = self.file([long, *CALLS["tcp"]])
-        seen = self.tshark(path, "-Y", "sip", "-T", "fields", "-e", "sip.Call-ID")
-        self.assertEqual(seen, ["long", "c1", "c1", "c1", "c1"])
+        seen = fields_of(path, ["sip.Call-ID"])
+        self.assertEqual(seen, [["long"], ["c1"], ["c1"], ["c1"], ["c1"]])
         self.assertEqual([one.raw for one in read_pcapng(path)], [long.raw, *raws("tcp")])
 
 
