@@ -39,8 +39,10 @@ ALLOWED: dict[str, set[str]] = {
     "demo": _NET | {"tracing"},
     # What starts applications and servers as processes.
     "hosting": _APPLICATION | {"server", "demo", "version"},
-    # Names that plugins, programs and scripts know.
-    "cli": {"hosting"},
+    # What people type.
+    "cli": _APPLICATION | {"server", "demo", "hosting", "version"},
+    "__main__": {"cli"},
+    # Names that plugins and programs know.
     "processes": {"hosting"},
     "server_tap": {"hosting"},
     "tap": {"hosting"},

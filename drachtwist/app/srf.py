@@ -261,6 +261,13 @@ class Srf(Router):
         return self._connections.stop(drain)
 
     @property
+    def routes(self) -> tuple[str, ...]:
+        """What the servers that we connect to are asked for: methods in small letters, and
+        ``cdr:attempt`` and the like.
+        """
+        return self._connections.routes
+
+    @property
     def draining(self) -> bool:
         """Whether :meth:`stop` was called, and calls are given time to end by themselves."""
         return self._connections.is_draining

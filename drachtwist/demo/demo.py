@@ -120,11 +120,11 @@ class Hosted(ProcessProtocol):
         """Take note of its end."""
         done = reason.check(ProcessDone, ProcessTerminated) is not None
         code = getattr(reason.value, "exitCode", None) if done else None
-        self.status = 1 if code is None else code
+        self.status = status = 1 if code is None else code
         waiting, self._waiting = self._waiting, []
         for _, each in waiting:
             each.errback(self.ended_early())
-        self._until_ended.fire(self.status)
+        self._until_ended.fire(status)
 
     def when_ended(self) -> Deferred[int]:
         """Wait for its end.

@@ -7,6 +7,7 @@ to serve. A server that cannot be reached does not: it is tried again for ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,6 +79,8 @@ class Settings:
     """What the user called the function that answers them."""
     notes: tuple[Note, ...] = ()
     """What is said when it starts."""
+    reread: Callable[[], ServerConfig] | None = None
+    """Reads the settings of the server in this process again, as far as they may change."""
 
 
 class ApplicationService(Service):
@@ -146,7 +149,7 @@ class ApplicationService(Service):
         if self.srf is not None:
             problems += self.srf.reload_tls()
         if self.server is not None:
-            problems += self.server.reload()
+            problems += self._reload_server(self.server)
         routing = self._settings.routing
         if routing is not None and routing.credentials is not None:
             try:
@@ -158,6 +161,15 @@ class ApplicationService(Service):
             self._log.info("read again: keys, certificates, authorities")
 
     # Inside
+
+    def _reload_server(self, server: DrachtioServer) -> list[LocalProtocolError]:
+        reread = self._settings.reread
+        try:
+            config = None if reread is None else reread()
+        except LocalProtocolError as error:
+            self._log.error("everything stays as it was: {error}", error=error)
+            return [error]
+        return server.reload(config)
 
     async def _start(self) -> None:
         settings = self._settings
@@ -195,8 +207,8 @@ class ApplicationService(Service):
 
         site = Site(RoutingResource(self._decide))
         gate = Admission(site, where.allow, self._reactor, name="questions of servers")
-        self._web = await where.endpoint.listen(gate)
-        address: Any = self._web.getHost()
+        self._web = port = await where.endpoint.listen(gate)
+        address: Any = port.getHost()
         self._reactor.callWhenRunning(
             self._log.info,
             "listening for questions of servers on {kind}://{host}:{port}",

@@ -175,6 +175,9 @@ class ServerConfig:
     """Its UDP port."""
     capture_id: int = 0
     """The number that it knows this server by: 0 to 4294967295."""
+    log_level: str = "info"
+    """What is logged, where a process is this server's: ``notice``, ``error``, ``warning``,
+    ``info`` or ``debug``; see :func:`drachtwist.net.logs.set_level`."""
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""

@@ -64,7 +64,7 @@ CALLS = {
 class PcapngCase(SynchronousTestCase):
     def file(self, messages: list[Passed]) -> str:
         """Write messages to a file, as they pass."""
-        path = self.mktemp()
+        path: str = self.mktemp()
         sink = PcapngSink(path)
         for one in messages:
             sink.passed(one)

@@ -148,7 +148,11 @@ class UserAgentServer:
                 self._merged(request, key, flow, size)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
-        if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
+        if (
+            dialog is None
+            and to_tag is not None
+            and self.core.proxying.stateless.passes(request, flow)
+        ):
             return
         if dialog is None and self._spam(request, flow):
             return
@@ -735,7 +739,7 @@ class UserAgentServer:
         call_id = request.call_id
         dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
         if dialog is None:
-            core.proxying.passes(request, flow)
+            core.proxying.stateless.passes(request, flow)
             return
         transaction_id = ""
         invite = dialog.answers
@@ -763,7 +767,8 @@ class UserAgentServer:
             found = map(self.transactions.get, cancelled_keys(request))
             invite = next((one for one in found if one is not None), None)
         if invite is None and (
-            self.core.proxying.passes(request, flow) or self._refused_for_load(request, flow)
+            self.core.proxying.stateless.passes(request, flow)
+            or self._refused_for_load(request, flow)
         ):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)

@@ -10,13 +10,13 @@ from pathlib import Path
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.hosting.server_tap import (
+from drachtwist.hosting.server_flags import (
     SWITCHES_NOT_OBEYED,
     VALUES_NOT_OBEYED,
     VARIABLES,
     VARIABLES_NOT_OBEYED,
-    Options,
 )
+from drachtwist.hosting.server_tap import Options
 from drachtwist.hosting.tracing import TraceSettings
 from drachtwist.server.config import Contact
 from drachtwist.server.configfile import ConfigFile
@@ -24,8 +24,8 @@ from drachtwist.version import VERSION
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
 
-CONFIGS = Path(__file__).parent / "data" / "config"
-DOCS = Path(__file__).parent.parent / "docs"
+CONFIGS = Path(__file__).parent.parent / "data" / "config"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def read(*words: str, **environment: str) -> Options:
@@ -105,10 +105,11 @@ class OptionsTests(SynchronousTestCase):
 
     def test_level(self) -> None:
         """What is logged is said by flag, variable or file; other words are errors."""
-        self.assertEqual(self.parse()["level"], "info")
-        self.assertEqual(self.parse("-l", "Debug")["level"], "debug")
-        self.assertEqual(self.parse(DRACHTIO_LOGLEVEL="warning")["level"], "warning")
-        self.assertEqual(self.parse("--file", str(CONFIGS / "strange.xml"))["level"], "debug")
+        self.assertEqual(self.parse()["config"].log_level, "info")
+        self.assertEqual(self.parse("-l", "Debug")["config"].log_level, "debug")
+        self.assertEqual(self.parse(DRACHTIO_LOGLEVEL="warning")["config"].log_level, "warning")
+        config = self.parse("--file", str(CONFIGS / "strange.xml"))["config"]
+        self.assertEqual(config.log_level, "debug")
         with self.assertRaises(usage.UsageError):
             self.parse("--loglevel", "loud")
 
