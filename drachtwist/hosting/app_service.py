@@ -22,11 +22,13 @@ from drachtwist.errors import (
     AuthenticationError,
     DrachtwistError,
     LocalProtocolError,
+    StartFailed,
 )
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
 from drachtwist.hosting.tracing import Tracing
+from drachtwist.net import tasks
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
     Connect,
@@ -37,6 +39,7 @@ from drachtwist.net.endpoints import (
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection
+from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
 
@@ -122,7 +125,7 @@ class ApplicationService(Service):
             self.collector.start()
         if self.tracing is not None:
             self.tracing.start()
-        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting = from_coroutine(self._start())
         self._starting.addErrback(self._failed)
 
     def stopService(self) -> Deferred[Any]:
@@ -132,7 +135,7 @@ class ApplicationService(Service):
         if starting is not None:
             starting.cancel()
         self._hurried = Deferred()
-        return Deferred.fromCoroutine(self._stop())
+        return from_coroutine(self._stop())
 
     def hurry(self) -> None:
         """Stop faster: calls that are given time are hung up, or else nothing is waited for."""
@@ -181,6 +184,7 @@ class ApplicationService(Service):
         self.srf = srf = await made if isinstance(made, Deferred) else made
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
+        await srf.start()
         endpoints = settings.endpoints
         if settings.server is not None:
             endpoints = (await self._serve(settings.server),)
@@ -242,6 +246,7 @@ class ApplicationService(Service):
             await either(self.server.stopService(), hurried)
         if self.collector is not None:
             self.collector.stop()
+        await either(tasks.stop_all(), hurried)
         if self.tracing is not None:
             self.tracing.stop()
 
@@ -285,8 +290,11 @@ class ApplicationService(Service):
     def _failed(self, failure: Failure) -> None:
         if not self.running:
             return
-        known = failure.check(*EXPECTED) is not None
         problem = failure.getErrorMessage()
+        error = failure.value
+        if isinstance(error, StartFailed):
+            failure = Failure(error.__cause__)
+        known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         give_up(self._reactor, problem, None if known else failure)
