@@ -111,6 +111,11 @@ class Srf(Router):
         return self._connections.clock
 
     @property
+    def is_traced(self) -> bool:
+        """Whether :attr:`trace` was used, or set: otherwise nothing is kept."""
+        return self._connections.trace is not None
+
+    @property
     def trace(self) -> Trace:
         """The SIP of this application: the messages of the last calls, and their ladders.
 

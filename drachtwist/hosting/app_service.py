@@ -42,6 +42,7 @@ from drachtwist.net.service import InboundConnection
 from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
+from drachtwist.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
@@ -186,10 +187,13 @@ class ApplicationService(Service):
         srf.on_close(self._closed)
         await srf.start()
         endpoints = settings.endpoints
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.use(srf.trace if srf.is_traced else None)
         if settings.server is not None:
-            endpoints = (await self._serve(settings.server),)
-        if self.tracing is not None and self.tracing.trace is not None:
-            srf.trace = self.tracing.trace
+            endpoints = (await self._serve(settings.server, trace),)
+        if trace is not None:
+            srf.trace = trace
         listening = []
         self._connections = sum(isinstance(endpoint, Connect) for endpoint in endpoints)
         # A refused secret ends the process only when nothing else is left to do.
@@ -221,12 +225,11 @@ class ApplicationService(Service):
             port=address.port,
         )
 
-    async def _serve(self, config: ServerConfig) -> Connect:
+    async def _serve(self, config: ServerConfig, trace: Trace | None) -> Connect:
         from drachtwist.server.service import DrachtioServer
 
         self.server = server = DrachtioServer(config, self._reactor)
-        if self.tracing is not None:
-            server.trace = self.tracing.trace
+        server.trace = trace
         server.startService()
         await server.when_listening()
         assert server.admin_port is not None, "the configuration asks for one"

@@ -102,8 +102,8 @@ class ServerService(Service):
         self.server.privilegedStartService()
 
     def _trace(self) -> None:
-        if self.tracing is not None and self.server.trace is None:
-            self.server.trace = self.tracing.trace
+        if self.tracing is not None and self.tracing.trace is None:
+            self.server.trace = self.tracing.use()
             self.tracing.start()
 
     def _wait(self) -> None:

@@ -97,26 +97,36 @@ class Tracing:
     _log = Logger(namespace="drachtwist.trace")
 
     def __init__(self, settings: TraceSettings, reactor: Any) -> None:
+        self._settings = settings
         self._reactor = reactor
+        self._file = None if settings.file is None else PcapngSink(settings.file)
         self.trace: Trace | None = None
-        """What sees the messages; None when nothing is to be done with them."""
-        if not (settings.calls or settings.file or settings.octets):
-            return
-        octets = settings.octets or 1
-        if settings.calls:
-            ring: Ring | Recent = Ring(4 * CALLS, max(octets, OCTETS))
-        else:
-            ring = Recent(octets)
-        self.trace = trace = Trace(ring)
-        if settings.calls:
-            trace.add(CallWatch(trace, steady(reactor)))
-        if settings.file is not None:
-            trace.add(PcapngSink(settings.file))
-            self._log.info("all SIP is written to {path}", path=settings.file)
+        """What sees the messages, once it is used; None when nothing is to be done with them."""
+
+    def use(self, trace: Trace | None = None) -> Trace | None:
+        """Do with messages what the settings say.
+
+        :param trace: what sees them already, if anything does.
+        :returns: what sees them; None when nothing is to be done with them.
+        """
+        settings = self._settings
+        if trace is None and (settings.calls or settings.file or settings.octets):
+            if settings.calls:
+                trace = Trace(Ring(4 * CALLS, max(settings.octets, OCTETS)))
+            else:
+                trace = Trace(Recent(settings.octets))
+        self.trace = trace
+        if trace is not None:
+            if settings.calls:
+                trace.add(CallWatch(trace, steady(self._reactor)))
+            if self._file is not None:
+                trace.add(self._file)
+                self._log.info("all SIP is written to {path}", path=settings.file)
+        return trace
 
     def start(self) -> None:
         """Show the last calls on SIGUSR2."""
-        if self.trace is not None and hasattr(signal, "SIGUSR2"):
+        if hasattr(signal, "SIGUSR2"):
             self._reactor.callWhenRunning(signal.signal, signal.SIGUSR2, self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
