@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.logger import LogLevel
@@ -175,7 +176,7 @@ class Options(CommandLine):
 
     opt_c = opt_contact
 
-    def opt_version(self) -> None:
+    def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"drachtwist {VERSION}")
         raise SystemExit(0)

@@ -12,7 +12,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -339,7 +339,7 @@ class Options(CommandLine):
             raise usage.UsageError(f"--extension {tag!r} is no option tag")
         self["extensions"].append(tag)
 
-    def opt_version(self) -> None:
+    def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"drachtwist {VERSION}")
         raise SystemExit(0)

@@ -29,7 +29,7 @@ from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
 from drachtwist.server.ports import Carriers
-from drachtwist.server.proxying import Proxying
+from drachtwist.server.proxy.core import ProxyServer
 from drachtwist.server.registered import Registered
 from drachtwist.server.roles import Connector
 from drachtwist.server.routing import Router
@@ -82,7 +82,7 @@ class ServerCore:
         self.dialogs = Dialogs()
         self.uas = UserAgentServer(self)
         self.uac = Calling(self)
-        self.proxying = Proxying(self)
+        self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
         self.handed_on = 0

@@ -12,8 +12,8 @@ from drachtwist.net.sip.flows import Flow
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink
 from drachtwist.server.dialogs import Dialog
-from drachtwist.server.passing import KnownCall
 from drachtwist.server.ports import Carriers
+from drachtwist.server.proxy.known_calls import KnownCall
 from drachtwist.sip.message import Request
 from drachtwist.sip.replies import ReplyHead
 from drachtwist.transactions.machine import Effect, Machine, Terminated, TimedOut, Transmit
@@ -31,10 +31,12 @@ class Carrying(Protocol):
     @property
     def amplification(self) -> Amplification:
         """What keeps track of who receives what is sent."""
+        ...
 
     @property
     def carriers(self) -> Carriers:
         """What sends."""
+        ...
 
     def deliver(
         self,
@@ -58,6 +60,7 @@ class ServerSide(Protocol):
     @property
     def core(self) -> Carrying:
         """What carries."""
+        ...
 
     def forget(self, incoming: Incoming) -> None:
         """Forget a transaction."""
@@ -72,6 +75,7 @@ class Forwarder(Protocol):
     @property
     def known(self) -> KnownCall | None:
         """The call that it makes, if the proxy stays in it."""
+        ...
 
     def caller_cancelled(self, cancel: Request) -> None:
         """The caller gave up, and was answered."""

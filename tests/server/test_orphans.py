@@ -11,8 +11,7 @@ from drachtwist.errors import LocalProtocolError
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.orphans import MOST_HAND_OVERS
 from drachtwist.sip.message import Request, Response
-from drachtwist.wire.decisions import RouteTo
-from drachtwist.wire.decisions import Reject
+from drachtwist.wire.decisions import Reject, RouteTo
 from tests.server.doubles import Bench, Link, request
 from tests.server.test_uac import TARGET, CallingTestCase, reply
 from tests.server.test_uas import SDP, ServerTestCase, transaction

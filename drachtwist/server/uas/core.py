@@ -100,7 +100,7 @@ class UserAgentServer(ServerTransactions):
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
         if dialog is None:
-            if to_tag is not None and self.core.proxying.passes(request, flow):
+            if to_tag is not None and self.core.proxying.stateless.passes(request, flow):
                 return
             if self._spam(request, flow):
                 return
@@ -200,7 +200,7 @@ class UserAgentServer(ServerTransactions):
         call_id = request.call_id
         dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
         if dialog is None:
-            core.proxying.passes(request, flow)
+            core.proxying.stateless.passes(request, flow)
             return
         transaction_id = ""
         invite = dialog.answers
@@ -226,7 +226,8 @@ class UserAgentServer(ServerTransactions):
             return
         found = cancelled_by(request, self.transactions)
         if found is None and (
-            self.core.proxying.passes(request, flow) or self._refused_for_load(request, flow)
+            self.core.proxying.stateless.passes(request, flow)
+            or self._refused_for_load(request, flow)
         ):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)

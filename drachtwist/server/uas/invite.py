@@ -66,7 +66,7 @@ class InviteState(enum.Enum):
 
 
 _CONNECTION_GONE = "the application answers, but the connection of the caller is gone"
-_GIVEN_UP = "300-699 of the application; CANCEL or BYE; the application is gone"
+_GIVEN_UP = "300-699; CANCEL or BYE; the application is gone"
 
 TRANSITIONS: Mapping[InviteState, Mapping[InviteState, str]] = {
     InviteState.SEARCHING: {
@@ -83,7 +83,7 @@ TRANSITIONS: Mapping[InviteState, Mapping[InviteState, str]] = {
         InviteState.AWAITING_PRACK: "101-199, reliable",
         InviteState.ACCEPTED: "2xx",
         InviteState.PROXIED: "the application wants it forwarded",
-        InviteState.REFUSED: f"{_GIVEN_UP}; 64 s",
+        InviteState.REFUSED: "300-699; CANCEL; the application is gone; 64 s",
         InviteState.ENDED: _CONNECTION_GONE,
     },
     InviteState.EARLY: {
@@ -122,10 +122,12 @@ class InviteSide(ServerSide, Protocol):
     @property
     def core(self) -> Core:
         """The whole."""
+        ...
 
     @property
     def early(self) -> dict[str, Invite]:
         """INVITEs that were answered with provisional responses only, by dialog id."""
+        ...
 
     def close(self, incoming: Incoming) -> None:
         """Let no application answer a request any more."""
@@ -195,6 +197,13 @@ class Invite(Incoming):
     def holds_back(self, status: int) -> bool:
         """Whether a response of the application has to wait for something of the caller's."""
         return self.call is not None and self.call.holds_back(status)
+
+    @property
+    def held(self) -> bytes | None:
+        """HOLDING: the 2xx that waits; otherwise None."""
+        if self.state is not InviteState.HOLDING or self.call is None or not self.call.queue:
+            return None
+        return self.call.queue[-1].raw
 
     def hold(self, reply: Reply) -> None:
         """Let a response of the application wait."""

@@ -132,10 +132,11 @@ class Responses:
             if isinstance(incoming, Invite) and incoming.state is InviteState.SEARCHING:
                 incoming.become(InviteState.OFFERED)
         transaction = incoming.transaction
-        if transaction.status >= 200:
-            raw = transaction.last_response
-            assert raw is not None
-            self._echo(link, message_id, incoming, raw, "")
+        given = transaction.last_response if transaction.status >= 200 else None
+        if status < 300 and isinstance(incoming, Invite):
+            given = given or incoming.held
+        if given is not None:
+            self._echo(link, message_id, incoming, given, "")
             return
         if not self.core.carriers.is_open(incoming.flow):
             text = "transport for response has been shutdown or closed"
