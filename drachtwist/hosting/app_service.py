@@ -22,10 +22,12 @@ from drachtwist.errors import (
     AuthenticationError,
     DrachtwistError,
     LocalProtocolError,
+    StartFailed,
 )
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.net import tasks
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
     Connect,
@@ -36,6 +38,7 @@ from drachtwist.net.endpoints import (
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection
+from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
 
@@ -119,7 +122,7 @@ class ApplicationService(Service):
         reload_on_sighup(self._reactor, self.reload)
         if self.collector is not None:
             self.collector.start()
-        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting = from_coroutine(self._start())
         self._starting.addErrback(self._failed)
 
     def stopService(self) -> Deferred[Any]:
@@ -129,7 +132,7 @@ class ApplicationService(Service):
         if starting is not None:
             starting.cancel()
         self._hurried = Deferred()
-        return Deferred.fromCoroutine(self._stop())
+        return from_coroutine(self._stop())
 
     def hurry(self) -> None:
         """Stop faster: calls that are given time are hung up, or else nothing is waited for."""
@@ -178,6 +181,7 @@ class ApplicationService(Service):
         self.srf = srf = await made if isinstance(made, Deferred) else made
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
+        await srf.start()
         endpoints = settings.endpoints
         if settings.server is not None:
             endpoints = (await self._serve(settings.server),)
@@ -235,6 +239,7 @@ class ApplicationService(Service):
             await either(self.server.stopService(), hurried)
         if self.collector is not None:
             self.collector.stop()
+        await either(tasks.stop_all(), hurried)
 
     # What happens
 
@@ -277,8 +282,11 @@ class ApplicationService(Service):
     def _failed(self, failure: Failure) -> None:
         if not self.running:
             return
-        known = failure.check(*EXPECTED) is not None
         problem = failure.getErrorMessage()
+        error = failure.value
+        if isinstance(error, StartFailed):
+            failure = Failure(error.__cause__)
+        known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         self.failed = True

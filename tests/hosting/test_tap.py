@@ -465,6 +465,21 @@ class ProcessTests(InteropTestCase):
         await peer.when_prints("not tried again")
         self.assertIsNone(peer.status)
 
+    async def test_cannot_start(self) -> None:
+        """What an application needs and cannot open ends the process with status 1, and why."""
+        text = HELLO + (
+            "@srf.on_start\nasync def open_database():\n    raise {error}('no database')\n"
+            "@srf.on_stop\ndef close():\n    print('closed')\n"
+        )
+        for error, traced in (("OSError", False), ("ValueError", True)):
+            peer = self.start(app=self.app(text.format(error=error), f"{error}.py"))
+            self.assertEqual(await peer.ended, 1, str(peer))
+            line = f"the application cannot start: open_database failed: {error}: no database"
+            self.assertIn(line.encode(), peer.output)
+            self.assertEqual(b"Traceback" in peer.output, traced, str(peer))
+            self.assertNotIn(b"connected", peer.output)
+            self.assertNotIn(b"closed", peer.output)
+
     async def test_broken_application(self) -> None:
         """An application that cannot be imported shows its traceback, and ends with status 1."""
         peer = self.start(app=self.app("1 / 0\n", "broken.py"))
