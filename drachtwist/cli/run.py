@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from getopt import GetoptError, gnu_getopt
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -81,6 +82,21 @@ class RunOptions(app_tap.Options):
             raise usage.UsageError(f"--reactor {name!r} is none of {names}") from None
         except ReactorAlreadyInstalledError:
             raise usage.UsageError(f"--reactor {name}: another one is installed already") from None
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read a command line; options may stand behind the application, too."""
+        words = list(options or ())
+        try:
+            given, rest = gnu_getopt(words, self.shortOpt, self.longOpt)
+        except GetoptError:
+            pass  # said once more below, and better
+        else:
+            words = []
+            for name, value in given:
+                takes_value = f"{name[2:]}=" in self.longOpt or f"{name[1:]}:" in self.shortOpt
+                words += [name, value] if takes_value else [name]
+            words += ["--", *rest]
+        super().parseOptions(words)
 
     def parseArgs(self, *words: str) -> None:
         """Take the application."""
