@@ -8,8 +8,6 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import drachtwist
-
 __all__ = ["Watch", "files_below", "loaded_files"]
 
 MOST = 5000
@@ -46,7 +44,7 @@ class Watch:
 
 def loaded_files() -> Iterator[str]:
     """Return the files of all modules that are the user's own: not Python's, and not installed."""
-    others = [str(Path(drachtwist.__file__).parent) + os.sep]
+    others = [str(Path(__file__).parent.parent) + os.sep]
     for name in ("stdlib", "platstdlib", "purelib", "platlib"):
         others.append(sysconfig.get_path(name) + os.sep)
     for module in list(sys.modules.values()):
