@@ -20,7 +20,7 @@ QUICK := $(filter-out tests.slow tests.growth,\
 ALONE := $(filter-out tests.interop,$(QUICK))
 TESTS ?= $(QUICK)
 
-.PHONY: help demo test test-slow test-warnings test-oldest lint types docs wheel ci clean
+.PHONY: help demo test test-slow test-warnings test-oldest lint types pyright docs wheel ci clean
 
 help:
 	@echo 'make demo    install, start a server and an application, and call it'
@@ -29,6 +29,7 @@ help:
 	@echo 'make test-warnings    the tests with warnings as errors'
 	@echo 'make test-oldest      those without foreign peers on the oldest Twisted that is supported'
 	@echo 'make lint    check format and style      make types   check the types'
+	@echo 'make pyright    a second opinion on the types'
 	@echo 'make docs    build the documentation     make wheel   build and try the distributions'
 	@echo 'make ci      everything, as CI does it   make clean   remove what these made'
 
@@ -58,6 +59,11 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+# A minute, and it fetches Node.js unless that is there: no part of CI.
+pyright: $(VENV)/installed-dev
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q pyright
+	$(BIN)/python .ci/pyright $(BIN)/pyright
 
 docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs docs/_build/html

@@ -187,7 +187,7 @@ class Bench:
 
 
 def _place(path: str, function: str) -> str:
-    """Return the module that a function of a profile is in."""
+    """Return the module that a function of a profile is in; of a package below, that package."""
     if "epoll" in function and "poll" in function and path == "~":
         return "waiting"
     if path == "~":
@@ -196,8 +196,8 @@ def _place(path: str, function: str) -> str:
         return "built in"
     for top in ("drachtwist", "twisted"):
         if f"/{top}/" in path:
-            name = path.rpartition(f"/{top}/")[2].removesuffix(".py").replace("/", ".")
-            return f"{top}.{name}" if top == "drachtwist" else "twisted"
+            name = path.rpartition(f"/{top}/")[2].removesuffix(".py").split("/")
+            return ".".join([top, *name[:2]]) if top == "drachtwist" else "twisted"
     return "standard library" if path.startswith(("<", sys.base_prefix)) else "others"
 
 

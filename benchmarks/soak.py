@@ -48,6 +48,8 @@ from soak_programs import Program, Relay, dropped, growth, waiting
 HERE = Path(__file__).resolve().parent
 SLACK = 0.5
 """Seconds after the first answer behind a cut for which failures are still attributed to it."""
+LAST_WORDS = 0.05
+"""Seconds in which the phones read what a server sent before its end; none starts so soon."""
 RECOVERY = 30.0
 """Seconds within which requests have to be answered again behind a cut."""
 WARM_UP = 180.0
@@ -208,7 +210,7 @@ class Soak:
         self._enough = asyncio.Event()
         self.legs: set[asyncio.Task[None]] = set()
         self.ending: list[asyncio.Task[None]] = []
-        self.under_way: dict[asyncio.Task[Any], float] = {}
+        self.under_way: dict[asyncio.Task[Any], Call] = {}
         calls: set[asyncio.Task[None]] = set()
         cutting = asyncio.ensure_future(self._cut_now_and_then(relay, line))
         watching = [asyncio.ensure_future(one) for one in (self._watch(), self._listen_to_server())]
@@ -253,7 +255,7 @@ class Soak:
         outcome = Outcome(kind, self.now(), 0.0)
         task = asyncio.current_task()
         assert task is not None
-        self.under_way[task] = outcome.began
+        self.under_way[task] = call
         try:
             await work
         except (Failed, Silence) as error:
@@ -339,6 +341,7 @@ class Soak:
             cut = Cut(chance.choice(self.options.faults), self.now())
             self.cuts.append(cut)
             what, _, how = cut.kind.partition("-")
+            lost: list[asyncio.Task[Any]] = []
             if what == "closed":
                 await relay.cut(0.0, chance.uniform(0.0, 2.0))
             elif what == "stalled":
@@ -347,18 +350,20 @@ class Soak:
                 old = self.running[what]
                 await self._start(what)
                 self.ending.append(asyncio.ensure_future(self._end(old)))
-            elif how == "term":
-                await self._end(self.running[what])
-                await self._start(what)
             else:
-                await asyncio.get_running_loop().run_in_executor(None, self.running[what].kill)
+                if how == "term":
+                    await self._end(self.running[what])
+                else:
+                    await asyncio.get_running_loop().run_in_executor(None, self.running[what].kill)
+                if cut.may_silence:
+                    # Nobody can tell them anything. Who has not heard of the one that is gone
+                    # repeats the request, and the next one takes it.
+                    await asyncio.sleep(LAST_WORDS)
+                    lost = [task for task, call in self.under_way.items() if call.heard]
                 await self._start(what)
             await self._recover(cut, self.now())
-            if cut.may_silence:
-                # Nobody can tell them anything.
-                for task, began in list(self.under_way.items()):
-                    if began < cut.until:
-                        task.cancel()
+            for task in lost:
+                task.cancel()
 
     async def _recover(self, cut: Cut, since: float) -> None:
         """Ask until somebody answers."""
@@ -453,8 +458,10 @@ class Soak:
             if not program.samples:
                 continue
             first = program.samples[0].files
-            program.sample(self.now(), self.started)
-            files = program.samples.pop().files
+            if (sample := program.look(self.now(), self.started)) is None:
+                found.append(f"the {program.name} has ended")
+                continue
+            files = sample.files
             if files > first + FILES:
                 found.append(f"{files - first} files more of the {program.name}")
         for line in (await loop.run_in_executor(None, scrape)).splitlines():

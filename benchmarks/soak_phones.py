@@ -137,6 +137,8 @@ class Call:
         self.local = f"<sip:phone@{phone.address}>;tag={self.tag}"
         self.remote = f"<{uri}>"
         self.number = 0
+        self.heard = invite is not None
+        """Whether anything has come from the server."""
         self.over: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         """Fires with the BYE, or CANCEL, of the other side."""
         self.acknowledged = asyncio.Event()
@@ -146,6 +148,7 @@ class Call:
 
     def received(self, message: Message) -> None:
         """Take a message."""
+        self.heard = True
         if message.status:
             if message.method == "INVITE" and 200 <= message.status < 300:
                 ack = self._acks.get(message.number)

@@ -126,26 +126,31 @@ class Program:
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
     def sample(self, at: float, calls: int) -> None:
-        """See what it has: nothing, once it has ended.
+        """Note what it has, unless it has ended."""
+        if (sample := self.look(at, calls)) is not None:
+            self.samples.append(sample)
+
+    def look(self, at: float, calls: int) -> Sample | None:
+        """Return what it has, or None once it has ended.
 
         Another thread may be waiting for the process (`stop`, `kill`): `poll` does not know the end
         then, and what the system tells of the process can go at any moment.
         """
         if self.process.poll() is not None:
-            return
+            return None
         directory = Path(f"/proc/{self.process.pid}")
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        try:
             pages = int((directory / "statm").read_text().split()[1])
-            self.samples.append(
-                Sample(
-                    at,
-                    calls,
-                    pages * os.sysconf("SC_PAGE_SIZE"),
-                    len(os.listdir(directory / "fd")),
-                    processor_time(self.process),
-                    int((directory / "schedstat").read_text().split()[1]) / 1e9,
-                )
+            return Sample(
+                at,
+                calls,
+                pages * os.sysconf("SC_PAGE_SIZE"),
+                len(os.listdir(directory / "fd")),
+                processor_time(self.process),
+                int((directory / "schedstat").read_text().split()[1]) / 1e9,
             )
+        except (FileNotFoundError, ProcessLookupError):
+            return None
 
     def at(self, seconds: float) -> Sample:
         """Return the first sample from some time on, or else the last one."""

@@ -165,34 +165,43 @@ class FailedResponse(Protocol):
     @property
     def status(self) -> int:
         """The status code."""
+        ...
 
     @property
     def reason(self) -> str:
         """The reason phrase."""
+        ...
 
     @property
     def contacts(self) -> list[Any]:
         """The Contacts: where a redirect leads, as :class:`drachtwist.sip.Address`."""
+        ...
 
     @property
     def body(self) -> bytes:
         """The body."""
+        ...
 
     @property
     def text(self) -> str:
         """The body as text."""
+        ...
 
     def get(self, name: str) -> str | None:
         """Return the first value of a header; None when it is not there."""
+        ...
 
     def get_all(self, name: str) -> list[str]:
         """Return the value of each line of a header."""
+        ...
 
     def has(self, name: str) -> bool:
         """Say whether a header is there."""
+        ...
 
     def get_parsed_header(self, name: str) -> Any:
         """Return the typed view of a header; None when it is not there."""
+        ...
 
 
 class SipError(DrachtwistError):

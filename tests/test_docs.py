@@ -41,7 +41,6 @@ from drachtwist import (
     TlsOptions,
 )
 from drachtwist import sip as sip_messages
-from drachtwist.demo.ladder import UNICODE, Ladder, Rung
 from drachtwist.demo.phone import Phone
 from drachtwist.hosting import app_tap as tap
 from drachtwist.hosting import server_tap
@@ -50,6 +49,7 @@ from drachtwist.middleware.webhook import route
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
+from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER

@@ -14,13 +14,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from drachtwist import sip
 from drachtwist.app.authentication import Auth
 from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
+from drachtwist.app.bridged_offers import EarlyOffers, pass_late_answer, pass_offer
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import SdpHook, keep_type, resolve
+from drachtwist.app.descriptions import SdpHook, resolve
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.early import EarlyDialog
 from drachtwist.app.handover import hand_out
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import started
@@ -31,16 +32,11 @@ from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.uac import prepare_uac
 from drachtwist.app.uas import create_uas, refuse_unreachable
-from drachtwist.errors import (
-    CommandRefused,
-    DrachtwistError,
-    LocalProtocolError,
-    SipError,
-)
+from drachtwist.errors import DrachtwistError, LocalProtocolError, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.options import RELIABLE
-from drachtwist.sip.sdp import Sdp, answer_with
+from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 __all__ = ["B2bua", "create_b2bua"]
 
@@ -159,6 +155,7 @@ class _Bridge:
         "_local_sdp_a",
         "_local_sdp_b",
         "_made",
+        "_offers",
         "_on_provisional",
         "_on_uac",
         "_pass_failure",
@@ -196,6 +193,8 @@ class _Bridge:
         self._made: tuple[bytes, bytes | str] | None = None
         # What B described in an UPDATE before it answered.
         self._updated = b""
+        # What B offered in reliable responses, if A left the offer to B.
+        self._offers: EarlyOffers | None = None
 
     async def build(self) -> B2bua:
         """Call B, and answer A when B answered."""
@@ -229,21 +228,25 @@ class _Bridge:
             response = uac.res
             answer: Any = uac.remote.sdp
             early = req._extended().early
-            settled = bool(self._updated) and early is not None and early.session.settled
+            settled = early is not None and early.session.settled
+            # A has what was agreed on since the reliable response: unless something changed.
+            changed = settled and (bool(self._updated) or self._is_another(response))
             if self._updated:
                 uac._need_session().remote = answer = self._updated
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._passing.of_response(response)
-            uas = await create_uas(req, self._res, local_sdp=answer, headers=headers)
+            # One that answered our offer in its PRACK might take another one for a new offer.
+            told = b"" if settled and not offer else answer
+            uas = await create_uas(req, self._res, local_sdp=told, headers=headers)
         except BaseException:
             # A has gone, or there is no answer for A: nobody is left to talk to B.
             uac.destroy()
             raise
         # What A says has to wait as well, until somebody has both.
         uas.hold_requests()
-        if settled:
-            # A has its answer since the reliable response, and takes no other one in the 200.
+        if changed:
+            # In the 200 A takes no other description.
             changing = uas.when_acked().addCallback(lambda _: uas.modify(answer))
             changing.addErrback(self._not_changed)
         if uac._owes_ack:
@@ -274,13 +277,48 @@ class _Bridge:
             result = self._on_provisional(response)
         if not self._pass_provisional or self._res.finished:
             return result
-        if self._passing.is_plain and not response.body:
-            # Nothing to be waited for, as most of the time.
-            self._res.send(response.status, response.reason, self._reliably(response))
-        else:
-            passing = started(self._pass(response))
-            passing.addErrback(self._not_passed)
+        if not response.body:
+            if self._passing.is_plain:
+                # Nothing to be waited for, as most of the time.
+                self._res.send(response.status, response.reason, self._reliably(response))
+                return result
+        elif not self._calling.client.body and not isinstance(result, bytes | str):
+            answer = self._offered(response)
+            if answer is not None:
+                return answer if result is None else started(_either(result, answer))
+        passing = started(self._pass(response))
+        passing.addErrback(self._not_passed)
         return result
+
+    def _offered(self, response: ReceivedResponse) -> Deferred[bytes | str] | None:
+        """B may make an offer, which A answers in its PRACK.
+
+        :returns: the answer; None if this is no offer, or A cannot answer it there.
+        """
+        if not self._reliably(response):
+            return None
+        tag = response.to_tag or ""
+        if not self._calling.client.early_dialog(tag).session.offered:
+            return None
+        offers = self._offers
+        if offers is None:
+            offers = self._offers = EarlyOffers(self._local_sdp_b, tag)
+            waiting = offers.wait()
+            passing = started(self._pass(response, offers.answered))
+        else:
+            waiting = offers.wait(description_of(response))
+            passing = started(self._pass(response))
+
+        def failed(failure: Failure) -> None:
+            self._not_passed(failure)
+            offers.give_up()
+
+        passing.addErrback(failed)
+        return waiting
+
+    def _is_another(self, response: sip.Message) -> bool:
+        """Whether a response is from somebody else than A has the offer of."""
+        return self._offers is not None and self._offers.tag != (response.to_tag or "")
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
         """Ask for a reliable response to A if B's was one, and A knows them."""
@@ -288,23 +326,30 @@ class _Bridge:
             return {"Require": RELIABLE}
         return None
 
-    async def _pass(self, response: ReceivedResponse) -> None:
+    async def _pass(
+        self, response: ReceivedResponse, on_prack: Callable[[Request], Any] | None = None
+    ) -> None:
         headers = Headers(self._passing.of_response(response))
         sdp: bytes | str = b""
-        if response.body:
+        if response.body and not self._is_another(response):
             sdp = await self._sdp_for_a(response.body, response)
-        if self._reliably(response):
+        reliable = self._reliably(response)
+        if reliable:
             headers.set("Require", RELIABLE)
         if sdp and not headers.has("Content-Type"):
             headers.set("Content-Type", response.get("Content-Type") or "application/sdp")
-        if not self._res.finished:
-            self._res.send(response.status, response.reason, headers.items(), sdp)
+        if self._res.finished:
+            return
+        self._res.send(response.status, response.reason, headers.items(), sdp, on_prack=on_prack)
+        early = self._req._extended().early
+        if reliable and early is not None:
+            early.on_request("PRACK", self._updated_by_a)
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
-        """A changes its offer before B has answered (RFC 3311)."""
+        """A changes its offer before B has answered, in an UPDATE or a PRACK (RFC 3311)."""
         client = self._calling.client
         early = client.early_dialog() if client.rings else None
-        await _pass_update(update, res, early, self._local_sdp_b, self._local_sdp_a)
+        await pass_offer(update, res, early, self._local_sdp_b, self._local_sdp_a)
 
     async def _updated_by_b(self, update: Request, res: Response) -> None:
         """B changes its early media.
@@ -316,8 +361,7 @@ class _Bridge:
         if not offer:
             res.send(200)
             return
-        own = self._calling.client.body
-        own = own if isinstance(own, bytes) else own.encode("utf-8", "surrogateescape")
+        own = self._calling.client.early_dialog(update.from_tag or "").session.local
         self._updated = offer
         answer = bytes(answer_with(Sdp(own), Sdp(offer)))
         res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
@@ -345,45 +389,6 @@ class _Bridge:
         res.send(error.status, error.reason or None, self._passing.of_refusal(error))
 
 
-async def _pass_update(
-    update: Request, res: Response, early: EarlyDialog | None, there: SdpHook, back: SdpHook
-) -> None:
-    """Pass an UPDATE on in the early dialog of the other side, and its response back."""
-    if early is None or (update.body and not early.session.settled):
-        res.send(500, headers={"Retry-After": "5"})  # RFC 3311 section 5.2
-        return
-    body: Any = update.body
-    if body and callable(there):
-        body = await resolve(there, body, update)
-    given = Headers()
-    keep_type(given, update, body)
-    try:
-        response = await early.update(headers=given.items(), body=body)
-    except (CommandRefused, LocalProtocolError, SipError):
-        if not res.finished:  # it crosses something, or the server sends nothing there yet
-            res.send(500, headers={"Retry-After": "5"})
-        return
-    answer: Any = response.body
-    if answer and callable(back):
-        answer = await resolve(back, answer, response)
-    returned = Headers()
-    keep_type(returned, response, answer)
-    res.send(response.status, response.reason, returned.items(), answer)
-
-
-async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook) -> None:
-    """Acknowledge a 200 that had the offer with the answer that is in the caller's ACK.
-
-    :param hook: ``local_sdp_b``: if it is a function, it makes of the answer what the called party
-        gets. When it fails, or the caller does not acknowledge, both dialogs are ended.
-    """
-    try:
-        await uas.when_acked()
-        answer: Any = uas.remote.sdp
-        if callable(hook):
-            answer = await resolve(hook, answer, uas.req)
-        uac.ack(answer)
-    except BaseException:
-        uac.destroy()
-        uas.destroy()
-        raise
+async def _either(own: Any, theirs: Deferred[bytes | str]) -> Any:
+    """Return what a handler answers, sooner or later, else what somebody else does."""
+    return await resolve(own) or await theirs

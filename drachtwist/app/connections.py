@@ -38,6 +38,8 @@ from drachtwist.net.protocol import (
     LinkHandler,
 )
 from drachtwist.net.steady import steady
+from drachtwist.net.tap import FrameTap
+from drachtwist.tracing.trace import Trace
 
 __all__ = ["MAX_ORPHANS", "STOP_TIMEOUT", "UNUSED_TIMEOUT", "Connections", "Phase"]
 
@@ -117,6 +119,9 @@ class Connections:
         self._on_phase = on_phase
         self.endpoints = ServerEndpoints(self)
         """What connects, and what listens."""
+        self.trace: Trace | None = None
+        """Who is told which Call-IDs belong to one call, if anybody is."""
+        self._tap: FrameTap | None = None
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
         self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
@@ -165,10 +170,17 @@ class Connections:
             if not state.link.outbound:
                 state.link.set_routes(routes)
 
+    def look(self, tap: FrameTap | None) -> None:
+        """Let somebody look at the frames of all connections, or nobody."""
+        self._tap = tap
+        for link in self.table:
+            link.tap = tap
+
     # Up and down
 
     def link_up(self, link: DrachtioProtocol) -> None:
         """A server accepted us."""
+        link.tap = self._tap
         state = self.table[link] = Connection(self, link)
         if link.outbound:
             if not self.endpoints.listeners and self.phase is not Phase.LEAVING:

@@ -40,7 +40,9 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import ANSWERED_OK, Response, answer_ok, come_again
 from drachtwist.app.router import Chain, Ender
+from drachtwist.app.targets import PRACK_BODIES, survives
 from drachtwist.errors import LocalProtocolError, MessageError, SipError
+from drachtwist.net.logs import Logger
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from drachtwist.app.outgoing_request import OutgoingRequest
 
 __all__ = ["EarlyDialog"]
+
+_log = Logger(namespace="drachtwist.app.early")
 
 _NOT_HERE = frozenset({"ACK", "BYE", "CANCEL", "INVITE", "PRACK"})
 
@@ -240,6 +244,17 @@ class EarlyDialog(Requester):
         Chain([(handler, 2, 0)], ender).run(req, req.res)
         return True
 
+    def take_offer(self, ender: Ender, prack: Request) -> bool:
+        """Look at a PRACK that makes an offer.
+
+        :returns: whether a handler has it; otherwise it is for the application.
+        """
+        handler = self._handlers.get("PRACK")
+        if handler is None:
+            return False
+        Chain([(handler, 2, 0)], ender).run(prack, prack.res)
+        return True
+
     def _answered(self, status: int, body: bytes | str | None, offer: bytes) -> None:
         """An UPDATE of the peer with an offer was answered."""
         if status < 300:
@@ -277,6 +292,9 @@ class EarlyDialog(Requester):
     def acknowledge(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
         """Send the PRACK of a reliable provisional response (RFC 3262 section 4).
 
+        A real server sends it without a body. An answer is kept then, for the ACK: better late than
+        never.
+
         :param sdp: the answer to the offer in it, or an offer.
         """
         try:
@@ -285,6 +303,15 @@ class EarlyDialog(Requester):
             return
         headers = [("RAck", f"{response.get('RSeq')} {cseq.number} {cseq.method}")]
         request = self.prepare("PRACK")
+        if sdp and not survives(self._state, PRACK_BODIES):
+            _log.warn(
+                "drachtio server {version} sends no body in a PRACK, Call-ID {call_id}",
+                version=self._state.server.version,
+                call_id=response.get("Call-ID"),
+            )
+            if self.session.offered:
+                self.session.unsent = encoded_body(sdp)
+            sdp = None
         if sdp:
             headers.append(("Content-Type", "application/sdp"))
             session = self.session
@@ -300,16 +327,31 @@ class EarlyDialog(Requester):
             request.over = answered
         request.send(headers, sdp or b"")
 
-    def prack_came(self, prack: Request) -> None:
-        """Note what a PRACK describes."""
-        self.session.received(description_of(prack), in_response=False)
+    def prack_came(self, prack: Request) -> bool:
+        """Note what a PRACK describes.
+
+        :returns: whether it makes an offer, which the response to it has to answer.
+        """
+        session = self.session
+        before, settled = session.remote, session.settled
+        session.received(description_of(prack), in_response=False)
+        if not settled or not session.offered:
+            return False
+
+        def answered(it: Request, status: int, body: bytes | str | None) -> None:
+            if status < 300:
+                session.updated(encoded_body(body or b""), description_of(prack))
+            else:
+                session.refused(before)
+
+        prack._extended().on_final = answered
+        return True
 
     def answer_prack(self, res: Response) -> None:
         """Answer a PRACK that no handler took."""
         offer = description_of(res.req)
         if offer and self.session.offered and self.session.local:
             answer = bytes(answer_with(Sdp(self.session.local), Sdp(offer)))
-            self.session.sent(answer, in_response=False)
             res.send(200, headers={"Content-Type": "application/sdp"}, body=answer)
         else:
             res.send(200)
@@ -448,9 +490,13 @@ def _take_prack(dispatcher: Dispatch, state: Connection, invite: Request, prack:
         return False
     waiting = extras.queue.on_prack if extras.queue is not None else None
     state.link.uses += 1
-    if extras.early is not None:
-        extras.early.prack_came(prack)
-    dispatcher.chain("PRACK").run(prack, prack.res)
+    early = extras.early
+    taken = False
+    if early is not None and early.prack_came(prack):
+        invite._update_came(prack)
+        taken = early.take_offer(dispatcher, prack)
+    if not taken:
+        dispatcher.chain("PRACK").run(prack, prack.res)
     if waiting is not None:
         prack._call(waiting, prack)
     invite._prack_over()

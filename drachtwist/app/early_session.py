@@ -30,7 +30,7 @@ class EarlySession:
     :param remote: the description in the peer's INVITE, if it is the peer's.
     """
 
-    __slots__ = ("changed", "hint", "local", "offered", "offering", "remote", "settled")
+    __slots__ = ("changed", "hint", "local", "offered", "offering", "remote", "settled", "unsent")
 
     def __init__(self, *, local: bytes = b"", remote: bytes = b"") -> None:
         self.local = local
@@ -44,7 +44,9 @@ class EarlySession:
         self.settled = False
         """Whether an offer was answered."""
         self.changed = False
-        """Whether an UPDATE changed what was agreed on."""
+        """Whether an UPDATE, or a PRACK, changed what was agreed on."""
+        self.unsent = b""
+        """An answer to the peer's offer that a server does not send in a PRACK."""
         self.hint = b""
         """What the peer described in a response that is not reliable."""
 
@@ -74,8 +76,16 @@ class EarlySession:
         else:
             self.offered = True
 
+    def refused(self, remote: bytes) -> None:
+        """Note that an offer of the peer, in a PRACK, was refused.
+
+        :param remote: what the peer described before.
+        """
+        self.remote = remote
+        self.offered = False
+
     def updated(self, local: bytes, remote: bytes) -> None:
-        """Note what an UPDATE, with an offer, has led to."""
+        """Note what an UPDATE, or a PRACK, with an offer has led to."""
         self.local = local or self.local
         self.remote = remote or self.remote
         self.offering = self.offered = False
@@ -90,7 +100,10 @@ class EarlySession:
         :param body: the description in the 200.
         """
         if not self.settled:
-            if self.hint and not body and dialog.is_caller:
+            if self.offered and not body and dialog.is_caller:
+                session = dialog._need_session()
+                session.remote = session.offered = self.remote  # for the ACK to answer
+            elif self.hint and not body and dialog.is_caller:
                 dialog._need_session().remote = self.hint
             return
         session = dialog._need_session()

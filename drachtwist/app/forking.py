@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from drachtwist.app.b2bua import B2bua, create_b2bua, pass_late_answer
+from drachtwist.app.b2bua import B2bua, create_b2bua
 from drachtwist.app.bridged_headers import BridgedHeaders, HeadersHook, reasons_of
+from drachtwist.app.bridged_offers import pass_late_answer
 from drachtwist.app.coupling import pair
 from drachtwist.app.descriptions import resolve
 from drachtwist.app.destinations import Target

@@ -375,9 +375,17 @@ class Request(Received, sip.Request):
             queue.release(self._may_send)
 
     def _update_came(self, update: Request) -> None:
-        """Note an UPDATE in the early dialog: no 2xx may overtake its answer."""
+        """Note an offer, in an UPDATE or a PRACK: no 2xx may overtake its answer."""
         self._queue().await_answer(update)
-        update._extended().on_final = lambda *_: self._update_over()
+        extras = update._extended()
+        told = extras.on_final
+
+        def answered(it: Request, status: int, body: bytes | str | None) -> None:
+            if told is not None:
+                told(it, status, body)
+            self._update_over()
+
+        extras.on_final = answered
 
     def _update_over(self) -> None:
         """Wait no longer for the answer to an UPDATE."""

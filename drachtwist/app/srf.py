@@ -55,6 +55,7 @@ from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
+from drachtwist.tracing.trace import Trace
 from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
@@ -108,6 +109,25 @@ class Srf(Router):
         that stands in for the reactor.
         """
         return self._connections.clock
+
+    @property
+    def trace(self) -> Trace:
+        """The SIP of this application: the messages of the last calls, and their ladders.
+
+        From the first use of it on, what passes is kept in a ring. Set it to share one with a
+        server, whose sockets it sees (``SipTransports.tap``); it does not see the connections of
+        the application then, where everything would pass a second time.
+        """
+        trace = self._connections.trace
+        if trace is None:
+            trace = self._connections.trace = Trace()
+            self._connections.look(trace)
+        return trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._connections.trace = trace
+        self._connections.look(None)
 
     # Connections
 

@@ -2,7 +2,7 @@
 
 A real server dies of some requests (protocol.md 4.2, 10). They are refused here, unless the server
 says that it is of a version that is known to survive them, which the application may set, or is the
-embedded one.
+embedded one. Of a PRACK it only drops the body.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OTHER_SCHEMES",
+    "PRACK_BODIES",
     "WILDCARD_CONTACT",
     "check_request",
     "complete_uri",
     "is_embedded",
     "referred_to",
+    "survives",
 ]
 
 OTHER_SCHEMES = "other-schemes-since"
@@ -35,6 +37,8 @@ OTHER_SCHEMES = "other-schemes-since"
 unset as long as none is known."""
 WILDCARD_CONTACT = "wildcard-contact-since"
 """The same for a REGISTER with ``Contact: *``."""
+PRACK_BODIES = "prack-bodies-since"
+"""The same for a version that sends the body of a PRACK."""
 
 _EMBEDDED = "+drachtwist"
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})")

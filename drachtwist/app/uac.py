@@ -319,7 +319,8 @@ class PlacedCall:
         early = client.early_of(outcome)
         if early is not None:
             early.session.hand_over(dialog, description_of(outcome))
-            late = late and not early.session.settled
+            owed = late or early.session.offered
+            late = invite and not client.body and owed and not early.session.settled
         if client.cancelled or self.deferred.called:
             # The 200 crossed our CANCEL.
             if late:
@@ -338,7 +339,10 @@ class PlacedCall:
             return
         if invite:
             dialog._acked = True  # there is none to wait for
-            if late or self._no_ack:
+            if late and early is not None and early.session.unsent:
+                dialog._owes_ack = True
+                dialog.ack(early.session.unsent)
+            elif late or self._no_ack:
                 dialog._owes_ack = True
             else:
                 dialog._send_ack()

@@ -23,12 +23,12 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
 from twisted.python.failure import Failure
 
-from drachtwist.demo.ladder import ASCII, UNICODE, Ladder, Rung
 from drachtwist.demo.phone import Phone
 from drachtwist.errors import DrachtwistError, SipError
 from drachtwist.net.observers import Observers
 from drachtwist.net.steady import steady
 from drachtwist.sip import Request, Response
+from drachtwist.tracing.ladder import ASCII, UNICODE, Ladder, Rung
 
 __all__ = ["example", "run"]
 
@@ -120,11 +120,11 @@ class Hosted(ProcessProtocol):
         """Take note of its end."""
         done = reason.check(ProcessDone, ProcessTerminated) is not None
         code = getattr(reason.value, "exitCode", None) if done else None
-        self.status = 1 if code is None else code
+        self.status = status = 1 if code is None else code
         waiting, self._waiting = self._waiting, []
         for _, each in waiting:
             each.errback(self.ended_early())
-        self._until_ended.fire(self.status)
+        self._until_ended.fire(status)
 
     def when_ended(self) -> Deferred[int]:
         """Wait for its end.

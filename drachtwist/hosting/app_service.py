@@ -188,8 +188,8 @@ class ApplicationService(Service):
 
         site = Site(RoutingResource(self._decide))
         gate = Admission(site, where.allow, self._reactor, name="questions of servers")
-        self._web = await where.endpoint.listen(gate)
-        address: Any = self._web.getHost()
+        self._web = port = await where.endpoint.listen(gate)
+        address: Any = port.getHost()
         self._reactor.callWhenRunning(
             self._log.info,
             "listening for questions of servers on {kind}://{host}:{port}",

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from twisted.application.service import Service
 from twisted.logger import LogLevel
@@ -19,7 +19,9 @@ from drachtwist.app.srf import Srf
 from drachtwist.errors import (
     LocalProtocolError,
 )
+from drachtwist.hosting.app_service import ApplicationService, Note, Settings
 from drachtwist.hosting.collector import NO_FREEZE, Collector
+from drachtwist.hosting.command_line import CommandLine
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
 from drachtwist.net.endpoints import (
@@ -35,11 +37,6 @@ from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
 from drachtwist.wire.commands import check_tags
 
-if TYPE_CHECKING:
-    pass
-
-from drachtwist.hosting.app_service import ApplicationService, Note, Settings
-
 __all__ = ["Options", "makeService"]
 
 DEFAULT_APP = "app.py"
@@ -48,19 +45,23 @@ DEFAULT_APP = "app.py"
 DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
 
 
-class Options(usage.Options):
+class Options(CommandLine):
     """Flags: which application, which servers, and how to leave."""
 
+    name = "drachtio"
     synopsis = "[--app APPLICATION] [options]"
-
     longdesc = """
         Host a SIP application. Without --endpoint a server is started in the same process, where
         phones call in at --contact. Each --endpoint is a drachtio server to connect to
         (tcp:HOST:9022, tls:HOST:9023), or a port where servers connect for every new request
-        (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem). Example:
-
-        twistd -n drachtio --app hello.py --endpoint tcp:sip.example:9022 --secret-file secret.txt
+        (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem).
     """
+    examples = (
+        "twist drachtio --app hello.py",
+        "twist drachtio --app hello.py --contact 'sip:192.0.2.7:5060;transport=udp,tcp'",
+        "twistd -n --pidfile= drachtio --app hello.py \\",
+        "    --endpoint tcp:sip.example:9022 --secret-file secret.txt",
+    )
 
     optParameters = [
         [
@@ -175,7 +176,7 @@ class Options(usage.Options):
 
     opt_c = opt_contact
 
-    def opt_version(self) -> None:
+    def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"drachtwist {VERSION}")
         raise SystemExit(0)

@@ -49,7 +49,8 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
             said.append(("minimum", value.minimum if value.has_identity else None))
             shown = ", ".join(f"{name} {text}" for name, text in said if text)
         elif one.name == "limits":
-            given = dataclasses.asdict(value.settled(dials=bool(config.request_handlers)))
+            limits = config.limits.settled(dials=bool(config.request_handlers))
+            given = dataclasses.asdict(limits)
             shown = ", ".join(f"{name} {show_limit(number)}" for name, number in given.items())
         elif isinstance(value, (tuple, frozenset)):
             items = sorted(value) if isinstance(value, frozenset) else value

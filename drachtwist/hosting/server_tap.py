@@ -12,7 +12,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -20,6 +20,7 @@ from twisted.python import usage
 
 from drachtwist.errors import ConfigError, LocalProtocolError
 from drachtwist.hosting.collector import NO_FREEZE, Collector
+from drachtwist.hosting.command_line import CommandLine
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_service import ServerService, describe
 from drachtwist.net.sip.listening import check_contact
@@ -131,19 +132,21 @@ VARIABLES_NOT_OBEYED = {
 """Environment variables that are accepted and reported."""
 
 
-class Options(usage.Options):
+class Options(CommandLine):
     """Flags, named as those of the real server where it has them."""
 
+    name = "drachtio-server"
     synopsis = "[options]"
-
     longdesc = """
         Serve SIP to phones and the drachtio protocol to applications. Flags, environment variables
         and the configuration file are those of the drachtio server; flags win over variables,
-        variables over the file. Example:
-
-        twistd -n drachtio-server --contact 'sip:127.0.0.1:5060;transport=udp,tcp'
-        --port 9022 --secret-file secret.txt
+        variables over the file.
     """
+    examples = (
+        "twist drachtio-server --contact 'sip:127.0.0.1:5060;transport=udp,tcp' --port 9022",
+        "twist drachtio-server --file drachtio.conf.xml --check-config",
+        "twistd -n --pidfile= drachtio-server --address 192.0.2.7 --secret-file secret.txt",
+    )
 
     optParameters = [
         [
@@ -336,7 +339,7 @@ class Options(usage.Options):
             raise usage.UsageError(f"--extension {tag!r} is no option tag")
         self["extensions"].append(tag)
 
-    def opt_version(self) -> None:
+    def opt_version(self) -> NoReturn:
         """Print the version and exit."""
         print(f"drachtwist {VERSION}")
         raise SystemExit(0)

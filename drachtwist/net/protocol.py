@@ -32,6 +32,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.backlog import Backlog, Backlogged
 from drachtwist.net.logs import Logger
 from drachtwist.net.observers import Observers
+from drachtwist.net.tap import FrameTap
 from drachtwist.net.tls import describe_tls_failure
 from drachtwist.wire.commands import Answer, Cdr, Delivery, Malformed, MessageId
 from drachtwist.wire.session import (
@@ -157,6 +158,8 @@ class DrachtioProtocol(_Clocked):
         self._corked = False
         self._lost = "the connection is closed"
         self._error: Exception | None = None
+        self.tap: FrameTap | None = None
+        """Who looks at the frames that pass, if anybody does."""
         self.on_up: Callable[[DrachtioProtocol], None] | None = None
         self.on_routed: Callable[[DrachtioProtocol], None] | None = None
         """Called once, when the server has taken the routes."""
@@ -212,6 +215,9 @@ class DrachtioProtocol(_Clocked):
         if session.state is SessionState.CLOSED:
             raise ConnectionLost(self._lost)
         message_id = session.command(command, sink)
+        if self.tap is not None:
+            line, _, message = command.partition(b"\r\n")
+            self.tap.frame_passed(self, line.decode("utf-8", "surrogateescape"), message, True)
         if not self._corked:
             self._flush()
         return message_id
@@ -232,6 +238,8 @@ class DrachtioProtocol(_Clocked):
         if session.state is SessionState.CLOSED:
             raise ConnectionLost(self._lost)
         message_id = session.send_message(line, message, sink)
+        if self.tap is not None:
+            self.tap.frame_passed(self, line, message, True)
         if not self._corked:
             self._flush()
         return message_id
@@ -321,9 +329,12 @@ class DrachtioProtocol(_Clocked):
 
     def _work(self, events: Sequence[object]) -> None:
         handler = self.handler
+        tap = self.tap
         for event in events:
             # One handler that fails must not take the other messages of this read along.
             try:
+                if tap is not None:
+                    _show(tap, self, event)
                 if type(event) is Delivery:
                     handler.delivered(self, event)
                 elif type(event) is tuple:
@@ -652,6 +663,14 @@ class DrachtioServerFactory(protocol.Factory):
         link = DrachtioServerProtocol(self._make_session(), self._handler, **self.options)
         link.factory = self
         return link
+
+
+def _show(tap: FrameTap, link: DrachtioProtocol, event: object) -> None:
+    """Let somebody look at what came."""
+    if type(event) is tuple:
+        event = event[1]
+    if isinstance(event, (Delivery, Answer)):
+        tap.frame_passed(link, event.tokens, event.raw, False)
 
 
 def _tune(transport: object) -> None:

@@ -360,8 +360,8 @@ class OutboundListener(Service):
             return
         super().startService()
         self._error = None
-        self._pending = self._listen.endpoint.listen(self._admission)
-        self._pending.addCallbacks(self._bound, self._failed)
+        self._pending = pending = self._listen.endpoint.listen(self._admission)
+        pending.addCallbacks(self._bound, self._failed)
 
     def stopService(self) -> Deferred[Any]:
         """Listen no more; connections that are open stay.

@@ -19,14 +19,17 @@ class AppLink(Protocol):
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags that the application gave."""
+        ...
 
     @property
     def paused(self) -> bool:
         """Whether it does not read as fast as it is written to."""
+        ...
 
     @property
     def behind(self) -> bool:
         """Whether it is so far behind that it should get nothing new."""
+        ...
 
     def send(self, payload: bytes) -> None:
         """Send a frame."""

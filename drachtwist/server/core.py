@@ -29,14 +29,14 @@ from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
 from drachtwist.server.ports import Carriers
-from drachtwist.server.proxying import Proxying
+from drachtwist.server.proxy.core import ProxyServer
 from drachtwist.server.registered import Registered
 from drachtwist.server.roles import Connector
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
 from drachtwist.server.uac import Calling
-from drachtwist.server.uas import Answering
+from drachtwist.server.uas.core import UserAgentServer
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
@@ -80,9 +80,9 @@ class ServerCore:
         self.clients = Clients()
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
-        self.uas = Answering(self)
+        self.uas = UserAgentServer(self)
         self.uac = Calling(self)
-        self.proxying = Proxying(self)
+        self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
         self.handed_on = 0

@@ -61,6 +61,8 @@ class DialogState(enum.Enum):
     CROSSED = "the peer has accepted what was cancelled; it ends as soon as it is acknowledged"
     CONFIRMED = "it is acknowledged, or the peer asked for it, or it is a subscription"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
 
 TRANSITIONS: Mapping[DialogState, Mapping[DialogState, str]] = {
     DialogState.EARLY: {

@@ -9,8 +9,8 @@ from drachtwist.net.sip.flows import Flow
 from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink
 from drachtwist.server.dialogs import Dialog
-from drachtwist.server.passing import KnownCall
 from drachtwist.server.ports import Carriers
+from drachtwist.server.proxy.known_calls import KnownCall
 from drachtwist.sip.fields import Address
 from drachtwist.sip.message import Request
 from drachtwist.sip.replies import ReplyHead

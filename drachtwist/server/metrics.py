@@ -190,6 +190,7 @@ class Dialled(Protocol):
 
     def established(self) -> tuple[int, int]:
         """Count those that are established: of calls that came, and that were made."""
+        ...
 
 
 class Orphaned(Sized, Protocol):
@@ -205,6 +206,7 @@ class Forwarding(Protocol):
 
     def count(self) -> int:
         """Count those that are being forwarded."""
+        ...
 
 
 class Measured(Protocol):
@@ -213,41 +215,51 @@ class Measured(Protocol):
     @property
     def clock(self) -> DeadlineClock:
         """The time."""
+        ...
 
     @property
     def config(self) -> ServerConfig:
         """The settings."""
+        ...
 
     @property
     def alerts(self) -> Alerts:
         """What operators were told."""
+        ...
 
     @property
     def send_away(self) -> SendingAway:
         """What was answered without being remembered."""
+        ...
 
     @property
     def handed_on(self) -> int:
         """How many requests went from one application to the next."""
+        ...
 
     @property
     def registered(self) -> Sized:
         """Who registered over a connection."""
+        ...
 
     @property
     def dialogs(self) -> Dialled:
         """The dialogs."""
+        ...
 
     @property
     def orphans(self) -> Orphaned:
         """Those without an application."""
+        ...
 
     @property
     def proxying(self) -> Forwarding:
         """What is forwarded."""
+        ...
 
     def counts(self) -> dict[str, int]:
         """Say how many things there are."""
+        ...
 
 
 class Metrics:

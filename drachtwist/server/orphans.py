@@ -36,12 +36,13 @@ from drachtwist.net.clock import DeadlineClock
 from drachtwist.server.clients import AppLink
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialog, Dialogs
+from drachtwist.sip.status import reason_value
 from drachtwist.transactions.machine import Effect, Machine
 
 __all__ = ["GONE", "MOST_HAND_OVERS", "REASON", "RETRY_AFTER", "Orphans"]
 
 GONE = "Application gone"
-REASON = f'SIP;cause=503;text="{GONE}"'
+REASON = reason_value(503, GONE)
 """Why something ends whose application is gone."""
 
 RETRY_AFTER = "Retry-After: 5"
@@ -79,22 +80,27 @@ class OrphanCore(Protocol):
     @property
     def config(self) -> ServerConfig:
         """The settings."""
+        ...
 
     @property
     def clock(self) -> DeadlineClock:
         """The time."""
+        ...
 
     @property
     def dialogs(self) -> Dialogs:
         """The dialogs."""
+        ...
 
     @property
     def uac(self) -> Ending:
         """What ends calls."""
+        ...
 
     @property
     def uas(self) -> Forgetting:
         """What forgets them."""
+        ...
 
     def watch(self, machine: Machine) -> None:
         """Take note of a deadline."""

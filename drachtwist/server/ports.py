@@ -20,23 +20,29 @@ class Carriers(Protocol):
     @property
     def listeners(self) -> Sequence[Listener]:
         """What is listened on."""
+        ...
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Send over a flow; False when its connection is gone."""
+        ...
 
     def is_open(self, flow: Flow) -> bool:
         """Whether a flow can still be sent over."""
+        ...
 
     def flow_to(
         self, target: Target, listener: Listener | None = None, timeout: float | None = None
     ) -> Flow:
         """Find or make the flow to an address."""
+        ...
 
     def open_flow(self, protocol: str, host: str, port: int) -> Flow | None:
         """Find the connection whose other end has this address, if there is one."""
+        ...
 
     def listener_for(self, protocol: str, host: str) -> Listener | None:
         """Choose our address for talking to another."""
+        ...
 
     def close(self, flow: Flow) -> None:
         """Close the connection of a flow."""
@@ -53,3 +59,4 @@ class Resolver(Protocol):
 
     def full_names(self, host: str) -> Sequence[str]:
         """Return what a name may stand for, the first choice first."""
+        ...

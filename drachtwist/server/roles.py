@@ -1,7 +1,7 @@
 """What the three roles of the server know of each other, and of the core that joins them.
 
 They are the UAS core (:mod:`~drachtwist.server.uas`), the UAC core (:mod:`~drachtwist.server.uac`)
-and the proxy core (:mod:`~drachtwist.server.proxying`), in the words of RFC 3261.
+and the proxy core (:mod:`~drachtwist.server.proxy.core`), in the words of RFC 3261.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from drachtwist.server.incoming import Forwarder, Incoming
 from drachtwist.server.limits import ServerLimits
 from drachtwist.server.orphans import Orphans
 from drachtwist.server.outgoing import Outgoing
-from drachtwist.server.passing import KnownCall, KnownCalls
 from drachtwist.server.ports import Carriers, Resolver
+from drachtwist.server.proxy.known_calls import KnownCall, KnownCalls
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
@@ -59,13 +59,16 @@ class UasCore(Protocol):
     @property
     def transactions(self) -> dict[ServerKey, Incoming]:
         """All requests whose repeats have to be recognised."""
+        ...
 
     @property
     def open(self) -> dict[str, Incoming]:
         """The requests that applications may answer, by transaction id."""
+        ...
 
     def early_dialog(self, name: str) -> Dialog | None:
         """Return the dialog of a caller whose INVITE is not finally answered."""
+        ...
 
     def admit(self, incoming: Incoming) -> None:
         """Look again at a NOTIFY that came before the answer to its SUBSCRIBE."""
@@ -94,12 +97,15 @@ class UacCore(Protocol):
     @property
     def transactions(self) -> MutableMapping[ClientKey, Any]:
         """All requests whose responses have to be recognised."""
+        ...
 
     def forming(self, name: str) -> Outgoing | None:
         """Find the INVITE or SUBSCRIBE that may become the dialog of this name."""
+        ...
 
     def hold(self, outgoing: Outgoing, incoming: Incoming) -> bool:
         """Let a NOTIFY wait for the answer to its SUBSCRIBE."""
+        ...
 
     def left(self, outgoing: Outgoing, tag: str) -> None:
         """Cancel a call whose callee, who rang, has sent a BYE."""
@@ -120,34 +126,45 @@ class UacCore(Protocol):
         """Send the ACK to the 200 of an INVITE by ourselves."""
 
 
+class Stateless(Protocol):
+    """What forwards in the dialogs of calls that were proxied."""
+
+    def passes(self, request: Request, flow: Flow) -> bool:
+        """Forward a request; say whether it is in such a dialog."""
+        ...
+
+    def returns(self, response: Response) -> bool:
+        """Send the response to such a request back; say whether it is one."""
+        ...
+
+
 class ProxyCore(Protocol):
     """What forwards."""
 
     @property
     def timing(self) -> Timing:
         """The timers of what is forwarded."""
+        ...
 
     @property
     def calls(self) -> KnownCalls:
         """Those whose requests may pass."""
+        ...
 
     def count(self) -> int:
         """Count the requests that are being forwarded."""
+        ...
 
-    def passes(self, request: Request, flow: Flow) -> bool:
-        """Forward a request in the dialog of a call that was proxied."""
-
-    def returns(self, response: Response) -> bool:
-        """Send the response to such a request back."""
+    @property
+    def stateless(self) -> Stateless:
+        """What forwards these."""
+        ...
 
     def forward(self, incoming: Incoming, decision: ProxyTo) -> None:
         """Forward a request as a web application decided."""
 
     def over(self, call: Forwarder) -> None:
         """Note that the transaction of a request that was forwarded is gone."""
-
-    def mark(self, request: Request) -> str:
-        """Return what tells a request that comes back unchanged."""
 
     def learn(
         self, known: KnownCall, message: Request | Response, flow: Flow, adjacent: bool
@@ -163,86 +180,107 @@ class Core(Protocol):
     @property
     def alerts(self) -> Alerts:
         """What tells operators."""
+        ...
 
     @property
     def amplification(self) -> Amplification:
         """What keeps track of who receives what is sent."""
+        ...
 
     @property
     def carriers(self) -> Carriers:
         """What sends."""
+        ...
 
     @property
     def clients(self) -> Clients:
         """The applications."""
+        ...
 
     @property
     def clock(self) -> DeadlineClock:
         """The time."""
+        ...
 
     @property
     def config(self) -> ServerConfig:
         """The settings."""
+        ...
 
     @property
     def connector(self) -> Connector:
         """What reaches applications."""
+        ...
 
     @property
     def dialogs(self) -> Dialogs:
         """The dialogs."""
+        ...
 
     @property
     def limits(self) -> ServerLimits:
         """What peers may cost."""
+        ...
 
     @property
     def orphans(self) -> Orphans:
         """Dialogs whose application is gone."""
+        ...
 
     @property
     def proxying(self) -> ProxyCore:
         """The proxy core."""
+        ...
 
     @property
     def registered(self) -> Registered:
         """Who registered over a connection."""
+        ...
 
     @property
     def router(self) -> Router:
         """Which application gets a new request."""
+        ...
 
     @property
     def send_away(self) -> SendingAway:
         """What answers without remembering."""
+        ...
 
     @property
     def sessions(self) -> Sessions:
         """The session timers."""
+        ...
 
     @property
     def stopped(self) -> bool:
         """Whether the server has stopped."""
+        ...
 
     @property
     def timeouts(self) -> dict[Flow, int]:
         """How many requests in a row nobody answered, by connection."""
+        ...
 
     @property
     def timing(self) -> Timing:
         """The timers of SIP."""
+        ...
 
     @property
     def uac(self) -> UacCore:
         """The UAC core."""
+        ...
 
     @property
     def uas(self) -> UasCore:
         """The UAS core."""
+        ...
 
     @property
     def ways(self) -> Ways:
         """What finds where requests go."""
+        ...
 
     def complain(self, flow: Flow, error: Exception, cause: str = "bad_messages") -> None:
         """Tell operators that a peer misbehaves."""
@@ -270,15 +308,19 @@ class Core(Protocol):
 
     def time_of_day(self) -> str:
         """Return the time as frames have it."""
+        ...
 
     def timed_out(self, flow: Flow | None) -> None:
         """Take note that nobody answered over a flow."""
 
     def offers(self, protocol: str) -> bool:
         """Say whether a transport is listened on."""
+        ...
 
     def default_protocol(self) -> str:
         """Return the transport for URIs that leave it open."""
+        ...
 
     def is_own(self, uri: str) -> bool:
         """Say whether a URI is an address of this server."""
+        ...

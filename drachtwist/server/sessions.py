@@ -104,26 +104,32 @@ class SessionCore(Protocol):
     @property
     def config(self) -> ServerConfig:
         """The settings."""
+        ...
 
     @property
     def timing(self) -> Timing:
         """The timers of SIP."""
+        ...
 
     @property
     def clock(self) -> DeadlineClock:
         """The time."""
+        ...
 
     @property
     def dialogs(self) -> Dialogs:
         """The dialogs."""
+        ...
 
     @property
     def uac(self) -> Callers:
         """What asks."""
+        ...
 
     @property
     def uas(self) -> Called:
         """What is asked."""
+        ...
 
     def watch(self, machine: Machine) -> None:
         """Take note of a deadline."""

@@ -59,6 +59,7 @@ from drachtwist.sip.fields import Address, CSeq, leads_loosely
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.replies import ReplyHead
+from drachtwist.sip.status import reason_value
 from drachtwist.sip.targets import request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.client import InviteClient, NonInviteClient
@@ -631,7 +632,7 @@ class Calling:
     def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
         """End a dialog because of the server itself, and tell the application."""
         draft = Draft("", b"")
-        draft.add("Reason", f'SIP;cause={cause};text="{reason}"')
+        draft.add("Reason", reason_value(cause, reason))
         outgoing = Outgoing(self, None, "BYE")
         outgoing.ended = True
         self._send_in_dialog(outgoing, dialog, draft, "")
@@ -788,7 +789,7 @@ class Calling:
             return
         outgoing = self.transactions.get(key)
         if outgoing is None or outgoing.machine is None:
-            self.core.proxying.returns(response)
+            self.core.proxying.stateless.returns(response)
             return
         if not outgoing.awaits(response):
             self.core.complain(flow, MessageError("a response that is for somebody else"))

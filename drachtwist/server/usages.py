@@ -21,14 +21,17 @@ class ServerUsage(Protocol):
     @property
     def method(self) -> str:
         """Its method."""
+        ...
 
     @property
     def request(self) -> Request:
         """The request."""
+        ...
 
     @property
     def flow(self) -> Flow:
         """Which way it came."""
+        ...
 
 
 class ClientUsage(Protocol):
@@ -37,10 +40,12 @@ class ClientUsage(Protocol):
     @property
     def method(self) -> str:
         """Its method."""
+        ...
 
     @property
     def offers(self) -> bool:
         """Whether it waits for the answer to a session description."""
+        ...
 
 
 class Refreshing(Machine):

@@ -119,9 +119,10 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
+        pairs: Iterable[Any] = headers
         if type(headers) is dict or (type(headers) is not list and isinstance(headers, Mapping)):
-            headers = headers.items()
-        for name, value in headers:
+            pairs = headers.items()
+        for name, value in pairs:
             write = _KNOWN_NAMES.get(name)
             if write is None:
                 write = _learn_name(name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Union
+from typing import Any, Union
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.sip import grammar
@@ -137,7 +137,8 @@ class Headers:
         self._fields = fields = []
         if headers is None:
             return
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
+        for name, value in pairs:
             key = header_key(checked_name(name))
             if type(value) is str and not grammar.has_line_break(value):
                 fields.append((key, name, value, None))

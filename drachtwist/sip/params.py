@@ -42,10 +42,10 @@ class Params(Mapping[str, "str | None"]):
     def __init__(
         self, pairs: Mapping[str, str | int | None] | Iterable[tuple[str, str | int | None]] = ()
     ) -> None:
-        items = pairs.items() if isinstance(pairs, Mapping) else pairs
-        self._pairs = tuple((n, None if v is None else str(v)) for n, v in items)
+        items: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else pairs
+        self._pairs = given = tuple((n, None if v is None else str(v)) for n, v in items)
         self._written = None
-        for name, value in self._pairs:
+        for name, value in given:
             self._check(name, value)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REASONS", "reason_phrase"]
+__all__ = ["REASONS", "reason_phrase", "reason_value"]
 
 REASONS: dict[int, str] = {
     100: "Trying",
@@ -105,3 +105,12 @@ def reason_phrase(status: int) -> str:
     if phrase is None:
         phrase = _CLASSES.get(status // 100, "")
     return phrase
+
+
+def reason_value(status: int, text: str | None = None) -> str:
+    """Write the Reason of a status code (RFC 3326 section 2).
+
+    :param text: what to say; the phrase of the status unless given. Without quotes in it.
+    """
+    phrase = reason_phrase(status) if text is None else text
+    return f'SIP;cause={status};text="{phrase}"'

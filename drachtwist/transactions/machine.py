@@ -55,6 +55,8 @@ class State(enum.Enum):
     TERMINATED = "terminated"
     """Over; the machine may be forgotten."""
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
 
 @dataclass(frozen=True, slots=True)
 class Transmit:

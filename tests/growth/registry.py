@@ -50,6 +50,8 @@ from drachtwist.sip.stream import Malformed, StreamParser
 from drachtwist.sip.targets import by_preference, request_uri_of, split_target
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.sip.websocket import SipWebSocket
+from drachtwist.tracing import messages
+from drachtwist.tracing.messages import Passed
 from drachtwist.transactions import matching
 from drachtwist.wire.commands import parse_command, parse_event
 from drachtwist.wire.decisions import AppAddress, RoutingQuery, parse_decision
@@ -819,6 +821,22 @@ def _server_and_application(raw: bytes) -> object:
     return len(whole.sent())
 
 
+@reader(
+    "INVITE sip:a@b;transport=udp SIP/2.0\r\nCSeq: 1 INVITE\r\ni : a@b \r\n\r\nv=0\r\no=a 1 1\r\n",
+    "SIP/2.0 200 OK\r\nCall-ID: a@b\r\nCSeq : 1 BYE\r\n\r\n",
+)
+def passed_message(text: str) -> object:
+    """Look at a message that passed as ladders do."""
+    raw = text.encode("utf-8", "surrogateescape")
+    way = messages.Place("udp", "127.0.0.1", 5070, "127.0.0.1", 5060)
+    one = Passed(0.0, True, way, raw, messages.call_id_of(raw))
+    return (
+        (one.text, one.method, one.status, one.summary, one.source, one.target),
+        messages.header_of(raw, b"CSeq"),
+        messages.session_of(raw),
+    )
+
+
 MODULES = [
     "drachtwist.middleware.webhook",
     "drachtwist.middleware.bindings",
@@ -863,6 +881,7 @@ MODULES = [
             "uri",
         )
     ),
+    "drachtwist.tracing.messages",
     "drachtwist.transactions.matching",
     "drachtwist.wire.commands",
     "drachtwist.wire.decisions",

@@ -12,6 +12,7 @@ from drachtwist.errors import LocalProtocolError
 from drachtwist.net.contacts import Contact
 from drachtwist.net.protocol import DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow, Listener, Target
+from drachtwist.net.tap import SipTap
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.incoming import Incoming
@@ -41,6 +42,7 @@ class Wire:
         self.listeners = [Listener(name, host, PORT, contact) for name in protocols]
         self.sent: list[tuple[Flow, bytes]] = []
         self.closed: set[Flow] = set()
+        self.tap: SipTap | None = None
 
     def flow(self, host: str, port: int, protocol: str = "udp") -> Flow:
         """Give the flow to a peer."""
@@ -54,6 +56,8 @@ class Wire:
         if flow in self.closed:
             return False
         self.sent.append((flow, data))
+        if self.tap is not None:
+            self.tap.sip_passed(flow, data, True)
         return True
 
     def close(self, flow: Flow) -> None:
@@ -258,6 +262,8 @@ class Bench:
         """Let a message come from the network; lines may end in LF alone."""
         raw = text if isinstance(text, bytes) else sip(text)
         flow = self.wire.flow(host, port, protocol)
+        if self.wire.tap is not None:
+            self.wire.tap.sip_passed(flow, raw, False)
         self.core.sip_received(parse_message(raw), flow, len(raw) if size is None else size)
 
     def confirm(self, port: int = 32070, host: str = HOST) -> None:

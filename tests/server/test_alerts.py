@@ -48,7 +48,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
 
 def modules() -> Iterator[Path]:
     """Give the modules that the server's peers reach."""
-    yield from sorted((PACKAGE / "server").glob("*.py"))
+    yield from sorted((PACKAGE / "server").rglob("*.py"))
     yield from sorted((PACKAGE / "net" / "sip").glob("*.py"))
     for name in ("udp", "tls", "names"):
         yield PACKAGE / "net" / f"{name}.py"

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.server.proxying import ContextState, Proxied
+from drachtwist.server.proxy.response_context import ContextState, ResponseContext
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.parsing import parse_message
 from tests.server.doubles import PORT, Bench, head, request
@@ -161,7 +161,7 @@ class RefusalTests(ProxyTestCase):
             invites = self.forked()
             [incoming] = self.bench.core.uas.transactions.values()
             context = incoming.proxied
-            assert isinstance(context, Proxied)
+            assert isinstance(context, ResponseContext)
             self.assertIs(context.state, ContextState.SEARCHING)
             for invite in invites:
                 self.bench.receive(reply(invite, 180), port=32071)

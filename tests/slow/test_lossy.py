@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.server.passing import IDLE
+from drachtwist.server.proxy.known_calls import IDLE
 from tests.server.network import PATIENCE, Conditions, Network
 
 NUMBER = 250

@@ -62,9 +62,11 @@ class Datagrams:
 
     def send(self, flow: Flow, data: bytes) -> bool:
         """Send a datagram; what certainly cannot arrive is told later, not from within."""
+        reports = self._reports
+        if reports.tap is not None:
+            reports.tap.sip_passed(flow, data, True)
         error = self._socket.send(data, flow.remote_host, flow.remote_port)
         if error is not None:
-            reports = self._reports
             reports.reactor.callLater(0, reports.send_failed, flow, error, data)
         return True
 
@@ -79,6 +81,9 @@ class Datagrams:
         if not data.strip(b"\0 \t"):
             return  # a keep-alive
         flow = self.flow(host, port)
+        tap = self._reports.tap
+        if tap is not None:
+            tap.sip_passed(flow, data, False)
         if data[:4].upper() != b"SIP/":
             data = note_source(data, host, port)
         try:

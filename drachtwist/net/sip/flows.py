@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.contacts import Contact
+from drachtwist.net.tap import SipTap
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed
 
@@ -232,6 +233,8 @@ class Reports(Protocol):
     """The reactor, with a time that nobody can set."""
     alerts: Alerts
     limits: Limits
+    tap: SipTap | None
+    """Who looks at what passes, if anybody does."""
 
     def received(self, message: Request | Response, flow: Flow, size: int) -> None:
         """Hand a message up."""

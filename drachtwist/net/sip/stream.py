@@ -85,6 +85,9 @@ class Stream(Backlogged, protocol.Protocol):
             return True
         if self._spoken or not self.incoming:
             self.last_use = self._transports.clock.seconds()
+        tap = self._transports.tap
+        if tap is not None and data[:2] != b"\r\n":  # an answer to a ping
+            tap.sip_passed(flow, data, True)
         self._write(data)
         if not self.usable:  # it was one too many
             transports = self._transports
@@ -251,6 +254,8 @@ class Stream(Backlogged, protocol.Protocol):
             return
         self.last_use = transports.clock.seconds()
         self._spoken = True
+        if transports.tap is not None:
+            transports.tap.sip_passed(flow, event.raw, False)
         if isinstance(event, Malformed):
             transports.malformed(self._completed(event), flow, len(event.raw))
         elif isinstance(event, Request):

@@ -56,6 +56,7 @@ from drachtwist.net.sip.listening import (
 )
 from drachtwist.net.sip.stream import Outgoing, Stream
 from drachtwist.net.steady import steady
+from drachtwist.net.tap import SipTap
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
 from drachtwist.net.udp import DatagramHandler, DatagramSocket, UdpSocket
 from drachtwist.sip.message import Request, Response
@@ -106,6 +107,8 @@ class SipTransports:
         self.alerts = Alerts(self._log, self.clock.seconds) if alerts is None else alerts
         """Where it is noted that a limit was reached."""
         self.handler = handler
+        self.tap: SipTap | None = None
+        """Who looks at what passes, if anybody does."""
         self.limits = Limits() if limits is None else limits
         self.listeners: list[Listener] = []
         """What is listened on, in the order of the contacts."""

@@ -20,7 +20,7 @@ class _Facts:
 
     def __init__(self, session: SessionPart) -> None:
         self.address = session._find("c")
-        self.direction = session._stated()
+        self.direction: Direction | None = session._stated()
         self.nowhere = bool(session._is_nowhere())
         self.has_ice = session.has("ice-ufrag")
         self.starts: dict[int, int] | None = None

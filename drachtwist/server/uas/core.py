@@ -74,7 +74,7 @@ from drachtwist.wire.session import new_id
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
 
-__all__ = ["Answering"]
+__all__ = ["UserAgentServer"]
 
 _STATUS_LINE = re.compile(r"SIP/2\.0 +([0-9]+)(?: (.*))?", re.IGNORECASE | re.DOTALL)
 _REGISTER_AT_ADDRESS = re.compile(
@@ -89,8 +89,8 @@ _LEFT = 'SIP;cause=487;text="The caller left"'
 _PRACK_TIMEOUT = 'SIP;cause=504;text="PRACK timeout"'
 
 
-class Answering:
-    """The server as the one who is asked."""
+class UserAgentServer:
+    """The server as the one who is asked: the UAS core."""
 
     __slots__ = ("_arrivals", "core", "early", "giving_back", "held", "open", "transactions")
 
@@ -148,7 +148,11 @@ class Answering:
                 self._merged(request, key, flow, size)
             return
         dialog = self.core.dialogs.of_request(call_id, from_tag, to_tag)
-        if dialog is None and to_tag is not None and self.core.proxying.passes(request, flow):
+        if (
+            dialog is None
+            and to_tag is not None
+            and self.core.proxying.stateless.passes(request, flow)
+        ):
             return
         if dialog is None and self._spam(request, flow):
             return
@@ -735,7 +739,7 @@ class Answering:
         call_id = request.call_id
         dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
         if dialog is None:
-            core.proxying.passes(request, flow)
+            core.proxying.stateless.passes(request, flow)
             return
         transaction_id = ""
         invite = dialog.answers
@@ -763,7 +767,8 @@ class Answering:
             found = map(self.transactions.get, cancelled_keys(request))
             invite = next((one for one in found if one is not None), None)
         if invite is None and (
-            self.core.proxying.passes(request, flow) or self._refused_for_load(request, flow)
+            self.core.proxying.stateless.passes(request, flow)
+            or self._refused_for_load(request, flow)
         ):
             return
         cancel = Incoming(self, request, "CANCEL", flow, size)

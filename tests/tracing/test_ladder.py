@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.demo.ladder import ASCII, Ladder, Rung
+from drachtwist.tracing.ladder import ASCII, Ladder, Rung
 
 PARTIES = [("phone", "127.0.0.1:1"), ("server", "127.0.0.1:2")]
 

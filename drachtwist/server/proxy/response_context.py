@@ -1,0 +1,522 @@
+"""A request that is being forwarded: the response context (RFC 3261 section 16).
+
+It knows whom the request is for, has it sent to them (:mod:`~drachtwist.server.proxy.branch`), one
+after the other or all at once, and decides what the caller gets of what they answer:
+
+* the first 2xx goes to the caller, and the others are cancelled; any further 2xx goes to him too;
+* a 6xx ends the search: who was not asked is not, who was is cancelled;
+* when nobody is left, he gets the best of the refusals (:meth:`ResponseContext.fail`);
+* a redirect is followed if the application wants that, its contacts before the targets that are
+  left;
+* whoever lets his time pass is cancelled, and counts as if he had answered 408.
+
+When the caller gives up he was answered 487 already. What was asked is cancelled, and what comes of
+it concerns nobody but for a 2xx: a call that is accepted is the caller's to end.
+
+A request may say how many branches it may have at a time, here and further on (Max-Breadth, RFC
+5393). Each target gets its part of that; those for whom none is left wait until others have ended.
+
+The application learns of each final response, as it came, and in the end that it is done.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from drachtwist.errors import MessageError
+from drachtwist.net.sip.flows import Flow
+from drachtwist.server.attempts import Spent
+from drachtwist.server.checks import breadth_of
+from drachtwist.server.compose import new_tag
+from drachtwist.server.incoming import Incoming
+from drachtwist.server.neighbours import is_adjacent, routes_left
+from drachtwist.server.proxy.branch import Branch
+from drachtwist.server.proxy.forwarding import Forwarding, joined_vias, without_top_via
+from drachtwist.server.proxy.known_calls import KnownCall
+from drachtwist.server.registered import has_no_address
+from drachtwist.server.roles import Core
+from drachtwist.sip import grammar
+from drachtwist.sip.derived import cancel_for
+from drachtwist.sip.encoding import joined, status_line
+from drachtwist.sip.locating import hop_of
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.registry import is_legible
+from drachtwist.sip.replies import rank
+from drachtwist.sip.status import reason_value
+from drachtwist.sip.targets import by_preference, request_uri_of
+from drachtwist.sip.uri import SipUri, Uri
+from drachtwist.transactions.client import InviteClient, NonInviteClient
+from drachtwist.transactions.machine import Effect, State
+from drachtwist.transactions.matching import ClientKey
+from drachtwist.transactions.timer import Timer
+from drachtwist.wire.commands import Proxy
+from drachtwist.wire.reports import DONE, passed_on
+
+if TYPE_CHECKING:
+    from drachtwist.server.clients import AppLink
+
+__all__ = ["TRANSITIONS", "ContextState", "ResponseContext"]
+
+_TIME = re.compile(r"([0-9]+)(ms|s)")
+_CHALLENGING = (401, 407)
+_ELSEWHERE = reason_value(200, "Call completed elsewhere")
+_TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
+# Targets beyond these are ignored, as are those of endless redirects.
+_MAX_TARGETS = 32
+
+
+class ContextState(enum.Enum):
+    """Where a request is that is being forwarded (RFC 3261 section 16, "response context")."""
+
+    SEARCHING = "targets are asked, and none has accepted"
+    GIVEN_UP = "the caller left; what was asked is being cancelled"
+    ANSWERED = "the caller has a final response, or the first 2xx; another 2xx still goes to him"
+    ENDED = "the caller left, and nobody is asked any more"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
+
+TRANSITIONS: Mapping[ContextState, Mapping[ContextState, str]] = {
+    ContextState.SEARCHING: {
+        ContextState.ANSWERED: "a 2xx; or nobody is left, and the best refusal goes to the caller",
+        ContextState.GIVEN_UP: "CANCEL, or BYE before an answer",
+    },
+    ContextState.GIVEN_UP: {
+        ContextState.ANSWERED: "a 2xx crosses the CANCEL",
+        ContextState.ENDED: "nobody is asked any more",
+    },
+    ContextState.ANSWERED: {},
+    ContextState.ENDED: {},
+}
+"""What leads from a state to another."""
+
+_SEARCHING = ContextState.SEARCHING
+_GIVEN_UP = ContextState.GIVEN_UP
+
+
+class ResponseContext:
+    """A request that is being proxied."""
+
+    def __init__(
+        self,
+        core: Core,
+        incoming: Incoming,
+        link: AppLink,
+        message_id: str,
+        command: Proxy,
+        mark: str,
+    ) -> None:
+        self.core = core
+        self.incoming = incoming
+        self.mark = mark
+        """What the branches of all its targets end with."""
+        self.known: KnownCall | None = None
+        """The call that it makes, if the proxy stays in it."""
+        self._link = link
+        self._message_id = message_id
+        self._command = command
+        self._targets: list[str] = [request_uri_of(one) for one in command.destinations]
+        self._routes = routes = routes_left(incoming.request, core.is_own)
+        self.forwarding = Forwarding(incoming.request, incoming.flow, routes, command, core.is_own)
+        """What writes the request as it is forwarded."""
+        self._tried = 0
+        self.breadth = breadth_of(incoming.request)
+        """How many branches there may be at a time; None for no limit."""
+        self._too_narrow = False
+        self.branches: list[Branch] = []
+        self._best: list[tuple[int, bytes | None]] = []
+        self.state = ContextState.SEARCHING
+        """Where the search is."""
+        self.told = False
+        """Whether the application has all that it gets."""
+        self._provisional = _seconds(command.provisional_timeout)
+        self._final = _seconds(command.final_timeout)
+
+    def _become(self, state: ContextState) -> None:
+        """Change the state, to one that may follow."""
+        assert state in TRANSITIONS[self.state], f"{self.state} does not become {state}"
+        self.state = state
+
+    # Targets
+
+    def begin(self) -> bool:
+        """Try the first target, or all of them; say whether anything is under way."""
+        if self._command.simultaneous:
+            while self._next():
+                pass
+        else:
+            self._next()
+        return bool(self._pending())
+
+    def _pending(self) -> list[Branch]:
+        return [one for one in self.branches if not one.final]
+
+    def _next(self) -> bool:
+        """Try the next target; say whether there was one that can be reached."""
+        while self._targets and self._tried < _MAX_TARGETS:
+            breadth = None if self.breadth is None else self._part(self.breadth)
+            self._too_narrow = breadth == 0
+            if self._too_narrow:
+                return False
+            self._tried += 1
+            if self._send(self._targets.pop(0), breadth):
+                return True
+        return False
+
+    def _part(self, breadth: int) -> int:
+        """Return the next target's part of the Max-Breadth; 0 while others have all of it."""
+        free = breadth - sum(one.breadth or 0 for one in self.branches if one.is_busy)
+        return max(free // len(self._targets), min(free, 1))
+
+    def _send(self, destination: str, breadth: int | None) -> bool:
+        core = self.core
+        known = None
+        proxy = core.config.outbound_proxy
+        if proxy is None and self._routes:
+            proxy = self._routes[0].uri
+        if proxy is None:
+            known = core.registered.find(destination)
+        if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
+            branch = Branch(self, destination, breadth)
+            self.branches.append(branch)
+            if core.carriers.is_open(known):
+                branch.set_out(known, None)
+                return True
+            self.ended(branch, 410)
+            return True
+        try:
+            uri = Uri.parse(destination if proxy is None else proxy)
+        except MessageError:
+            return False
+        if not isinstance(uri, SipUri):
+            return False
+        hop = hop_of(uri, core.default_protocol())
+        if not core.offers(hop.protocol):
+            return False
+        branch = Branch(self, destination, breadth)
+        self.branches.append(branch)
+        if not branch.go(hop):
+            self.branches.remove(branch)
+            return False
+        return True
+
+    def start(self, branch: Branch) -> None:
+        """Begin the transaction of an attempt."""
+        core = self.core
+        flow, request = branch.flow, branch.request
+        assert flow is not None and request is not None
+        core.amplification.suspect(flow, self.incoming.flow)
+        kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
+        timing = core.proxying.timing
+        branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
+        machine.owner = branch
+        branch.key = ClientKey(f"{branch.branch} {branch.method}")
+        core.uac.transactions[branch.key] = branch
+        now = core.clock.seconds()
+        if not branch.started:
+            branch.started = True
+            if branch.method == "INVITE":
+                core.record("attempt", "application", request.raw)
+                if self._provisional is not None:
+                    branch.alarm = self._set(branch, now + self._provisional)
+            if self._final is not None:
+                branch.limit = self._set(branch, now + self._final)
+        self._run(branch, machine.start(now))
+
+    def _set(self, branch: Branch, at: float) -> Timer:
+        alarm = Timer(branch, at)
+        self.core.watch(alarm)
+        return alarm
+
+    def _run(self, branch: Branch, effects: list[Effect]) -> None:
+        assert branch.machine is not None
+        if effects:
+            branch.react(branch.machine, effects)
+        self.core.watch(branch.machine)
+
+    # What targets answer
+
+    def responded(self, branch: Branch, message: Any) -> None:
+        """A target responded."""
+        response: Response = message
+        status = response.status
+        if not branch.ringing:
+            branch.ringing = True
+            self._clear(branch, "alarm")
+        if status == 100:
+            return
+        if status < 300 and self.known is not None and branch.source is not None:
+            # The Contact of a redirect is somebody else's.
+            adjacent = is_adjacent(response, self.core.is_own)
+            self.core.proxying.learn(self.known, response, branch.source[0], adjacent)
+        if status < 200:
+            branch.rang = True
+            if self.state is _SEARCHING:
+                self._forward(status, without_top_via(response))
+            return
+        if status < 300:
+            self._succeeded(branch, response, status)
+            return
+        if branch.final:
+            return
+        if status == 503 and branch.way is not None:
+            branch.unreached(status, response)
+            return
+        self.refused(branch, response)
+
+    def refused(self, branch: Branch, response: Response) -> None:
+        """A target refused."""
+        status = response.status
+        flow, size = branch.source or (branch.flow, 0)
+        assert flow is not None
+        self._tell(flow, size, response.raw)
+        if branch.method == "INVITE":
+            reason = "call-canceled" if status == 487 else "call-rejected"
+            self.core.record("stop", "network", response.raw, reason)
+        if 300 <= status < 400 and self._command.follow_redirects and self.state is _SEARCHING:
+            try:
+                found = by_preference(response.contacts)
+            except MessageError:
+                found = []
+            contacts = [request_uri_of(one.uri) for one in found]
+            if contacts:
+                self._targets[:0] = contacts
+                branch.final = status
+                self._clear_all(branch)
+                if self._command.simultaneous:
+                    while self._targets and self._next():
+                        pass
+                    self._go_on()
+                else:
+                    self._go_on()
+                return
+        self.ended(branch, status, without_top_via(response))
+
+    def _succeeded(self, branch: Branch, response: Response, status: int) -> None:
+        """A target accepted: so does the proxy, and the others are cancelled."""
+        first = self.state is _SEARCHING or self.state is _GIVEN_UP
+        again = 200 <= branch.final < 300  # one that was given up may accept all the same
+        branch.final = status
+        self._clear_all(branch)
+        if first:
+            self._become(ContextState.ANSWERED)
+        if not again:
+            if branch.method == "INVITE":
+                self.core.record("start", "network", response.raw, "proxy-uac")
+            if first:
+                flow, size = branch.source or (branch.flow, 0)
+                assert flow is not None
+                self._tell(flow, size, response.raw)
+                self._finish()
+        if self.known is not None:
+            self.core.proxying.calls.took(self.known, response)
+        raw = without_top_via(response)
+        if branch.method in ("REGISTER", "SUBSCRIBE") and status in (200, 202):
+            self.core.registered.passed(self.incoming.request, self.incoming.flow, raw)
+        if first and branch.method == "INVITE":
+            self.core.record("start", "application", raw, "proxy-uas")
+        self._forward(status, raw)
+        self._targets.clear()
+        if first:
+            for other in self._pending():
+                self.cancel(other, [_ELSEWHERE])
+
+    def ended(self, branch: Branch, status: int, raw: bytes | None = None) -> None:
+        """A target is out: it refused, or could not be reached."""
+        if branch.final:
+            return
+        branch.final = status
+        self._clear_all(branch)
+        self._best.append((status, raw))
+        if status >= 600:
+            self._targets.clear()
+            for other in self._pending():
+                self.cancel(other, [reason_value(status)])
+        self._go_on()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of the targets when nothing can happen to them any more.
+
+        They know the call, so that all would wait for the collector otherwise.
+        """
+        if self.incoming.proxied is not self and all(one.is_over for one in self.branches):
+            self.branches.clear()
+
+    def _go_on(self) -> None:
+        if self.state is _GIVEN_UP and not self._pending():
+            self._become(ContextState.ENDED)
+            self._finish()
+        if self.state is not _SEARCHING:
+            return
+        if self._too_narrow and self._command.simultaneous:
+            while self._next():
+                pass
+        # One after the other: each end is the turn of the next one.
+        if not self._pending() and self._next():
+            return
+        if not self._pending():
+            self.fail()
+
+    def fail(self) -> None:
+        """Answer the caller with the best of what targets answered (section 16.7)."""
+        self._become(ContextState.ANSWERED)
+        if self._too_narrow and self._targets:
+            status, raw = 440, None
+        elif self._best:
+            status, raw = max(self._best, key=lambda one: rank(one[0]))
+            if raw is not None and status in _CHALLENGING:
+                raw = self._with_challenges(raw)
+        else:
+            status, raw = 500, None
+        if raw is None and status == 503:
+            status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
+        self._refuse(status, raw)
+        self._finish()
+
+    def _with_challenges(self, chosen: bytes) -> bytes:
+        """Add the challenges of all other targets to a 401 or 407 (section 16.7, step 7)."""
+        added = [
+            (name, value)
+            for status, raw in self._best
+            if raw is not None and raw is not chosen and status in _CHALLENGING
+            for name in ("WWW-Authenticate", "Proxy-Authenticate")
+            for value in Response.from_bytes(raw).get_all(name)
+        ]
+        if not added:
+            return chosen
+        response = Response.from_bytes(chosen)
+        for name, value in added:
+            response.add(name, value)
+        return bytes(response)
+
+    def late(self, branch: Branch) -> None:
+        """A target let its time pass."""
+        if branch.final:
+            return
+        self.cancel(branch, [reason_value(408)])
+        self.ended(branch, 408)
+
+    # The caller
+
+    def caller_cancelled(self, cancel: Request) -> None:
+        """The caller gave up, and was answered."""
+        if self.state is not _SEARCHING:
+            return
+        self._become(_GIVEN_UP)
+        self._targets.clear()
+        reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
+        for branch in self._pending():
+            self.cancel(branch, reasons)
+        self._go_on()
+
+    def cancel(self, branch: Branch, reasons: list[str]) -> None:
+        """Cancel what was sent to a target, as soon as it has responded with anything.
+
+        :param reasons: what the target is told (RFC 3326).
+        """
+        machine = branch.machine
+        if branch.cancelled:
+            return
+        branch.cancelled = True
+        branch.reasons = reasons
+        if isinstance(machine, InviteClient):
+            self._run(branch, machine.cancel(self.core.clock.seconds()))
+        elif machine is None:
+            branch.way = None
+            branch.final = 487
+
+    def send_cancel(self, branch: Branch) -> None:
+        """Send the CANCEL for a target."""
+        core = self.core
+        assert branch.request is not None and branch.flow is not None
+        cancel = cancel_for(branch.request)
+        if branch.reasons:
+            cancel.set("Reason", branch.reasons)
+            cancel = Request.from_bytes(bytes(cancel))
+        machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
+        owner = Spent(core, branch.flow, ClientKey(f"{branch.branch} CANCEL"), machine)
+        effects = machine.start(core.clock.seconds())
+        owner.react(machine, effects)
+        core.watch(machine)
+
+    def _forward(self, status: int, raw: bytes) -> None:
+        """Send a response to the caller."""
+        if raw == self.incoming.transaction.last_response:
+            # Whoever was called has his own reasons to repeat it: the caller did not ask for that.
+            self.core.amplification.repeat(self._send_back, status, raw)
+        else:
+            self._send_back(status, raw)
+
+    def _send_back(self, status: int, raw: bytes) -> None:
+        incoming = self.incoming
+        transaction = incoming.transaction
+        if incoming.request.to_tag is None:
+            self.core.amplification.passed(incoming.flow, raw)
+        if not 200 <= status < 300:
+            if self.state is _GIVEN_UP or self.state is ContextState.ENDED:
+                return
+        elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
+            # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is
+            # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
+            self.core.carriers.send(incoming.flow, raw)
+            return
+        effects = transaction.respond_bytes(status, raw, self.core.clock.seconds())
+        incoming.react(transaction, effects)
+        self.core.watch(transaction)
+
+    def _refuse(self, status: int, raw: bytes | None) -> None:
+        incoming = self.incoming
+        if raw is None:
+            if not incoming.to_tag:
+                incoming.to_tag = new_tag()
+            raw = joined(status_line(status), incoming.lines(status))
+        if incoming.method == "INVITE":
+            reason = "call-canceled" if status == 487 else "call-rejected"
+            self.core.record("stop", "application", raw, reason)
+        self._forward(status, raw)
+
+    # The application
+
+    def _tell(self, flow: Flow, size: int, raw: bytes) -> None:
+        if self.told or not self._command.full_response:
+            return
+        self._link.answer(
+            self._message_id,
+            "OK",
+            *passed_on(
+                size,
+                flow.reported,
+                flow.remote_host,
+                flow.remote_port,
+                self.core.time_of_day(),
+            ),
+            raw=joined_vias(raw),
+        )
+
+    def _finish(self) -> None:
+        if not self.told:
+            self.told = True
+            if self._command.full_response:
+                self._link.answer(self._message_id, "OK", DONE)
+
+    def _clear(self, branch: Branch, name: str) -> None:
+        alarm = getattr(branch, name)
+        if alarm is not None:
+            setattr(branch, name, None)
+            self.core.clock.forget(alarm)
+
+    def _clear_all(self, branch: Branch) -> None:
+        self._clear(branch, "alarm")
+        self._clear(branch, "limit")
+
+
+def _seconds(text: str) -> float | None:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return None
+    number = grammar.decimal(found[1])
+    return number / (1000 if found[2] == "ms" else 1) if number else None

@@ -1,0 +1,34 @@
+"""See the SIP: what passes is kept for a while, drawn as ladders, written to files, sent to Homer.
+
+======================================  ==========================================================
+:mod:`~drachtwist.net.tap`              where it is seen, at the sockets and at the links
+:mod:`~drachtwist.tracing.trace`        who looks there, and whom it tells
+:mod:`~drachtwist.tracing.messages`     one message that passed
+:mod:`~drachtwist.tracing.ring`         the last calls
+:mod:`~drachtwist.tracing.calls`        a call, drawn
+:mod:`~drachtwist.tracing.ladder`       the lines of a drawing
+======================================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from drachtwist.tracing.calls import draw_call, draw_messages
+from drachtwist.tracing.ladder import ASCII, UNICODE, Ladder, Rung, Strokes
+from drachtwist.tracing.messages import Passed, Place
+from drachtwist.tracing.ring import Ring
+from drachtwist.tracing.trace import Sink, Trace
+
+__all__ = [
+    "ASCII",
+    "UNICODE",
+    "Ladder",
+    "Passed",
+    "Place",
+    "Ring",
+    "Rung",
+    "Sink",
+    "Strokes",
+    "Trace",
+    "draw_call",
+    "draw_messages",
+]
