@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "app": _NET | {"tracing"},
     "server": _NET | {"tracing", "version"},
     "middleware": _APPLICATION,
+    # Applications, servers and phones in memory.
+    "testing": _APPLICATION | {"server"},
     # The face of the package.
     "": _APPLICATION,
     # What shows it off.

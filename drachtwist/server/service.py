@@ -172,11 +172,13 @@ class DrachtioServer(Service):
         config = self.config
         self.limits = limits = config.limits.settled(dials=bool(config.request_handlers))
         self._door = Door(limits, self.clock, self.alerts, config.require_authentication)
-        self.names = self.make_names(self.reactor, [name_server(one) for one in config.name_servers])
+        self.names = self.make_names(
+            self.reactor, [name_server(one) for one in config.name_servers]
+        )
         # The core and what carries its messages know each other.
         self.transports = self.make_transports(
             self.reactor,
-            None,  # type: ignore[arg-type]
+            None,
             tls=config.tls,
             peer_ca=config.peer_ca,
             verify_sips=config.verify_sips,

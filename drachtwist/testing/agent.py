@@ -361,7 +361,7 @@ class _Stream(Protocol):
             if isinstance(event, Request | Response):
                 self._agent.take(event, self._peer)
 
-    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure | None = None) -> None:
         """Note that it is gone."""
         self._agent.gone(self)
 

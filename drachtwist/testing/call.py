@@ -1,9 +1,9 @@
-"""A call of a phone: the dialog, what was said of the sound, and what was seen of the other side."""
+"""A call of a phone: the dialog, what was said of the sound, what came from the other side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -27,12 +27,10 @@ from drachtwist.testing.media import (
     place_of,
     sdp_in,
 )
-from drachtwist.testing.transfers import follow, fragment_status
+from drachtwist.testing.ports import Telephone
+from drachtwist.testing.transfers import fragment_status, with_replaces
 from drachtwist.transactions.machine import Effect, TimedOut, Transmit
 from drachtwist.transactions.retransmission import AnswerRepeater, ProvisionalRepeater, Repeater
-
-if TYPE_CHECKING:
-    from drachtwist.testing.phone import Phone
 
 __all__ = ["Call"]
 
@@ -40,7 +38,9 @@ __all__ = ["Call"]
 class Call:
     """A call, whoever began it."""
 
-    def __init__(self, phone: Phone, call_id: str, local: str, remote: str, target: str) -> None:
+    def __init__(
+        self, phone: Telephone, call_id: str, local: str, remote: str, target: str
+    ) -> None:
         self.phone = phone
         self.call_id = call_id
         self.outgoing = True
@@ -209,7 +209,7 @@ class Call:
         self,
         status: int = 180,
         *,
-        sdp: OwnSdp = None,
+        sdp: OwnSdp | Literal[True] = None,
         headers: HeadersLike = None,
         reliable: bool = False,
     ) -> None:
@@ -232,9 +232,7 @@ class Call:
             self._repeat(ProvisionalRepeater(bytes(response), self._now(), self._rseq))
         self.phone.settle()
 
-    def answer(
-        self, *, sdp: OwnSdp = None, headers: HeadersLike = None, status: int = 200
-    ) -> None:
+    def answer(self, *, sdp: OwnSdp = None, headers: HeadersLike = None, status: int = 200) -> None:
         """Answer the call.
 
         :raises PhoneError: when it is not one that came in and waits.
@@ -326,26 +324,24 @@ class Call:
             raise PhoneError(f"keys are pressed by 'info' or by 'rfc4733', not by {by!r}")
         if self.telephone_event is None:
             raise self._cannot("press keys by rfc4733", "telephone-event was not agreed on")
-        self.phone.network.carry_keys(self, keys)
+        self.phone.carry_keys(self, keys)
 
     def refer(
         self, to: Any, *, replaces: Call | None = None, headers: HeadersLike = None
     ) -> Exchange:
-        """Ask the other side to call somebody else (RFC 3515); see :attr:`transfer` for how it goes.
+        """Ask the other side to call somebody else (RFC 3515); :attr:`transfer` tells how it goes.
 
         :param to: a phone, a user of the server, or a URI.
         :param replaces: a call of ours that the new one is to take over (RFC 3891).
         """
         uri = self.phone.uri_of(to) if replaces is None else replaces._target
         if replaces is not None:
-            tags = f"{replaces.call_id};to-tag={replaces.remote_tag};from-tag={replaces.local_tag}"
-            quoted = tags.replace(";", "%3B").replace("=", "%3D").replace("@", "%40")
-            uri += f"?Replaces={quoted}"
+            uri = with_replaces(uri, replaces.call_id, replaces.remote_tag, replaces.local_tag)
         given = Headers(headers)
         given.set("Refer-To", f"<{uri}>")
         if not given.has("Referred-By"):
             given.set("Referred-By", f"<{self.phone.aor}>")
-        return self.request("REFER", headers=given)
+        return self.request("REFER", headers=[*given.items()])
 
     # What comes
 
@@ -530,7 +526,7 @@ class Call:
 
     def _on_refer(self, request: Request, transaction: ServerTransaction) -> None:
         transaction.send(self._in_dialog(request, 202))
-        follow(self, request)
+        self.phone.follow(self, request)
 
     def _on_other(self, request: Request, transaction: ServerTransaction) -> None:
         transaction.send(self._in_dialog(request, 200))
@@ -573,7 +569,9 @@ class Call:
         _put(request, headers)
         return request
 
-    def _reply(self, status: int, headers: HeadersLike = None, reason: str | None = None) -> Response:
+    def _reply(
+        self, status: int, headers: HeadersLike = None, reason: str | None = None
+    ) -> Response:
         tag = self.local_tag if status > 100 else ""
         response = reply(self.invite, status, reason, tag)
         if 100 < status < 300:
@@ -619,9 +617,7 @@ class Call:
         text = self._text_of(self.phone.sdp)
         if text is None:
             self._version += 1
-            text = answer_to(
-                offer, self.phone.name, self.phone.host.host, self.port, self._version
-            )
+            text = answer_to(offer, self.phone.name, self.phone.host.host, self.port, self._version)
         self.local_sdp = Sdp(text)
         return text
 
@@ -706,7 +702,9 @@ class Call:
 
     def _cannot(self, what: str, why: str) -> PhoneError:
         other = "to" if self.outgoing else "from"
-        return PhoneError(f"{self.phone.name} cannot {what}: the call {other} {self._remote}: {why}")
+        return PhoneError(
+            f"{self.phone.name} cannot {what}: the call {other} {self._remote}: {why}"
+        )
 
 
 class _Repeating:

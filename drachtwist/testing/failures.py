@@ -51,4 +51,3 @@ class LoggedFailures:
     def text(self) -> str:
         """Describe the failures that are left."""
         return "\n".join(one.getTraceback() for one in self.failures)
-

@@ -50,9 +50,9 @@ class Guard:
     """Keeps a thread from real time and real sockets, as long as it is entered."""
 
     _lock = threading.Lock()
-    _entered: dict[int, int] = {}  # noqa: RUF012 - shared by all
-    _paused: dict[int, int] = {}  # noqa: RUF012
-    _before: list[tuple[Any, str, Any]] = []  # noqa: RUF012
+    _entered: dict[int, int] = {}
+    _paused: dict[int, int] = {}
+    _before: list[tuple[Any, str, Any]] = []
 
     def enter(self) -> None:
         """Guard this thread from now on."""

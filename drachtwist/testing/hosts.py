@@ -195,9 +195,7 @@ class Host:
 
     # IReactorTCP
 
-    def listenTCP(
-        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
-    ) -> Port:
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Port:
         """Take in connections.
 
         :raises CannotListenError: when somebody else does there.
@@ -258,7 +256,9 @@ class Host:
         """Call something now: it runs."""
         callable(*args, **kw)
 
-    def addSystemEventTrigger(self, phase: str, event: str, callable: Any, *a: Any, **kw: Any) -> Any:
+    def addSystemEventTrigger(
+        self, phase: str, event: str, callable: Any, *a: Any, **kw: Any
+    ) -> Any:
         """Take note of nothing: a network ends without a reactor that stops."""
 
     def removeSystemEventTrigger(self, trigger: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from drachtwist.testing.network import Network
+from drachtwist.app.srf import Srf
+from drachtwist.testing.clock import SimulatedClock
+from drachtwist.testing.phone import Phone
+from drachtwist.testing.serving import Server
 
 __all__ = ["LINGER", "left_at_once", "left_in_the_end"]
 
@@ -14,7 +17,34 @@ LINGER = 70.0
 twice 64*T1 (RFC 3261 table 4), and some."""
 
 # Whose timers are no part of a call: transactions are counted, and connections are.
-_HOUSEKEEPING = ("drachtwist.net.", "drachtwist.server.", "drachtwist.testing.", "twisted.application.")
+_HOUSEKEEPING = (
+    "drachtwist.net.",
+    "drachtwist.server.",
+    "drachtwist.testing.",
+    "drachtwist.app.silence.",
+    "twisted.application.",
+)
+
+
+class Network(Protocol):
+    """What is looked through."""
+
+    clock: SimulatedClock
+
+    @property
+    def phones(self) -> Mapping[str, Phone]:
+        """The phones."""
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """The servers."""
+
+    @property
+    def applications(self) -> Mapping[str, Srf]:
+        """The applications."""
+
+    def other_connections(self) -> list[str]:
+        """Name the connections that carry neither frames nor SIP."""
 
 
 def left_at_once(net: Network) -> list[str]:
@@ -47,8 +77,16 @@ def left_in_the_end(net: Network) -> list[str]:
     for name, srf in net.applications.items():
         if not srf.idle:
             found.append(f"transactions of {name}")
-        found += [f"a connection that {name} was given for a request: {link!r}" for link in srf.links if link.outbound]
-    found += [f"a timer: {_described(call, net)}" for call in net.clock.getDelayedCalls() if not _is_ours(call)]
+        found += [
+            f"a connection that {name} was given for a request: {link!r}"
+            for link in srf.links
+            if link.outbound
+        ]
+    found += [
+        f"a timer: {_described(call, net)}"
+        for call in net.clock.getDelayedCalls()
+        if not _is_ours(call)
+    ]
     found += [f"a connection: {one}" for one in net.other_connections()]
     return found
 

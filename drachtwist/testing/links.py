@@ -28,7 +28,11 @@ def matcher(what: What) -> Callable[[Message], bool]:
     words = str(what).split()
     status = int(words.pop(0)) if words and words[0].isdigit() else None
     method = words.pop(0) if words else None
-    if words or (status is None and method is None) or (method is not None and not method.isupper()):
+    if (
+        words
+        or (status is None and method is None)
+        or (method is not None and not method.isupper())
+    ):
         raise ValueError(f"say 'INVITE', '200' or '200 INVITE', not {what!r}")
 
     def matches(message: Message) -> bool:

@@ -15,7 +15,16 @@ from drachtwist.sip.message import Message
 from drachtwist.sip.sdp import Media, Sdp, answer, sdp_of
 from drachtwist.sip.sdp.values import receives, sends
 
-__all__ = ["DIGITS", "OwnSdp", "answer_to", "event_format", "goes", "offer_of", "place_of", "sdp_in"]
+__all__ = [
+    "DIGITS",
+    "OwnSdp",
+    "answer_to",
+    "event_format",
+    "goes",
+    "offer_of",
+    "place_of",
+    "sdp_in",
+]
 
 DIGITS = "0123456789*#ABCD"
 """The keys of a phone (RFC 4733 section 3.2)."""

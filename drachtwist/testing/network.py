@@ -32,7 +32,7 @@ from drachtwist.testing.recording import Recorder
 from drachtwist.testing.rendering import ladder
 from drachtwist.testing.serving import Server
 from drachtwist.testing.streams import MemoryTransport
-from drachtwist.testing.wiretap import FrameTap, watch_sip
+from drachtwist.testing.wiretap import LinkTap, watch_sip
 
 __all__ = ["Network"]
 
@@ -88,7 +88,7 @@ class Network:
         self._hosts_of_phones = itertools.count()
         self._reactors: list[tuple[Srf, Any]] = []
         self._modules: list[str] = []
-        self._links: dict[MemoryTransport, FrameTap] = {}
+        self._links: dict[MemoryTransport, LinkTap] = {}
         self._sip: set[MemoryTransport] = set()
         self._recorders: list[Recorder] = []
         self._is_open = False
@@ -131,6 +131,11 @@ class Network:
         if not self._is_open:
             return
         self._is_open = False
+        # What comes now is not what the test did.
+        for tap in self._links.values():
+            tap.closed()
+        for recorder in self._recorders:
+            recorder.close()
         try:
             for phone in self.phones.values():
                 phone.link.restore()
@@ -144,8 +149,6 @@ class Network:
                 phone.leave()
             self.clock.advance(60)
         finally:
-            for recorder in self._recorders:
-                recorder.close()
             for srf, reactor in self._reactors:
                 srf._connections.run_on(reactor)
             for name in self._modules:
@@ -320,13 +323,14 @@ class Network:
         :raises NothingHappens: when it is too late, or nothing will happen any more.
         """
         if isinstance(waiting, Deferred):
-            return self._wait(waiting, "what is awaited does not come", within)
+            return cast(T, self._wait(waiting, "what is awaited does not come", within))
         coroutine: Any = waiting.__await__()
         while True:
             try:
                 awaited = coroutine.send(None)
             except StopIteration as over:
-                return cast(T, over.value)
+                result: T = over.value
+                return result
             if not isinstance(awaited, Deferred):
                 coroutine.close()
                 raise TypeError(
@@ -463,7 +467,7 @@ class Network:
         near: MemoryTransport,
         opener: str,
     ) -> None:
-        tap = self._links[near] = FrameTap(application, server_end, server.refusals)
+        tap = self._links[near] = LinkTap(application, server_end, server.refusals)
         server.links.append(server_end)
         for recorder in self._recorders:
             tap.record(recorder, opener)
@@ -482,6 +486,8 @@ class Network:
 
 def _is_known(deferred: Deferred[Any]) -> bool:
     """Whether a Deferred has its result."""
-    return deferred.called and not deferred.paused and not isinstance(
-        getattr(deferred, "result", None), Deferred
+    return (
+        deferred.called
+        and not deferred.paused
+        and not isinstance(getattr(deferred, "result", None), Deferred)
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import digest
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import Headers, HeadersLike
-from drachtwist.sip.message import Message, Request, Response
+from drachtwist.sip.message import Request, Response
+from drachtwist.sip.status import reason_phrase
 from drachtwist.testing.agent import (
     Agent,
     ClientTransaction,
@@ -24,13 +25,12 @@ from drachtwist.testing.errors import PhoneError
 from drachtwist.testing.exchange import Exchange
 from drachtwist.testing.history import Address
 from drachtwist.testing.hosts import Host
-from drachtwist.testing.links import Link, What, matcher
+from drachtwist.testing.links import Link, Message, What, matcher
 from drachtwist.testing.media import OwnSdp
+from drachtwist.testing.ports import Surroundings
 from drachtwist.testing.serving import Server
+from drachtwist.testing.transfers import referred_to
 from drachtwist.transactions.machine import Machine
-
-if TYPE_CHECKING:
-    from drachtwist.testing.network import Network
 
 __all__ = ["Answers", "Phone", "Replies"]
 
@@ -50,7 +50,7 @@ class Phone(User):
 
     def __init__(
         self,
-        network: Network,
+        network: Surroundings,
         host: Host,
         server: Server,
         *,
@@ -265,7 +265,7 @@ class Phone(User):
         given = Headers(headers)
         given.set("Event", event)
         given.set("Expires", str(expires))
-        return self.request("SUBSCRIBE", to, headers=given)
+        return self.request("SUBSCRIBE", to, headers=[*given.items()])
 
     def send(self, message: str | bytes | Message, to: Address | None = None) -> None:
         """Send a message as it is, for full control.
@@ -360,6 +360,32 @@ class Phone(User):
     def send_in(self, call: Call, request: Request) -> Exchange:
         """Send a request in the dialog of a call."""
         return self._exchange(request, call._next_hop(), call)
+
+    def carry_keys(self, call: Call, keys: str) -> None:
+        """Carry keys that are pressed in the sound of a call."""
+        self.network.carry_keys(call, keys)
+
+    def follow(self, call: Call, request: Request) -> None:
+        """Call whom a REFER names, and tell who sent it how that goes."""
+        try:
+            target, headers = referred_to(request)
+        except MessageError as error:
+            self.remark(f"cannot follow the REFER: {error}")
+            return
+
+        def tell(status: int, state: str) -> None:
+            if not call.over:
+                call.request(
+                    "NOTIFY",
+                    headers={"Event": "refer", "Subscription-State": state},
+                    body=f"SIP/2.0 {status} {reason_phrase(status)}\r\n",
+                    content_type="message/sipfrag;version=2.0",
+                )
+
+        tell(100, "active;expires=60")
+        other = self.invite(target, headers=headers)
+        over = "terminated;reason=noresource"
+        other.when_answered().addBoth(lambda _: tell(other.status or 408, over))
 
     def reply_to(self, request: Request) -> int | None:
         """Return what :attr:`replies` says of a request; None for nothing."""
@@ -550,4 +576,3 @@ class Phone(User):
 
         self.ask(request, target, told)
         return exchange
-

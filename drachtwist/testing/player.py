@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -109,7 +110,7 @@ class Player:
         if reads not in READS:
             raise ValueError(f"reads are one of {', '.join(READS)}, not {reads!r}")
         if isinstance(recording, str | os.PathLike):
-            recording = read_recording(recording)
+            recording = read_recording(Path(recording))
         self.srf = srf
         self.reads = reads
         self.clock = SimulatedClock()

@@ -11,8 +11,8 @@ A recording is a file of JSON lines, one for each thing that happened on a conne
 ``frame``  its payload; ``bytes`` has the octets
 =========  ========================================================================================
 
-Real drachtio servers and Node's client have been recorded in the same form. Octets that are no UTF-8
-are written as lone surrogates, as Python has them.
+Real drachtio servers and Node's client have been recorded in the same form. Octets that are no
+UTF-8 are written as lone surrogates, as Python has them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def read_recording(path: str | Path) -> tuple[Line, ...]:
                     )
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number}: no part of a recording ({error})") from None
+                raise ValueError(
+                    f"{path}, line {number}: no part of a recording ({error})"
+                ) from None
     return tuple(lines)
 
 
@@ -79,7 +81,7 @@ class Recorder:
     """
 
     def __init__(self, path: str | Path, seconds: Callable[[], float]) -> None:
-        self._file: TextIO = open(path, "w", encoding="utf-8")
+        self._file: TextIO = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - see close
         self._seconds = seconds
         self._began = seconds()
         self._count = 0

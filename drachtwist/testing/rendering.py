@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drachtwist.demo.ladder import UNICODE, Ladder, Rung
 from drachtwist.sip.message import Request, Response
-from drachtwist.testing.history import Address, Passed
+from drachtwist.testing.history import Passed
+from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
 
 __all__ = ["label", "ladder"]
 

@@ -61,7 +61,9 @@ class _Transports(SipTransports):
                 )
             for protocol in protocols:
                 where = (host, port or 5060)
-                taken = self._datagrams.receivers if protocol == "udp" else self._host.internet.ports
+                taken = (
+                    self._datagrams.receivers if protocol == "udp" else self._host.internet.ports
+                )
                 if where in taken:
                     raise CannotListenError(*where, OSError("the address is in use"))
                 bound.append((protocol, host, _Bound(*where)))

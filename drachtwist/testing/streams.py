@@ -162,9 +162,7 @@ class MemoryTransport:
                 self.on_lost(reason)
 
 
-def join(
-    near: MemoryTransport, client: Any, far: MemoryTransport, server: Any
-) -> None:
+def join(near: MemoryTransport, client: Any, far: MemoryTransport, server: Any) -> None:
     """Connect two protocols.
 
     :param client: the protocol that connects, over ``near``.

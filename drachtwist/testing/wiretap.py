@@ -19,7 +19,7 @@ from drachtwist.wire.commands import SendMessage, parse_command
 from drachtwist.wire.frames import FrameDecoder, encode_frame
 from drachtwist.wire.session import new_id
 
-__all__ = ["FrameTap", "Refusal", "watch_sip"]
+__all__ = ["LinkTap", "Refusal", "watch_sip"]
 
 _ANY_LENGTH = 1 << 30
 
@@ -49,7 +49,7 @@ class Refusal:
         return message_id
 
 
-class FrameTap:
+class LinkTap:
     """Stands on one connection between an application and a server.
 
     :param application: the application's end.
