@@ -80,8 +80,11 @@ class Network:
         """What the DNS says, by kind and name: ``{("SRV", "_sip._udp.example.net"): [Srv(...)]}``;
         addresses come from :meth:`host`."""
         self.phones: dict[str, Phone] = _ByName("phone")
+        """The phones, by name."""
         self.servers: dict[str, Server] = _ByName("server")
+        """The servers, by name."""
         self.applications: dict[str, Srf] = _ByName("application")
+        """The applications, by name."""
         self._failures = LoggedFailures(self.history)
         self._guard = Guard() if guard else None
         self._hosts = itertools.count(1)

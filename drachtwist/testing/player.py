@@ -114,6 +114,7 @@ class Player:
         self.srf = srf
         self.reads = reads
         self.clock = SimulatedClock()
+        """The time of the application."""
         self.lines = recording
         self.opened: list[_Link] = []
         self.links: dict[int, _Link] = {}
