@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -42,7 +44,7 @@ class LoggedFailures:
         elif event.get("log_level") in (LogLevel.warn, LogLevel.error, LogLevel.critical):
             self._history.remark(("", 0), formatEvent(event))
 
-    def flush(self, *kinds: type[BaseException]) -> list[Failure]:
+    def flush(self, *kinds: Any) -> list[Failure]:
         """Take the failures of some kinds, or all of them."""
         found = [one for one in self.failures if not kinds or one.check(*kinds)]
         self.failures[:] = [one for one in self.failures if one not in found]

@@ -391,7 +391,7 @@ class Network:
             raise PhoneError("an application is connected already: record() comes before serve()")
         self._recorders.append(Recorder(Path(path), self.clock.seconds))
 
-    def flush_errors(self, *kinds: type[BaseException]) -> list[Failure]:
+    def flush_errors(self, *kinds: Callable[..., BaseException]) -> list[Failure]:
         """Take the failures that were logged, so that they do not fail the test.
 
         :param kinds: of which kinds; all if there are none.
