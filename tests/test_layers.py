@@ -35,14 +35,18 @@ ALLOWED: dict[str, set[str]] = {
     "middleware": _APPLICATION,
     # Applications, servers and phones in memory.
     "testing": _APPLICATION | {"server"},
+    # Applications in somebody else's loop.
+    "aio": _APPLICATION,
     # The face of the package.
     "": _APPLICATION,
     # What shows it off.
     "demo": _NET | {"tracing"},
     # What starts applications and servers as processes.
     "hosting": _APPLICATION | {"server", "demo", "version"},
-    # Names that plugins, programs and scripts know.
-    "cli": {"hosting"},
+    # What people type.
+    "cli": _APPLICATION | {"server", "demo", "hosting", "version"},
+    "__main__": {"cli"},
+    # Names that plugins and programs know.
     "processes": {"hosting"},
     "server_tap": {"hosting"},
     "tap": {"hosting"},
