@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.logs import Logger
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class Chain:
                 result = handler(req, res, _Next(self, index, req, res))
         except Exception:
             return self._failed(index, req, res, Failure())
-        return None if result is None else self._wait(result, index, req, res, Deferred())
+        return None if result is None else self._wait(result, index, req, res, Awaited())
 
     def _failed(
         self, index: int, req: Request, res: Response, failure: Failure
@@ -336,7 +337,7 @@ class Chain:
                     result = handler(failure.value, req, res, _Next(self, at, req, res))
                 except Exception:
                     return self._failed(at, req, res, Failure())
-                return None if result is None else self._wait(result, at, req, res, Deferred())
+                return None if result is None else self._wait(result, at, req, res, Awaited())
         self._ender.failed(req, res, failure)
         return None
 

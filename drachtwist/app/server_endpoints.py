@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
 
 from drachtwist.app.events import Events
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net import tasks
 from drachtwist.net.endpoints import (
     Connect,
     Listen,
@@ -88,6 +89,7 @@ class ServerEndpoints:
     ) -> InboundConnection:
         """Connect to a server; see :meth:`drachtwist.app.srf.Srf.connect`."""
         reactor = self._owner.reactor
+        tasks.look()
         options = (TlsOptions() if tls is True else tls) or None
         if endpoint is None:
             where = connect_to(reactor, host, port, options)
@@ -142,6 +144,7 @@ class ServerEndpoints:
     ) -> OutboundListener:
         """Listen for servers; see :meth:`drachtwist.app.srf.Srf.listen`."""
         reactor = self._owner.reactor
+        tasks.look()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
         where = to_listen(reactor, endpoint, tls, allow)
