@@ -8,7 +8,6 @@ frames; what a log says of it stays.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
@@ -71,29 +70,8 @@ def started(awaitable: Awaitable[_T]) -> Deferred[_T]:
     :param awaitable: a coroutine, or anything else that can be awaited.
     """
     coroutine = awaitable if isinstance(awaitable, Coroutine) else _await(awaitable)
-    if tasks.is_active:
-        loop = tasks.running()
-        if loop is not None:
-            return _started_as_task(coroutine, loop)
-    return Deferred.fromCoroutine(coroutine).addErrback(_without_frames)
-
-
-def _started_as_task(coroutine: Coroutine[Any, Any, _T], loop: AbstractEventLoop) -> Deferred[_T]:
-    """Run a coroutine as a task of asyncio."""
-    driven: tasks.Driven | None = None
-    outcome: Outcome[_T] = Outcome(lambda _: None if driven is None else driven.cancel())
-
-    def succeeded(result: _T) -> None:
-        if not outcome.called:
-            outcome.callback(result)
-
-    def failed(failure: Failure) -> None:
-        _without_frames(failure)
-        if not outcome.called:
-            outcome.errback(failure)
-
-    driven = tasks.run_in_task(coroutine, loop, succeeded, failed)
-    return outcome
+    running = Deferred.fromCoroutine if not tasks.is_active else tasks.from_coroutine
+    return running(coroutine).addErrback(_without_frames)
 
 
 def deferred_of(function: Callable[..., Any], *args: Any) -> Deferred[Any]:

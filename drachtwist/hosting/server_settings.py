@@ -24,7 +24,7 @@ from drachtwist.server.configfile import ConfigFile, oldest_tls
 from drachtwist.server.limits import ABOUT, ServerLimits, open_files, read_limit
 from drachtwist.transactions.timing import Timing
 
-__all__ = ["Settings"]
+__all__ = ["DEFAULT_CONTACT", "Settings"]
 
 FILE_SECRET = "admin"
 """The secret that goes with a configuration file which names none, as with the real server."""

@@ -38,6 +38,7 @@ __all__ = [
     "as_future",
     "caught",
     "explain",
+    "from_coroutine",
     "is_future",
     "is_in_plain_task",
     "look",
@@ -75,13 +76,6 @@ class Awaited(Deferred[_T]):
 
     # Replaced by look().
     _wait = Deferred.__iter__
-
-    @classmethod
-    def of(cls, deferred: Deferred[_T]) -> Awaited[_T]:
-        """Hand on what a Deferred comes to; cancelling this cancels it."""
-        handed: Awaited[_T] = cls(lambda _: deferred.cancel())
-        deferred.chainDeferred(handed)
-        return handed
 
 
 def look() -> None:
@@ -169,6 +163,29 @@ class _State(Enum):
 
 
 _RUNS, _WAITS, _NEXT, _OVER, _GONE = _State
+
+
+def from_coroutine(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+    """Run a coroutine, as ``Deferred.fromCoroutine`` does, or as a task.
+
+    :returns: what it comes to; cancelling it cancels what the coroutine waits for.
+    """
+    loop = running()
+    if loop is None:
+        return Deferred.fromCoroutine(coroutine)
+    driven: Driven | None = None
+    outcome: Awaited[_T] = Awaited(lambda _: None if driven is None else driven.cancel())
+
+    def succeeded(result: _T) -> None:
+        if not outcome.called:
+            outcome.callback(result)
+
+    def failed(failure: Failure) -> None:
+        if not outcome.called:
+            outcome.errback(failure)
+
+    driven = run_in_task(coroutine, loop, succeeded, failed)
+    return outcome
 
 
 def run_in_task(
@@ -391,14 +408,16 @@ class Driven(Coroutine[Any, Any, None]):
 
 
 def stop_all() -> Deferred[Any]:
-    """Cancel all coroutines that still run.
+    """Cancel all coroutines that still run, but the one that asks for that.
 
     :returns: fires when they have ended.
     """
-    for task in list(_tasks):
+    loop = running()
+    others = _tasks - {None if loop is None else asyncio.current_task(loop)}
+    for task in others:
         driven: Any = task.get_coro()
         driven.forget()
-    return DeferredList([Deferred.fromFuture(task) for task in _tasks], consumeErrors=True)
+    return DeferredList([Deferred.fromFuture(task) for task in others], consumeErrors=True)
 
 
 # Everywhere

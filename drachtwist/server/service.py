@@ -29,7 +29,7 @@ from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtoco
 from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.steady import steady
-from drachtwist.net.tasks import Awaited, look
+from drachtwist.net.tasks import Awaited, from_coroutine, look
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
@@ -229,7 +229,7 @@ class DrachtioServer(Service):
         self.prometheus_port = port.getHost().port
 
     def _open(self, steps: list[tuple[str, int]]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._open_all(steps))
+        return from_coroutine(self._open_all(steps))
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
@@ -254,7 +254,7 @@ class DrachtioServer(Service):
         """
         super().stopService()
         self._begun = False
-        return Awaited.of(Deferred.fromCoroutine(self._stop()))
+        return from_coroutine(self._stop())
 
     async def _stop(self) -> None:
         leaving: Deferred[None] = Deferred()
