@@ -357,7 +357,7 @@ class Options(CommandLine):
 
 
 def _listens(text: str) -> bool:
-    """Whether an endpoint string is one to listen on."""
+    """Return whether an endpoint string is one to listen on."""
     prefix, _, rest = text.partition(":")
     return prefix == "server" or rest.partition(":")[0].isdigit()
 

@@ -189,7 +189,7 @@ class RoutingResource(Resource):
 
 
 def _takes_two(decide: Callable[..., object]) -> bool:
-    """Whether a function takes a second argument by position, with a default or without."""
+    """Return whether a function takes a second argument by position, with a default or without."""
     try:
         parameters = inspect.signature(decide).parameters.values()
     except (TypeError, ValueError):
