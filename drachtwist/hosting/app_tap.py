@@ -228,7 +228,10 @@ class Options(CommandLine):
     opt_v = opt_version
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that belong to no flag."""
+        """Refuse words that belong to no flag.
+
+        :raises UsageError: when there are some.
+        """
         if words:
             hint = ""
             if self["app"] is None:
@@ -236,7 +239,10 @@ class Options(CommandLine):
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.{hint}")
 
     def postOptions(self) -> None:
-        """Make the settings."""
+        """Make the settings.
+
+        :raises UsageError: when they cannot be used.
+        """
         secret = read_secret(self["secret"], self["secret-file"], self.environment)
         # It is not left where a traceback or a dump of the options would show it.
         self["secret"] = None

@@ -103,7 +103,7 @@ def proxy(
 
 
 def route(uri: str | None = None, *, tag: str | None = None, tls: bool = False) -> RouteTo:
-    """Give the request to an application.
+    """Hand the request to an application.
 
     :param uri: ``host:port`` where the application listens; the server connects to it.
     :param tag: instead: any application connected to the server with this tag.

@@ -147,7 +147,7 @@ class Attempted:
         raise NotImplementedError
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response to it goes where this one does: to us, or through us."""
+        """Return whether a response to it goes where this one does: to us, or through us."""
         raise NotImplementedError
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
@@ -280,7 +280,7 @@ class Spent:
         core.uac.transactions[key] = self
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response is wanted: it goes nowhere."""
+        """Return False: a response goes nowhere."""
         return True
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:

@@ -226,7 +226,7 @@ class Outgoing(Attempted):
             self.side.invent(self, status, phrase)
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response ends here (RFC 3261 section 8.1.3.3)."""
+        """Return whether a response ends here (RFC 3261 section 8.1.3.3)."""
         return not has_more_hops(response)
 
     @property

@@ -592,7 +592,7 @@ class Calling:
         return len(found)
 
     def _is_abandoned(self, outgoing: Outgoing) -> bool:
-        """Whether the application that asked is gone."""
+        """Return whether the application that asked is gone."""
         return outgoing.link is not None and outgoing.link not in self.core.clients
 
     def hang_up_unconfirmed(self, dialog: Dialog) -> bool:
@@ -734,7 +734,7 @@ class Calling:
             self._wait_for_ack(outgoing)
 
     def _lacks_ack(self, outgoing: Outgoing) -> bool:
-        """Whether the application has not acknowledged that its INVITE was accepted."""
+        """Return whether the application has not acknowledged that its INVITE was accepted."""
         dialog = outgoing.dialog
         return (
             dialog is not None
@@ -873,7 +873,7 @@ class Calling:
                 self._accepted_for_nobody(outgoing.dialog)
 
     def _accepted_for_nobody(self, dialog: Dialog) -> None:
-        """A request was accepted whose application is gone."""
+        """See to a dialog that was accepted when its application was gone."""
         core = self.core
         if not core.dialogs.knows(dialog) or self.hang_up_unconfirmed(dialog):
             return

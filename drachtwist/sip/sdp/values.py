@@ -104,7 +104,7 @@ class Origin:
         return cls(username, session_id, int(version), nettype, addrtype, address)
 
     def is_same_session(self, other: Origin) -> bool:
-        """Return whether both are of one session, whatever their versions (RFC 8866 section 5.2)."""
+        """Return whether both are of one session, whatever the versions (RFC 8866 section 5.2)."""
         return self._session() == other._session()
 
     def _session(self) -> tuple[str, ...]:
