@@ -101,14 +101,14 @@ def running() -> asyncio.AbstractEventLoop | None:
 
 
 def is_in_plain_task() -> bool:
-    """Whether who awaits is a task of asyncio that knows nothing of Deferreds."""
+    """Return whether who awaits is a task of asyncio that knows nothing of Deferreds."""
     loop = running()
     task = None if loop is None else asyncio.current_task(loop)
     return task is not None and task not in _tasks and not _is_stepped_by_twisted()
 
 
 def _is_stepped_by_twisted() -> bool:
-    """Whether Twisted runs the coroutine, which may go on in the step of some task.
+    """Return whether Twisted runs the coroutine, which may go on in the step of some task.
 
     Nobody says so but the stack: that of a step begins where the loop calls.
     """
@@ -163,7 +163,7 @@ def as_future(deferred: Deferred[_T]) -> asyncio.Future[_T]:
 
 
 def is_future(awaited: object) -> bool:
-    """Whether something that a coroutine waits for is a future of asyncio."""
+    """Return whether something that a coroutine waits for is a future of asyncio."""
     return getattr(awaited, "_asyncio_future_blocking", None) is not None
 
 

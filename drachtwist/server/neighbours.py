@@ -15,7 +15,7 @@ from drachtwist.sip.locating import is_address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri
 
-__all__ = ["is_adjacent", "is_behind_nat", "routes_left"]
+__all__ = ["away", "is_adjacent", "is_behind_nat", "routes_left"]
 
 
 def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address]:
@@ -28,14 +28,19 @@ def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address
         routes: list[Address] = request.get_parsed_header("Route") or []
     except MessageError:
         return []
-    own = 1
+    return away(routes[1:], is_own)
+
+
+def away(routes: list[Address], is_own: Callable[[str], bool]) -> list[Address]:
+    """Return routes without those at the front that lead here."""
+    own = 0
     while own < len(routes) and is_own(routes[own].uri):
         own += 1
     return routes[own:]
 
 
 def is_adjacent(message: Request | Response, is_own: Callable[[str], bool]) -> bool:
-    """Whether whose Contact a message has sent it to us without another proxy in between."""
+    """Return whether whose Contact a message has sent it to us without another proxy in between."""
     try:
         recorded: list[Address] = message.get_parsed_header("Record-Route") or []
         if isinstance(message, Request):
@@ -47,7 +52,7 @@ def is_adjacent(message: Request | Response, is_own: Callable[[str], bool]) -> b
 
 
 def is_behind_nat(contact: Address | None, flow: Flow, detection: str) -> bool:
-    """Whether a Contact is an address that messages do not come from.
+    """Return whether a Contact is an address that messages do not come from.
 
     :param flow: where they come from.
     :param detection: the setting ``nat_detection``.

@@ -10,6 +10,7 @@ that has had its time, may accept all the same. That it was cancelled is a fact 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from drachtwist.net.sip.flows import Flow
@@ -20,6 +21,7 @@ from drachtwist.server.incoming import Incoming
 from drachtwist.server.proxy.forwarding import Forwarding
 from drachtwist.server.roles import Core
 from drachtwist.sip.derived import cancel_for
+from drachtwist.sip.fields import Address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_value
 from drachtwist.transactions.client import InviteClient, NonInviteClient
@@ -115,6 +117,7 @@ class Branch(Attempted):
         "call",
         "limit",
         "method",
+        "path",
         "reasons",
         "request",
         "source",
@@ -124,10 +127,18 @@ class Branch(Attempted):
 
     core: Core
 
-    def __init__(self, call: Searching, uri: str, breadth: int | None) -> None:
+    def __init__(
+        self,
+        call: Searching,
+        uri: str,
+        path: Sequence[Address] | None,
+        breadth: int | None,
+    ) -> None:
         self.call = call
         super().__init__(call.core)
         self.uri = uri
+        self.path = path
+        """The Path that leads to it (RFC 3327), None if there is none."""
         self.breadth = breadth
         """Its part of the Max-Breadth, None if there is none."""
         self.method = call.incoming.method
@@ -189,18 +200,12 @@ class Branch(Attempted):
                     self.alarm = self._alarm(now + call.provisional_timeout)
             if call.final_timeout is not None:
                 self.limit = self._alarm(now + call.final_timeout)
-        self._run(machine.start(now))
+        self.run(machine.start(now))
 
     def _alarm(self, at: float) -> Timer:
         alarm = Timer(self, at)
         self.core.watch(alarm)
         return alarm
-
-    def _run(self, effects: list[Effect]) -> None:
-        assert self.machine is not None
-        if effects:
-            self.react(self.machine, effects)
-        self.core.watch(self.machine)
 
     def responded(self) -> None:
         """Take note of any response."""
@@ -228,7 +233,7 @@ class Branch(Attempted):
         self.reasons = reasons
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self._run(machine.cancel(self.core.clock.seconds()))
+            self.run(machine.cancel(self.core.clock.seconds()))
         elif machine is None:
             self.way = None
             self.enter(SentState.OVER)
@@ -242,9 +247,7 @@ class Branch(Attempted):
             cancel = Request.from_bytes(bytes(cancel))
         machine = NonInviteClient(cancel, reliable=self.flow.reliable, timing=core.timing)
         owner = Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
-        effects = machine.start(core.clock.seconds())
-        owner.react(machine, effects)
-        core.watch(machine)
+        owner.run(machine.start(core.clock.seconds()))
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Take in what became of it."""
@@ -254,7 +257,7 @@ class Branch(Attempted):
             self.call.ended(self, status)
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
+        """Return whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
         return has_more_hops(response)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
@@ -273,7 +276,7 @@ class Branch(Attempted):
             if kind is Transmit:
                 assert self.flow is not None
                 if not call.core.carriers.send(self.flow, effect.data):  # type: ignore[union-attr]
-                    call.core.uac.lost(self)
+                    self.lost()
                     return
             elif kind is Deliver:
                 call.responded(self, effect.message)  # type: ignore[union-attr, arg-type]

@@ -5,7 +5,7 @@ after the other or all at once, and decides what the caller gets of what they an
 
 * the first 2xx goes to the caller, and the others are cancelled; any further 2xx goes to him too;
 * a 6xx ends the search: who was not asked is not, who was is cancelled;
-* when nobody is left, he gets the best of the refusals (:meth:`ResponseContext.fail`);
+* when nobody is left, he gets the best of the refusals (section 16.7, step 6);
 * a redirect is followed if the application wants that, its contacts before the targets that are
   left;
 * whoever lets his time pass is cancelled, and counts as if he had answered 408.
@@ -32,7 +32,7 @@ from drachtwist.server.attempts import SentState
 from drachtwist.server.checks import breadth_of
 from drachtwist.server.compose import new_tag
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.neighbours import is_adjacent, routes_left
+from drachtwist.server.neighbours import away, is_adjacent, routes_left
 from drachtwist.server.proxy.branch import Branch
 from drachtwist.server.proxy.forwarding import Forwarding, joined_vias, without_top_via
 from drachtwist.server.proxy.known_calls import KnownCall
@@ -45,7 +45,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.replies import rank
 from drachtwist.sip.status import reason_value
-from drachtwist.sip.targets import by_preference, request_uri_of
+from drachtwist.sip.targets import by_preference, request_uri_of, split_route
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.machine import State
 from drachtwist.wire.commands import Proxy
@@ -114,7 +114,7 @@ class ResponseContext:
         self._link = link
         self._message_id = message_id
         self._command = command
-        self._targets: list[str] = [request_uri_of(one) for one in command.destinations]
+        self._targets = [*command.destinations]
         self._routes = routes = routes_left(incoming.request, core.is_own)
         self.forwarding = Forwarding(incoming.request, incoming.flow, routes, command, core.is_own)
         """What writes the request as it is forwarded."""
@@ -170,13 +170,20 @@ class ResponseContext:
     def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
         known = None
+        try:
+            destination, path = split_route(destination)
+        except MessageError:
+            return False
+        if path is not None:
+            path = away(path, core.is_own)
         proxy = core.config.outbound_proxy
-        if proxy is None and self._routes:
-            proxy = self._routes[0].uri
+        routes = self._routes or path
+        if proxy is None and routes:
+            proxy = routes[0].uri
         if proxy is None:
             known = core.registered.find(destination)
         if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
-            branch = Branch(self, destination, breadth)
+            branch = Branch(self, destination, path, breadth)
             self.branches.append(branch)
             if core.carriers.is_open(known):
                 branch.set_out(known, None)
@@ -192,7 +199,7 @@ class ResponseContext:
         hop = hop_of(uri, core.default_protocol())
         if not core.offers(hop.protocol):
             return False
-        branch = Branch(self, destination, breadth)
+        branch = Branch(self, destination, path, breadth)
         self.branches.append(branch)
         if not branch.go(hop):
             self.branches.remove(branch)
@@ -278,7 +285,6 @@ class ResponseContext:
         if first and branch.method == "INVITE":
             self.core.record("start", "application", raw, "proxy-uas")
         self._forward(status, raw)
-        self._targets.clear()
         if first:
             for other in self._pending():
                 other.cancel([_ELSEWHERE])
@@ -317,9 +323,9 @@ class ResponseContext:
         if not self._pending() and self._next():
             return
         if not self._pending():
-            self.fail()
+            self._answer_with_best()
 
-    def fail(self) -> None:
+    def _answer_with_best(self) -> None:
         """Answer the caller with the best of what targets answered (section 16.7)."""
         self._become(ContextState.ANSWERED)
         if self._too_narrow and self._targets:
@@ -368,7 +374,6 @@ class ResponseContext:
         if self.state is not _SEARCHING:
             return
         self._become(_GIVEN_UP)
-        self._targets.clear()
         reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
         for branch in self._pending():
             branch.cancel(reasons)
@@ -389,10 +394,8 @@ class ResponseContext:
         transaction = incoming.transaction
         if incoming.request.to_tag is None:
             self.core.amplification.passed(incoming.flow, raw)
-        if not 200 <= status < 300:
-            if self.state is _GIVEN_UP or self.state is ContextState.ENDED:
-                return
-        elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
+        accepts = 200 <= status < 300 and incoming.method == "INVITE"
+        if accepts and transaction.state not in _TAKING_2XX:
             # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is
             # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
             self.core.carriers.send(incoming.flow, raw)
