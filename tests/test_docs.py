@@ -421,6 +421,8 @@ class CommandTests(SynchronousTestCase):
                 continue
             for kind in (tap.Options, server_tap.Options):
                 self.patch(kind, "environment", environment)
+            if arguments[0] == "--reactor=asyncio":
+                del arguments[0]  # this process has its reactor; tests.aio.test_apps starts one
             options = ServerOptions()
             try:
                 options.parseOptions(arguments)
