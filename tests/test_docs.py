@@ -50,12 +50,14 @@ from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
+from drachtwist.tracing.pcapng import read_pcapng
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER
 from tests.certificates import identity
 from tests.interop.peers import Peer, free_port
 from tests.server.phones import ready
+from tests.testing.test_page import TestingPageTests as TestingPage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -154,7 +156,8 @@ class Files:
 class PageTests(SynchronousTestCase):
     def test_every_example_has_a_test(self) -> None:
         """Whatever is shown in Python is run by a test of its name."""
-        tests = {name for name in dir(ExampleTests) if name.startswith("test_")}
+        cases = (ExampleTests, TestingPage)
+        tests = {name for case in cases for name in dir(case) if name.startswith("test_")}
         for block in in_language("python"):
             if block.page.name == "README.md":
                 self.assertEqual(block.text, example("answer").text, str(block))
@@ -168,7 +171,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual({block.language for block in blocks()} - known, set())
         # Those of the architecture are drawings, see tests/test_architecture.py.
         texts = [one for one in in_language("text") if one.page.name != "architecture.md"]
-        self.assertEqual([block.name for block in texts], ["ladder"])
+        self.assertEqual([block.name for block in texts], ["ladder", "test-ladder"])
 
     def test_readme_opens_with_two_commands(self) -> None:
         """The first thing to be seen are the commands that set up everything."""
@@ -286,6 +289,7 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist.middleware.webhook",
         "drachtwist.net.endpoints",
         "drachtwist.server.config",
+        "drachtwist.testing",
         "drachtwist.wire.commands",
         "drachtwist.wire.decisions",
         "drachtwist.wire.frames",
@@ -689,6 +693,35 @@ class ExampleTests(TestCase):
         assert bye is not None
         self.assertEqual(bye.method, "BYE")
         self.assertEqual((await phone.request("OPTIONS", self.uri(server))).status, 200)
+
+    # Tracing
+
+    async def test_tracing(self) -> None:
+        """The ladder of a call that is refused is printed, with both of its legs."""
+        loaded = self.load("tracing", {"127.0.0.1:5070": "127.0.0.1:1"})
+        server = await self.serve()
+        await self.connect(loaded.srf, server)
+        status = await self.refused(self.phone(server).call(self.uri(server)))
+        await loaded.when_says(f"{status}: this is what passed")
+        said = await loaded.when_says(" INVITE sip:bob@127.0.0.1:1")
+        self.assertIn(" INVITE sip:bob@127.0.0.1:", said)
+
+    async def test_tracing_server(self) -> None:
+        """The server's sockets are seen, and what passes is in the file."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        path = os.path.join(directory, "calls.pcapng")
+        loaded = self.load(
+            "tracing-server", {"calls.pcapng": path, "sip:127.0.0.1:5060": "sip:127.0.0.1:0"}
+        )
+        server = loaded.names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        await server.when_listening()
+        asking = self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(await self.refused(asking), 503)
+        found = read_pcapng(path)
+        self.assertEqual([one.method or one.status for one in found], ["OPTIONS", 503])
 
     # Connections
 
