@@ -41,7 +41,7 @@ from drachtwist.app.redirects import Redirects
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
 from drachtwist.app.targets import check_request, with_contact
-from drachtwist.app.validation import names
+from drachtwist.app.validation import BAR, names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -80,6 +80,9 @@ class State(Enum):
 
 
 _REPEATED = "to the next contact of a redirect"
+
+# They are asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_PREPARED, _SENDING, _SENT, _RINGING, _CHALLENGED, _OVER = State
 
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     State.PREPARED: {State.SENDING: "send", State.OVER: "the connection is gone"},
@@ -194,7 +197,7 @@ class ClientRequest:
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         on_update: Callable[..., Any] | None = None,
     ) -> None:
-        self.at = State.PREPARED
+        self.at = _PREPARED
         """Where it is."""
         self.state = state
         """The connection."""
@@ -243,12 +246,12 @@ class ClientRequest:
     @property
     def over(self) -> bool:
         """Whether there is an outcome."""
-        return self.at is State.OVER
+        return self.at is _OVER
 
     @property
     def sent(self) -> bool:
         """Whether the request was ever handed to the server."""
-        return self.at is not State.PREPARED
+        return self.at is not _PREPARED
 
     def _aim(self, target: str) -> None:
         """Go to a URI, with the headers that it wants (RFC 3261 section 19.1.5)."""
@@ -302,7 +305,7 @@ class ClientRequest:
             state.release()
             raise
         else:
-            self._enter(State.SENDING)
+            self._enter(_SENDING)
             state.unconfirmed += 1
 
     @property
@@ -346,7 +349,7 @@ class ClientRequest:
             self._unsent(CommandRefused(answer.text))
             return
         self._transaction_id = answer.transaction_id
-        self._enter(State.SENT)
+        self._enter(_SENT)
         request = OutgoingRequest.from_bytes(answer.raw)
         request._method = self.method
         request._state = state
@@ -412,7 +415,7 @@ class ClientRequest:
         number = None
         dialog_id = response.stack_dialog_id
         # Nothing of a response can have shifted the name, unless there is a bar in it.
-        is_named = dialog_id and (b"|" not in response.raw or names(dialog_id, response))
+        is_named = dialog_id and (BAR not in response.raw or names(dialog_id, response))
         if self.method == "INVITE" and response.status > 100 and is_named:
             number = response.reliable_number
             ringing = self._rings(response, dialog_id)
@@ -442,7 +445,7 @@ class ClientRequest:
         ringing = self._ringing
         if ringing is None:
             ringing = self._ringing = Ringing(self.state, self.body)
-        self._enter(State.RINGING)
+        self._enter(_RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
         # Most have no body, which the last bytes show.
@@ -542,7 +545,7 @@ class ClientRequest:
 
     def _challenged(self, response: ReceivedResponse) -> None:
         """Answer a challenge, if there are credentials."""
-        self._enter(State.CHALLENGED)
+        self._enter(_CHALLENGED)
         request, challenged = self.request, self.challenged
         assert request is not None and challenged is not None
         made = challenged.answer(response, self.state.owner.nonces, self._place)
@@ -621,9 +624,9 @@ class ClientRequest:
 
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         """Come to an outcome, and tell everybody."""
-        if self.at is State.OVER:
+        if self.at is _OVER:
             return
-        self._enter(State.OVER)
+        self._enter(_OVER)
         self.outcome = outcome
         ringing = self._ringing
         if ringing is not None:

@@ -32,7 +32,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.validation import problem_of, without_nuls
+from drachtwist.app.validation import BAR, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
@@ -46,7 +46,7 @@ _log = Logger(namespace="drachtwist.app.dispatch")
 NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
-_BAR, _NUL = b"|\0"
+_NUL = 0
 
 _FOR_AN_INVITE = frozenset({"ACK", "CANCEL"})
 """Methods that are about another request, in a dialog or not."""
@@ -124,7 +124,7 @@ class Dispatcher:
         tokens = delivery.tokens
         raw = delivery.raw
         # Hardly ever; problem_of says of what. Looking for a number takes a fifth of the time.
-        suspect = _BAR in raw or _NUL in raw
+        suspect = BAR in raw or _NUL in raw
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)

@@ -36,6 +36,7 @@ __all__ = ["ProxyResponse", "ProxyResult", "ProxyTarget", "proxy_request"]
 MAX_DESTINATIONS = 10
 """A real server garbles its messages with more of them, and dies of many (protocol.md 1.3)."""
 
+_PROXIED = AnswerState.PROXIED
 _GRACE = 40.0
 """Seconds, behind the caller's CANCEL, after which a silent server is not waited for any longer."""
 _SECURE = frozenset(("tls", "wss"))
@@ -191,7 +192,7 @@ class _Proxying:
             return
         req.on_cancel(self._cancelled)
         # Only one of us answers the caller now.
-        req._settle(AnswerState.PROXIED, 100)
+        req._settle(_PROXIED, 100)
 
     # What the link reports
 
@@ -238,7 +239,7 @@ class _Proxying:
 
     def _release(self) -> None:
         req = self.req
-        if req._answer is AnswerState.PROXIED:
+        if req._answer is _PROXIED:
             req._answered(self._result.final_status or 408)
             req._answered_finally()
 

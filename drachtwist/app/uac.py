@@ -30,7 +30,7 @@ from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.targets import complete_uri
-from drachtwist.app.validation import names
+from drachtwist.app.validation import BAR, names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
@@ -299,7 +299,7 @@ class PlacedCall:
         assert request is not None, "a response comes behind the answer"
         state = client.state
         dialog_id = outcome.stack_dialog_id
-        if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
+        if not dialog_id or (BAR in outcome.raw and not names(dialog_id, outcome)):
             text = f"not the name of this dialog: {dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return

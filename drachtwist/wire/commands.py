@@ -403,7 +403,10 @@ class Answer:
     def __init__(self, tokens: Sequence[str], raw: bytes = b"") -> None:
         self.tokens = tokens
         self.raw = raw
-        self.ok = len(tokens) > 3 and tokens[3] == "OK"
+        try:
+            self.ok = tokens[3] == "OK"
+        except IndexError:
+            self.ok = False
 
     def _at(self, index: int) -> str:
         tokens = self.tokens
