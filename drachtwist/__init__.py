@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         RemoteProtocolError,
         SdpError,
         SipError,
+        StartFailed,
     )
     from drachtwist.net.protocol import (
         DrachtioClientFactory,
@@ -111,6 +112,7 @@ __all__ = [
     "SipError",
     "Srf",
     "SrfService",
+    "StartFailed",
     "TlsOptions",
     "accept_refer",
     "couple",

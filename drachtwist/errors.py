@@ -15,6 +15,7 @@
     |   +-- AuthenticationError   the server refused the secret
     |   +-- ConnectionLost        the link went away while something was pending on it
     +-- SipError                  a final response that is a failure
+    +-- StartFailed               what the application needs could not be opened
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "RemoteProtocolError",
     "SdpError",
     "SipError",
+    "StartFailed",
 ]
 
 SHOWN = 300
@@ -61,6 +63,13 @@ class DrachtwistError(Exception):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*[shorten(one) if isinstance(one, str) else one for one in args])
+
+
+class StartFailed(DrachtwistError):
+    """Something that an application opens before it serves has failed.
+
+    The text says what, and ``__cause__`` is the failure itself.
+    """
 
 
 class LocalProtocolError(DrachtwistError, ValueError):

@@ -43,7 +43,7 @@ from drachtwist import (
 from drachtwist import sip as sip_messages
 from drachtwist.demo.phone import Phone
 from drachtwist.hosting import app_tap as tap
-from drachtwist.hosting import server_tap
+from drachtwist.hosting import server_flags, server_tap
 from drachtwist.hosting.loading import load_application
 from drachtwist.middleware.webhook import route
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
@@ -479,7 +479,7 @@ class CommandTests(SynchronousTestCase):
     def test_variables(self) -> None:
         """The variables of the environment are some that the server reads."""
         told = set(re.findall(r"`DRACHTIO_(\w+)`", prose(ROOT / "docs" / "hosting.md")))
-        self.assertLessEqual(told, {"HTTP_HANDLER_URI", *server_tap.VARIABLES.values()})
+        self.assertLessEqual(told, {"HTTP_HANDLER_URI", *server_flags.VARIABLES.values()})
         self.assertTrue(told)
 
     def test_endpoints(self) -> None:

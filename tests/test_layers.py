@@ -33,14 +33,18 @@ ALLOWED: dict[str, set[str]] = {
     "app": _NET | {"tracing"},
     "server": _NET | {"tracing", "version"},
     "middleware": _APPLICATION,
+    # Applications in somebody else's loop.
+    "aio": _APPLICATION,
     # The face of the package.
     "": _APPLICATION,
     # What shows it off.
     "demo": _NET | {"tracing"},
     # What starts applications and servers as processes.
     "hosting": _APPLICATION | {"server", "demo", "version"},
-    # Names that plugins, programs and scripts know.
-    "cli": {"hosting"},
+    # What people type.
+    "cli": _APPLICATION | {"server", "demo", "hosting", "version"},
+    "__main__": {"cli"},
+    # Names that plugins and programs know.
     "processes": {"hosting"},
     "server_tap": {"hosting"},
     "tap": {"hosting"},

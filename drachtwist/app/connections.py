@@ -28,6 +28,7 @@ from drachtwist.app.dialog_table import DialogIndex, Ends
 from drachtwist.app.early import EarlyDialogs
 from drachtwist.app.events import Events
 from drachtwist.app.keeping import Keeper
+from drachtwist.app.lifecycle import Lifecycle
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.server_endpoints import ServerEndpoints
 from drachtwist.errors import ConnectionFailed, ConnectionLost, LocalProtocolError
@@ -39,6 +40,7 @@ from drachtwist.net.protocol import (
 )
 from drachtwist.net.steady import steady
 from drachtwist.net.tap import FrameTap
+from drachtwist.net.tasks import from_coroutine
 from drachtwist.tracing.trace import Trace
 
 __all__ = ["MAX_ORPHANS", "STOP_TIMEOUT", "UNUSED_TIMEOUT", "Connections", "Phase"]
@@ -127,6 +129,8 @@ class Connections:
         self._tap: FrameTap | None = None
         # Dialogs that outlived their connection, by server.
         self._orphans: dict[tuple[str, ...], list[tuple[str, Ends | None]]] = {}
+        self.lifecycle = Lifecycle(lambda: self.reactor)
+        """What is opened before anything is connected, and closed behind that."""
         self._keeper = Keeper(keep_calls, self.dialogs, lambda: self.clock, self._part)
         self._draining: Deferred[None] | None = None
         self._until_idle: Observers[None] = Observers()
@@ -331,7 +335,7 @@ class Connections:
             draining.callback(None)
         if self.phase is _RUNNING:
             self._enter(Phase.LEAVING)
-            Deferred.fromCoroutine(self._stop(drain)).addErrback(
+            from_coroutine(self._stop(drain)).addErrback(
                 lambda failure: _log.failure("failed to stop", failure)
             ).addCallback(self._stopped)
         return over
@@ -358,6 +362,7 @@ class Connections:
             await self._until_gone.wait()
         if timer.active():
             timer.cancel()
+        await self.lifecycle.stop()
 
     def _enter(self, phase: Phase) -> None:
         assert phase in TRANSITIONS[self.phase], f"{phase} does not follow {self.phase}"

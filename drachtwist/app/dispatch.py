@@ -36,6 +36,7 @@ from drachtwist.app.validation import BAR, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.net.tasks import explain
 from drachtwist.wire.commands import Cdr, Delivery
 from drachtwist.wire.reports import DIALOG_ID, SOURCE, TRANSACTION_ID
 
@@ -272,6 +273,7 @@ class Dispatcher:
                 call_id=call_id,
             )
         else:
+            explain(error)
             _log.failure(
                 "the handler of {method} failed, Call-ID {call_id}",
                 failure,

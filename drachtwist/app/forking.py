@@ -30,6 +30,7 @@ from drachtwist.app.uac import PlacedCall, prepare_uac
 from drachtwist.app.uas import create_uas, refuse_unreachable
 from drachtwist.errors import LocalProtocolError, SipError
 from drachtwist.net.logs import Logger
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
 
@@ -131,7 +132,7 @@ class Simring:
         self._over = False
         self._held = 0
         self._waiting: list[Target] = list(uris)
-        self._won: Deferred[Dialog] = Deferred(lambda _: self._cancel_all(None))
+        self._won: Deferred[Dialog] = Awaited(lambda _: self._cancel_all(None))
 
     def start(self) -> Deferred[B2bua]:
         """Call all targets.

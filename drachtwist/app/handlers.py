@@ -3,10 +3,12 @@
 A coroutine is stepped here rather than by ``Deferred.fromCoroutine``: most handlers finish without
 ever waiting, or wait once, and are then done at the price of a function call. Each coroutine has
 its own context, so that a context variable set by the handler of one call is not seen by another.
+Under the asyncio reactor it is a task (:mod:`drachtwist.net.tasks`).
 """
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from types import CoroutineType
@@ -18,6 +20,7 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.outcomes import forget_frames
 from drachtwist.errors import ConnectionLost
+from drachtwist.net import tasks
 from drachtwist.net.logs import Logger
 
 __all__ = ["AnyHandler", "call_logged", "run_handler", "settle"]
@@ -39,13 +42,17 @@ def settle(result: Any, done: Done) -> bool:
     :returns: whether it is over.
     """
     if type(result) is CoroutineType:
+        if tasks.is_active:
+            loop = tasks.running()
+            if loop is not None:
+                return _settle_in_task(result, loop, done)
         context = copy_context()
         try:
             awaited = context.run(result.send, None)
         except StopIteration:
             return True
         except BaseException:
-            _tell(done, _caught())
+            _tell(done, tasks.caught())
             return True
         _Stepper(result, context, done).wait(awaited)
         return False
@@ -55,6 +62,21 @@ def settle(result: Any, done: Done) -> bool:
     if isinstance(result, Awaitable):
         return settle(_await(result), done)
     return True
+
+
+def _settle_in_task(
+    coroutine: Coroutine[Any, Any, Any], loop: AbstractEventLoop, done: Done
+) -> bool:
+    """Run a coroutine as a task of asyncio."""
+    waits = False
+
+    def succeeded(_: object) -> None:
+        if waits:
+            done(None)
+
+    driven = tasks.run_in_task(coroutine, loop, succeeded, lambda failure: _tell(done, failure))
+    waits = not driven.is_over
+    return not waits
 
 
 def call_logged(what: str, handler: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -84,14 +106,6 @@ def _tell(done: Done, failure: Failure) -> None:
 
 async def _await(awaitable: Awaitable[object]) -> object:
     return await awaitable
-
-
-def _caught() -> Failure:
-    """Make a failure of the exception being handled, unless it must end the process."""
-    failure = Failure()
-    if isinstance(failure.value, (KeyboardInterrupt, SystemExit)):
-        failure.raiseException()
-    return failure
 
 
 def run_handler(request: sip.Request, handler: Callable[..., Any], *args: Any) -> None:
@@ -138,8 +152,7 @@ class _Stepper:
         if isinstance(awaited, Deferred):
             awaited.addCallbacks(self._resume, self._throw)
         else:
-            # An asyncio future, say; Deferred.fromFuture is the way to await that.
-            self._throw(Failure(TypeError(f"a handler can only await Deferreds, not {awaited!r}")))
+            self._throw(Failure(tasks.refusal(awaited)))
 
     def _resume(self, value: object) -> None:
         try:
@@ -147,7 +160,7 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            _tell(self._done, _caught())
+            _tell(self._done, tasks.caught())
         else:
             self.wait(awaited)
 
@@ -157,6 +170,6 @@ class _Stepper:
         except StopIteration:
             self._done(None)
         except BaseException:
-            _tell(self._done, _caught())
+            _tell(self._done, tasks.caught())
         else:
             self.wait(awaited)

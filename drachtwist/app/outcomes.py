@@ -8,10 +8,10 @@ frames; what a log says of it stays.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from drachtwist.errors import (
@@ -21,8 +21,10 @@ from drachtwist.errors import (
     RemoteProtocolError,
     SipError,
 )
+from drachtwist.net import tasks
+from drachtwist.net.tasks import Awaited
 
-__all__ = ["Outcome", "already_failed", "forget_frames", "started"]
+__all__ = ["Outcome", "already_failed", "deferred_of", "forget_frames", "started"]
 
 _T = TypeVar("_T")
 
@@ -30,10 +32,7 @@ _T = TypeVar("_T")
 _OUTCOMES = (CommandRefused, ConnectionFailed, ConnectionLost, RemoteProtocolError, SipError)
 
 
-_wait_for = Deferred.__iter__
-
-
-class Outcome(Deferred[_T]):
+class Outcome(Awaited[_T]):
     """A Deferred that may have failed already when it is awaited.
 
     Twisted raises such a failure in a frame that knows it; here it is thrown in, as one that comes
@@ -42,15 +41,20 @@ class Outcome(Deferred[_T]):
 
     def __iter__(self) -> Generator[Deferred[_T], None, _T]:
         """Wait for it."""
-        if self.called and not self.paused and isinstance(self.result, Failure):
+        if (
+            self.called
+            and not self.paused
+            and isinstance(self.result, Failure)
+            and not (tasks.is_active and tasks.is_in_plain_task())
+        ):
             return self._thrown_in()
-        return _wait_for(self)
+        return self._wait()
 
     __await__ = __iter__
 
     def _thrown_in(self) -> Generator[Deferred[_T], None, _T]:
         yield self
-        return (yield from super().__iter__())
+        return (yield from Deferred.__iter__(self))
 
 
 def already_failed(error: Exception) -> Outcome[Any]:
@@ -66,7 +70,23 @@ def started(awaitable: Awaitable[_T]) -> Deferred[_T]:
     :param awaitable: a coroutine, or anything else that can be awaited.
     """
     coroutine = awaitable if isinstance(awaitable, Coroutine) else _await(awaitable)
-    return Deferred.fromCoroutine(coroutine).addErrback(_without_frames)
+    running = Deferred.fromCoroutine if not tasks.is_active else tasks.from_coroutine
+    return running(coroutine).addErrback(_without_frames)
+
+
+def deferred_of(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+    """Call a function that may be a coroutine function, or return a Deferred, or fail.
+
+    :returns: what it comes to.
+    """
+    tasks.look()
+    try:
+        result = function(*args)
+    except Exception:
+        return fail(tasks.caught())
+    if isinstance(result, Deferred):
+        return result
+    return started(result) if isinstance(result, Awaitable) else succeed(result)
 
 
 async def _await(awaitable: Awaitable[_T]) -> _T:
@@ -74,6 +94,7 @@ async def _await(awaitable: Awaitable[_T]) -> _T:
 
 
 def _without_frames(failure: Failure) -> Failure:
+    tasks.explain(failure.value)
     if isinstance(failure.value, _OUTCOMES):
         forget_frames(failure)
     return failure

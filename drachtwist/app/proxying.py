@@ -25,6 +25,7 @@ from drachtwist.errors import (
     LocalProtocolError,
     SipError,
 )
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
@@ -174,7 +175,7 @@ class _Proxying:
 
     def __init__(self, req: Request) -> None:
         self.req = req
-        self.deferred: Deferred[ProxyResult] = Deferred()
+        self.deferred: Deferred[ProxyResult] = Awaited()
         self._result = ProxyResult()
         self._timer: IDelayedCall | None = None
 

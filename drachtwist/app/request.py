@@ -27,6 +27,7 @@ from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
 from drachtwist.app.response_queue import ResponseQueue
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import METHODS
 from drachtwist.wire.reports import TRANSACTION_ID
@@ -167,7 +168,7 @@ class Request(Received, sip.Request):
             return already_failed(ConnectionLost("the connection of the request is gone"))
         # As INVITEs are, it is told of a lost connection.
         self._state.invites.setdefault(self._token(TRANSACTION_ID), self)
-        waiting: Deferred[Request | None] = Deferred(self._forget)
+        waiting: Deferred[Request | None] = Awaited(self._forget)
         self._extended().waiting.append(waiting)
         return waiting
 

@@ -24,13 +24,14 @@ from twisted.python.failure import Failure
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.logs import Logger
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip import grammar
 
 if TYPE_CHECKING:
     from drachtwist.app.request import Request
     from drachtwist.app.response import Response
 
-__all__ = ["Chain", "Ender", "Router"]
+__all__ = ["Chain", "Ender", "Router", "arity"]
 
 _Function = Callable[..., Any]
 
@@ -45,7 +46,7 @@ _PLAIN, _MIDDLEWARE, _ERROR = 2, 3, 4
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _arity(handler: _Function) -> int:
+def arity(handler: _Function) -> int:
     """Count the arguments that a handler wants.
 
     :raises LocalProtocolError: when it cannot be a handler.
@@ -118,7 +119,7 @@ class Router:
                     raise LocalProtocolError("a router cannot be mounted in itself")
                 handler._mounted_in.append(self)
             else:
-                _arity(handler)
+                arity(handler)
             wanted = getattr(handler, "handles", None) if method == "*" else None
             self._layers += [(name.upper(), handler) for name in wanted or (method,)]
         self._changed()
@@ -206,6 +207,11 @@ class Router:
         self.use("UPDATE", handler, *more)
         return handler
 
+    @property
+    def layers(self) -> tuple[tuple[str, Callable[..., Any] | Router], ...]:
+        """What was added, in order: the method (``*`` for all), and the handler or router."""
+        return tuple(self._layers)
+
     # Inside
 
     def _below(self) -> set[Router]:
@@ -243,7 +249,7 @@ class Router:
             if isinstance(handler, Router):
                 steps += handler._steps(method, base + len(steps))
             else:
-                steps.append((handler, _arity(handler), base))
+                steps.append((handler, arity(handler), base))
         return steps
 
 
@@ -321,7 +327,7 @@ class Chain:
                 result = handler(req, res, _Next(self, index, req, res))
         except Exception:
             return self._failed(index, req, res, Failure())
-        return None if result is None else self._wait(result, index, req, res, Deferred())
+        return None if result is None else self._wait(result, index, req, res, Awaited())
 
     def _failed(
         self, index: int, req: Request, res: Response, failure: Failure
@@ -336,7 +342,7 @@ class Chain:
                     result = handler(failure.value, req, res, _Next(self, at, req, res))
                 except Exception:
                     return self._failed(at, req, res, Failure())
-                return None if result is None else self._wait(result, at, req, res, Deferred())
+                return None if result is None else self._wait(result, at, req, res, Awaited())
         self._ender.failed(req, res, failure)
         return None
 

@@ -12,9 +12,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.python.failure import Failure
 
 from drachtwist.app.events import Events
-from drachtwist.errors import LocalProtocolError
+from drachtwist.app.lifecycle import Lifecycle
+from drachtwist.errors import ConnectionFailed, LocalProtocolError, StartFailed
+from drachtwist.net import tasks
 from drachtwist.net.endpoints import (
     Connect,
     Listen,
@@ -50,6 +53,9 @@ class Owner(Protocol):
     routes: tuple[str, ...]
     """What the servers that it connects to are asked for."""
 
+    lifecycle: Lifecycle
+    """What has to be there first."""
+
     @property
     def reactor(self) -> Any:
         """The reactor."""
@@ -71,6 +77,7 @@ class ServerEndpoints:
         """What connects to servers, and again when the connection is lost."""
         self.listeners: list[OutboundListener] = []
         """What waits for servers."""
+        self._start_failed: Exception | None = None
 
     def connect(
         self,
@@ -88,6 +95,7 @@ class ServerEndpoints:
     ) -> InboundConnection:
         """Connect to a server; see :meth:`drachtwist.app.srf.Srf.connect`."""
         reactor = self._owner.reactor
+        tasks.look()
         options = (TlsOptions() if tls is True else tls) or None
         if endpoint is None:
             where = connect_to(reactor, host, port, options)
@@ -115,7 +123,9 @@ class ServerEndpoints:
             on_ready=self._owner.events.ready.emit,
         )
         self.made.append(connection)
-        if isinstance(reactor, ReactorBase) and not reactor.running:
+        if not self._owner.lifecycle.is_ready:
+            self._when_started(connection)
+        elif isinstance(reactor, ReactorBase) and not reactor.running:
             # What else the program starts before the reactor runs, a server say, comes first; and
             # nothing is open when the process puts itself into the background.
             reactor.callWhenRunning(self._begin, connection)
@@ -126,6 +136,37 @@ class ServerEndpoints:
     def _begin(self, connection: InboundConnection) -> None:
         if connection in self.made and not connection.ended:
             connection.startService()
+
+    def _begin_to_listen(self, listener: OutboundListener) -> None:
+        if listener in self.listeners:
+            listener.startService()
+            listener.when_listening().addCallbacks(
+                self._owner.events.listening.emit,
+                lambda failure: self._owner.events.error.emit(failure.value),
+            )
+
+    def _when_started(self, service: InboundConnection | OutboundListener) -> None:
+        """Begin once everything is there that the application needs."""
+
+        def begin(_: None) -> None:
+            if isinstance(service, InboundConnection):
+                self._begin(service)
+            else:
+                self._begin_to_listen(service)
+
+        def failed(failure: Failure) -> None:
+            error: Any = failure.value
+            if failure.check(StartFailed) is None:
+                service.give_up(ConnectionFailed("the application was stopped"))
+                return
+            service.give_up(error)
+            if self._start_failed is not error:  # which all are told of
+                self._start_failed = error
+                cause = Failure(error.__cause__)
+                _log.failure("the application cannot start: {error}", cause, error=error)
+                self._owner.events.error.emit(error)
+
+        self._owner.lifecycle.start().addCallbacks(begin, failed)
 
     def listen(
         self,
@@ -142,6 +183,7 @@ class ServerEndpoints:
     ) -> OutboundListener:
         """Listen for servers; see :meth:`drachtwist.app.srf.Srf.listen`."""
         reactor = self._owner.reactor
+        tasks.look()
         if endpoint is None:
             endpoint = listen_on(reactor, port, host, tls)
         where = to_listen(reactor, endpoint, tls, allow)
@@ -159,11 +201,10 @@ class ServerEndpoints:
             self._owner.clock,
         )
         self.listeners.append(listener)
-        listener.startService()
-        listener.when_listening().addCallbacks(
-            self._owner.events.listening.emit,
-            lambda failure: self._owner.events.error.emit(failure.value),
-        )
+        if self._owner.lifecycle.is_ready:
+            self._begin_to_listen(listener)
+        else:
+            self._when_started(listener)
         return listener
 
     def reload_tls(self) -> list[LocalProtocolError]:

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from drachtwist.app.srf import Srf
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.endpoints import Connect, Listen, parse_endpoint, to_connect, to_listen
+from drachtwist.net.tasks import Awaited
 from drachtwist.net.tls import TlsOptions
 
 __all__ = ["AnyEndpoint", "SrfService"]
@@ -109,7 +110,7 @@ class SrfService(Service):
         super().stopService()
         self._listening = False
         stopped = self.srf.stop(self.drain)
-        over: Deferred[None] = Deferred()
+        over: Deferred[None] = Awaited()
         self.stopping = over
 
         def done(_: object) -> None:

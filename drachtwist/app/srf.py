@@ -261,6 +261,13 @@ class Srf(Router):
         return self._connections.stop(drain)
 
     @property
+    def routes(self) -> tuple[str, ...]:
+        """What the servers that we connect to are asked for: methods in small letters, and
+        ``cdr:attempt`` and the like.
+        """
+        return self._connections.routes
+
+    @property
     def draining(self) -> bool:
         """Whether :meth:`stop` was called, and calls are given time to end by themselves."""
         return self._connections.is_draining
@@ -600,6 +607,47 @@ class Srf(Router):
         return self.find_dialog_by_id(f"{call_id};from-tag={tag}", type=type)
 
     # Events
+
+    def on_start(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler, without arguments, before anything is connected or listened on.
+
+        The handlers are called in the order in which they were added, each when the one before it
+        is done. If one fails, the application does not start: see :meth:`start`.
+        """
+        self._connections.lifecycle.add_start(handler)
+        return handler
+
+    def on_stop(self, handler: AnyHandler) -> AnyHandler:
+        """Call a handler, without arguments, when the application has stopped: all is closed.
+
+        The handlers are called in the order in which they were added, each when the one before it
+        is done; failures are logged. Nothing is called of an application that did not start.
+        """
+        self._connections.lifecycle.add_stop(handler)
+        return handler
+
+    def lifespan(self, function: AnyHandler) -> AnyHandler:
+        """Have something around the application, from before it starts until it has stopped.
+
+        It begins as a handler of :meth:`on_start` would, in order with these. It ends, the last one
+        first, behind the handlers of :meth:`on_stop`; also when a later one cannot begin.
+
+        :param function: an async function with one ``yield``, or a function without parameters that
+            returns an async context manager.
+        """
+        self._connections.lifecycle.add_lifespan(function)
+        return function
+
+    def start(self) -> Deferred[None]:
+        """Begin what :meth:`on_start` and :meth:`lifespan` added.
+
+        :meth:`connect` and :meth:`listen` wait for that by themselves; who calls it first learns of
+        failures before.
+
+        :returns: fires when everything has begun, at once if it has already. Fails with
+            :exc:`StartFailed`, whose ``__cause__`` is what failed.
+        """
+        return self._connections.lifecycle.start()
 
     def on_connect(self, handler: AnyHandler) -> AnyHandler:
         """Call a handler with each connection, of either kind, once the server accepted us."""

@@ -36,6 +36,7 @@ from drachtwist.errors import (
     MessageError,
     SipError,
 )
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import status_line
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.registry import is_legible
@@ -178,7 +179,7 @@ class _Referring:
         self._on_progress = on_progress
         self._number = ""  # of the REFER, once it is known
         self._timer: IDelayedCall | None = None
-        self._deferred: Deferred[Progress] = Deferred(lambda _: self._leave())
+        self._deferred: Deferred[Progress] = Awaited(lambda _: self._leave())
 
     def start(self, headers: HeadersLike, timeout: float | None) -> Deferred[Progress]:
         dialog = self._dialog

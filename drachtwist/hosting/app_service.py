@@ -7,6 +7,7 @@ to serve. A server that cannot be reached does not: it is tried again for ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,10 +22,12 @@ from drachtwist.errors import (
     AuthenticationError,
     DrachtwistError,
     LocalProtocolError,
+    StartFailed,
 )
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.net import tasks
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
     Connect,
@@ -35,6 +38,7 @@ from drachtwist.net.endpoints import (
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection
+from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
 
@@ -77,6 +81,8 @@ class Settings:
     """What the user called the function that answers them."""
     notes: tuple[Note, ...] = ()
     """What is said when it starts."""
+    reread: Callable[[], ServerConfig] | None = None
+    """Reads the settings of the server in this process again, as far as they may change."""
 
 
 class ApplicationService(Service):
@@ -114,7 +120,7 @@ class ApplicationService(Service):
         reload_on_sighup(self._reactor, self.reload)
         if self.collector is not None:
             self.collector.start()
-        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting = from_coroutine(self._start())
         self._starting.addErrback(self._failed)
 
     def stopService(self) -> Deferred[Any]:
@@ -124,7 +130,7 @@ class ApplicationService(Service):
         if starting is not None:
             starting.cancel()
         self._hurried = Deferred()
-        return Deferred.fromCoroutine(self._stop())
+        return from_coroutine(self._stop())
 
     def hurry(self) -> None:
         """Stop faster: calls that are given time are hung up, or else nothing is waited for."""
@@ -141,7 +147,7 @@ class ApplicationService(Service):
         if self.srf is not None:
             problems += self.srf.reload_tls()
         if self.server is not None:
-            problems += self.server.reload()
+            problems += self._reload_server(self.server)
         routing = self._settings.routing
         if routing is not None and routing.credentials is not None:
             try:
@@ -154,6 +160,15 @@ class ApplicationService(Service):
 
     # Inside
 
+    def _reload_server(self, server: DrachtioServer) -> list[LocalProtocolError]:
+        reread = self._settings.reread
+        try:
+            config = None if reread is None else reread()
+        except LocalProtocolError as error:
+            self._log.error("everything stays as it was: {error}", error=error)
+            return [error]
+        return server.reload(config)
+
     async def _start(self) -> None:
         settings = self._settings
         if settings.routing is not None:
@@ -164,6 +179,7 @@ class ApplicationService(Service):
         self.srf = srf = await made if isinstance(made, Deferred) else made
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
+        await srf.start()
         endpoints = settings.endpoints
         if settings.server is not None:
             endpoints = (await self._serve(settings.server),)
@@ -221,6 +237,7 @@ class ApplicationService(Service):
             await either(self.server.stopService(), hurried)
         if self.collector is not None:
             self.collector.stop()
+        await either(tasks.stop_all(), hurried)
 
     # What happens
 
@@ -262,8 +279,11 @@ class ApplicationService(Service):
     def _failed(self, failure: Failure) -> None:
         if not self.running:
             return
-        known = failure.check(*EXPECTED) is not None
         problem = failure.getErrorMessage()
+        error = failure.value
+        if isinstance(error, StartFailed):
+            failure = Failure(error.__cause__)
+        known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
         give_up(self._reactor, problem, None if known else failure)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,8 +22,10 @@ from drachtwist.errors import (
 from drachtwist.hosting.app_service import ApplicationService, Note, Settings
 from drachtwist.hosting.collector import NO_FREEZE, Collector
 from drachtwist.hosting.command_line import CommandLine
+from drachtwist.hosting.inner_server import inner_config, server_option_names
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
+from drachtwist.hosting.server_settings import DEFAULT_CONTACT
 from drachtwist.net.endpoints import (
     Endpoint,
     Listen,
@@ -37,12 +39,10 @@ from drachtwist.server.config import ServerConfig
 from drachtwist.version import VERSION
 from drachtwist.wire.commands import check_tags
 
-__all__ = ["Options", "makeService"]
+__all__ = ["DEFAULT_CONTACT", "Options", "makeService"]
 
 DEFAULT_APP = "app.py"
 """The application that nobody named."""
-
-DEFAULT_CONTACT = "sip:127.0.0.1:5060;transport=udp,tcp"
 
 
 class Options(CommandLine):
@@ -98,6 +98,13 @@ class Options(CommandLine):
             " certificate of a server is trusted by naming it here.",
         ],
         [
+            "server-config",
+            None,
+            None,
+            "Settings of the server in this process: a drachtio.conf.xml. Its admin ports, secret"
+            " and request handlers do not count, as the application is here; flags win over it.",
+        ],
+        [
             "routing",
             None,
             None,
@@ -125,11 +132,32 @@ class Options(CommandLine):
     compData = usage.Completions(
         optActions={
             name: usage.CompleteFiles()
-            for name in ("app", "secret-file", "tls-key", "tls-cert", "tls-chain", "tls-ca")
+            for name in (
+                "app",
+                "secret-file",
+                "server-config",
+                "tls-key",
+                "tls-cert",
+                "tls-chain",
+                "tls-ca",
+            )
         }
     )
 
     environment: Mapping[str, str] = os.environ
+
+    @property
+    def elsewhere(self) -> Sequence[tuple[str, str]]:
+        """The options of the server, which some take for ours."""
+        own = {name.rstrip("=") for name in self.longOpt}
+        return [
+            (
+                name,
+                f"--{name} is an option of 'twist drachtio-server'; the server in this process has"
+                " its settings from --server-config",
+            )
+            for name in server_option_names() - own
+        ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,6 +167,7 @@ class Options(CommandLine):
         self["allowed"] = []
         self["settings"] = None
         self._notes: list[Note] = []
+        self._server_words: list[str] = []
         self._own: TlsOptions | None = None
 
     def opt_endpoint(self, text: str) -> None:
@@ -173,8 +202,23 @@ class Options(CommandLine):
         May be repeated; sip:127.0.0.1:5060;transport=udp,tcp unless given.
         """
         self["contacts"].append(uri)
+        self._server_words += ["--contact", uri]
 
     opt_c = opt_contact
+
+    def opt_external_ip(self, address: str) -> None:
+        """Address that peers outside are told, for the --contact before it."""
+        self._server_words += ["--external-ip", address]
+
+    opt_x = opt_external_ip
+
+    def opt_local_net(self, network: str) -> None:
+        """Network that is inside (10.0.0.0/8), for the --contact before it."""
+        self._server_words += ["--local-net", network]
+
+    def opt_dns_name(self, name: str) -> None:
+        """Name of this server, for the --contact before it; may be repeated."""
+        self._server_words += ["--dns-name", name]
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -223,11 +267,12 @@ class Options(CommandLine):
             endpoints: tuple[Endpoint, ...] = ()
             server = None
             routing = self._routing(tls)
+            reread = None
             listens = routing is not None or any(_listens(one) for one in self["endpoints"])
             if self["allowed"] and not listens:
                 raise usage.UsageError("--allow is for ports to listen on, and there is none")
             if self["app"] is None:
-                if self["endpoints"] or self["contacts"]:
+                if self["endpoints"] or self._is_served:
                     raise usage.UsageError("--endpoint and --contact are for an application: --app")
                 secret = secret or ""
             elif self["endpoints"]:
@@ -240,7 +285,7 @@ class Options(CommandLine):
             else:
                 # Nobody has to type the secret of a server that only this process uses.
                 secret = secret or secrets.token_urlsafe(24)
-                server = self._server(secret, tls)
+                server, reread = self._server(secret, tls)
         except LocalProtocolError as error:
             raise usage.UsageError(str(error)) from None
         self["settings"] = Settings(
@@ -253,6 +298,7 @@ class Options(CommandLine):
             routing,
             self["routing-app"],
             tuple(self._notes),
+            reread,
         )
 
     def _routing(self, tls: TlsOptions) -> Listen | None:
@@ -279,20 +325,26 @@ class Options(CommandLine):
         return endpoint
 
     def _endpoints(self, tls: TlsOptions) -> tuple[Endpoint, ...]:
-        if self["contacts"]:
+        if self._is_served:
+            flag = self._server_words[0] if self._server_words else "--server-config"
             raise usage.UsageError(
-                "--contact is for the server in this process, and with --endpoint there is none"
+                f"{flag} is for the server in this process, and with --endpoint there is none"
             )
         return tuple(self._endpoint(text, tls) for text in self["endpoints"])
 
-    def _server(self, secret: str, tls: TlsOptions) -> ServerConfig:
-        return ServerConfig(
-            admin_host="127.0.0.1",
-            admin_port=0,
-            secret=secret,
-            contacts=tuple(self["contacts"]) or (DEFAULT_CONTACT,),
-            tls=tls if tls.has_identity else None,
+    @property
+    def _is_served(self) -> bool:
+        """Whether something is said about the server in this process."""
+        return bool(self._server_words or self["server-config"])
+
+    def _server(
+        self, secret: str, tls: TlsOptions
+    ) -> tuple[ServerConfig, Callable[[], ServerConfig]]:
+        config, findings, reread = inner_config(
+            self["server-config"], self._server_words, secret, tls
         )
+        self._notes += [Note(LogLevel.warn, f"not obeyed: {finding}") for finding in findings]
+        return config, reread
 
     def _drain(self) -> float:
         try:

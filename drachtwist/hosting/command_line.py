@@ -45,8 +45,6 @@ class CommandLine(usage.Options):
     """What the plugin is called."""
     longdesc = ""
     examples: Sequence[str] = ()
-    elsewhere: Sequence[tuple[str, str]] = ()
-    """Options that somebody else has: a name, and a sentence about it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,6 +93,11 @@ class CommandLine(usage.Options):
         if self.examples:
             parts += ["", "Examples:", *(f"  {line}" for line in self.examples)]
         return "\n".join(["", *parts, ""])
+
+    @property
+    def elsewhere(self) -> Sequence[tuple[str, str]]:
+        """Options that somebody else has: a name, and a sentence about it."""
+        return ()
 
     # Inside
 

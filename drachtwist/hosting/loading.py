@@ -25,6 +25,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from drachtwist.app.outcomes import started
 from drachtwist.app.srf import Srf
 
 __all__ = ["ApplicationError", "load_application", "make_application"]
@@ -82,7 +83,7 @@ def make_application(found: Any, name: str) -> Srf | Deferred[Srf]:
             except Exception as error:
                 raise _broken(name, error) from None
 
-        return Deferred.fromCoroutine(wait())
+        return started(wait())
     return _checked(made, name)
 
 

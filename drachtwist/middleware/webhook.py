@@ -22,12 +22,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Union
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import BAD_REQUEST, INTERNAL_SERVER_ERROR
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from drachtwist.app.outcomes import deferred_of
 from drachtwist.errors import MessageError
 from drachtwist.net.logs import Logger
 from drachtwist.sip.message import Request as SipRequest
@@ -164,7 +165,7 @@ class RoutingResource(Resource):
         arguments = (query, message) if self._with_message else (query,)
         gone: list[object] = []
         request.notifyFinish().addErrback(gone.append)
-        decided: Deferred[object] = maybeDeferred(self._decide, *arguments)
+        decided = deferred_of(self._decide, *arguments)
 
         def finish(decision: object) -> None:
             if not isinstance(decision, (Reject, Redirect, ProxyTo, RouteTo)):

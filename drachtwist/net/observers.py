@@ -12,6 +12,8 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from drachtwist.net.tasks import Awaited
+
 __all__ = ["Observers"]
 
 T = TypeVar("T")
@@ -27,7 +29,7 @@ class Observers(list["Deferred[T]"]):
 
         :returns: what :meth:`fire` is called with; it fails with what :meth:`fail` is.
         """
-        waiting: Deferred[T] = Deferred(self._forget)
+        waiting: Deferred[T] = Awaited(self._forget)
         self.append(waiting)
         return waiting
 

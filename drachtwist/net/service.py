@@ -166,6 +166,11 @@ class InboundConnection(Service):
             self._end(ConnectionFailed("the connection was stopped"))
         return succeed(None)
 
+    def give_up(self, error: Exception) -> None:
+        """Never begin: something else has failed."""
+        if self._ended is None:
+            self._end(error)
+
     @property
     def ended(self) -> bool:
         """Whether it was given up, or stopped."""
@@ -386,6 +391,10 @@ class OutboundListener(Service):
         if self.running:
             return self.stopService()
         return succeed(None)
+
+    def give_up(self, error: Exception) -> None:
+        """Never begin: something else has failed."""
+        self._tell(error)
 
     def when_listening(self) -> Deferred[IAddress]:
         """Wait for the port to be bound.

@@ -5,7 +5,8 @@ A request to a name that got nowhere goes to the next of the places that
 a new transaction with a new branch. It got nowhere when it could not be sent, when nobody answered
 it in time, or when it was answered 503. After a provisional response above 100 there is no further
 attempt: somebody works on the request, and maybe a telephone rings. A request that was cancelled
-gets none either. Who is waiting learns of the last attempt only; if there were several, and none
+gets none either; that is a fact besides the state, since it may happen in any (:class:`SentState`).
+Who is waiting learns of the last attempt only; if there were several, and none
 was answered, of ``503 DNS Error``, as with the real server.
 
 A request that is too long for UDP goes over TCP (see :mod:`~drachtwist.server.ways`). If the
@@ -14,9 +15,10 @@ connection cannot be made, or breaks, it goes to the same address over UDP.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import enum
+from collections.abc import Mapping, MutableMapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.sip.flows import Flow, Target
@@ -29,7 +31,24 @@ from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import Effect, Machine, State, Terminated, Transmit
 from drachtwist.transactions.matching import ClientKey
 
-__all__ = ["Attempted", "Spent"]
+__all__ = ["Attempted", "SentState", "Spent"]
+
+
+class SentState(enum.Enum):
+    """Where a request is that this side sends, for itself or as a proxy."""
+
+    FINDING = "the next place is being looked for: nobody has it"
+    SENT = "somebody has it, and has said no more than 100"
+    PROGRESSING = "there was a response of 101 to 199: it goes to no other place"
+    ACCEPTED = "there was a 2xx"
+    CONFIRMED = "there was a 2xx, and its ACK is sent"
+    OVER = "it is refused, or nobody answers"
+
+    __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
+
+
+_FINDING = SentState.FINDING
+_SENT = SentState.SENT
 
 
 class ClientTransactions(Protocol):
@@ -71,12 +90,16 @@ class Attempted:
         "instead",
         "key",
         "machine",
-        "rang",
         "reason",
+        "state",
         "way",
     )
 
+    TRANSITIONS: ClassVar[Mapping[SentState, Mapping[SentState, str]]]
+    """What leads from a state to another."""
+
     core: Attempting
+    state: SentState
     branch: str
     """The branch of this attempt."""
     flow: Flow | None
@@ -85,8 +108,6 @@ class Attempted:
     key: ClientKey | None
     cancelled: bool
     """Whether it is to be cancelled."""
-    rang: bool
-    """Whether there was a provisional response above 100."""
     way: Way | None
     """Where else it may go, if it is for a name and has no final response."""
     instead: Flow | None
@@ -101,10 +122,15 @@ class Attempted:
         self.machine = None
         self.key = None
         self.cancelled = False
-        self.rang = False
+        self.state = _FINDING
         self.way = None
         self.instead = None
         self.reason = (503, None)
+
+    def enter(self, state: SentState) -> None:
+        """Change the state, to one that may follow."""
+        assert state in self.TRANSITIONS[self.state], f"{self.state} does not become {state}"
+        self.state = state
 
     # What is different for each kind
 
@@ -198,6 +224,7 @@ class Attempted:
                 self.instead, flow = flow, tcp
                 self.write(flow)
         self.flow = flow
+        self.enter(_SENT)
         self.start()
 
     def unreached(self, status: int, response: Response | None = None) -> None:
@@ -208,7 +235,7 @@ class Attempted:
         """
         self.reason = (status, response)
         instead, self.instead = self.instead, None
-        if not self.rang and not self.cancelled:
+        if self.state is _SENT and not self.cancelled:
             if instead is not None and status == 503 and response is None:
                 assert self.flow is not None
                 self.core.ways.unreachable(self.flow)
@@ -227,6 +254,7 @@ class Attempted:
         machine, key, flow = self.machine, self.key, self.flow
         assert machine is not None and key is not None and flow is not None
         self.machine = self.key = self.flow = None
+        self.enter(_FINDING)
         self.branch = self.next_branch()
         if machine.state is State.COMPLETED:
             Spent(self.core, flow, key, machine)

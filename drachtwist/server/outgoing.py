@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.attempts import Attempted, Attempting
+from drachtwist.server.attempts import Attempted, Attempting, SentState
 from drachtwist.server.checks import carries_session, has_more_hops
 from drachtwist.server.clients import AppLink
 from drachtwist.server.compose import readdressed, via_of
@@ -72,6 +72,15 @@ class ClientSide(Protocol):
 
 class Outgoing(Attempted):
     """A request of an application, until nothing can happen to it any more."""
+
+    TRANSITIONS = {
+        SentState.FINDING: {SentState.SENT: "there is a place to send it to"},
+        SentState.SENT: {
+            SentState.FINDING: "silence, 503, or it could not be sent: the next place",
+            SentState.PROGRESSING: "101-199",
+        },
+        SentState.PROGRESSING: {},
+    }
 
     __slots__ = (
         "alarm",
@@ -175,6 +184,11 @@ class Outgoing(Attempted):
         self.contact = None
         self.secure = self.named = False
         self.told = ""
+
+    @property
+    def rang(self) -> bool:
+        """Whether there was a provisional response above 100."""
+        return self.state is SentState.PROGRESSING
 
     def write(self, flow: Flow) -> int:
         """Write into the request which way it goes, unless that was known when it was written."""

@@ -29,6 +29,7 @@ from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtoco
 from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.steady import steady
+from drachtwist.net.tasks import Awaited, from_coroutine, look
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either
 from drachtwist.server.asking import WebAsker
@@ -137,7 +138,7 @@ class DrachtioServer(Service):
             :exc:`~twisted.internet.error.CannotListenError` or
             :exc:`~drachtwist.errors.LocalProtocolError`.
         """
-        result: Deferred[None] = Deferred()
+        result: Deferred[None] = Awaited()
         if self._outcome is not None:
             result.errback(self._outcome)
         elif self._listening:
@@ -158,6 +159,7 @@ class DrachtioServer(Service):
         logged if nobody has asked there.
         """
         super().startService()
+        look()
         self._begin()
 
     def _begin(self) -> None:
@@ -227,7 +229,7 @@ class DrachtioServer(Service):
         self.prometheus_port = port.getHost().port
 
     def _open(self, steps: list[tuple[str, int]]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._open_all(steps))
+        return from_coroutine(self._open_all(steps))
 
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
@@ -252,7 +254,7 @@ class DrachtioServer(Service):
         """
         super().stopService()
         self._begun = False
-        return Deferred.fromCoroutine(self._stop())
+        return from_coroutine(self._stop())
 
     async def _stop(self) -> None:
         leaving: Deferred[None] = Deferred()

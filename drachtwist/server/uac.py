@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.attempts import Attempted
+from drachtwist.server.attempts import Attempted, SentState
 from drachtwist.server.checks import carries_session
 from drachtwist.server.compose import (
     Draft,
@@ -813,7 +813,8 @@ class Calling:
                 self._answered_again(outgoing, response, side)
             return
         if status < 200:
-            outgoing.rang = True
+            if outgoing.state is SentState.SENT:
+                outgoing.enter(SentState.PROGRESSING)
             if response.reliable_number is not None and carries_session(response):
                 outgoing.answered = True
         elif status == 503 and outgoing.way is not None:

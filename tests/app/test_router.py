@@ -304,7 +304,7 @@ class WaitingTests(ChainTestCase):
 
         self.assertEqual(self.ask(), ["500"])
         [failure] = self.flushLoggedErrors(TypeError)
-        self.assertIn("can only await Deferreds", failure.getErrorMessage())
+        self.assertIn("a coroutine can only await Deferreds", failure.getErrorMessage())
 
     def test_contexts(self) -> None:
         """What one handler sets in its context is not seen by another."""

@@ -621,14 +621,16 @@ class ProxyTests(SynchronousTestCase):
         self.app = self.bench.link("invite")
         self.records = self.bench.link("cdr:attempt", "cdr:stop")
 
-    def proxy(self, *targets: str, body: str = "", how: str = "serial") -> list[str]:
+    def proxy(
+        self, *targets: str, body: str = "", how: str = "serial", final: str = ""
+    ) -> list[str]:
         """Let a call come in, and be proxied; give what the application is told at once."""
         self.bench.receive(request("INVITE", body=body))
         [frame] = self.app.take()
         self.bench.take()
         return self.app.command(
             f"proxy|{frame.split('|')[8]}|remainInDialog|fullResponse|followRedirects|{how}"
-            f"|||{'|'.join(targets)}"
+            f"||{final}|{'|'.join(targets)}"
         )
 
     def refuse(self, port: int, sent: Request, protocol: str = "udp") -> None:
@@ -712,6 +714,18 @@ class ProxyTests(SynchronousTestCase):
         self.bench.answer_all(ZONE)
         self.assertEqual(self.bench.take(), [])
         self.assertEqual(self.app.take()[-1].rpartition("|")[2], "done")
+
+    def test_late_between_places(self) -> None:
+        """A target whose next place is not found in its time has failed, and the caller is told."""
+        self.proxy(NAME, final="5s")
+        [(_, port, first)] = sent_to(self.bench)
+        self.bench.zone = None
+        self.refuse(port, first)
+        self.bench.clock.advance(5.0)
+        self.assertEqual(self.bench.heads(), ["408 INVITE"])
+        self.assertEqual(self.app.take()[-1].rpartition("|")[2], "done")
+        self.bench.answer_all(ZONE)
+        self.assertEqual(self.bench.take(), [])
 
     def test_cancelled_while_silent(self) -> None:
         """Nor is the next place tried when the first one does not answer."""

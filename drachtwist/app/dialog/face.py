@@ -26,6 +26,7 @@ from drachtwist.app.request import Request
 from drachtwist.app.session_timers import SessionTimer
 from drachtwist.app.targets import check_request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, SipError
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
@@ -224,7 +225,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         if not self.connected:
             return already_failed(why_over(self._end))
         modification = Modification(sdp, headers)
-        answered: Deferred[bytes] = Deferred(lambda _: modification.deferred.cancel())
+        answered: Deferred[bytes] = Awaited(lambda _: modification.deferred.cancel())
 
         def judge(response: ReceivedResponse) -> None:
             if response.status < 300:

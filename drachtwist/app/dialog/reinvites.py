@@ -29,6 +29,7 @@ from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.errors import ConnectionLost, LocalProtocolError, MessageError
 from drachtwist.net.observers import Observers
+from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, description_of
@@ -342,7 +343,7 @@ class Modification:
         self.sdp = sdp
         self.no_ack = no_ack
         self.headers = sip.Headers(headers).items()
-        self.deferred: Deferred[ReceivedResponse] = Deferred()
+        self.deferred: Deferred[ReceivedResponse] = Awaited()
         self.glares = 0
         """How often it met one of the peer."""
 

@@ -1,22 +1,28 @@
-"""A target that a request is forwarded to, one place of it after the other.
+"""A target that a request is forwarded to: one place of it after the other, until it has answered.
 
-What a target answers, and how long it takes, is told to the response context
-(:mod:`~drachtwist.server.proxy.response_context`), which decides what comes of it.
+What a target answers, and that it let its time pass, is told to the response context
+(:mod:`~drachtwist.server.proxy.response_context`), which decides what comes of it. A target has two
+terms: one for any response at all, and one for the final one. Either is for all of its places.
+
+It is cancelled as soon as it has responded with anything (RFC 3261 section 9.1). One that was, or
+that has had its time, may accept all the same. That it was cancelled is a fact besides its state.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.attempts import Attempted
+from drachtwist.server.attempts import Attempted, SentState, Spent
 from drachtwist.server.checks import has_more_hops
 from drachtwist.server.compose import new_branch
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.proxy.forwarding import Forwarding
 from drachtwist.server.roles import Core
+from drachtwist.sip.derived import cancel_for
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_value
+from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.machine import (
     Deliver,
     Effect,
@@ -29,10 +35,12 @@ from drachtwist.transactions.machine import (
     Transmit,
     TransportFailed,
 )
+from drachtwist.transactions.matching import ClientKey
 from drachtwist.transactions.timer import Timer
 
 __all__ = ["Branch"]
 
+_PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 
 
@@ -55,8 +63,13 @@ class Searching(Protocol):
     def forwarding(self) -> Forwarding:
         """What writes the request as it is forwarded."""
 
-    def start(self, branch: Branch) -> None:
-        """Begin the transaction of an attempt."""
+    @property
+    def provisional_timeout(self) -> float | None:
+        """Seconds within which a target has to respond at all."""
+
+    @property
+    def final_timeout(self) -> float | None:
+        """Seconds within which a target has to respond finally."""
 
     def responded(self, branch: Branch, response: Response) -> None:
         """Take in a response."""
@@ -70,12 +83,6 @@ class Searching(Protocol):
     def late(self, branch: Branch) -> None:
         """Take note that a target let its time pass."""
 
-    def cancel(self, branch: Branch, reasons: list[str]) -> None:
-        """Cancel what was sent to a target."""
-
-    def send_cancel(self, branch: Branch) -> None:
-        """Send the CANCEL for a target."""
-
     def let_go(self) -> None:
         """Let go of the targets when nothing can happen to them any more."""
 
@@ -83,20 +90,39 @@ class Searching(Protocol):
 class Branch(Attempted):
     """A target that the request was sent to."""
 
+    TRANSITIONS = {
+        SentState.FINDING: {
+            SentState.SENT: "there is a place to send it to",
+            SentState.OVER: "there is none, or the search ends first",
+        },
+        SentState.SENT: {
+            SentState.FINDING: "silence, 503, or it could not be sent: the next place",
+            SentState.PROGRESSING: "101-199",
+            SentState.ACCEPTED: "2xx",
+            SentState.OVER: "300-699, it cannot be reached, or has had its time",
+        },
+        SentState.PROGRESSING: {
+            SentState.ACCEPTED: "2xx",
+            SentState.OVER: "300-699, or it has had its time",
+        },
+        SentState.OVER: {SentState.ACCEPTED: "2xx of one that has had its time"},
+        SentState.ACCEPTED: {},
+    }
+
     __slots__ = (
         "alarm",
         "breadth",
         "call",
-        "final",
         "limit",
         "method",
         "reasons",
         "request",
-        "ringing",
         "source",
         "started",
         "uri",
     )
+
+    core: Core
 
     def __init__(self, call: Searching, uri: str, breadth: int | None) -> None:
         self.call = call
@@ -107,26 +133,31 @@ class Branch(Attempted):
         self.method = call.incoming.method
         self.request: Request | None = None
         self.source: tuple[Flow, int] | None = None
-        self.final: int = 0
-        """The status that it ended with; 0 while it did not."""
-        self.ringing = False
-        """Whether there was any response."""
         self.started = False
         """Whether there was any attempt."""
         self.alarm: Timer | None = None
+        """When there has to be any response."""
         self.limit: Timer | None = None
+        """When there has to be a final one."""
         self.reasons: list[str] = []
         """Why it was cancelled."""
 
     @property
+    def is_pending(self) -> bool:
+        """Whether the search waits for it."""
+        return self.state in _PENDING
+
+    @property
     def is_busy(self) -> bool:
         """Whether it counts against Max-Breadth."""
-        return not self.final or (self.machine is not None and self.machine.state in _UNDER_WAY)
+        return self.is_pending or (self.machine is not None and self.machine.state in _UNDER_WAY)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing can happen to it any more."""
-        return self.final != 0 and (self.machine is None or self.machine.state is State.TERMINATED)
+        return not self.is_pending and (
+            self.machine is None or self.machine.state is State.TERMINATED
+        )
 
     def next_branch(self) -> str:
         """Make a branch that tells the request when it comes back."""
@@ -138,8 +169,82 @@ class Branch(Attempted):
         return len(self.request.raw)
 
     def start(self) -> None:
-        """Begin the transaction."""
-        self.call.start(self)
+        """Begin the transaction of an attempt."""
+        call = self.call
+        core = call.core
+        flow, request = self.flow, self.request
+        assert flow is not None and request is not None
+        core.amplification.suspect(flow, call.incoming.flow)
+        kind: Any = InviteClient if self.method == "INVITE" else NonInviteClient
+        self.machine = machine = kind(request, reliable=flow.reliable, timing=core.proxying.timing)
+        machine.owner = self
+        self.key = ClientKey(f"{self.branch} {self.method}")
+        core.uac.transactions[self.key] = self
+        now = core.clock.seconds()
+        if not self.started:
+            self.started = True
+            if self.method == "INVITE":
+                core.record("attempt", "application", request.raw)
+                if call.provisional_timeout is not None:
+                    self.alarm = self._alarm(now + call.provisional_timeout)
+            if call.final_timeout is not None:
+                self.limit = self._alarm(now + call.final_timeout)
+        self._run(machine.start(now))
+
+    def _alarm(self, at: float) -> Timer:
+        alarm = Timer(self, at)
+        self.core.watch(alarm)
+        return alarm
+
+    def _run(self, effects: list[Effect]) -> None:
+        assert self.machine is not None
+        if effects:
+            self.react(self.machine, effects)
+        self.core.watch(self.machine)
+
+    def responded(self) -> None:
+        """Take note of any response."""
+        if self.alarm is not None:
+            self.core.clock.forget(self.alarm)
+            self.alarm = None
+
+    def end(self, state: SentState) -> None:
+        """Let it be over for the search: it is accepted or refused, or has had its time."""
+        if self.state is not state:
+            self.enter(state)
+        self.responded()
+        if self.limit is not None:
+            self.core.clock.forget(self.limit)
+            self.limit = None
+
+    def cancel(self, reasons: list[str]) -> None:
+        """Cancel what was sent, as soon as there is any response to it.
+
+        :param reasons: what the target is told (RFC 3326).
+        """
+        if self.cancelled:
+            return
+        self.cancelled = True
+        self.reasons = reasons
+        machine = self.machine
+        if isinstance(machine, InviteClient):
+            self._run(machine.cancel(self.core.clock.seconds()))
+        elif machine is None:
+            self.way = None
+            self.enter(SentState.OVER)
+
+    def _send_cancel(self) -> None:
+        core = self.core
+        assert self.request is not None and self.flow is not None
+        cancel = cancel_for(self.request)
+        if self.reasons:
+            cancel.set("Reason", self.reasons)
+            cancel = Request.from_bytes(bytes(cancel))
+        machine = NonInviteClient(cancel, reliable=self.flow.reliable, timing=core.timing)
+        owner = Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
+        effects = machine.start(core.clock.seconds())
+        owner.react(machine, effects)
+        core.watch(machine)
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Take in what became of it."""
@@ -173,9 +278,9 @@ class Branch(Attempted):
             elif kind is Deliver:
                 call.responded(self, effect.message)  # type: ignore[union-attr, arg-type]
             elif kind is SendCancel:
-                call.send_cancel(self)
+                self._send_cancel()
             elif kind is RingTimedOut:
-                call.cancel(self, [reason_value(408)])
+                self.cancel([reason_value(408)])
             elif kind is TimedOut:
                 call.core.timed_out(self.flow)
                 self.unreached(408)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.attempts import Spent
+from drachtwist.server.attempts import SentState
 from drachtwist.server.checks import breadth_of
 from drachtwist.server.compose import new_tag
 from drachtwist.server.incoming import Incoming
@@ -39,7 +39,6 @@ from drachtwist.server.proxy.known_calls import KnownCall
 from drachtwist.server.registered import has_no_address
 from drachtwist.server.roles import Core
 from drachtwist.sip import grammar
-from drachtwist.sip.derived import cancel_for
 from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
@@ -48,10 +47,7 @@ from drachtwist.sip.replies import rank
 from drachtwist.sip.status import reason_value
 from drachtwist.sip.targets import by_preference, request_uri_of
 from drachtwist.sip.uri import SipUri, Uri
-from drachtwist.transactions.client import InviteClient, NonInviteClient
-from drachtwist.transactions.machine import Effect, State
-from drachtwist.transactions.matching import ClientKey
-from drachtwist.transactions.timer import Timer
+from drachtwist.transactions.machine import State
 from drachtwist.wire.commands import Proxy
 from drachtwist.wire.reports import DONE, passed_on
 
@@ -132,8 +128,8 @@ class ResponseContext:
         """Where the search is."""
         self.told = False
         """Whether the application has all that it gets."""
-        self._provisional = _seconds(command.provisional_timeout)
-        self._final = _seconds(command.final_timeout)
+        self.provisional_timeout = _seconds(command.provisional_timeout)
+        self.final_timeout = _seconds(command.final_timeout)
 
     def _become(self, state: ContextState) -> None:
         """Change the state, to one that may follow."""
@@ -152,7 +148,7 @@ class ResponseContext:
         return bool(self._pending())
 
     def _pending(self) -> list[Branch]:
-        return [one for one in self.branches if not one.final]
+        return [one for one in self.branches if one.is_pending]
 
     def _next(self) -> bool:
         """Try the next target; say whether there was one that can be reached."""
@@ -203,49 +199,13 @@ class ResponseContext:
             return False
         return True
 
-    def start(self, branch: Branch) -> None:
-        """Begin the transaction of an attempt."""
-        core = self.core
-        flow, request = branch.flow, branch.request
-        assert flow is not None and request is not None
-        core.amplification.suspect(flow, self.incoming.flow)
-        kind: Any = InviteClient if branch.method == "INVITE" else NonInviteClient
-        timing = core.proxying.timing
-        branch.machine = machine = kind(request, reliable=flow.reliable, timing=timing)
-        machine.owner = branch
-        branch.key = ClientKey(f"{branch.branch} {branch.method}")
-        core.uac.transactions[branch.key] = branch
-        now = core.clock.seconds()
-        if not branch.started:
-            branch.started = True
-            if branch.method == "INVITE":
-                core.record("attempt", "application", request.raw)
-                if self._provisional is not None:
-                    branch.alarm = self._set(branch, now + self._provisional)
-            if self._final is not None:
-                branch.limit = self._set(branch, now + self._final)
-        self._run(branch, machine.start(now))
-
-    def _set(self, branch: Branch, at: float) -> Timer:
-        alarm = Timer(branch, at)
-        self.core.watch(alarm)
-        return alarm
-
-    def _run(self, branch: Branch, effects: list[Effect]) -> None:
-        assert branch.machine is not None
-        if effects:
-            branch.react(branch.machine, effects)
-        self.core.watch(branch.machine)
-
     # What targets answer
 
     def responded(self, branch: Branch, message: Any) -> None:
         """A target responded."""
         response: Response = message
         status = response.status
-        if not branch.ringing:
-            branch.ringing = True
-            self._clear(branch, "alarm")
+        branch.responded()
         if status == 100:
             return
         if status < 300 and self.known is not None and branch.source is not None:
@@ -253,14 +213,15 @@ class ResponseContext:
             adjacent = is_adjacent(response, self.core.is_own)
             self.core.proxying.learn(self.known, response, branch.source[0], adjacent)
         if status < 200:
-            branch.rang = True
+            if branch.state is SentState.SENT:
+                branch.enter(SentState.PROGRESSING)
             if self.state is _SEARCHING:
                 self._forward(status, without_top_via(response))
             return
         if status < 300:
             self._succeeded(branch, response, status)
             return
-        if branch.final:
+        if not branch.is_pending:
             return
         if status == 503 and branch.way is not None:
             branch.unreached(status, response)
@@ -284,8 +245,7 @@ class ResponseContext:
             contacts = [request_uri_of(one.uri) for one in found]
             if contacts:
                 self._targets[:0] = contacts
-                branch.final = status
-                self._clear_all(branch)
+                branch.end(SentState.OVER)
                 if self._command.simultaneous:
                     while self._targets and self._next():
                         pass
@@ -298,9 +258,8 @@ class ResponseContext:
     def _succeeded(self, branch: Branch, response: Response, status: int) -> None:
         """A target accepted: so does the proxy, and the others are cancelled."""
         first = self.state is _SEARCHING or self.state is _GIVEN_UP
-        again = 200 <= branch.final < 300  # one that was given up may accept all the same
-        branch.final = status
-        self._clear_all(branch)
+        again = branch.state is SentState.ACCEPTED
+        branch.end(SentState.ACCEPTED)
         if first:
             self._become(ContextState.ANSWERED)
         if not again:
@@ -322,19 +281,18 @@ class ResponseContext:
         self._targets.clear()
         if first:
             for other in self._pending():
-                self.cancel(other, [_ELSEWHERE])
+                other.cancel([_ELSEWHERE])
 
     def ended(self, branch: Branch, status: int, raw: bytes | None = None) -> None:
         """A target is out: it refused, or could not be reached."""
-        if branch.final:
+        if not branch.is_pending:
             return
-        branch.final = status
-        self._clear_all(branch)
+        branch.end(SentState.OVER)
         self._best.append((status, raw))
         if status >= 600:
             self._targets.clear()
             for other in self._pending():
-                self.cancel(other, [reason_value(status)])
+                other.cancel([reason_value(status)])
         self._go_on()
         self.let_go()
 
@@ -395,9 +353,12 @@ class ResponseContext:
 
     def late(self, branch: Branch) -> None:
         """A target let its time pass."""
-        if branch.final:
+        if not branch.is_pending:
             return
-        self.cancel(branch, [reason_value(408)])
+        if branch.machine is None:
+            branch.way = None  # its next place is being looked for: nobody has it
+        else:
+            branch.cancel([reason_value(408)])
         self.ended(branch, 408)
 
     # The caller
@@ -410,38 +371,10 @@ class ResponseContext:
         self._targets.clear()
         reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
         for branch in self._pending():
-            self.cancel(branch, reasons)
+            branch.cancel(reasons)
         self._go_on()
 
-    def cancel(self, branch: Branch, reasons: list[str]) -> None:
-        """Cancel what was sent to a target, as soon as it has responded with anything.
-
-        :param reasons: what the target is told (RFC 3326).
-        """
-        machine = branch.machine
-        if branch.cancelled:
-            return
-        branch.cancelled = True
-        branch.reasons = reasons
-        if isinstance(machine, InviteClient):
-            self._run(branch, machine.cancel(self.core.clock.seconds()))
-        elif machine is None:
-            branch.way = None
-            branch.final = 487
-
-    def send_cancel(self, branch: Branch) -> None:
-        """Send the CANCEL for a target."""
-        core = self.core
-        assert branch.request is not None and branch.flow is not None
-        cancel = cancel_for(branch.request)
-        if branch.reasons:
-            cancel.set("Reason", branch.reasons)
-            cancel = Request.from_bytes(bytes(cancel))
-        machine = NonInviteClient(cancel, reliable=branch.flow.reliable, timing=core.timing)
-        owner = Spent(core, branch.flow, ClientKey(f"{branch.branch} CANCEL"), machine)
-        effects = machine.start(core.clock.seconds())
-        owner.react(machine, effects)
-        core.watch(machine)
+    # What the caller gets
 
     def _forward(self, status: int, raw: bytes) -> None:
         """Send a response to the caller."""
@@ -502,16 +435,6 @@ class ResponseContext:
             self.told = True
             if self._command.full_response:
                 self._link.answer(self._message_id, "OK", DONE)
-
-    def _clear(self, branch: Branch, name: str) -> None:
-        alarm = getattr(branch, name)
-        if alarm is not None:
-            setattr(branch, name, None)
-            self.core.clock.forget(alarm)
-
-    def _clear_all(self, branch: Branch) -> None:
-        self._clear(branch, "alarm")
-        self._clear(branch, "limit")
 
 
 def _seconds(text: str) -> float | None:

@@ -12,9 +12,9 @@ from drachtwist.errors import ConfigError, LocalProtocolError
 from drachtwist.hosting.server_tap import Options
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.server.limits import ABOUT, ServerLimits, open_files, read_limit, show_limit
-from tests.test_server_tap import check, read
+from tests.hosting.test_server_tap import check, read
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 DEFAULTS = dataclasses.asdict(ServerLimits())
 
 

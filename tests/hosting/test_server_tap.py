@@ -10,21 +10,21 @@ from pathlib import Path
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
-from drachtwist.hosting.server_tap import (
+from drachtwist.hosting.server_flags import (
     SWITCHES_NOT_OBEYED,
     VALUES_NOT_OBEYED,
     VARIABLES,
     VARIABLES_NOT_OBEYED,
-    Options,
 )
+from drachtwist.hosting.server_tap import Options
 from drachtwist.server.config import Contact
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.version import VERSION
 from tests.certificates import identity
 from tests.interop.peers import InteropTestCase, Peer, free_port
 
-CONFIGS = Path(__file__).parent / "data" / "config"
-DOCS = Path(__file__).parent.parent / "docs"
+CONFIGS = Path(__file__).parent.parent / "data" / "config"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 def read(*words: str, **environment: str) -> Options:

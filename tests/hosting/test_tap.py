@@ -135,6 +135,61 @@ class ApplicationOptionsTests(OptionsTestCase):
         ):
             self.assertIn(hint, self.refused(*words, **secret), words)
 
+    def test_settings_of_the_server(self) -> None:
+        """The server in this process has the settings of a file; flags win over it."""
+        file = Path(self.mktemp())
+        file.write_text(
+            """<drachtio>
+            <admin port="7" secret="theirs">0.0.0.0</admin>
+            <request-handlers><request-handler>http://a/</request-handler></request-handlers>
+            <sip>
+              <contacts><contact external-ip="192.0.2.9">sip:127.0.0.1:5080</contact></contacts>
+              <udp-mtu>900</udp-mtu>
+            </sip>
+            <cdrs>true</cdrs>
+            </drachtio>"""
+        )
+        settings = self.parse("--app", "a.py", "--server-config", str(file))["settings"]
+        server = settings.server
+        [contact] = server.contacts
+        self.assertEqual((contact.uri, contact.external_ip), ("sip:127.0.0.1:5080", "192.0.2.9"))
+        self.assertEqual((server.udp_mtu, server.cdrs), (900, True))
+        self.assertEqual((server.admin_host, server.admin_port), ("127.0.0.1", 0))
+        self.assertEqual(server.request_handlers, ())
+        self.assertEqual(server.secret, settings.secret)
+        said = " ".join(note.text for note in settings.notes)
+        self.assertIn("the application is in this process", said)
+        self.assertNotIn("theirs", said + repr(settings))
+        words: tuple[str, ...] = ("--contact", "sip:127.0.0.1:5090", "--external-ip", "192.0.2.1")
+        words += ("--local-net", "10.0.0.0/8", "--dns-name", "a.example", "--dns-name", "b.example")
+        words += ("--contact", "sip:127.0.0.1:5091")
+        for more in ((), ("--server-config", str(file))):
+            server = self.parse("--app", "a.py", *words, *more)["settings"].server
+            first, second = server.contacts
+            self.assertEqual(
+                (first.external_ip, first.local_net, first.dns_names),
+                ("192.0.2.1", "10.0.0.0/8", ("a.example", "b.example")),
+            )
+            self.assertEqual((second.uri, second.external_ip), ("sip:127.0.0.1:5091", None))
+        # What may change while it runs is read again.
+        again = settings.reread()
+        self.assertEqual((again.admin_port, again.secret), (0, settings.secret))
+
+    def test_settings_that_are_elsewhere(self) -> None:
+        """Options of the server say which command has them; ours are not taken for others."""
+        for words, hint in (
+            (("--mtu", "900"), "'twist drachtio-server'; the server in this process has"),
+            (("--http-handler", "http://a/"), "'twist drachtio-server'"),
+            (("--external-ip", "192.0.2.1"), "has to follow the --contact"),
+            (("--server-config", "/no/such/file"), "/no/such/file"),
+            (
+                ("--endpoint", "tcp:a:1", "--server-config", "x"),
+                "--server-config is for the server",
+            ),
+        ):
+            reason = self.refused("--app", "a.py", *words, DRACHTIO_SECRET="s")
+            self.assertIn(hint, reason, words)
+
 
 class AtHandTests(OptionsTestCase):
     """What is taken from the current directory when nothing is said."""
@@ -410,6 +465,21 @@ class ProcessTests(InteropTestCase):
         await peer.when_prints("not tried again")
         self.assertIsNone(peer.status)
 
+    async def test_cannot_start(self) -> None:
+        """What an application needs and cannot open ends the process with status 1, and why."""
+        text = HELLO + (
+            "@srf.on_start\nasync def open_database():\n    raise {error}('no database')\n"
+            "@srf.on_stop\ndef close():\n    print('closed')\n"
+        )
+        for error, traced in (("OSError", False), ("ValueError", True)):
+            peer = self.start(app=self.app(text.format(error=error), f"{error}.py"))
+            self.assertEqual(await peer.ended, 1, str(peer))
+            line = f"the application cannot start: open_database failed: {error}: no database"
+            self.assertIn(line.encode(), peer.output)
+            self.assertEqual(b"Traceback" in peer.output, traced, str(peer))
+            self.assertNotIn(b"connected", peer.output)
+            self.assertNotIn(b"closed", peer.output)
+
     async def test_broken_application(self) -> None:
         """An application that cannot be imported shows its traceback, and ends with status 1."""
         peer = self.start(app=self.app("1 / 0\n", "broken.py"))
@@ -553,7 +623,7 @@ class CommandTests(InteropTestCase):
         """Run it."""
         return self.spawn(
             f"drachtwist {' '.join(words)}",
-            *(sys.executable, "-m", "drachtwist.hosting.cli"),
+            *(sys.executable, "-m", "drachtwist.cli"),
             *words,
             **dict.fromkeys(("PYTHONIOENCODING",), "utf-8"),
         )

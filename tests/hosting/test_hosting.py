@@ -16,7 +16,7 @@ from drachtwist.demo.phone import Phone
 from tests.interop.peers import InteropTestCase, Peer, free_port
 from tests.web import body_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TWIST = "import sys; from twisted.application.twist._twist import Twist; Twist.main()"
 TWISTD = "from twisted.scripts.twistd import run; run()"
 CALLS = '''

@@ -108,9 +108,7 @@ class ProcessTests(InteropTestCase):
 
     async def up(self) -> tuple[Peer, int]:
         """Start a demo that stays; give the process of its application too."""
-        peer = self.spawn(
-            "demo", sys.executable, "-m", "drachtwist.hosting.cli", "demo", "--port", "0"
-        )
+        peer = self.spawn("demo", sys.executable, "-m", "drachtwist.cli", "demo", "--port", "0")
         await peer.when_prints("--endpoint tcp:HOST:9022")
         assert peer.transport is not None
         (hosted,) = _children(cast(int, peer.transport.pid))
