@@ -348,8 +348,8 @@ class ClientRequest:
             state.unconfirm()
             self._unsent(CommandRefused(answer.text))
             return
-        self._transaction_id = answer.transaction_id
         self._enter(_SENT)
+        self._transaction_id = answer.transaction_id
         request = OutgoingRequest.from_bytes(answer.raw)
         request._method = self.method
         request._state = state
@@ -445,7 +445,8 @@ class ClientRequest:
         ringing = self._ringing
         if ringing is None:
             ringing = self._ringing = Ringing(self.state, self.body)
-        self._enter(_RINGING)
+        if self.at is not _RINGING:
+            self._enter(_RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
         # Most have no body, which the last bytes show.
@@ -618,9 +619,10 @@ class ClientRequest:
 
     def forget(self) -> None:
         """Forget who was to be told: what knows us must not be known by us."""
-        self.on_final = self.on_bye = None
-        self.on_request = self.on_provisional = self.on_update = None
-        self._waiting = []
+        self.on_final = self.on_bye = self.on_request = None
+        self.on_provisional = self.on_update = None
+        if self._waiting:
+            self._waiting = []
 
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         """Come to an outcome, and tell everybody."""
@@ -628,35 +630,37 @@ class ClientRequest:
             return
         self._enter(_OVER)
         self.outcome = outcome
-        ringing = self._ringing
+        state, ringing = self.state, self._ringing
         if ringing is not None:
             for dialog_id in ringing.ids:
-                self.state.calling.pop(dialog_id, None)
-            self.state.ringing.forget(self)
-        cancel, self._cancel = self._cancel, None
-        if cancel is not None:
-            cancel.stop()
-        if self.request is not None and not isinstance(outcome, Exception):
-            self.request.res = outcome
+                state.calling.pop(dialog_id, None)
+            state.ringing.forget(self)
+        if self._cancel is not None:
+            self._cancel.stop()
+            self._cancel = None
+        failure = outcome if isinstance(outcome, Exception) else None
+        if self.request is not None and failure is None:
+            self.request.res = outcome  # type: ignore[assignment]
         on_final, self.on_final = self.on_final, None
         if on_final is not None:
             on_final(outcome)
         if ringing is not None:
-            ringing.end(answered=not isinstance(outcome, Exception) and outcome.status == 200)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if each.called:
-                continue  # cancelled: nobody waits any more
-            if not isinstance(outcome, Exception):
-                each.callback(outcome)
-            else:
-                each.fail(outcome, partial(_log_failure, self.method, self.uri))
+            ringing.end(answered=failure is None and outcome.status == 200)  # type: ignore[union-attr]
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if each.called:
+                    continue  # cancelled: nobody waits any more
+                if failure is None:
+                    each.callback(outcome)  # type: ignore[arg-type]
+                else:
+                    each.fail(failure, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
         if self.challenged is not None:
             self.challenged.request = None
         self.forget()
-        self.state.release()
+        state.release()
 
 
 def send_request(

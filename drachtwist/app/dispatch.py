@@ -139,15 +139,15 @@ class Dispatcher:
             return
         # Servers of old send fewer tokens.
         dialog_id = tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
+        by_server = tokens[SOURCE] == "application"
         if dialog_id:
-            by_server = tokens[SOURCE] == "application"
             dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
             if state.farewells and _is_for_farewell(state, dialog_id, tokens, raw):
                 return
-        if tokens[SOURCE] == "application" and not raw.startswith(b"CANCEL "):
+        if by_server and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -41,6 +42,8 @@ _PROXIED = AnswerState.PROXIED
 _GRACE = 40.0
 """Seconds, behind the caller's CANCEL, after which a silent server is not waited for any longer."""
 _SECURE = frozenset(("tls", "wss"))
+_USUAL_HEADERS = (dict, list, type(None))
+_USUAL_WAY = (False, True)
 _DURATION = re.compile(r"(\d+)(ms|s)")
 
 
@@ -93,15 +96,23 @@ def proxy_request(
     full_response: bool = True,
 ) -> Deferred[ProxyResult]:
     """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
-    check_options(
-        destinations=destinations,
-        headers=headers,
-        record_route=record_route,
-        follow_redirects=follow_redirects,
-        full_response=full_response,
-        provisional_timeout=provisional_timeout,
-        final_timeout=final_timeout,
-    )
+    if (
+        type(destinations) is not str
+        or type(headers) not in _USUAL_HEADERS
+        or type(record_route) is not bool
+        or (follow_redirects, full_response) != _USUAL_WAY
+        or provisional_timeout is not None
+        or final_timeout is not None
+    ):
+        check_options(
+            destinations=destinations,
+            headers=headers,
+            record_route=record_route,
+            follow_redirects=follow_redirects,
+            full_response=full_response,
+            provisional_timeout=provisional_timeout,
+            final_timeout=final_timeout,
+        )
     state = req._state
     # A Route says where to, whatever the target is.
     others = req.has("Route") and survives(state, OTHER_SCHEMES)
@@ -142,13 +153,19 @@ def _served(destinations: list[str], server: Server) -> list[str]:
 
     :raises LocalProtocolError: when nothing is left.
     """
-    served = {one.partition("/")[0] for one in server.host_ports}
-    if not served or served & _SECURE:
+    if _may_serve_tls(server.host_ports):
         return destinations
     found = [one for one in destinations if one[:5].lower() != "sips:"]
     if destinations and not found:
         raise LocalProtocolError(f"the server serves no TLS, so it cannot reach {destinations[0]}")
     return found
+
+
+@lru_cache(64)
+def _may_serve_tls(host_ports: tuple[str, ...]) -> bool:
+    """Whether a server has a transport that is encrypted, or does not say which it has."""
+    served = {one.partition("/")[0] for one in host_ports}
+    return not served or bool(served & _SECURE)
 
 
 def duration(time: float | str | None) -> str:
@@ -208,16 +225,16 @@ class _Proxying:
             self._end(self._result)
             return
         message = sip.Response.from_bytes(answer.raw)
-        address, port = answer.address, answer.port
+        protocol, address, port, time = answer.origin
         result = self._result
         for target in result.responses:
             if (target.address, target.port) == (address, port):
                 break
         else:
-            target = ProxyTarget(address, port, answer.protocol)
+            target = ProxyTarget(address, port, protocol)
             result.responses.append(target)
         status = message.status
-        target.responses.append(ProxyResponse(answer.time, status, message))
+        target.responses.append(ProxyResponse(time, status, message))
         result.final_status = status
         result.final_response = message
         result.connected = result.connected or 200 <= status < 300

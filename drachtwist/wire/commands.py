@@ -468,6 +468,14 @@ class Answer:
         return self._at(9)
 
     @property
+    def origin(self) -> tuple[str, str, int, str]:
+        """:attr:`protocol`, :attr:`address`, :attr:`port` and :attr:`time` at once."""
+        tokens = self.tokens
+        if len(tokens) < 10:
+            return self.protocol, self.address, self.port, self.time
+        return tokens[6], tokens[7], _number(tokens[8]), tokens[9]
+
+    @property
     def transaction_id(self) -> TransactionId:
         """The transaction of the message that was sent."""
         tokens = self.tokens

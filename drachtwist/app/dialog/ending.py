@@ -33,6 +33,7 @@ __all__ = ["is_settled", "last_answered", "over", "reason_text", "send_last"]
 
 _UP, _ENDING, _ENDED = State
 _LOCAL = DialogEnd.LOCAL
+_CHALLENGES = (401, 407)
 
 _UNREACHABLE = "unable to find"
 """Part of the refusals (of a route, of the dialog) after which nobody can end a dialog."""
@@ -93,7 +94,9 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
 
 def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
     """The request that was to end a dialog is over."""
-    if _is_still_up(result, dialog):
+    if isinstance(result, ReceivedResponse) and result.status not in _CHALLENGES:
+        over(dialog, _LOCAL)  # as nearly always
+    elif _is_still_up(result, dialog):
         if dialog._stage is _ENDING:
             dialog._enter(_UP)
         if dialog._ending is not None:
@@ -118,7 +121,8 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
     on_destroy, dialog._on_destroy = dialog._on_destroy, ()
     if text:
         dialog._need_ending().text = text
-    if dialog._traffic is not None or dialog._reinvites is not None or dialog._ending is not None:
+    waiting = dialog._ending
+    if waiting is not None or dialog._traffic is not None or dialog._reinvites is not None:
         _give_up(dialog, end)
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
@@ -203,9 +207,7 @@ def _is_still_up(result: ReceivedResponse | Exception, dialog: Dialog) -> bool:
     if isinstance(result, CommandRefused):
         return _UNREACHABLE not in result.text
     # The server keeps the dialog, so that the BYE can be repeated with credentials.
-    if not isinstance(result, ReceivedResponse) or result.status not in (401, 407):
-        return False
-    return dialog.dialog_type == "INVITE"
+    return isinstance(result, ReceivedResponse) and dialog.dialog_type == "INVITE"
 
 
 def reason_text(request: Request) -> str:
