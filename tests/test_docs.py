@@ -56,6 +56,7 @@ from tests.app.doubles import OFFER
 from tests.certificates import identity
 from tests.interop.peers import Peer, free_port
 from tests.server.phones import ready
+from tests.testing.test_page import TestingPageTests as TestingPage
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -154,7 +155,8 @@ class Files:
 class PageTests(SynchronousTestCase):
     def test_every_example_has_a_test(self) -> None:
         """Whatever is shown in Python is run by a test of its name."""
-        tests = {name for name in dir(ExampleTests) if name.startswith("test_")}
+        cases = (ExampleTests, TestingPage)
+        tests = {name for case in cases for name in dir(case) if name.startswith("test_")}
         for block in in_language("python"):
             if block.page.name == "README.md":
                 self.assertEqual(block.text, example("answer").text, str(block))
@@ -168,7 +170,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual({block.language for block in blocks()} - known, set())
         # Those of the architecture are drawings, see tests/test_architecture.py.
         texts = [one for one in in_language("text") if one.page.name != "architecture.md"]
-        self.assertEqual([block.name for block in texts], ["ladder"])
+        self.assertEqual([block.name for block in texts], ["ladder", "test-ladder"])
 
     def test_readme_opens_with_two_commands(self) -> None:
         """The first thing to be seen are the commands that set up everything."""
@@ -286,6 +288,7 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist.middleware.webhook",
         "drachtwist.net.endpoints",
         "drachtwist.server.config",
+        "drachtwist.testing",
         "drachtwist.wire.commands",
         "drachtwist.wire.decisions",
         "drachtwist.wire.frames",

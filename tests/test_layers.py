@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "app": _NET | {"tracing"},
     "server": _NET | {"tracing", "version"},
     "middleware": _APPLICATION,
+    # Applications, servers and phones in memory.
+    "testing": _APPLICATION | {"server"},
     # Applications in somebody else's loop.
     "aio": _APPLICATION,
     # The face of the package.

@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from drachtwist.testing import recording
+
 DIRECTORY = Path(__file__).parent / "data" / "transcripts"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One thing that happened on a connection."""
+class Line(recording.Line):
+    """One thing that happened on a connection.
 
-    time: float
-    connection: int
-    sender: str
-    """``app`` or ``server``; ``http`` for what was asked of the routing web server."""
-    event: str
-    """``open``, ``frame``, ``bytes`` (no frame), ``close``; of http ``request``, ``response``."""
-    frame: bytes = b""
-    """The payload of a frame, or raw bytes."""
+    Its sender may be ``http`` too, for what was asked of the routing web server: the events
+    ``request`` and ``response``.
+    """
+
     query: str = ""
     body: str = ""
     status: int = 0

@@ -153,6 +153,18 @@ class Connections:
             self._clock = steady(self.reactor)
         return self._clock
 
+    def run_on(self, reactor: Any) -> Any:
+        """Go by another reactor from now on.
+
+        :param reactor: None for the global one, when it is needed.
+        :returns: the one before; None if that was not needed yet.
+        :raises LocalProtocolError: when there are connections that hang on the one before.
+        """
+        if self.table or self.endpoints.made or self.endpoints.listeners:
+            raise LocalProtocolError("the application is connected: its reactor stays")
+        before, self._reactor, self._clock = self._reactor, reactor, None
+        return before
+
     def offer(self, routes: tuple[str, ...]) -> None:
         """Ask the servers that we connect to for other requests from now on.
 

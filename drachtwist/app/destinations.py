@@ -12,7 +12,7 @@ from typing import Protocol, Union
 from drachtwist import sip
 from drachtwist.sip.headers import HeadersLike
 
-__all__ = ["Reachable", "Target", "is_target", "place_of", "way_to"]
+__all__ = ["Reachable", "Target", "is_target", "path_of", "place_of", "way_to"]
 
 
 class Reachable(Protocol):
@@ -32,7 +32,9 @@ class Reachable(Protocol):
 
     @property
     def place(self) -> str:
-        """One URI for both, for proxies: they send requests where their Request-URI says."""
+        """One URI for both, for proxies: they send requests where their Request-URI says, unless
+        they are told of a Path.
+        """
 
 
 Target = Union[str, Reachable]  # noqa: UP007 - evaluated on Python 3.10
@@ -60,6 +62,11 @@ def way_to(target: Target, proxy: str, headers: HeadersLike) -> tuple[str, str, 
         joined.set("Route", list(target.path))
         headers = joined.items()
     return target.uri, target.route, headers
+
+
+def path_of(target: Target) -> Sequence[str]:
+    """Return the Path that a proxy sends requests along; empty when they go straight."""
+    return () if isinstance(target, str) or not target.route else target.path
 
 
 def place_of(target: Target) -> str:

@@ -15,11 +15,17 @@ from twisted.python.failure import Failure
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
-from drachtwist.app.destinations import Target, place_of
+from drachtwist.app.destinations import Target, path_of, place_of
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.request import Request
-from drachtwist.app.targets import OTHER_SCHEMES, can_be_called, complete_uri, survives
+from drachtwist.app.targets import (
+    OTHER_SCHEMES,
+    can_be_called,
+    complete_uri,
+    is_embedded,
+    survives,
+)
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -30,7 +36,7 @@ from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import encode_request
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.status import reason_phrase
-from drachtwist.sip.targets import request_uri_of
+from drachtwist.sip.targets import request_uri_of, with_route
 from drachtwist.wire.commands import Answer, Proxy, TransactionId
 
 __all__ = ["ProxyResponse", "ProxyResult", "ProxyTarget", "proxy_request"]
@@ -123,8 +129,8 @@ def proxy_request(
         destinations = [req.uri]
     elif isinstance(destinations, str) or not isinstance(destinations, Sequence):
         destinations = [destinations]
-    targets = [request_uri_of(complete_uri(place_of(one), others)) for one in destinations]
-    targets = _served(targets, state.server)
+    ways = [_way_to(one, others, is_embedded(state.server.version)) for one in destinations]
+    targets = _served(ways, state.server)
     if not targets or len(targets) > MAX_DESTINATIONS:
         raise LocalProtocolError(f"1 to {MAX_DESTINATIONS} destinations, not {len(targets)}")
     if forking not in ("sequential", "serial", "simultaneous"):
@@ -146,18 +152,35 @@ def proxy_request(
     return proxying.deferred
 
 
-def _served(destinations: list[str], server: Server) -> list[str]:
+def _way_to(target: Target, others: bool, embedded: bool) -> tuple[str, str]:
+    """Return a destination as the server is told of it, and the URI of the next hop there.
+
+    An embedded server is told of a Path as of a Route that the URI wants (RFC 3261 section 19.1.1);
+    nobody else's URI has one here. A real server goes where the Request-URI says.
+
+    :raises LocalProtocolError: for what is no URI to send a request to.
+    """
+    path = path_of(target) if embedded else ()
+    if not path or isinstance(target, str):
+        place = request_uri_of(complete_uri(place_of(target), others))
+        return place, place
+    uri = request_uri_of(complete_uri(target.uri, others))
+    return with_route(uri, path), target.route
+
+
+def _served(ways: list[tuple[str, str]], server: Server) -> list[str]:
     """Leave out destinations that the server has no transport for.
 
     A real one would never try another one behind them, and never answer (protocol.md 6.1).
 
+    :param ways: destinations and their next hops.
     :raises LocalProtocolError: when nothing is left.
     """
     if _may_serve_tls(server.host_ports):
-        return destinations
-    found = [one for one in destinations if one[:5].lower() != "sips:"]
-    if destinations and not found:
-        raise LocalProtocolError(f"the server serves no TLS, so it cannot reach {destinations[0]}")
+        return [one for one, _ in ways]
+    found = [one for one, hop in ways if hop[:5].lower() != "sips:"]
+    if ways and not found:
+        raise LocalProtocolError(f"the server serves no TLS, so it cannot reach {ways[0][1]}")
     return found
 
 

@@ -512,7 +512,8 @@ class Srf(Router):
         :param destinations: SIP URIs, at most ten; ``sip:`` may be left out. Or a
             :class:`~drachtwist.middleware.Binding`, or several. The Request-URI if None.
         :param forking: ``sequential`` (one after the other) or ``simultaneous``.
-        :param record_route: stay in the way of the further requests of the dialog.
+        :param record_route: stay in the way of the further requests of the dialog; of a REGISTER,
+            in that of requests for who registers (RFC 3327).
         :param follow_redirects: try the contacts of a 3xx.
         :param provisional_timeout: seconds (or ``"1500ms"``, ``"2s"``) that a target has for its
             first response.

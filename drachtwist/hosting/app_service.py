@@ -104,6 +104,8 @@ class ApplicationService(Service):
         self._starting: Deferred[None] | None = None
         self._hurried: Deferred[None] | None = None
         self._connections = 0
+        self.failed = False
+        """Whether it could not do what it was started for, and ends the process."""
         self.srf: Srf | None = None
         """The application, once it is made."""
         self.collector: Collector | None = None
@@ -274,6 +276,7 @@ class ApplicationService(Service):
         if self._connections or not self.running:
             self._log.error("{problem}; not tried again", problem=problem)
         else:
+            self.failed = True
             give_up(self._reactor, problem)
 
     def _failed(self, failure: Failure) -> None:
@@ -286,6 +289,7 @@ class ApplicationService(Service):
         known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
+        self.failed = True
         give_up(self._reactor, problem, None if known else failure)
 
 

@@ -56,7 +56,7 @@ class Options(CommandLine):
         (tcp:HOST:9022, tls:HOST:9023), or a port where servers connect for every new request
         (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem).
     """
-    examples = (
+    examples: Sequence[str] = (
         "twist drachtio --app hello.py",
         "twist drachtio --app hello.py --contact 'sip:192.0.2.7:5060;transport=udp,tcp'",
         "twistd -n --pidfile= drachtio --app hello.py \\",

@@ -19,6 +19,7 @@ from drachtwist import sip
 from drachtwist.app.interfaces import Next
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
+from drachtwist.app.srf import Srf
 from drachtwist.errors import MessageError
 from drachtwist.middleware.bindings import (
     Binding,
@@ -231,6 +232,7 @@ class Registrar:
         self._on_change = on_change
         self._locks: dict[str, tuple[DeferredLock, int]] = {}
         self._clock = clock
+        self._srf: Srf | None = None
         self._behind_nat = behind_nat or is_behind_nat
         self._nat_expires = nat_expires
         self._keep_alive: KeepAlive | None = None
@@ -242,8 +244,7 @@ class Registrar:
         if req.method != "REGISTER":
             next()
             return
-        if self._clock is None:
-            self._clock = req.srf.clock
+        self._srf = req.srf
         try:
             registration = parse_registration(req, **self._times)
             await self._check(req, registration)
@@ -273,7 +274,10 @@ class Registrar:
 
     def _now(self) -> float:
         """Return the time of day, which is the same after a restart, unless time is made up."""
-        return time_of_day(self._clock)
+        clock = self._clock
+        if clock is None and self._srf is not None:
+            clock = self._srf.clock  # not kept: an application may go by another one later
+        return time_of_day(clock)
 
     async def _check(self, req: Request, registration: Registration) -> None:
         # As many to be removed as to be added; each is compared with each binding.

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from drachtwist.net.logs import Logger
 
-__all__ = ["DatagramHandler", "UdpSocket", "listening_socket"]
+__all__ = ["DatagramHandler", "DatagramSocket", "UdpSocket", "listening_socket"]
 
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
@@ -62,6 +62,16 @@ class DatagramHandler(Protocol):
 
     def datagram_refused(self, data: bytes, host: str, port: int, error: Exception) -> None:
         """Note that a datagram did not arrive; of its data only the start may be known."""
+
+
+class DatagramSocket(Protocol):
+    """What sends datagrams: a :class:`UdpSocket`, or a stand-in."""
+
+    def send(self, data: bytes, host: str, port: int) -> Exception | None:
+        """Send a datagram; return what is wrong, when it certainly cannot arrive."""
+
+    def close(self) -> None:
+        """Close the socket; nothing is received any more."""
 
 
 def listening_socket(kind: int, host: str, port: int, backlog: int = 512) -> socket.socket:

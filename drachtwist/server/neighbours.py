@@ -15,7 +15,7 @@ from drachtwist.sip.locating import is_address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.uri import SipUri
 
-__all__ = ["is_adjacent", "is_behind_nat", "routes_left"]
+__all__ = ["away", "is_adjacent", "is_behind_nat", "routes_left"]
 
 
 def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address]:
@@ -28,7 +28,12 @@ def routes_left(request: Request, is_own: Callable[[str], bool]) -> list[Address
         routes: list[Address] = request.get_parsed_header("Route") or []
     except MessageError:
         return []
-    own = 1
+    return away(routes[1:], is_own)
+
+
+def away(routes: list[Address], is_own: Callable[[str], bool]) -> list[Address]:
+    """Return routes without those at the front that lead here."""
+    own = 0
     while own < len(routes) and is_own(routes[own].uri):
         own += 1
     return routes[own:]

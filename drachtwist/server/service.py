@@ -66,6 +66,10 @@ class DrachtioServer(Service):
 
     _log = Logger()
 
+    # What reaches phones, and the DNS; a server in memory has others.
+    make_transports: Callable[..., SipTransports] = SipTransports
+    make_names: Callable[..., Names] = Names
+
     def __init__(
         self, config: ServerConfig | None = None, reactor: Any = None, clock: Any = None
     ) -> None:
@@ -170,11 +174,13 @@ class DrachtioServer(Service):
         config = self.config
         self.limits = limits = config.limits.settled(dials=bool(config.request_handlers))
         self._door = Door(limits, self.clock, self.alerts, config.require_authentication)
-        self.names = Names(self.reactor, [name_server(one) for one in config.name_servers])
+        self.names = self.make_names(
+            self.reactor, [name_server(one) for one in config.name_servers]
+        )
         # The core and what carries its messages know each other.
-        self.transports = SipTransports(
+        self.transports = self.make_transports(
             self.reactor,
-            None,  # type: ignore[arg-type]
+            None,
             tls=config.tls,
             peer_ca=config.peer_ca,
             verify_sips=config.verify_sips,

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
+from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip.fields import Address
 from drachtwist.sip.grammar import has_line_break, unescape
 from drachtwist.sip.registry import is_legible
 
-__all__ = ["by_preference", "request_uri_of", "split_headers", "split_target"]
+__all__ = [
+    "by_preference",
+    "request_uri_of",
+    "split_headers",
+    "split_route",
+    "split_target",
+    "with_route",
+]
 
 _TAKEN = frozenset(
     """
@@ -40,6 +49,40 @@ def split_target(uri: str) -> tuple[str, list[tuple[str, str]]]:
     bare, headers = split_headers(uri)
     user, at, rest = bare.rpartition("@")
     return user + at + _METHOD.sub("", rest), [*_headers(headers)]
+
+
+def with_route(uri: str, routes: Iterable[str]) -> str:
+    """Let a URI say which way leads there, in a Route header (section 19.1.1).
+
+    Only a server that was told so by its own application should go it (section 19.1.5).
+
+    :raises LocalProtocolError: when they are no text that can be sent.
+    """
+    try:
+        value = quote(", ".join(routes), safe="", errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"no Route: {error}") from None
+    return f"{uri}?Route={value}"
+
+
+def split_route(uri: str) -> tuple[str, list[Address] | None]:
+    """Return the Request-URI of a request for a URI, and the way to it.
+
+    :returns: the way is None when the URI does not say it.
+    :raises MessageError: when it cannot be read.
+    """
+    if uri[:3].lower() != "sip":
+        return uri, None
+    bare, headers = split_headers(uri)
+    routes: list[Address] | None = None
+    for item in headers.split("&"):
+        name, equals, value = item.partition("=")
+        if equals and name.lower() == "route":
+            text = unescape(value)
+            if has_line_break(text):
+                raise MessageError("a line break in a Route")
+            routes = [*(routes or ()), *Address.parse_list(text)]
+    return request_uri_of(bare), routes
 
 
 def split_headers(uri: str) -> tuple[str, str]:

@@ -300,13 +300,14 @@ class ApplicationSession:
         if self.state is _CLOSED or self._deadline is None:
             return []
         if self._pinged is not None:
-            if now - self._pinged >= self._pong_timeout:
+            # Reckoned as the deadline is: a difference may be less by a rounding, for ever.
+            if now >= self._pinged + self._pong_timeout:
                 what = "ping" if self.state is _AUTHENTICATED else "authentication"
                 self.state = _CLOSED
                 self._deadline = None
                 text = f"no answer to the {what} within {self._pong_timeout:g} s"
                 return [Broken(ConnectionLost(text))]
-        elif self._ping_interval is not None and now - self._heard >= self._ping_interval:
+        elif self._ping_interval is not None and now >= self._heard + self._ping_interval:
             self._pinged = now
             self._send(bytes(Ping()), _Own.PING)
         self._set_deadline()

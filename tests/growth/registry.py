@@ -47,7 +47,13 @@ from drachtwist.sip.replies import ReplyHead
 from drachtwist.sip.sdp.answering import answer, answer_with, description_of, refuse
 from drachtwist.sip.sdp.values import Codec, Connection, Origin
 from drachtwist.sip.stream import Malformed, StreamParser
-from drachtwist.sip.targets import by_preference, request_uri_of, split_target
+from drachtwist.sip.targets import (
+    by_preference,
+    request_uri_of,
+    split_route,
+    split_target,
+    with_route,
+)
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.sip.websocket import SipWebSocket
 from drachtwist.tracing import messages
@@ -580,6 +586,7 @@ def _wanted(text: str) -> object:
     owncontact.like_contact("<sip:localhost>", text)
     is_terminated(text), tag_of(text), sip_uri(text, "h"), number_of(text), leads_loosely(text)
     session_interval(text)
+    split_route(with_route("sip:a@b", ["<sip:a;lr>", text]))
     return request_uri_of(text), split_target(text)
 
 

@@ -11,7 +11,7 @@ from drachtwist.errors import LocalProtocolError
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.orphans import MOST_HAND_OVERS
 from drachtwist.sip.message import Request, Response
-from drachtwist.wire.decisions import RouteTo
+from drachtwist.wire.decisions import Reject, RouteTo
 from tests.server.doubles import Bench, Link, request
 from tests.server.test_uac import TARGET, CallingTestCase, reply
 from tests.server.test_uas import SDP, ServerTestCase, transaction
@@ -371,7 +371,7 @@ class CallTests(OrphanTestCase):
         bench = Bench(request_handlers=(RequestHandler("http://127.0.0.1:1"),), orphan_grace=5)
         bench.receive(request("INVITE"))
         [incoming] = bench.asked
-        bench.core.uas._say(incoming, 200, None, ())
+        bench.core.decided(incoming, Reject(200))
         *_, answer = bench.take()
         assert isinstance(answer, Response)
         bench.receive(request("ACK", branch="ack", to_tag=answer.to.tag or ""))

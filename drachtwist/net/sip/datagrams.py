@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow, Listener, Reports
 from drachtwist.net.sip.listening import check_address
 from drachtwist.net.sip.via import note_source
-from drachtwist.net.udp import UdpSocket
+from drachtwist.net.udp import DatagramHandler, DatagramSocket
 from drachtwist.sip.parsing import parse_datagram, read_leniently
 from drachtwist.sip.stream import Malformed
 
@@ -22,16 +22,21 @@ class Datagrams:
 
     :param reports: whom what comes in is handed to.
     :param listener: what it serves.
-    :param bound: the socket, which is bound.
+    :param opening: opens the socket, which hands what comes in to what it is given.
     """
 
     usable = True
 
-    def __init__(self, reports: Reports, listener: Listener, bound: socket.socket) -> None:
+    def __init__(
+        self,
+        reports: Reports,
+        listener: Listener,
+        opening: Callable[[DatagramHandler], DatagramSocket],
+    ) -> None:
         self._reports = reports
         self.listener = listener
         self._flows: dict[tuple[str, int], Flow] = {}
-        self._socket = UdpSocket(reports.reactor, bound, self)
+        self._socket = opening(self)
 
     def flow(self, host: str, port: int) -> Flow:
         """Return the flow to a peer.

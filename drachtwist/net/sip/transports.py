@@ -21,6 +21,7 @@ import itertools
 import socket
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any, Union, cast
 
 from twisted.internet import protocol
@@ -57,6 +58,7 @@ from drachtwist.net.sip.stream import Outgoing, Stream
 from drachtwist.net.steady import steady
 from drachtwist.net.tap import SipTap
 from drachtwist.net.tls import Credentials, PemSource, TlsOptions
+from drachtwist.net.udp import DatagramHandler, DatagramSocket, UdpSocket
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.stream import Malformed
 
@@ -158,24 +160,36 @@ class SipTransports:
         hosts = [host]
         if host == "*":
             hosts = ["0.0.0.0", "::"] if has_ipv6() else ["0.0.0.0"]
-        bound = bind_all(hosts, port, protocols, self._backlog)
         listeners = []
-        for name, where, sock in bound:
+        for name, where, sock in self.bind(hosts, port, protocols):
             listener = Listener(
                 name, where, sock.getsockname()[1], contact, channel=next(self._numbers)
             )
             listeners.append(listener)
             if name == "udp":
-                if self._udp_buffer is not None:
-                    self._set_buffers(sock, self._udp_buffer)
-                self._channels[listener.channel] = Datagrams(self, listener, sock)
-                continue
-            with sock:  # the reactor makes a copy
-                self._ports.append(
-                    self.reactor.adoptStreamPort(sock.fileno(), sock.family, self.gate(listener))
-                )
+                opening = partial(self.open_datagrams, sock)
+                self._channels[listener.channel] = Datagrams(self, listener, opening)
+            else:
+                self._ports.append(self.open_streams(sock, self.gate(listener)))
         self.listeners += listeners
         return listeners
+
+    # What sockets are made of; an in-memory network has others.
+
+    def bind(self, hosts: list[str], port: int, protocols: list[str]) -> list[tuple[str, str, Any]]:
+        """Bind a socket for each transport and host, as :func:`bind_all` does."""
+        return [*bind_all(hosts, port, protocols, self._backlog)]
+
+    def open_datagrams(self, bound: Any, handler: DatagramHandler) -> DatagramSocket:
+        """Receive datagrams over a socket that was bound."""
+        if self._udp_buffer is not None:
+            self._set_buffers(bound, self._udp_buffer)
+        return UdpSocket(self.reactor, bound, handler)
+
+    def open_streams(self, bound: Any, gate: Gate) -> Any:
+        """Take in connections over a socket that was bound; return the port."""
+        with bound:  # the reactor makes a copy
+            return self.reactor.adoptStreamPort(bound.fileno(), bound.family, gate)
 
     def gate(self, listener: Listener) -> Gate:
         """Make what takes in the connections to an address that is listened on."""

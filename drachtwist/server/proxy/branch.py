@@ -10,6 +10,7 @@ that has had its time, may accept all the same. That it was cancelled is a fact 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from drachtwist.net.sip.flows import Flow
@@ -20,6 +21,7 @@ from drachtwist.server.incoming import Incoming
 from drachtwist.server.proxy.forwarding import Forwarding
 from drachtwist.server.roles import Core
 from drachtwist.sip.derived import cancel_for
+from drachtwist.sip.fields import Address
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_value
 from drachtwist.transactions.client import InviteClient, NonInviteClient
@@ -115,6 +117,7 @@ class Branch(Attempted):
         "call",
         "limit",
         "method",
+        "path",
         "reasons",
         "request",
         "source",
@@ -124,10 +127,18 @@ class Branch(Attempted):
 
     core: Core
 
-    def __init__(self, call: Searching, uri: str, breadth: int | None) -> None:
+    def __init__(
+        self,
+        call: Searching,
+        uri: str,
+        path: Sequence[Address] | None,
+        breadth: int | None,
+    ) -> None:
         self.call = call
         super().__init__(call.core)
         self.uri = uri
+        self.path = path
+        """The Path that leads to it (RFC 3327), None if there is none."""
         self.breadth = breadth
         """Its part of the Max-Breadth, None if there is none."""
         self.method = call.incoming.method

@@ -37,6 +37,10 @@ class Target(Protocol):
         """The Request-URI for it, where that is the proxy's to choose."""
 
     @property
+    def path(self) -> Sequence[Address] | None:
+        """The Path that leads to it, None if there is none."""
+
+    @property
     def method(self) -> str:
         """The method."""
 
@@ -90,13 +94,14 @@ class Forwarding:
             # Each side has to find the address that it can reach first (RFC 5658).
             own.append(f"<{uri_of(back.protocol, back.local)};lr>")
         uri = request.uri
-        if self._is_own(uri) or branch.uri[:3].lower() != "sip":
+        if self._is_own(uri) or branch.uri[:3].lower() != "sip" or branch.path is not None:
             uri = branch.uri
-        routes = [str(one) for one in self._routes]
-        if routes and not self._routes[0].is_loose:
+        way = [*self._routes, *(branch.path or ())]
+        routes = [str(one) for one in way]
+        if way and not way[0].is_loose:
             # A strict router wants its own name in front (section 16.6, step 6).
             routes = [*routes[1:], f"<{uri}>"]
-            uri = self._routes[0].uri
+            uri = way[0].uri
         added = read_draft(self._command.message, checked=True) if self._command.message else None
         replaced = set()
         if added is not None:
@@ -107,8 +112,11 @@ class Forwarding:
         if stays:
             lines += [f"Record-Route: {one}" for one in own]
         at = len(lines)
-        if self._command.record_route and branch.method == "REGISTER":
+        requires = self._command.record_route and branch.method == "REGISTER"
+        if requires:
+            # Whoever stays on the way wants a registrar that keeps it (RFC 3327 section 5.2).
             lines.append(f"Path: {own[0]}")
+            requires = not request.requires("path")
         lines += [f"Route: {one}" for one in routes]
         hops = "70"
         for name, value in headers_behind_via(request, 0):
@@ -119,8 +127,13 @@ class Forwarding:
                 hops = str(max(hops_of(value) - 1, 0))
             elif key == "max-breadth" and branch.breadth is not None:
                 lines.append(f"{name}: {branch.breadth}")
+            elif key == "require" and requires:
+                requires = False
+                lines.append(f"{name}: {value}, path" if value else f"{name}: path")
             elif key not in replaced and key != "content-length" and key != "l":
                 lines.append(f"{name}: {value}")
+        if requires:
+            lines.append("Require: path")
         lines.insert(at, f"Max-Forwards: {hops}")
         fields = []
         for one in () if added is None else added.fields:

@@ -32,7 +32,7 @@ from drachtwist.server.attempts import SentState
 from drachtwist.server.checks import breadth_of
 from drachtwist.server.compose import new_tag
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.neighbours import is_adjacent, routes_left
+from drachtwist.server.neighbours import away, is_adjacent, routes_left
 from drachtwist.server.proxy.branch import Branch
 from drachtwist.server.proxy.forwarding import Forwarding, joined_vias, without_top_via
 from drachtwist.server.proxy.known_calls import KnownCall
@@ -45,7 +45,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import is_legible
 from drachtwist.sip.replies import rank
 from drachtwist.sip.status import reason_value
-from drachtwist.sip.targets import by_preference, request_uri_of
+from drachtwist.sip.targets import by_preference, request_uri_of, split_route
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.transactions.machine import State
 from drachtwist.wire.commands import Proxy
@@ -114,7 +114,7 @@ class ResponseContext:
         self._link = link
         self._message_id = message_id
         self._command = command
-        self._targets: list[str] = [request_uri_of(one) for one in command.destinations]
+        self._targets = [*command.destinations]
         self._routes = routes = routes_left(incoming.request, core.is_own)
         self.forwarding = Forwarding(incoming.request, incoming.flow, routes, command, core.is_own)
         """What writes the request as it is forwarded."""
@@ -170,13 +170,20 @@ class ResponseContext:
     def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
         known = None
+        try:
+            destination, path = split_route(destination)
+        except MessageError:
+            return False
+        if path is not None:
+            path = away(path, core.is_own)
         proxy = core.config.outbound_proxy
-        if proxy is None and self._routes:
-            proxy = self._routes[0].uri
+        routes = self._routes or path
+        if proxy is None and routes:
+            proxy = routes[0].uri
         if proxy is None:
             known = core.registered.find(destination)
         if known is not None and (core.carriers.is_open(known) or has_no_address(destination)):
-            branch = Branch(self, destination, breadth)
+            branch = Branch(self, destination, path, breadth)
             self.branches.append(branch)
             if core.carriers.is_open(known):
                 branch.set_out(known, None)
@@ -192,7 +199,7 @@ class ResponseContext:
         hop = hop_of(uri, core.default_protocol())
         if not core.offers(hop.protocol):
             return False
-        branch = Branch(self, destination, breadth)
+        branch = Branch(self, destination, path, breadth)
         self.branches.append(branch)
         if not branch.go(hop):
             self.branches.remove(branch)

@@ -1,0 +1,47 @@
+"""Test applications without a network: real application, real protocol, real server, in memory.
+
+::
+
+    from drachtwist.testing import Network
+
+    with Network() as net:
+        net.serve(srf)
+        call = net.phone("alice").invite("sales")
+        assert call.up
+        call.hang_up()
+        net.assert_idle()
+
+In pytest the fixture ``sip`` is such a network; for trial and unittest there are
+:class:`SipTestCase` and :class:`SipTests`.
+"""
+
+from __future__ import annotations
+
+from drachtwist.testing.call import Call
+from drachtwist.testing.cases import SipTestCase, SipTests
+from drachtwist.testing.clock import NeverSettles
+from drachtwist.testing.errors import HiddenWait, NothingHappens, PhoneError, StillThere
+from drachtwist.testing.exchange import Exchange
+from drachtwist.testing.links import Link
+from drachtwist.testing.network import Network
+from drachtwist.testing.phone import Phone
+from drachtwist.testing.player import Mismatch, Player
+from drachtwist.testing.serving import Server
+
+__all__ = [
+    "Call",
+    "Exchange",
+    "HiddenWait",
+    "Link",
+    "Mismatch",
+    "Network",
+    "NeverSettles",
+    "NothingHappens",
+    "Phone",
+    "PhoneError",
+    "Player",
+    "Server",
+    "SipTestCase",
+    "SipTests",
+    "StillThere",
+]
