@@ -43,8 +43,9 @@ class EntryTests(SynchronousTestCase):
 
     def test_commands(self) -> None:
         """Each command has help with examples of itself, without a margin; none loads a reactor."""
-        before = sys.modules.pop("twisted.internet.reactor")
-        self.addCleanup(sys.modules.__setitem__, "twisted.internet.reactor", before)
+        before = sys.modules.pop("twisted.internet.reactor", None)
+        if before is not None:
+            self.addCleanup(sys.modules.__setitem__, "twisted.internet.reactor", before)
         for name in COMMANDS:
             status, out, errors = run(name, "--help")
             self.assertEqual((status, errors), (0, ""), name)
