@@ -99,7 +99,7 @@ class Message:
         return self.headers.get_all(name)
 
     def has(self, name: str) -> bool:
-        """Whether the header is there."""
+        """Return whether the header is there."""
         headers = self._headers
         if headers is None:
             self._headers = headers = Headers.from_bytes(self._raw)

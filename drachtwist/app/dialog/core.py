@@ -26,7 +26,7 @@ from drachtwist.app.dialog.state import (
 )
 from drachtwist.app.dialog.subscriptions import Subscriptions
 from drachtwist.app.dialog_table import Ends, Role
-from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.outgoing import WITH_CONTACT, DialogRequest, send_ack
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
@@ -228,6 +228,8 @@ class DialogCore:
 
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
         request = DialogRequest(self._state, self.id, method, is_last, ends=self._ends)
+        if method in WITH_CONTACT:
+            request.contact = self.local.contact
         if self.auth is not None:
             traffic = self._need_traffic()
             if traffic.realms is None or traffic.realms.auth != self.auth:

@@ -198,9 +198,6 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
             request.over = self._updated
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
             given = sip.Headers(headers)
-            contact = self.local.contact
-            if contact and not given.has("Contact"):
-                given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
             if is_terminated(given.get("Subscription-State")):
                 request.over = self._last_answered

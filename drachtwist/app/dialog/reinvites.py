@@ -150,13 +150,9 @@ class Reinvites:
         modification = queue[0]
         try:
             sdp = modification.offer(dialog)
-            headers = sip.Headers(modification.headers)
-            contact = dialog.local.contact
-            if contact and not headers.has("Contact"):
-                headers.add("Contact", contact)
             request = dialog._new_request("INVITE")
             request.over = lambda result: self._answered(request, modification, sdp, result)
-            complete = session_timers.complete_request(dialog, headers.items())
+            complete = session_timers.complete_request(dialog, modification.headers)
             dialog._send(request, complete, sdp)
         except LocalProtocolError as error:
             self._enter(_IDLE)
