@@ -26,7 +26,7 @@ from drachtwist.server.uas.transactions import ServerTransactions
 from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.fields import tag_of
 from drachtwist.sip.options import RELIABLE, lists_option
-from drachtwist.wire.reports import response_echo
+from drachtwist.wire.reports import echo
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
@@ -305,7 +305,7 @@ class Responses:
         link.answer(
             message_id,
             "OK",
-            *response_echo(
+            *echo(
                 len(raw),
                 flow.reported if incoming.method == "INVITE" else "",
                 flow.remote_host,
