@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DialogCore"]
 
+_UP = State.UP
+
 
 class DialogCore:
     """A dialog, without what applications do with it."""
@@ -104,7 +106,7 @@ class DialogCore:
         self._acked = False
         # Whether a 200 to an INVITE of ours waits for the application to acknowledge it.
         self._owes_ack = False
-        self._stage = State.UP
+        self._stage = _UP
         # In ENDED.
         self._end: DialogEnd | None = None
         self._end_request: Request | None = None
@@ -206,7 +208,7 @@ class DialogCore:
     @property
     def connected(self) -> bool:
         """Whether the dialog is up: it did not end, and is not being ended."""
-        return self._stage is State.UP
+        return self._stage is _UP
 
     # Sending
 

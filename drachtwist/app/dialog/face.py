@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -284,13 +284,9 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
 
     # Inside: what comes in
 
-    def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
-        """Take a request of the peer."""
-        incoming.deliver(self, state, tokens, raw)
-
-    def _run(self, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
-        """Run handlers that have to answer a request."""
-        incoming.run(self, handlers, req)
+    # Functions that are methods: a dialog is what they take first.
+    _delivered = incoming.deliver
+    _run = incoming.run
 
     def _is_asked(self) -> bool:
         """Whether a re-INVITE of the peer is not answered."""
@@ -314,13 +310,8 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         else:
             handler(reasons_of(self._end_request))
 
-    def _last_answered(self, result: ReceivedResponse | Exception) -> None:
-        """The request that was to end the dialog is over."""
-        ending.last_answered(self, result)
-
-    def _over(self, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
-        """The dialog is over."""
-        ending.over(self, end, req, text)
+    _last_answered = ending.last_answered
+    _over = ending.over
 
     @property
     def _is_settled(self) -> bool:
