@@ -26,6 +26,8 @@ from drachtwist.wire.reports import SOURCE
 
 __all__ = ["deliver", "handle", "run"]
 
+_REMOTE = DialogEnd.REMOTE
+
 
 def deliver(dialog: DialogParts, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
     """Take a request of the peer, or one of the server's own."""
@@ -54,7 +56,7 @@ def handle(dialog: DialogParts, req: Request) -> None:
     method = req.method
     if method == "BYE":
         answer_ok(req)
-        dialog._over(DialogEnd.REMOTE, req)
+        dialog._over(_REMOTE, req)
     elif method in ("INVITE", "UPDATE"):
         offers.take(dialog, req, method)
     elif method == "SUBSCRIBE":
@@ -73,7 +75,7 @@ def handle(dialog: DialogParts, req: Request) -> None:
         else:
             req.res.send(501)
         if method == "NOTIFY" and dialog.dialog_type == "SUBSCRIBE" and req.subscription_is_over:
-            dialog._over(DialogEnd.REMOTE, req)
+            dialog._over(_REMOTE, req)
 
 
 def run(dialog: DialogParts, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
