@@ -50,6 +50,7 @@ from drachtwist.net.endpoints import Connect, Listen, parse_endpoint
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
+from drachtwist.tracing.pcapng import read_pcapng
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER
@@ -692,6 +693,35 @@ class ExampleTests(TestCase):
         assert bye is not None
         self.assertEqual(bye.method, "BYE")
         self.assertEqual((await phone.request("OPTIONS", self.uri(server))).status, 200)
+
+    # Tracing
+
+    async def test_tracing(self) -> None:
+        """The ladder of a call that is refused is printed, with both of its legs."""
+        loaded = self.load("tracing", {"127.0.0.1:5070": "127.0.0.1:1"})
+        server = await self.serve()
+        await self.connect(loaded.srf, server)
+        status = await self.refused(self.phone(server).call(self.uri(server)))
+        await loaded.when_says(f"{status}: this is what passed")
+        said = await loaded.when_says(" INVITE sip:bob@127.0.0.1:1")
+        self.assertIn(" INVITE sip:bob@127.0.0.1:", said)
+
+    async def test_tracing_server(self) -> None:
+        """The server's sockets are seen, and what passes is in the file."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        path = os.path.join(directory, "calls.pcapng")
+        loaded = self.load(
+            "tracing-server", {"calls.pcapng": path, "sip:127.0.0.1:5060": "sip:127.0.0.1:0"}
+        )
+        server = loaded.names["server"]
+        server.startService()
+        self.addCleanup(server.stopService)
+        await server.when_listening()
+        asking = self.phone(server).request("OPTIONS", self.uri(server))
+        self.assertEqual(await self.refused(asking), 503)
+        found = read_pcapng(path)
+        self.assertEqual([one.method or one.status for one in found], ["OPTIONS", 503])
 
     # Connections
 

@@ -280,6 +280,9 @@ class Dispatcher:
                 method=method,
                 call_id=call_id,
             )
+            trace = self._connections.trace
+            if trace is not None:
+                trace.call_failed(call_id or "", f"the handler of {method} failed")
         if not res.finished and not req.link.closed:
             # A refusal that the handler let pass is passed on.
             status = 500

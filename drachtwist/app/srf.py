@@ -111,12 +111,17 @@ class Srf(Router):
         return self._connections.clock
 
     @property
+    def is_traced(self) -> bool:
+        """Whether :attr:`trace` was used, or set: otherwise nothing is kept."""
+        return self._connections.trace is not None
+
+    @property
     def trace(self) -> Trace:
         """The SIP of this application: the messages of the last calls, and their ladders.
 
-        From the first use of it on, what passes is kept in a ring. Set it to share one with a
-        server, whose sockets it sees (``SipTransports.tap``); it does not see the connections of
-        the application then, where everything would pass a second time.
+        From the first use of it on, what passes is kept in a ring. Set it to have another one; one
+        that is at the sockets of a server in the same process does not see the connections of the
+        application, where everything would pass a second time.
         """
         trace = self._connections.trace
         if trace is None:
@@ -127,7 +132,7 @@ class Srf(Router):
     @trace.setter
     def trace(self, trace: Trace | None) -> None:
         self._connections.trace = trace
-        self._connections.look(None)
+        self._connections.look(None if trace is None or trace.at_sockets else trace)
 
     # Connections
 

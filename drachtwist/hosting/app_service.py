@@ -27,6 +27,7 @@ from drachtwist.errors import (
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.hosting.tracing import Tracing
 from drachtwist.net import tasks
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
@@ -41,6 +42,7 @@ from drachtwist.net.service import InboundConnection
 from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
+from drachtwist.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
@@ -112,6 +114,8 @@ class ApplicationService(Service):
         """What keeps Python's collector from stopping the process."""
         self.server: DrachtioServer | None = None
         """The server in this process, if there is one."""
+        self.tracing: Tracing | None = None
+        """What is done with the messages that pass."""
 
     def startService(self) -> None:
         """Make the application, open the ports, and connect."""
@@ -122,6 +126,8 @@ class ApplicationService(Service):
         reload_on_sighup(self._reactor, self.reload)
         if self.collector is not None:
             self.collector.start()
+        if self.tracing is not None:
+            self.tracing.start()
         self._starting = from_coroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -183,8 +189,13 @@ class ApplicationService(Service):
         srf.on_close(self._closed)
         await srf.start()
         endpoints = settings.endpoints
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.use(srf.trace if srf.is_traced else None)
         if settings.server is not None:
-            endpoints = (await self._serve(settings.server),)
+            endpoints = (await self._serve(settings.server, trace),)
+        if trace is not None:
+            srf.trace = trace
         listening = []
         self._connections = sum(isinstance(endpoint, Connect) for endpoint in endpoints)
         # A refused secret ends the process only when nothing else is left to do.
@@ -216,10 +227,11 @@ class ApplicationService(Service):
             port=address.port,
         )
 
-    async def _serve(self, config: ServerConfig) -> Connect:
+    async def _serve(self, config: ServerConfig, trace: Trace | None) -> Connect:
         from drachtwist.server.service import DrachtioServer
 
         self.server = server = DrachtioServer(config, self._reactor)
+        server.trace = trace
         server.startService()
         await server.when_listening()
         assert server.admin_port is not None, "the configuration asks for one"
@@ -240,6 +252,8 @@ class ApplicationService(Service):
         if self.collector is not None:
             self.collector.stop()
         await either(tasks.stop_all(), hurried)
+        if self.tracing is not None:
+            self.tracing.stop()
 
     # What happens
 

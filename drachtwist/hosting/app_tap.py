@@ -26,6 +26,7 @@ from drachtwist.hosting.inner_server import inner_config, server_option_names
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_settings import DEFAULT_CONTACT
+from drachtwist.hosting.tracing import FLAGS, PARAMETERS, open_trace, trace_settings
 from drachtwist.net.endpoints import (
     Endpoint,
     Listen,
@@ -125,9 +126,10 @@ class Options(CommandLine):
             "Seconds that calls get to end by themselves after SIGTERM or Ctrl-C, before they are"
             " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
+        *PARAMETERS,
     ]
 
-    optFlags = [NO_FREEZE]
+    optFlags = [NO_FREEZE, *FLAGS]
 
     compData = usage.Completions(
         optActions={
@@ -166,6 +168,7 @@ class Options(CommandLine):
         self["contacts"] = []
         self["allowed"] = []
         self["settings"] = None
+        self["tracing"] = None
         self._notes: list[Note] = []
         self._server_words: list[str] = []
         self._own: TlsOptions | None = None
@@ -288,6 +291,7 @@ class Options(CommandLine):
                 server, reread = self._server(secret, tls)
         except LocalProtocolError as error:
             raise usage.UsageError(str(error)) from None
+        self["tracing"] = trace_settings(self)
         self["settings"] = Settings(
             self["app"],
             secret,
@@ -381,6 +385,7 @@ def makeService(options: Options) -> Service:
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
     service = ApplicationService(settings, found, reactor, decide)
+    service.tracing = open_trace(options["tracing"], reactor)
     if not options["no-freeze"]:
         service.collector = Collector(reactor, lambda: service.srf is None or service.srf.idle)
     return service

@@ -24,6 +24,8 @@ from drachtwist.hosting.server_flags import DEFAULT_FILE, FLAGS, PARAMETERS
 from drachtwist.hosting.server_service import ServerService, describe
 from drachtwist.hosting.server_settings import Settings
 from drachtwist.hosting.server_sources import Sources
+from drachtwist.hosting.tracing import open_trace, trace_settings
+from drachtwist.net.logs import set_level
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.configfile import ConfigFile, FileContact
 from drachtwist.sip.grammar import is_token
@@ -76,6 +78,7 @@ class Options(CommandLine):
         self["config"] = None
         self["findings"] = []
         self["read"] = None
+        self["tracing"] = None
 
     # Flags
 
@@ -166,6 +169,7 @@ class Options(CommandLine):
     # Settings
 
     def _settle(self) -> None:
+        self["tracing"] = trace_settings(self)
         try:
             self["config"] = self._settings().config()
         except LocalProtocolError as error:
@@ -205,6 +209,8 @@ def makeService(options: Options) -> Service:
     service = ServerService(
         options["config"], reactor, options["read"], options["findings"], options.reread
     )
+    service.tracing = open_trace(options["tracing"], reactor)
+    set_level(options["config"].log_level)
     if not options["no-freeze"]:
         # Only our own code makes anything here, and leaves nothing to it: once a day will do.
         service.collector = Collector(reactor, lambda: service.is_idle, anyway=86400.0)

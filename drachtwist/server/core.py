@@ -2,7 +2,7 @@
 
 The core owns the tables and writes the frames; what requests of the network lead to is decided in
 :mod:`~drachtwist.server.uas`, what requests of applications lead to in
-:mod:`~drachtwist.server.uac`. It talks to sockets through
+:mod:`~drachtwist.server.uac.core`. It talks to sockets through
 :class:`~drachtwist.server.ports.Carriers` and to applications through
 :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
 :class:`~twisted.internet.task.Clock` without any of them.
@@ -35,7 +35,7 @@ from drachtwist.server.roles import Connector
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
-from drachtwist.server.uac import Calling
+from drachtwist.server.uac.core import UserAgentClient
 from drachtwist.server.uas.core import UserAgentServer
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
@@ -81,7 +81,7 @@ class ServerCore:
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
         self.uas = UserAgentServer(self)
-        self.uac = Calling(self)
+        self.uac = UserAgentClient(self)
         self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)

@@ -43,6 +43,9 @@ from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
 from drachtwist.sip.uri import SipUri, TelUri, Uri
+from drachtwist.tracing.hep import HepSink
+from drachtwist.tracing.recent import Recent
+from drachtwist.tracing.trace import Trace
 from drachtwist.wire.decisions import AppAddress, RoutingQuery
 from drachtwist.wire.session import Commanded, ServerSession
 
@@ -85,6 +88,9 @@ class DrachtioServer(Service):
         self.transports: SipTransports | None = None
         self.names: Names | None = None
         self.core: ServerCore | None = None
+        self.trace: Trace | None = None
+        """What sees all SIP that passes, if it was given before the start."""
+        self._homer: HepSink | None = None
         self.admin_port: int | None = None
         """The TCP port that applications connect to, once it is open."""
         self.admin_tls_port: int | None = None
@@ -191,6 +197,7 @@ class DrachtioServer(Service):
         )
         self.core = ServerCore(config, self.transports, self, self.clock, alerts=self.alerts)
         self.transports.handler = self.core
+        self._look(self.transports)
         try:
             self._application_tls = Credentials(_toward_applications(config))
             for contact in config.contacts:
@@ -205,6 +212,24 @@ class DrachtioServer(Service):
             steps.append(("admin_tls_port", config.admin_tls_port))
         opened = self._open(steps)
         opened.addCallbacks(lambda _: self._settle(None), self._settle)
+
+    def _look(self, transports: SipTransports) -> None:
+        """Let somebody see what passes, if anybody is to."""
+        config, trace = self.config, self.trace
+        if config.capture_host is not None:
+            if trace is None:
+                trace = self.trace = Trace(Recent(0))
+            self._homer = HepSink(
+                self.reactor,
+                config.capture_host,
+                config.capture_port,
+                config.capture_id,
+                self.alerts,
+            )
+            trace.add(self._homer)
+        if trace is not None:
+            trace.at_sockets = True
+            transports.tap = trace
 
     async def _open_all(self, steps: list[tuple[str, int]]) -> None:
         host = self.config.admin_host
@@ -324,6 +349,11 @@ class DrachtioServer(Service):
                 self.transports.cut()
             await stopped
             self.transports = None
+        if self._homer is not None:
+            if self.trace is not None:
+                self.trace.remove(self._homer)
+            self._homer.close()
+            self._homer = None
 
     def reload(self, config: ServerConfig | None = None) -> list[LocalProtocolError]:
         """Read keys, certificates and authorities again, for connections made from now on.

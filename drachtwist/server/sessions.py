@@ -18,7 +18,6 @@ from drachtwist.server.compose import Draft
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialog, Dialogs
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.outgoing import Outgoing
 from drachtwist.server.usages import Refreshing
 from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
@@ -83,9 +82,6 @@ class Callers(Protocol):
 
     def refresh(self, dialog: Dialog, draft: Draft, timer: Refreshing) -> None:
         """Send a re-INVITE."""
-
-    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
-        """Send the ACK to its 200."""
 
     def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
         """End a dialog, and tell the application."""
@@ -257,16 +253,11 @@ class Sessions:
         else:
             self._hang_up(dialog)
 
-    def refreshed(self, outgoing: Outgoing, status: int, response: Response | None) -> None:
-        """Look at the final response to a refresh of ours."""
-        dialog, timer = outgoing.dialog, outgoing.refresh
-        if not isinstance(timer, SessionTimer) or dialog is None:
-            return
-        if not self.core.dialogs.knows(dialog):
-            return
-        if status < 300:
-            self.core.uac.acknowledge(dialog, outgoing)
-        if dialog.timer is not timer:
+    def refreshed(
+        self, dialog: Dialog, timer: Refreshing, status: int, response: Response | None
+    ) -> None:
+        """Look at the final response to a refresh of ours; None for one that was made up."""
+        if not isinstance(timer, SessionTimer) or dialog.timer is not timer:
             return
         longer = pause = None
         if response is not None:
@@ -303,7 +294,7 @@ def _is_inviting(dialog: Dialog) -> bool:
     """Whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
     return (
         dialog.answers is not None
-        or dialog.unacked is not None
+        or dialog.unconfirmed is not None
         or any(one.method == "INVITE" for one in dialog.asked)
         or any(one.method == "INVITE" for one in dialog.open)
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drachtwist.net.tap import Way
+from drachtwist.tracing.hiding import without_secrets
 
 __all__ = ["Passed", "Place", "call_id_of", "header_of", "session_of", "summary_of"]
 
@@ -149,6 +150,6 @@ def summary_of(raw: bytes) -> str:
             text += f" ({method})"
     else:
         text = text.rpartition(" SIP/")[0] or text
-        # Of an address, what is no parameter says enough.
-        text = text.partition(";")[0]
+        # Of an address, what is no parameter says enough, and a password is nobody's business.
+        text = without_secrets(text.partition(";")[0])
     return f"{text} [SDP]" if b"\nv=0" in raw and session_of(raw) else text
