@@ -212,7 +212,7 @@ class ServerCore:
     # What applications do
 
     def signed(self, link: AppLink) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self.clients.add(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -220,7 +220,7 @@ class ServerCore:
             self.uas.give(incoming, link)
 
     def commanded(self, link: AppLink, event: Commanded) -> None:
-        """An application sent a command; it is carried out and answered."""
+        """Carry out the command of an application, and answer it."""
         if self.stopped:
             return
         if link not in self.clients:
@@ -264,7 +264,7 @@ class ServerCore:
             self.uac.ask(link, message_id, command.route, message)
 
     def gone(self, link: AppLink) -> None:
-        """A connection to an application is gone; its work is seen to (see ``orphans``)."""
+        """See to the work of an application whose connection is gone (see ``orphans``)."""
         self.clients.remove(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -370,7 +370,7 @@ class ServerCore:
         return "udp"
 
     def is_own(self, uri: str) -> bool:
-        """Whether a URI is an address of this server."""
+        """Return whether a URI is an address of this server."""
         try:
             parsed = Uri.parse(uri)
         except MessageError:
@@ -388,7 +388,7 @@ class ServerCore:
         )
 
     def offers(self, protocol: str) -> bool:
-        """Whether a transport is listened on."""
+        """Return whether a transport is listened on."""
         return any(listener.protocol == protocol for listener in self.carriers.listeners)
 
     def watch(self, machine: Machine) -> None:

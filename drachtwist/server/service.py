@@ -25,6 +25,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
 from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
+from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
@@ -129,7 +130,7 @@ class DrachtioServer(Service):
         self._outcome: Failure | None = None
         self._begun = False
         self._listening = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServer {', '.join(self.sip_addresses) or 'stopped'}>"
@@ -148,13 +149,13 @@ class DrachtioServer(Service):
             :exc:`~twisted.internet.error.CannotListenError` or
             :exc:`~drachtwist.errors.LocalProtocolError`.
         """
+        if self._outcome is None and not self._listening:
+            return self._waiting.wait()
         result: Deferred[None] = Awaited()
-        if self._outcome is not None:
-            result.errback(self._outcome)
-        elif self._listening:
+        if self._outcome is None:
             result.callback(None)
         else:
-            self._waiting.append(result)
+            result.errback(self._outcome)
         return result
 
     # Service
@@ -265,15 +266,14 @@ class DrachtioServer(Service):
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
         self._listening = outcome is None
-        waiting, self._waiting = self._waiting, []
-        if outcome is not None and not waiting:
+        if outcome is None:
+            self._waiting.fire(None)
+        elif self._waiting:
+            error = outcome.value
+            self._waiting.fail(lambda: error)
+        else:
             # Whoever asks later learns it too; but in a .tac file, say, nobody does.
             self._log.error("the server cannot start: {error}", error=outcome.getErrorMessage())
-        for each in waiting:
-            if outcome is None:
-                each.callback(None)
-            else:
-                each.errback(outcome)
 
     def stopService(self) -> Deferred[None]:
         """Close all ports and connections; calls are not ended, as by the real server.
@@ -417,18 +417,18 @@ class DrachtioServer(Service):
             self._door.entered(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self._door.signed(link)
         self._no_longer_unsigned(link)
         if self.core is not None:
             self.core.signed(link)
 
     def wrong_secret(self, link: DrachtioServerProtocol) -> None:
-        """Somebody guesses secrets, or was given another one."""
+        """Report who guesses secrets, or was given another one."""
         self.alerts.note("wrong_secret", "{peer} shows a wrong secret", peer=link.peer)
 
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
-        """What an application sends cannot be read."""
+        """Report an application whose frames cannot be read."""
         self.alerts.note(
             "broken_frames",
             "closing the connection to {peer}: {error}",
@@ -437,7 +437,7 @@ class DrachtioServer(Service):
         )
 
     def unread(self, link: DrachtioServerProtocol, why: str) -> None:
-        """An application leaves too much unread, or reads nothing."""
+        """Report an application that leaves too much unread, or reads nothing."""
         if why == "unread":
             self.alerts.note(
                 "unread",
@@ -455,12 +455,12 @@ class DrachtioServer(Service):
             )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
-        """An application sent a command."""
+        """Carry out the command of an application."""
         if self.core is not None:
             self.core.commanded(link, event)
 
     def gone(self, link: DrachtioServerProtocol) -> None:
-        """A connection to an application is gone."""
+        """Let go of an application whose connection is gone."""
         self._links.discard(link)
         self._dialled.discard(link)
         self._door.left(link)
