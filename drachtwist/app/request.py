@@ -112,7 +112,7 @@ class Request(Received, sip.Request):
         res = self._res
         if res is None:
             res = make_response(self, self._final_status)
-            if self._answer is _OPEN and not self._state.link.closed:
+            if self._answer is _OPEN and not self._state.is_lost:
                 self._res = res
         return res
 

@@ -231,7 +231,10 @@ class Options(CommandLine):
     opt_v = opt_version
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that belong to no flag."""
+        """Refuse words that belong to no flag.
+
+        :raises UsageError: when there are some.
+        """
         if words:
             hint = ""
             if self["app"] is None:
@@ -239,7 +242,10 @@ class Options(CommandLine):
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.{hint}")
 
     def postOptions(self) -> None:
-        """Make the settings."""
+        """Make the settings.
+
+        :raises UsageError: when they cannot be used.
+        """
         secret = read_secret(self["secret"], self["secret-file"], self.environment)
         # It is not left where a traceback or a dump of the options would show it.
         self["secret"] = None
@@ -361,7 +367,7 @@ class Options(CommandLine):
 
 
 def _listens(text: str) -> bool:
-    """Whether an endpoint string is one to listen on."""
+    """Return whether an endpoint string is one to listen on."""
     prefix, _, rest = text.partition(":")
     return prefix == "server" or rest.partition(":")[0].isdigit()
 

@@ -131,6 +131,8 @@ class Options(CommandLine):
         """Extension that callers may require though nobody registered it; * for any.
 
         May be repeated. Requests that require others are answered 420.
+
+        :raises UsageError: when it is no option tag.
         """
         if tag != "*" and not is_token(tag):
             raise usage.UsageError(f"--extension {tag!r} is no option tag")
@@ -148,7 +150,10 @@ class Options(CommandLine):
         self.opt_help()
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that belong to no flag."""
+        """Refuse words that belong to no flag.
+
+        :raises UsageError: when there are some.
+        """
         if words:
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.")
 

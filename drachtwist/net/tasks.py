@@ -96,7 +96,7 @@ def running() -> asyncio.AbstractEventLoop | None:
 
 
 def is_in_plain_task() -> bool:
-    """Whether who runs is a task of asyncio that knows nothing of Deferreds."""
+    """Return whether who runs is a task of asyncio that knows nothing of Deferreds."""
     loop = running()
     task = None if loop is None else asyncio.current_task(loop)
     return task is not None and task not in _tasks
@@ -145,7 +145,7 @@ def as_future(deferred: Deferred[_T]) -> asyncio.Future[_T]:
 
 
 def is_future(awaited: object) -> bool:
-    """Whether something that a coroutine waits for is a future of asyncio."""
+    """Return whether something that a coroutine waits for is a future of asyncio."""
     return getattr(awaited, "_asyncio_future_blocking", None) is not None
 
 

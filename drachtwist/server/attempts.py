@@ -174,7 +174,7 @@ class Attempted(Transacting):
         raise NotImplementedError
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response to it goes where this one does: to us, or through us."""
+        """Return whether a response to it goes where this one does: to us, or through us."""
         raise NotImplementedError
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
@@ -303,7 +303,7 @@ class Spent(Transacting):
         core.uac.transactions[key] = self
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response is wanted: it goes nowhere."""
+        """Return False: a response goes nowhere."""
         return True
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:

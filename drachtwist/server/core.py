@@ -25,6 +25,7 @@ from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.ended_calls import EndedCalls
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
@@ -85,6 +86,9 @@ class ServerCore:
         self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
+        self.calls: EndedCalls | None = None
+        if config.log_calls:
+            self.calls = EndedCalls(self.clock.seconds)
         self.handed_on = 0
         """New requests that went from an application that is gone to another one."""
         self.registered = Registered(self.clock.seconds)
@@ -212,7 +216,7 @@ class ServerCore:
     # What applications do
 
     def signed(self, link: AppLink) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self.clients.add(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -220,7 +224,7 @@ class ServerCore:
             self.uas.give(incoming, link)
 
     def commanded(self, link: AppLink, event: Commanded) -> None:
-        """An application sent a command; it is carried out and answered."""
+        """Carry out the command of an application, and answer it."""
         if self.stopped:
             return
         if link not in self.clients:
@@ -264,7 +268,7 @@ class ServerCore:
             self.uac.ask(link, message_id, command.route, message)
 
     def gone(self, link: AppLink) -> None:
-        """A connection to an application is gone; its work is seen to (see ``orphans``)."""
+        """See to the work of an application whose connection is gone (see ``orphans``)."""
         self.clients.remove(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -350,6 +354,8 @@ class ServerCore:
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
+        if self.calls is not None:
+            self.calls.recorded(kind, source, raw)
         if not self.config.cdrs:
             return
         link = self.clients.pick(f"cdr:{kind}")
@@ -370,7 +376,7 @@ class ServerCore:
         return "udp"
 
     def is_own(self, uri: str) -> bool:
-        """Whether a URI is an address of this server."""
+        """Return whether a URI is an address of this server."""
         try:
             parsed = Uri.parse(uri)
         except MessageError:
@@ -388,7 +394,7 @@ class ServerCore:
         )
 
     def offers(self, protocol: str) -> bool:
-        """Whether a transport is listened on."""
+        """Return whether a transport is listened on."""
         return any(listener.protocol == protocol for listener in self.carriers.listeners)
 
     def watch(self, machine: Machine) -> None:

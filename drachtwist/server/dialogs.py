@@ -193,7 +193,7 @@ class Dialog:
         self.state = state
 
     def is_refreshed_by(self, method: str) -> bool:
-        """Whether requests of a method refresh its remote target."""
+        """Return whether requests of a method refresh its remote target."""
         return method in _REFRESHING[self.method]
 
     def __repr__(self) -> str:
@@ -283,7 +283,7 @@ class Dialogs:
         return self._uas.get(name)
 
     def knows(self, dialog: Dialog) -> bool:
-        """Whether a dialog is there and goes on."""
+        """Return whether a dialog is there and goes on."""
         return (self._uas if dialog.is_uas else self._uac).get(dialog.id) is dialog
 
     def of_request(self, call_id: str, from_tag: str, to_tag: str | None) -> Dialog | None:

@@ -417,18 +417,18 @@ class DrachtioServer(Service):
             self._door.entered(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self._door.signed(link)
         self._no_longer_unsigned(link)
         if self.core is not None:
             self.core.signed(link)
 
     def wrong_secret(self, link: DrachtioServerProtocol) -> None:
-        """Somebody guesses secrets, or was given another one."""
+        """Report who guesses secrets, or was given another one."""
         self.alerts.note("wrong_secret", "{peer} shows a wrong secret", peer=link.peer)
 
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
-        """What an application sends cannot be read."""
+        """Report an application whose frames cannot be read."""
         self.alerts.note(
             "broken_frames",
             "closing the connection to {peer}: {error}",
@@ -437,7 +437,7 @@ class DrachtioServer(Service):
         )
 
     def unread(self, link: DrachtioServerProtocol, why: str) -> None:
-        """An application leaves too much unread, or reads nothing."""
+        """Report an application that leaves too much unread, or reads nothing."""
         if why == "unread":
             self.alerts.note(
                 "unread",
@@ -455,12 +455,12 @@ class DrachtioServer(Service):
             )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
-        """An application sent a command."""
+        """Carry out the command of an application."""
         if self.core is not None:
             self.core.commanded(link, event)
 
     def gone(self, link: DrachtioServerProtocol) -> None:
-        """A connection to an application is gone."""
+        """Let go of an application whose connection is gone."""
         self._links.discard(link)
         self._dialled.discard(link)
         self._door.left(link)

@@ -71,7 +71,7 @@ class SessionTimer(Refreshing):
         return True
 
     def tick(self, now: float) -> list[Effect]:
-        """The time has come."""
+        """Act when the time has come."""
         self.deadline = None
         self.sessions.expired(self)
         return []
@@ -184,7 +184,7 @@ class Sessions:
             self.begin(dialog, asked[0], asked[1] != "uas")
 
     def is_too_short(self, request: Request) -> bool:
-        """Whether a re-INVITE or UPDATE of a peer asks for too small an interval."""
+        """Return whether a re-INVITE or UPDATE of a peer asks for too small an interval."""
         asked = _of(request)
         return asked is not None and asked[0] < self.minimum
 
@@ -216,7 +216,7 @@ class Sessions:
     # What they do
 
     def expired(self, timer: SessionTimer) -> None:
-        """The peer did not refresh, or it is our turn."""
+        """End the call, since the peer did not refresh it; or refresh it, since it is our turn."""
         dialog: Dialog = timer.owner
         if dialog.timer is not timer:
             return
@@ -291,7 +291,7 @@ class Sessions:
 
 
 def _is_inviting(dialog: Dialog) -> bool:
-    """Whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
+    """Return whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
     return (
         dialog.answers is not None
         or dialog.unconfirmed is not None

@@ -257,7 +257,7 @@ class Branch(Attempted):
             self.call.ended(self, status)
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
+        """Return whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
         return has_more_hops(response)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:

@@ -5,7 +5,7 @@ after the other or all at once, and decides what the caller gets of what they an
 
 * the first 2xx goes to the caller, and the others are cancelled; any further 2xx goes to him too;
 * a 6xx ends the search: who was not asked is not, who was is cancelled;
-* when nobody is left, he gets the best of the refusals (:meth:`ResponseContext.fail`);
+* when nobody is left, he gets the best of the refusals (section 16.7, step 6);
 * a redirect is followed if the application wants that, its contacts before the targets that are
   left;
 * whoever lets his time pass is cancelled, and counts as if he had answered 408.
@@ -285,7 +285,6 @@ class ResponseContext:
         if first and branch.method == "INVITE":
             self.core.record("start", "application", raw, "proxy-uas")
         self._forward(status, raw)
-        self._targets.clear()
         if first:
             for other in self._pending():
                 other.cancel([_ELSEWHERE])
@@ -324,9 +323,9 @@ class ResponseContext:
         if not self._pending() and self._next():
             return
         if not self._pending():
-            self.fail()
+            self._answer_with_best()
 
-    def fail(self) -> None:
+    def _answer_with_best(self) -> None:
         """Answer the caller with the best of what targets answered (section 16.7)."""
         self._become(ContextState.ANSWERED)
         if self._too_narrow and self._targets:
@@ -375,7 +374,6 @@ class ResponseContext:
         if self.state is not _SEARCHING:
             return
         self._become(_GIVEN_UP)
-        self._targets.clear()
         reasons = [one for one in cancel.get_all("Reason") if is_legible("Reason", one)]
         for branch in self._pending():
             branch.cancel(reasons)
@@ -396,10 +394,8 @@ class ResponseContext:
         transaction = incoming.transaction
         if incoming.request.to_tag is None:
             self.core.amplification.passed(incoming.flow, raw)
-        if not 200 <= status < 300:
-            if self.state is _GIVEN_UP or self.state is ContextState.ENDED:
-                return
-        elif incoming.method == "INVITE" and transaction.state not in _TAKING_2XX:
+        accepts = 200 <= status < 300 and incoming.method == "INVITE"
+        if accepts and transaction.state not in _TAKING_2XX:
             # The INVITE was refused, with 487 perhaps, or its transaction is gone; a call that is
             # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
             self.core.carriers.send(incoming.flow, raw)

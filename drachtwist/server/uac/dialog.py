@@ -34,7 +34,8 @@ def make_dialog(
         if state is DialogState.EARLY:
             dialog.asked.append(sent)
     elif not core.dialogs.knows(dialog):
-        # A BYE that the response crossed ended it; a 2xx wants its ACK all the same.
+        # A BYE ended it: of one that rang, and others still do; or it crossed the 2xx, which wants
+        # its ACK all the same.
         core.dialogs.add(dialog)
     dialog.become(state)
     _meet(core, dialog, sent, response, flow)

@@ -165,10 +165,7 @@ class SentInvite(SentRequest):
         """
         tags = set() if self._ringing is None else self._ringing.tags
         tags.discard(tag)
-        if tags:
-            if self.dialog is not None and not self.core.dialogs.knows(self.dialog):
-                self.dialog = None  # the next one that rings has the early dialog
-        elif not self.cancelled:
+        if not tags and not self.cancelled:
             self.cancel()
 
     # It is cancelled

@@ -274,7 +274,7 @@ class SentRequest(Attempted):
     # What becomes of it
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response ends here (RFC 3261 section 8.1.3.3)."""
+        """Return whether a response ends here (RFC 3261 section 8.1.3.3)."""
         return not has_more_hops(response)
 
     def responded(self, response: Response) -> None:

@@ -58,5 +58,5 @@ def crossing_before_answer(update: Incoming, invite: Incoming, call: EarlyCall) 
 
 
 def crossing_while_ringing(incoming: Incoming, outgoing: Forming) -> bool:
-    """Whether an UPDATE of somebody who rings crosses the offer in our INVITE; it is a 491."""
+    """Say whether an UPDATE of somebody who rings crosses the offer in our INVITE: a 491."""
     return incoming.method == "UPDATE" and outgoing.offers and carries_session(incoming.request)

@@ -179,7 +179,7 @@ class InDialog:
 
 
 def _is_last_notify(incoming: Incoming, dialog: Dialog) -> bool:
-    """Whether a request ends the subscription that a dialog is."""
+    """Return whether a request ends the subscription that a dialog is."""
     return (
         incoming.method == "NOTIFY"
         and dialog.method == "SUBSCRIBE"

@@ -195,7 +195,7 @@ class Invite(Incoming):
         return call
 
     def holds_back(self, status: int) -> bool:
-        """Whether a response of the application has to wait for something of the caller's."""
+        """Say whether a response of the application has to wait for something of the caller's."""
         return self.call is not None and self.call.holds_back(status)
 
     @property

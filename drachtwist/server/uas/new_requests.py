@@ -136,7 +136,7 @@ class NewRequests:
             self.responses.refuse(incoming, 503)
 
     def give(self, incoming: Incoming, link: AppLink) -> None:
-        """Give a new request to an application.
+        """Hand a new request to an application.
 
         One that was cancelled meanwhile is given with its CANCEL, so that the application knows.
         """
@@ -257,7 +257,7 @@ class NewRequests:
         return count
 
     def _hand_on(self, incoming: Incoming) -> bool:
-        """Give a new request to the next application, as long as nobody has touched it."""
+        """Hand a new request to the next application, as long as nobody has touched it."""
         if incoming.dialled or not incoming.untouched or incoming.hand_overs >= MOST_HAND_OVERS:
             return False
         core = self.core
@@ -270,7 +270,7 @@ class NewRequests:
 
 
 def _is_wanted(incoming: Incoming) -> bool:
-    """Whether an application is to get a request, be it only to learn that it was cancelled."""
+    """Say whether an application is to get a request, be it only to learn of its CANCEL."""
     return incoming.is_open or (
         isinstance(incoming, Invite) and incoming.state is InviteState.WITHDRAWN
     )

@@ -332,7 +332,7 @@ class Responses:
 
 
 def _needs_contact(incoming: Incoming, status: int, reliable: bool) -> bool:
-    """Whether a response has to say where its sender is reached."""
+    """Return whether a response has to say where its sender is reached."""
     method = incoming.method
     if method == "INVITE":
         if incoming.refreshes:
