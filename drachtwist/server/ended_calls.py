@@ -65,25 +65,25 @@ class EndedCalls:
                 call.since = now
         elif call is not None:
             status = status_of(raw)
-            if not status:
+            if raw[:7] == b"INVITE ":  # the caller gave up before anybody had answered
+                del calls[call_id]
+                self._story.refused(call.invite, 487, "", now - call.since)
+            elif not status:
                 del calls[call_id]
                 self._story.over(call.invite, _who(call, source, raw), now - call.since)
             elif source != call.source:  # else one of those whom it was forwarded to refused
                 del calls[call_id]
                 self._story.refused(call.invite, status, "", now - call.since)
 
-    def forget(self, call_id: bytes, why: str) -> None:
-        """Tell of a call that ended without anybody having wanted it to.
-
-        :param why: in words.
-        """
-        call = self._calls.pop(call_id, None)
-        if call is not None:
-            self._story.failed(call.invite, why, self._seconds() - call.since)
-
 
 def _who(call: _Call, source: str, bye: bytes) -> str:
-    """Say who sent a BYE."""
+    """Say who sent a BYE, and why, if it says that."""
+    by = _sender(call, source, bye)
+    reason = header_of(bye, b"Reason")
+    return f"{by} ({reason})" if reason else by
+
+
+def _sender(call: _Call, source: str, bye: bytes) -> str:
     if source == "application":
         return "the application"
     caller, sender = header_of(call.invite, b"From"), header_of(bye, b"From")

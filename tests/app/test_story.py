@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import Dialog, Request, Response, couple, simring
 from drachtwist.errors import SipError
+from drachtwist.sip.message import Request as SipRequest
 from drachtwist.tracing.story import AT_ONCE, Story, party_of
 from tests.server.doubles import request
 from tests.whole import TARGET, Whole
@@ -176,17 +177,12 @@ class NotAnsweredTests(StoryCase):
 
 
 class TwoLegsTests(StoryCase):
-    def bridged(self) -> tuple[Request, str]:
-        """Let a call be bridged; give the INVITE that was sent, and the tag of our side."""
-        self.invite(self.bridge)
-        return self.out, self.out_tag
-
     def invite(self, handler: Callable[[Request, Response], object], call: str = "c1") -> str:
         """Let a call come, and whom it is for answer."""
         self.whole.srf.invite(handler)
         self.whole.pump()
         self.whole.receive(request("INVITE", call=call, body=OFFER), 32070)
-        self.out = self.whole.request()  # type: ignore[assignment]
+        self.out = self.whole.request()
         return ""
 
     def test_answered(self) -> None:
@@ -194,7 +190,7 @@ class TwoLegsTests(StoryCase):
         for by in ("the caller", "the callee"):
             self.setUp()
             self.invite(self.bridge)
-            self.whole.respond(self.out, 200, body=OFFER)  # type: ignore[arg-type]
+            self.whole.respond(self.out, 200, body=OFFER)
             tag = self.tag()
             self.whole.receive(request("ACK", to_tag=tag), 32070)
             with self.told() as lines:
@@ -228,7 +224,7 @@ class TwoLegsTests(StoryCase):
         """What becomes of the caller is told, and not the leg that was placed for him."""
         with self.told() as lines:
             self.invite(self.bridge)
-            self.whole.respond(self.out, 486)  # type: ignore[arg-type]
+            self.whole.respond(self.out, 486)
             self.whole.pump()
         [line] = lines
         self.assertIn(f"call from {ALICE} to {APP} was refused with 486 ", line)
@@ -247,22 +243,22 @@ class TwoLegsTests(StoryCase):
             self.whole.receive(request("INVITE", body=OFFER), 32070)
             for one in self.whole.sent():
                 if getattr(one, "method", "") == "INVITE":
-                    self.whole.respond(one, 486)  # type: ignore[arg-type]
+                    self.whole.respond(one, 486)
         [line] = lines
         self.assertIn(" 486 ", line)
         self.assertEqual(len(self.flushLoggedErrors(SipError)), 1)
 
 
 class PlacedTests(StoryCase):
-    def place(self) -> Request:
+    def place(self) -> SipRequest:
         """Call somebody."""
         self.calling = self.whole.srf.create_uac(TARGET, local_sdp=OFFER)
-        return self.whole.request()  # type: ignore[return-value]
+        return self.whole.request()
 
     def test_refused(self) -> None:
         """A call of ours that nobody is waited for by."""
         with self.told() as lines:
-            self.whole.respond(self.place(), 404)  # type: ignore[arg-type]
+            self.whole.respond(self.place(), 404)
         self.failureResultOf(self.calling, SipError)
         [line] = lines
         self.assertRegex(
@@ -271,7 +267,7 @@ class PlacedTests(StoryCase):
 
     def test_ended(self) -> None:
         """And one that is answered, and ended."""
-        self.whole.respond(self.place(), 200, body=OFFER)  # type: ignore[arg-type]
+        self.whole.respond(self.place(), 200, body=OFFER)
         call = self.successResultOf(self.calling)
         self.whole.sent()
         with self.told() as lines:
