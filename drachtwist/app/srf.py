@@ -156,6 +156,11 @@ class Srf(Router):
         self._connections.trace = trace
         self._connections.look(None if trace is None or trace.at_sockets else trace)
 
+    @property
+    def reactor(self) -> Any:
+        """The reactor, for what is no matter of time: endpoints of web sites, say."""
+        return self._connections.reactor
+
     # Connections
 
     def connect(

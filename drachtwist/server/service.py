@@ -25,6 +25,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
 from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
+from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
@@ -129,7 +130,7 @@ class DrachtioServer(Service):
         self._outcome: Failure | None = None
         self._begun = False
         self._listening = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServer {', '.join(self.sip_addresses) or 'stopped'}>"
@@ -148,13 +149,13 @@ class DrachtioServer(Service):
             :exc:`~twisted.internet.error.CannotListenError` or
             :exc:`~drachtwist.errors.LocalProtocolError`.
         """
+        if self._outcome is None and not self._listening:
+            return self._waiting.wait()
         result: Deferred[None] = Awaited()
-        if self._outcome is not None:
-            result.errback(self._outcome)
-        elif self._listening:
+        if self._outcome is None:
             result.callback(None)
         else:
-            self._waiting.append(result)
+            result.errback(self._outcome)
         return result
 
     # Service
@@ -265,15 +266,14 @@ class DrachtioServer(Service):
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
         self._listening = outcome is None
-        waiting, self._waiting = self._waiting, []
-        if outcome is not None and not waiting:
+        if outcome is None:
+            self._waiting.fire(None)
+        elif self._waiting:
+            error = outcome.value
+            self._waiting.fail(lambda: error)
+        else:
             # Whoever asks later learns it too; but in a .tac file, say, nobody does.
             self._log.error("the server cannot start: {error}", error=outcome.getErrorMessage())
-        for each in waiting:
-            if outcome is None:
-                each.callback(None)
-            else:
-                each.errback(outcome)
 
     def stopService(self) -> Deferred[None]:
         """Close all ports and connections; calls are not ended, as by the real server.

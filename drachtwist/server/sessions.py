@@ -21,6 +21,7 @@ from drachtwist.server.incoming import Incoming
 from drachtwist.server.usages import Refreshing
 from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.options import lists_option
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
 
@@ -209,7 +210,7 @@ class Sessions:
             ours = refresher != "uac"
         if given is None:
             draft.add("Session-Expires", f"{interval};refresher={'uas' if ours else 'uac'}")
-            if not ours and "timer" not in (draft.value("require") or "").lower():
+            if not ours and not lists_option(draft.values("require"), "timer"):
                 draft.add("Require", "timer")  # RFC 4028 section 9
         self.begin(dialog, interval, ours)
 

@@ -36,7 +36,7 @@ from drachtwist.transactions.machine import (
     TransportFailed,
 )
 from drachtwist.transactions.matching import ClientKey
-from drachtwist.wire.reports import request_echo
+from drachtwist.wire import reports
 from drachtwist.wire.session import new_id
 
 __all__ = ["ClientSide", "OwnRequest", "SentRequest", "echo"]
@@ -439,7 +439,7 @@ def echo(
         protocol, host, port = flow.reported, flow.remote_host, flow.remote_port
         if flow.protocol == "udp":
             host, port = flow.local_host, flow.local_port
-    tokens = request_echo(size, protocol, host, port, core.time_of_day(), transaction_id)
+    tokens = reports.echo(size, protocol, host, port, core.time_of_day(), transaction_id)
     link.answer(message_id, "OK", *tokens, raw=raw)
 
 
