@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -156,7 +157,9 @@ class Files:
 class PageTests(SynchronousTestCase):
     def test_every_example_has_a_test(self) -> None:
         """Whatever is shown in Python is run by a test of its name."""
-        cases = (ExampleTests, TestingPage)
+        from tests.aio.pages import AsyncioPageTests
+
+        cases = (ExampleTests, TestingPage, AsyncioPageTests)
         tests = {name for case in cases for name in dir(case) if name.startswith("test_")}
         for block in in_language("python"):
             if block.page.name == "README.md":
@@ -177,6 +180,20 @@ class PageTests(SynchronousTestCase):
         """The first thing to be seen are the commands that set up everything."""
         first = next(block for block in blocks() if block.page.name == "README.md")
         self.assertEqual(first.text, "make demo\nmake test\n")
+
+    def test_time_is_that_of_the_application(self) -> None:
+        """No example of an application takes the global reactor, whose time a test cannot set; only
+        a program that runs it does, and there it is imported where that is done.
+        """
+        texts = {str(block): block.text for block in in_language("python")}
+        texts |= {path.name: path.read_text() for path in (ROOT / "docs/examples").glob("*.py")}
+        of_applications = {name: text for name, text in texts.items() if "srf" in text}
+        self.assertGreater(len(of_applications), 35)
+        for name, text in of_applications.items():
+            top = re.search(r"^from twisted.internet import .*\breactor\b", text, re.M)
+            self.assertIsNone(top, name)
+            code = text.partition("__main__")[0]
+            self.assertIsNone(re.search(r"(?<![.\w=])reactor[.,)]", code), name)
 
     def test_links(self) -> None:
         """Links inside the repository lead to files that are there."""
@@ -285,6 +302,7 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist",
         "drachtwist.errors",
         "drachtwist.sip",
+        "drachtwist.aio",
         "drachtwist.app.interfaces",
         "drachtwist.middleware.webhook",
         "drachtwist.net.endpoints",
@@ -403,6 +421,8 @@ class CommandTests(SynchronousTestCase):
                 continue
             for kind in (tap.Options, server_tap.Options):
                 self.patch(kind, "environment", environment)
+            if arguments[0] == "--reactor=asyncio":
+                del arguments[0]  # this process has its reactor; tests.aio.test_apps starts one
             options = ServerOptions()
             try:
                 options.parseOptions(arguments)
@@ -899,6 +919,23 @@ class ExampleTests(TestCase):
         self.assertEqual(len(loaded.said), 0)
 
     # Hosting
+
+    async def test_lifecycle(self) -> None:
+        """What calls need is open before they come, and closed behind them."""
+        database = self.mktemp()
+        with sqlite3.connect(database) as prepared:
+            prepared.execute("create table prices (number text, cents int)")
+            prepared.execute("insert into prices values ('bob', 5)")
+        loaded, server = self.load("lifecycle", {"prices.sqlite": database}), await self.serve()
+        await self.connect(loaded.srf, server)
+        self.assertEqual(await loaded.when_says("prices"), "1 prices")
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server))), 480)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "carol"))), 403)
+        pool = loaded.srf.locals["pool"]
+        self.assertTrue(pool.running)
+        await loaded.srf.stop()
+        self.assertFalse(pool.running or loaded.srf.locals["again"].running)
 
     async def test_embedded(self) -> None:
         """A program of its own has the server and the application."""

@@ -140,7 +140,7 @@ class NewRequests:
 
         One that was cancelled meanwhile is given with its CANCEL, so that the application knows.
         """
-        if not _is_wanted(incoming):
+        if not incoming.is_open and not _is_withdrawn(incoming):
             return
         incoming.link = link
         incoming.hand_overs += 1
@@ -167,7 +167,7 @@ class NewRequests:
         :param decision: None when there is none, because it failed.
         """
         core = self.core
-        if not _is_wanted(incoming):
+        if not incoming.is_open and not _is_withdrawn(incoming):
             return
         if isinstance(decision, RouteTo):
             if decision.address is not None:
@@ -269,8 +269,6 @@ class NewRequests:
         return True
 
 
-def _is_wanted(incoming: Incoming) -> bool:
-    """Say whether an application is to get a request, be it only to learn of its CANCEL."""
-    return incoming.is_open or (
-        isinstance(incoming, Invite) and incoming.state is InviteState.WITHDRAWN
-    )
+def _is_withdrawn(incoming: Incoming) -> bool:
+    """Say whether an application is to get a request only to learn that it was cancelled."""
+    return isinstance(incoming, Invite) and incoming.state is InviteState.WITHDRAWN
