@@ -129,6 +129,7 @@ def create_b2bua(
         on_request=on_request,
         link=req if link is None else link,
     )
+    calling.client.on_behalf = req
     bridge = _Bridge(
         req,
         res,

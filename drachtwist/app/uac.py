@@ -159,6 +159,7 @@ def prepare_uac(
         on_update=on_update,
     )
     client.shows_number = shows_number
+    client.on_behalf = link if type(link) is Request else None
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -351,5 +352,7 @@ class PlacedCall:
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             client.report("terminated", event=event, status=status)
+        if client.state.events.calls is not None:
+            client.state.events.calls.not_placed(client, error)
         if not self.deferred.called:
             self.deferred.errback(Failure(error))

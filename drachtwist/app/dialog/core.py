@@ -60,6 +60,7 @@ class DialogCore:
         "_reinvites",
         "_sent",
         "_session",
+        "_since",
         "_stage",
         "_state",
         "_subscriptions",
@@ -107,6 +108,7 @@ class DialogCore:
         self._acked = False
         # Whether a 200 to an INVITE of ours waits for the application to acknowledge it.
         self._owes_ack = False
+        self._since = state.link.session.heard  # what makes it was read just now
         self._stage = _UP
         # In ENDED.
         self._end: DialogEnd | None = None

@@ -124,6 +124,9 @@ def over(dialog: DialogParts, end: DialogEnd, req: Request | None = None, text: 
         _give_up(dialog, end)
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
+    calls = state.events.calls
+    if calls is not None:
+        calls.dialog_over(dialog, end)
     waiting = dialog._ending
     if waiting is not None and waiting.is_awaited:
         waiting.begun(reasons_of(req))
