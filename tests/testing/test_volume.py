@@ -5,15 +5,14 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist.testing import Network
-from tests.testing.applications import switch
+from tests.testing.applications import answering
 
 CALLS = 1_000
 
 
 class VolumeTests(SynchronousTestCase):
     def test_a_thousand_calls(self) -> None:
-        """A thousand calls at a time between two phones go through; the work grows with their
-        number, and no faster.
+        """A thousand calls at a time go through; the work grows with their number, and no faster.
 
         Counted are the steps of the clock, which do not depend on the machine. What it takes in
         seconds stands in docs/testing.md.
@@ -21,15 +20,14 @@ class VolumeTests(SynchronousTestCase):
         turns = {}
         for calls in (CALLS // 10, CALLS):
             with Network() as net:
-                net.serve(switch(net))
-                alice, bob = net.phone("alice"), net.phone("bob", answers=200)
-                made = [alice.invite("bob") for _ in range(calls)]
+                net.serve(answering())
+                alice = net.phone("alice")
+                made = [alice.invite("sales") for _ in range(calls)]
                 self.assertEqual({call.state for call in made}, {"up"})
-                self.assertTrue(made[-1].talks_to(bob.call))
                 net.advance(60)
                 for call in made:
                     call.hang_up()
                 net.assert_idle()
                 turns[calls] = net.clock.turns
         self.assertLess(turns[CALLS], 12 * turns[CALLS // 10])
-        self.assertLess(turns[CALLS], 60 * CALLS)
+        self.assertLess(turns[CALLS], 20 * CALLS)
