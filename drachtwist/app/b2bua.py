@@ -56,6 +56,8 @@ class B2bua:
         return iter((self.uas, self.uac))
 
 
+_NO_WISHES = (None,) * 5
+_NOTHING_PASSED = ((), ())
 _USUAL_SDP = (str, bytes, type(None))
 
 
@@ -90,16 +92,11 @@ def create_b2bua(
     if req.method != "INVITE":
         raise LocalProtocolError(f"a {req.method} makes no call")
     if (
-        local_sdp_a is not None
-        or type(local_sdp_b) not in _USUAL_SDP
-        or headers is not None
-        or response_headers is not None
-        or proxy_request_headers != ()
-        or proxy_response_headers != ()
+        type(local_sdp_b) not in _USUAL_SDP
+        or (local_sdp_a, headers, response_headers, on_provisional, on_uac) != _NO_WISHES
+        or (proxy_request_headers, proxy_response_headers) != _NOTHING_PASSED
         or pass_failure is not True
         or pass_provisional_responses is not True
-        or on_provisional is not None
-        or on_uac is not None
     ):
         check_options(
             local_sdp_a=local_sdp_a,
@@ -132,6 +129,7 @@ def create_b2bua(
         on_request=on_request,
         link=req if link is None else link,
     )
+    calling.client.on_behalf = req
     bridge = _Bridge(
         req,
         res,

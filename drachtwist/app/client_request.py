@@ -38,10 +38,11 @@ from drachtwist.app.outcomes import started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.received import ReceivedResponse, make_received_response
 from drachtwist.app.redirects import Redirects
+from drachtwist.app.request import Request
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
 from drachtwist.app.targets import check_request, with_contact
-from drachtwist.app.validation import names
+from drachtwist.app.validation import BAR, names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -80,6 +81,9 @@ class State(Enum):
 
 
 _REPEATED = "to the next contact of a redirect"
+
+# They are asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_PREPARED, _SENDING, _SENT, _RINGING, _CHALLENGED, _OVER = State
 
 TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     State.PREPARED: {State.SENDING: "send", State.OVER: "the connection is gone"},
@@ -165,6 +169,7 @@ class ClientRequest:
         "challenged",
         "headers",
         "method",
+        "on_behalf",
         "on_bye",
         "on_final",
         "on_provisional",
@@ -194,7 +199,7 @@ class ClientRequest:
         on_provisional: Callable[[ReceivedResponse], Any] | None = None,
         on_update: Callable[..., Any] | None = None,
     ) -> None:
-        self.at = State.PREPARED
+        self.at = _PREPARED
         """Where it is."""
         self.state = state
         """The connection."""
@@ -207,6 +212,8 @@ class ClientRequest:
             self._aim(uri)
         self.body = body
         self._route = self._proxy = proxy
+        self.on_behalf: Request | None = None
+        """The caller whom it is placed for, if it is one leg of a call."""
         self.shows_number = False
         """Whether its Contact is one that we wrote, with the number of who calls."""
         self.challenged = None if auth is None else Challenged(Realms(auth))
@@ -243,12 +250,12 @@ class ClientRequest:
     @property
     def over(self) -> bool:
         """Whether there is an outcome."""
-        return self.at is State.OVER
+        return self.at is _OVER
 
     @property
     def sent(self) -> bool:
         """Whether the request was ever handed to the server."""
-        return self.at is not State.PREPARED
+        return self.at is not _PREPARED
 
     def _aim(self, target: str) -> None:
         """Go to a URI, with the headers that it wants (RFC 3261 section 19.1.5)."""
@@ -302,7 +309,7 @@ class ClientRequest:
             state.release()
             raise
         else:
-            self._enter(State.SENDING)
+            self._enter(_SENDING)
             state.unconfirmed += 1
 
     @property
@@ -345,8 +352,8 @@ class ClientRequest:
             state.unconfirm()
             self._unsent(CommandRefused(answer.text))
             return
+        self._enter(_SENT)
         self._transaction_id = answer.transaction_id
-        self._enter(State.SENT)
         request = OutgoingRequest.from_bytes(answer.raw)
         request._method = self.method
         request._state = state
@@ -354,6 +361,10 @@ class ClientRequest:
         request._client = self
         request.res = None
         self.request = request
+        if self.on_behalf is not None and state.owner.trace is not None:
+            state.owner.trace.relate(
+                self.on_behalf.get("Call-ID") or "", request.get("Call-ID") or ""
+            )
         if self.challenged is not None:
             self.challenged.request = request
         if self.state.events.dialog_state.handlers:
@@ -412,7 +423,7 @@ class ClientRequest:
         number = None
         dialog_id = response.stack_dialog_id
         # Nothing of a response can have shifted the name, unless there is a bar in it.
-        is_named = dialog_id and (b"|" not in response.raw or names(dialog_id, response))
+        is_named = dialog_id and (BAR not in response.raw or names(dialog_id, response))
         if self.method == "INVITE" and response.status > 100 and is_named:
             number = response.reliable_number
             ringing = self._rings(response, dialog_id)
@@ -442,7 +453,8 @@ class ClientRequest:
         ringing = self._ringing
         if ringing is None:
             ringing = self._ringing = Ringing(self.state, self.body)
-        self._enter(State.RINGING)
+        if self.at is not _RINGING:
+            self._enter(_RINGING)
         if ringing.rings(response, dialog_id):
             self.state.calling[dialog_id] = self
         # Most have no body, which the last bytes show.
@@ -542,7 +554,7 @@ class ClientRequest:
 
     def _challenged(self, response: ReceivedResponse) -> None:
         """Answer a challenge, if there are credentials."""
-        self._enter(State.CHALLENGED)
+        self._enter(_CHALLENGED)
         request, challenged = self.request, self.challenged
         assert request is not None and challenged is not None
         made = challenged.answer(response, self.state.owner.nonces, self._place)
@@ -615,45 +627,48 @@ class ClientRequest:
 
     def forget(self) -> None:
         """Forget who was to be told: what knows us must not be known by us."""
-        self.on_final = self.on_bye = None
-        self.on_request = self.on_provisional = self.on_update = None
-        self._waiting = []
+        self.on_final = self.on_bye = self.on_request = None
+        self.on_provisional = self.on_update = None
+        if self._waiting:
+            self._waiting = []
 
     def _end(self, outcome: ReceivedResponse | Exception) -> None:
         """Come to an outcome, and tell everybody."""
-        if self.at is State.OVER:
+        if self.at is _OVER:
             return
-        self._enter(State.OVER)
+        self._enter(_OVER)
         self.outcome = outcome
-        ringing = self._ringing
+        state, ringing = self.state, self._ringing
         if ringing is not None:
             for dialog_id in ringing.ids:
-                self.state.calling.pop(dialog_id, None)
-            self.state.ringing.forget(self)
-        cancel, self._cancel = self._cancel, None
-        if cancel is not None:
-            cancel.stop()
-        if self.request is not None and not isinstance(outcome, Exception):
-            self.request.res = outcome
+                state.calling.pop(dialog_id, None)
+            state.ringing.forget(self)
+        if self._cancel is not None:
+            self._cancel.stop()
+            self._cancel = None
+        failure = outcome if isinstance(outcome, Exception) else None
+        if self.request is not None and failure is None:
+            self.request.res = outcome  # type: ignore[assignment]
         on_final, self.on_final = self.on_final, None
         if on_final is not None:
             on_final(outcome)
         if ringing is not None:
-            ringing.end(answered=not isinstance(outcome, Exception) and outcome.status == 200)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if each.called:
-                continue  # cancelled: nobody waits any more
-            if not isinstance(outcome, Exception):
-                each.callback(outcome)
-            else:
-                each.fail(outcome, partial(_log_failure, self.method, self.uri))
+            ringing.end(answered=failure is None and outcome.status == 200)  # type: ignore[union-attr]
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                if each.called:
+                    continue  # cancelled: nobody waits any more
+                if failure is None:
+                    each.callback(outcome)  # type: ignore[arg-type]
+                else:
+                    each.fail(failure, partial(_log_failure, self.method, self.uri))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
         if self.challenged is not None:
             self.challenged.request = None
         self.forget()
-        self.state.release()
+        state.release()
 
 
 def send_request(

@@ -100,6 +100,7 @@ class Connection:
         "held",
         "idle_call",
         "invites",
+        "is_lost",
         "leaving",
         "link",
         "owner",
@@ -140,6 +141,8 @@ class Connection:
         """Requests of ours whose transaction id is not known yet."""
         self.strays: dict[str, list[tuple[Any, bytes]]] = {}
         """Responses to those, by transaction id."""
+        self.is_lost = False
+        """Whether the connection is gone, and everything was told of it."""
         self.held = False
         """The connection stays open although nothing uses it."""
         self.leaving = False
@@ -179,6 +182,7 @@ class Connection:
 
         Each gets an error of its own: the frames that it is raised in know who was told.
         """
+        self.is_lost = True
         requests, self.requests = self.requests, {}
         for request in requests.values():
             request.link_down(ConnectionLost(reason))

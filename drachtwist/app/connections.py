@@ -65,6 +65,9 @@ class Phase(Enum):
     CLOSING = "what there is is ended"
 
 
+# They are asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_RUNNING, _CLOSING = Phase.RUNNING, Phase.CLOSING
+
 TRANSITIONS: Mapping[Phase, Mapping[Phase, str]] = {
     Phase.RUNNING: {Phase.LEAVING: "stop() is called"},
     Phase.LEAVING: {
@@ -112,7 +115,7 @@ class Connections:
         """Challenges that were answered, of all connections."""
         self.table: dict[DrachtioProtocol, Connection] = {}
         """The connections that are up, the oldest first."""
-        self.phase = Phase.RUNNING
+        self.phase = _RUNNING
         self.routes: tuple[str, ...] = ()
         """What the servers that we connect to are asked for."""
         self.tags = tags
@@ -313,12 +316,12 @@ class Connections:
     @property
     def is_stopping(self) -> bool:
         """Whether nothing new is taken."""
-        return self.phase is not Phase.RUNNING
+        return self.phase is not _RUNNING
 
     @property
     def is_closing(self) -> bool:
         """Whether what there is is ended."""
-        return self.phase is Phase.CLOSING
+        return self.phase is _CLOSING
 
     @property
     def is_draining(self) -> bool:
@@ -342,7 +345,7 @@ class Connections:
         if draining is not None and not drain:
             self._until_idle.remove(draining)
             draining.callback(None)
-        if self.phase is Phase.RUNNING:
+        if self.phase is _RUNNING:
             self._enter(Phase.LEAVING)
             from_coroutine(self._stop(drain)).addErrback(
                 lambda failure: _log.failure("failed to stop", failure)
@@ -356,7 +359,7 @@ class Connections:
             self._draining = self._idle_within(drain)
             await self._draining
             self._draining = None
-        self._enter(Phase.CLOSING)
+        self._enter(_CLOSING)
         self._keeper.give_up()
         for state in list(self.table.values()):
             state.hang_up()
@@ -383,7 +386,7 @@ class Connections:
             link.abort()
 
     def _stopped(self, _: object) -> None:
-        self._enter(Phase.RUNNING)
+        self._enter(_RUNNING)
         self._on_phase()
         self._until_stopped.fire(None)
 

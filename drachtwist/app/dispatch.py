@@ -32,7 +32,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
-from drachtwist.app.validation import problem_of, without_nuls
+from drachtwist.app.validation import BAR, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
 from drachtwist.net.protocol import DrachtioProtocol
@@ -47,7 +47,7 @@ _log = Logger(namespace="drachtwist.app.dispatch")
 NEVER_OFFERED = frozenset({"ACK", "BYE", "CANCEL", "PRACK", "REFER", "UPDATE"})
 """Methods that a server never offers outside of dialogs: a route for them does nothing."""
 
-_BAR, _NUL = b"|\0"
+_NUL = 0
 
 _FOR_AN_INVITE = frozenset({"ACK", "CANCEL"})
 """Methods that are about another request, in a dialog or not."""
@@ -125,7 +125,7 @@ class Dispatcher:
         tokens = delivery.tokens
         raw = delivery.raw
         # Hardly ever; problem_of says of what. Looking for a number takes a fifth of the time.
-        suspect = _BAR in raw or _NUL in raw
+        suspect = BAR in raw or _NUL in raw
         if raw.startswith(b"SIP/2.0 "):
             if suspect:
                 raw = without_nuls(raw)
@@ -139,15 +139,15 @@ class Dispatcher:
             return
         # Servers of old send fewer tokens.
         dialog_id = tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
+        by_server = tokens[SOURCE] == "application"
         if dialog_id:
-            by_server = tokens[SOURCE] == "application"
             dialog = state.dialogs.find(dialog_id, raw, by_server, state.calling)
             if dialog is not None:
                 dialog._delivered(state, tokens, raw)
                 return
             if state.farewells and _is_for_farewell(state, dialog_id, tokens, raw):
                 return
-        if tokens[SOURCE] == "application" and not raw.startswith(b"CANCEL "):
+        if by_server and not raw.startswith(b"CANCEL "):
             # A BYE of the server's own, for a dialog that is not known any more: no answer.
             return
         req = make_request(state, tokens, raw)
@@ -280,6 +280,9 @@ class Dispatcher:
                 method=method,
                 call_id=call_id,
             )
+            trace = self._connections.trace
+            if trace is not None and not isinstance(error, SipError):
+                trace.call_failed(call_id or "", f"the handler of {method} failed")
         if not res.finished and not req.link.closed:
             # A refusal that the handler let pass is passed on.
             status = 500

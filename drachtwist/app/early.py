@@ -35,7 +35,7 @@ from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import already_failed
-from drachtwist.app.outgoing import PLACEHOLDER, DialogRequest
+from drachtwist.app.outgoing import PLACEHOLDER, WITH_CONTACT, DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import ANSWERED_OK, Response, answer_ok, come_again
@@ -208,11 +208,19 @@ class EarlyDialog(Requester):
         """Make a request that is forgotten when it is over."""
         request = DialogRequest(self._state, self.id, method, ends=lambda: self.ends)
         request.early_target = self.target
+        if method in WITH_CONTACT:
+            request.contact = self._own_message().get("Contact") or ""
         if self._realms is not None:
             request.challenged = Challenged(self._realms)
         self._requests.add(request)
         request.over = lambda _: self._requests.discard(request)
         return request
+
+    def _own_message(self) -> sip.Message:
+        """Return what we sent: our INVITE, or the response that made the dialog."""
+        if isinstance(self.req, Request):
+            return sip.Response.from_bytes(self.req._extended().early_raw)
+        return self.req
 
     def take(self, ender: Ender, req: Request, handler: Callable[..., Any] | None) -> bool:
         """Look at a request of the peer that is neither PRACK nor BYE.

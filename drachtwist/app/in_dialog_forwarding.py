@@ -18,6 +18,7 @@ from drachtwist.app.bridged_headers import (
 )
 from drachtwist.app.descriptions import keep_type, resolve
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.outgoing import WITH_CONTACT
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.refer_ids import ReferIds
 from drachtwist.app.request import Request
@@ -63,11 +64,6 @@ def forward_in_dialog(
             _forward(source, target, method.upper(), tuple(headers), hooks, refers)
 
 
-_WITH_CONTACT = frozenset(("NOTIFY", "UPDATE"))
-"""Requests that have to have a Contact (RFC 6665 section 4.1.3, RFC 3311 section 5.1), though
-servers write none there, as they do in others."""
-
-
 def _forward(
     source: Dialog,
     target: Dialog,
@@ -84,8 +80,8 @@ def _forward(
         body = await _translated(req, hooks.get(target))
         given = Headers(chosen_headers(req, names))
         keep_type(given, req, body)
-        if method in _WITH_CONTACT and target.local.contact:
-            given.set("Contact", target.local.contact)
+        if method in WITH_CONTACT:
+            given.remove("Contact")  # ours is written there
         late = method == "INVITE" and not body
         event = given.get("Event")
         if event is not None and method == "NOTIFY":

@@ -39,6 +39,10 @@ AskEnds = Callable[[], Ends]
 
 _log = Logger(namespace="drachtwist.app.outgoing")
 
+WITH_CONTACT = frozenset(("INVITE", "NOTIFY", "UPDATE"))
+"""Requests in a dialog that say where their sender is (RFC 3261 section 12.2.1.1, RFC 3311 section
+5.1, RFC 6665 section 4.1.3). Into a SUBSCRIBE and a REFER servers write that themselves."""
+
 PLACEHOLDER = "sip:placeholder"
 """The Request-URI of requests in a dialog: the server puts the remote target there."""
 
@@ -94,6 +98,7 @@ class DialogRequest:
         "_timer",
         "_transaction_id",
         "challenged",
+        "contact",
         "deferred",
         "early_target",
         "method",
@@ -119,6 +124,8 @@ class DialogRequest:
         self._transaction_id = ""
         self._timer: IDelayedCall | None = None
         self.deferred: Result[Any] = Result()
+        self.contact = ""
+        """Where our side is, for a request that says so if its own headers do not."""
         self.early_target = ""
         """The Request-URI in an early dialog, whose target a server may not know."""
         self.sent = b""
@@ -138,6 +145,10 @@ class DialogRequest:
             challenged.headers, challenged.body = headers, body
             realms = challenged.realms
             headers = realms.joined(headers, self.method, realms.uri, body)
+        if self.contact:
+            joined = sip.Headers(headers)
+            joined.add_missing({"Contact": self.contact})
+            headers = joined.items()
         state = self.state
         if self._ends is not None and state.is_ambiguous(self._dialog_id):
             headers = with_ends(headers, self._ends())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -43,9 +44,12 @@ __all__ = ["ProxyResponse", "ProxyResult", "ProxyTarget", "proxy_request"]
 MAX_DESTINATIONS = 10
 """A real server garbles its messages with more of them, and dies of many (protocol.md 1.3)."""
 
+_PROXIED = AnswerState.PROXIED
 _GRACE = 40.0
 """Seconds, behind the caller's CANCEL, after which a silent server is not waited for any longer."""
 _SECURE = frozenset(("tls", "wss"))
+_USUAL_HEADERS = (dict, list, type(None))
+_USUAL_WAY = (False, True)
 _DURATION = re.compile(r"(\d+)(ms|s)")
 
 
@@ -98,15 +102,23 @@ def proxy_request(
     full_response: bool = True,
 ) -> Deferred[ProxyResult]:
     """Forward a request; see :meth:`drachtwist.app.srf.Srf.proxy_request`."""
-    check_options(
-        destinations=destinations,
-        headers=headers,
-        record_route=record_route,
-        follow_redirects=follow_redirects,
-        full_response=full_response,
-        provisional_timeout=provisional_timeout,
-        final_timeout=final_timeout,
-    )
+    if (
+        type(destinations) is not str
+        or type(headers) not in _USUAL_HEADERS
+        or type(record_route) is not bool
+        or (follow_redirects, full_response) != _USUAL_WAY
+        or provisional_timeout is not None
+        or final_timeout is not None
+    ):
+        check_options(
+            destinations=destinations,
+            headers=headers,
+            record_route=record_route,
+            follow_redirects=follow_redirects,
+            full_response=full_response,
+            provisional_timeout=provisional_timeout,
+            final_timeout=final_timeout,
+        )
     state = req._state
     # A Route says where to, whatever the target is.
     others = req.has("Route") and survives(state, OTHER_SCHEMES)
@@ -164,13 +176,19 @@ def _served(ways: list[tuple[str, str]], server: Server) -> list[str]:
     :param ways: destinations and their next hops.
     :raises LocalProtocolError: when nothing is left.
     """
-    served = {one.partition("/")[0] for one in server.host_ports}
-    if not served or served & _SECURE:
+    if _may_serve_tls(server.host_ports):
         return [one for one, _ in ways]
     found = [one for one, hop in ways if hop[:5].lower() != "sips:"]
     if ways and not found:
         raise LocalProtocolError(f"the server serves no TLS, so it cannot reach {ways[0][1]}")
     return found
+
+
+@lru_cache(64)
+def _may_serve_tls(host_ports: tuple[str, ...]) -> bool:
+    """Whether a server has a transport that is encrypted, or does not say which it has."""
+    served = {one.partition("/")[0] for one in host_ports}
+    return not served or bool(served & _SECURE)
 
 
 def duration(time: float | str | None) -> str:
@@ -215,7 +233,7 @@ class _Proxying:
             return
         req.on_cancel(self._cancelled)
         # Only one of us answers the caller now.
-        req._settle(AnswerState.PROXIED, 100)
+        req._settle(_PROXIED, 100)
 
     # What the link reports
 
@@ -230,16 +248,16 @@ class _Proxying:
             self._end(self._result)
             return
         message = sip.Response.from_bytes(answer.raw)
-        address, port = answer.address, answer.port
+        protocol, address, port, time = answer.origin
         result = self._result
         for target in result.responses:
             if (target.address, target.port) == (address, port):
                 break
         else:
-            target = ProxyTarget(address, port, answer.protocol)
+            target = ProxyTarget(address, port, protocol)
             result.responses.append(target)
         status = message.status
-        target.responses.append(ProxyResponse(answer.time, status, message))
+        target.responses.append(ProxyResponse(time, status, message))
         result.final_status = status
         result.final_response = message
         result.connected = result.connected or 200 <= status < 300
@@ -262,7 +280,7 @@ class _Proxying:
 
     def _release(self) -> None:
         req = self.req
-        if req._answer is AnswerState.PROXIED:
+        if req._answer is _PROXIED:
             req._answered(self._result.final_status or 408)
             req._answered_finally()
 

@@ -14,6 +14,7 @@ from drachtwist import sip
 from drachtwist.app.connection import Connection, Server
 from drachtwist.sip import grammar
 from drachtwist.sip.encoding import encode_response
+from drachtwist.sip.message import STATUSES
 from drachtwist.wire.reports import (
     ADDRESS,
     DIALOG_ID,
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["Received", "ReceivedResponse", "made_up_response", "make_received_response"]
-
-_STATUSES = {b"%d " % status: status for status in range(100, 700)}
 
 
 class Received:
@@ -139,7 +138,7 @@ def make_received_response(
     self = ReceivedResponse.__new__(ReceivedResponse)
     self._raw = raw
     self._headers = self._body = self._reason = self._version = None
-    self._status = _STATUSES.get(raw[8:12])  # None for an odd line, which is read when asked for
+    self._status = STATUSES.get(raw[8:12])  # None for an odd line, which is read when asked for
     self._changed_line = False
     self._state = state
     self._tokens = tokens

@@ -27,7 +27,7 @@ from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.outcomes import started
-from drachtwist.app.results import Result, fail_later
+from drachtwist.app.results import Receipt, fail_later, references
 from drachtwist.app.validation import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.net.logs import Logger
@@ -366,7 +366,7 @@ class Sending:
     def __init__(self, res: Response, status: int) -> None:
         self.res = res
         self.status = status
-        self.deferred: Result[sip.Response] = Result()
+        self.deferred: Receipt[sip.Response] = Receipt()
 
     def answered(self, answer: Answer) -> None:
         """The server sent the response, or refused to."""
@@ -375,10 +375,15 @@ class Sending:
             if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
+                calls = req._state.events.calls
+                if self.status >= 300 and calls is not None:
+                    calls.refused(req, self.status, answer.time)
                 req._answered_finally()
             elif self.status > 100 and req._answer is _OPEN:
                 self._ring(req, answer)
-            self.deferred.callback(sip.Response.from_bytes(answer.raw))
+            # Most callers drop it, and then there is nobody to make a message for.
+            if self.deferred.is_heard or references(self.deferred) > _OURS_ALONE:
+                self.deferred.callback(sip.Response.from_bytes(answer.raw))
             return
         text = answer.text
         if answer.is_of_nothing:
@@ -418,6 +423,16 @@ class Sending:
             req._report("early", sip.Response.from_bytes(answer.raw), status=status)
         elif status >= 300:
             req._report("terminated", event="rejected", status=status)
+
+
+def _ours_alone() -> int:
+    """Count who knows a Deferred that only its :class:`Sending` has."""
+    sending = Sending.__new__(Sending)
+    sending.deferred = Receipt()
+    return references(sending.deferred)
+
+
+_OURS_ALONE = _ours_alone()
 
 
 def _log_unsent(req: Request, status: int, error: Exception) -> None:

@@ -6,6 +6,7 @@ nobody took must neither be lost nor end as "Unhandled error in Deferred".
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from twisted.python.failure import Failure
 
 from drachtwist.app.outcomes import Outcome
 
-__all__ = ["Result", "fail_later"]
+__all__ = ["Receipt", "Result", "fail_later", "references"]
 
 _T = TypeVar("_T")
 
@@ -44,6 +45,41 @@ class Result(Outcome[_T]):
             return failure  # of what somebody did with it
         unheard(error)
         return None
+
+
+references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: sys.maxsize)
+"""How many know an object; many, where that is not counted."""
+
+
+class Receipt(Result[_T]):
+    """A Result that is handed out with every response, and nearly always dropped at once.
+
+    Whoever is to fire it can see that nobody would learn of it: nobody listens, and nobody else
+    has it (:data:`references`).
+    """
+
+    is_heard = False
+    """Whether anybody ever listened."""
+
+    def addCallbacks(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen."""
+        self.is_heard = True
+        return super().addCallbacks(*args, **kwargs)
+
+    def addCallback(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen."""
+        self.is_heard = True
+        return super().addCallback(*args, **kwargs)
+
+    def addErrback(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen."""
+        self.is_heard = True
+        return super().addErrback(*args, **kwargs)
+
+    def addBoth(self, *args: Any, **kwargs: Any) -> Any:
+        """Listen."""
+        self.is_heard = True
+        return super().addBoth(*args, **kwargs)
 
 
 def fail_later(

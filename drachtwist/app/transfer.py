@@ -162,9 +162,6 @@ def transfer(
         referred_by = "" if address is None else address.uri
     if referred_by and not given.has("Referred-By"):
         given.add("Referred-By", f"<{referred_by}>")
-    contact = dialog.local.contact
-    if contact and not given.has("Contact"):
-        given.add("Contact", contact)
     referring = _Referring(dialog, on_progress)
     return referring.start(given.items(), timeout)
 

@@ -29,8 +29,9 @@ from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
 from drachtwist.app.targets import complete_uri
-from drachtwist.app.validation import names
+from drachtwist.app.validation import BAR, names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.numbers import sip_uri
@@ -80,6 +81,8 @@ def calling_headers(
 
 _PLAIN = (str, type(None))
 _USUAL_HEADERS = (dict, list, type(None))
+_USUAL_WAY = ("", False, False, False)
+_NO_WISHES = (None,) * 5
 _FROM = frozenset(("from", "f"))
 _TO = frozenset(("to", "t"))
 _CONTACT = frozenset(("contact", "m"))
@@ -115,15 +118,8 @@ def prepare_uac(
         or type(calling_name) not in _PLAIN
         or type(called_number) not in _PLAIN
         or type(headers) not in _USUAL_HEADERS
-        or auth is not None
-        or timeout is not None
-        or proxy != ""
-        or no_ack is not False
-        or follow_redirects is not False
-        or keep_uri_on_redirect is not False
-        or on_request is not None
-        or on_provisional is not None
-        or on_update is not None
+        or (proxy, no_ack, follow_redirects, keep_uri_on_redirect) != _USUAL_WAY
+        or (auth, timeout, on_request, on_provisional, on_update) != _NO_WISHES
     ):
         check_options(
             uri=uri,
@@ -162,6 +158,7 @@ def prepare_uac(
         on_update=on_update,
     )
     client.shows_number = shows_number
+    client.on_behalf = link if type(link) is Request else None
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -299,7 +296,7 @@ class PlacedCall:
         assert request is not None, "a response comes behind the answer"
         state = client.state
         dialog_id = outcome.stack_dialog_id
-        if not dialog_id or (b"|" in outcome.raw and not names(dialog_id, outcome)):
+        if not dialog_id or (BAR in outcome.raw and not names(dialog_id, outcome)):
             text = f"not the name of this dialog: {dialog_id!r}"
             self._fail(RemoteProtocolError(text))
             return
@@ -354,5 +351,7 @@ class PlacedCall:
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             client.report("terminated", event=event, status=status)
+        if client.state.events.calls is not None:
+            client.state.events.calls.not_placed(client, error)
         if not self.deferred.called:
             self.deferred.errback(Failure(error))

@@ -13,10 +13,10 @@ from drachtwist.errors import MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.message import Message, Request
 
-_BAR = ord("|")  # looking for a number is faster than for bytes
+BAR = ord("|")  # looking for a number is faster than for bytes
 _FROM_TAG = b";from-tag="
 
-__all__ = ["names", "problem_of", "without_nuls"]
+__all__ = ["BAR", "names", "problem_of", "without_nuls"]
 
 
 def problem_of(request: Request) -> str | None:
@@ -53,7 +53,7 @@ def names(dialog_id: str, message: Message) -> bool:
     :param message: a message with the From of the request that made the dialog.
     """
     raw = message._raw
-    if _BAR not in raw:  # which nearly always settles it: nothing can have shifted the name
+    if BAR not in raw:  # which nearly always settles it: nothing can have shifted the name
         call_id, found, tag = dialog_id.encode("utf-8", "surrogateescape").rpartition(_FROM_TAG)
         if found and tag:
             # As nearly everybody writes it.

@@ -19,18 +19,20 @@ __all__ = ["COMMANDS", "help_text", "main"]
 
 COMMANDS = {
     "new": "make a project: an application with tests, a README and a Dockerfile",
+    "run": "run an application with a server of its own, and draw its calls",
     "check": "import an application, and list what it handles and what is missing",
     "call": "call somebody, and draw the call",
     "options": "ask whether somebody is there",
     "register": "register a phone, and stay registered",
     "send": "send a single request, such as a MESSAGE",
+    "ladder": "draw the calls in a capture file",
     "demo": "start a server and an example application, and call it",
 }
 """What there is, and what it is for; each is a module of this package."""
 
 _EXAMPLES = """\
 examples:
-  drachtwist new shop && cd shop && drachtwist check
+  drachtwist new shop && cd shop && drachtwist run
   drachtwist call sip:hello@127.0.0.1:5060
   drachtwist COMMAND --help
 

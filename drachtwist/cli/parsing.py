@@ -95,14 +95,20 @@ def shown_width() -> int:
 
 
 def port(text: str) -> int:
-    """Read a port number."""
+    """Read a port number.
+
+    :raises ArgumentTypeError: for anything else.
+    """
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port number (0 to 65535)")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """Read a time in seconds."""
+    """Read a time in seconds.
+
+    :raises ArgumentTypeError: for anything else.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -113,14 +119,20 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """Read how often."""
+    """Read how often.
+
+    :raises ArgumentTypeError: for anything else.
+    """
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return int(text)
 
 
 def header(text: str) -> tuple[str, str]:
-    """Read a header: ``Name: value``."""
+    """Read a header: ``Name: value``.
+
+    :raises ArgumentTypeError: for anything else.
+    """
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is no header, which is 'Name: value'")

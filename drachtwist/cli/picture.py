@@ -52,7 +52,7 @@ class Screen:
         return text.encode(self._encoding, "replace").decode(self._encoding)
 
     def paint(self, text: str, colour: int) -> str:
-        """Give a text a colour, where there are colours."""
+        """Colour a text, where there are colours."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour else text
 
 

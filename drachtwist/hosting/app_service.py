@@ -27,6 +27,7 @@ from drachtwist.errors import (
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.loading import ApplicationError, make_application
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.hosting.tracing import Tracing
 from drachtwist.net import tasks
 from drachtwist.net.admission import Admission
 from drachtwist.net.endpoints import (
@@ -41,6 +42,7 @@ from drachtwist.net.service import InboundConnection
 from drachtwist.net.tasks import from_coroutine
 from drachtwist.net.waiting import either
 from drachtwist.server.config import ServerConfig
+from drachtwist.tracing.trace import Trace
 
 if TYPE_CHECKING:
     from drachtwist.server.service import DrachtioServer
@@ -104,12 +106,16 @@ class ApplicationService(Service):
         self._starting: Deferred[None] | None = None
         self._hurried: Deferred[None] | None = None
         self._connections = 0
+        self.failed = False
+        """Whether it could not do what it was started for, and ends the process."""
         self.srf: Srf | None = None
         """The application, once it is made."""
         self.collector: Collector | None = None
         """What keeps Python's collector from stopping the process."""
         self.server: DrachtioServer | None = None
         """The server in this process, if there is one."""
+        self.tracing: Tracing | None = None
+        """What is done with the messages that pass."""
 
     def startService(self) -> None:
         """Make the application, open the ports, and connect."""
@@ -120,6 +126,8 @@ class ApplicationService(Service):
         reload_on_sighup(self._reactor, self.reload)
         if self.collector is not None:
             self.collector.start()
+        if self.tracing is not None:
+            self.tracing.start()
         self._starting = from_coroutine(self._start())
         self._starting.addErrback(self._failed)
 
@@ -177,12 +185,18 @@ class ApplicationService(Service):
             return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
+        srf._is_hosted()
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
         await srf.start()
         endpoints = settings.endpoints
+        trace = None
+        if self.tracing is not None:
+            trace = self.tracing.use(srf.trace if srf.is_traced else None)
         if settings.server is not None:
-            endpoints = (await self._serve(settings.server),)
+            endpoints = (await self._serve(settings.server, trace),)
+        if trace is not None:
+            srf.trace = trace
         listening = []
         self._connections = sum(isinstance(endpoint, Connect) for endpoint in endpoints)
         # A refused secret ends the process only when nothing else is left to do.
@@ -214,10 +228,11 @@ class ApplicationService(Service):
             port=address.port,
         )
 
-    async def _serve(self, config: ServerConfig) -> Connect:
+    async def _serve(self, config: ServerConfig, trace: Trace | None) -> Connect:
         from drachtwist.server.service import DrachtioServer
 
         self.server = server = DrachtioServer(config, self._reactor)
+        server.trace = trace
         server.startService()
         await server.when_listening()
         assert server.admin_port is not None, "the configuration asks for one"
@@ -238,6 +253,8 @@ class ApplicationService(Service):
         if self.collector is not None:
             self.collector.stop()
         await either(tasks.stop_all(), hurried)
+        if self.tracing is not None:
+            self.tracing.stop()
 
     # What happens
 
@@ -274,6 +291,7 @@ class ApplicationService(Service):
         if self._connections or not self.running:
             self._log.error("{problem}; not tried again", problem=problem)
         else:
+            self.failed = True
             give_up(self._reactor, problem)
 
     def _failed(self, failure: Failure) -> None:
@@ -286,6 +304,7 @@ class ApplicationService(Service):
         known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
+        self.failed = True
         give_up(self._reactor, problem, None if known else failure)
 
 

@@ -26,6 +26,7 @@ from drachtwist.hosting.inner_server import inner_config, server_option_names
 from drachtwist.hosting.loading import ApplicationError, load_application
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_settings import DEFAULT_CONTACT
+from drachtwist.hosting.tracing import FLAGS, PARAMETERS, open_trace, trace_settings
 from drachtwist.net.endpoints import (
     Endpoint,
     Listen,
@@ -56,7 +57,7 @@ class Options(CommandLine):
         (tcp:HOST:9022, tls:HOST:9023), or a port where servers connect for every new request
         (tcp:9022, tls:9023:privateKey=KEY.pem:certKey=CERT.pem).
     """
-    examples = (
+    examples: Sequence[str] = (
         "twist drachtio --app hello.py",
         "twist drachtio --app hello.py --contact 'sip:192.0.2.7:5060;transport=udp,tcp'",
         "twistd -n --pidfile= drachtio --app hello.py \\",
@@ -125,9 +126,10 @@ class Options(CommandLine):
             "Seconds that calls get to end by themselves after SIGTERM or Ctrl-C, before they are"
             " sent a BYE; a second signal sends it at once, a third one waits for nothing.",
         ],
+        *PARAMETERS,
     ]
 
-    optFlags = [NO_FREEZE]
+    optFlags = [NO_FREEZE, *FLAGS]
 
     compData = usage.Completions(
         optActions={
@@ -166,6 +168,7 @@ class Options(CommandLine):
         self["contacts"] = []
         self["allowed"] = []
         self["settings"] = None
+        self["tracing"] = None
         self._notes: list[Note] = []
         self._server_words: list[str] = []
         self._own: TlsOptions | None = None
@@ -228,7 +231,10 @@ class Options(CommandLine):
     opt_v = opt_version
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that belong to no flag."""
+        """Refuse words that belong to no flag.
+
+        :raises UsageError: when there are some.
+        """
         if words:
             hint = ""
             if self["app"] is None:
@@ -236,7 +242,10 @@ class Options(CommandLine):
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.{hint}")
 
     def postOptions(self) -> None:
-        """Make the settings."""
+        """Make the settings.
+
+        :raises UsageError: when they cannot be used.
+        """
         secret = read_secret(self["secret"], self["secret-file"], self.environment)
         # It is not left where a traceback or a dump of the options would show it.
         self["secret"] = None
@@ -288,6 +297,7 @@ class Options(CommandLine):
                 server, reread = self._server(secret, tls)
         except LocalProtocolError as error:
             raise usage.UsageError(str(error)) from None
+        self["tracing"] = trace_settings(self)
         self["settings"] = Settings(
             self["app"],
             secret,
@@ -357,7 +367,7 @@ class Options(CommandLine):
 
 
 def _listens(text: str) -> bool:
-    """Whether an endpoint string is one to listen on."""
+    """Return whether an endpoint string is one to listen on."""
     prefix, _, rest = text.partition(":")
     return prefix == "server" or rest.partition(":")[0].isdigit()
 
@@ -381,6 +391,7 @@ def makeService(options: Options) -> Service:
     except ApplicationError as error:
         raise SystemExit(str(error)) from None
     service = ApplicationService(settings, found, reactor, decide)
+    service.tracing = open_trace(options["tracing"], reactor)
     if not options["no-freeze"]:
         service.collector = Collector(reactor, lambda: service.srf is None or service.srf.idle)
     return service

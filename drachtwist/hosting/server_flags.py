@@ -7,8 +7,11 @@ obey are here too, each with the reason; a flag with a method of its own is in
 
 from __future__ import annotations
 
+from drachtwist.hosting import tracing
 from drachtwist.hosting.collector import NO_FREEZE
+from drachtwist.net.logs import LEVELS
 from drachtwist.server.limits import ABOUT, describe_limit
+from drachtwist.tracing.hep import PORT as HOMER_PORT
 
 __all__ = [
     "DEFAULT_FILE",
@@ -27,16 +30,11 @@ DEFAULT_SECRET = "cymru"
 DEFAULT_FILE = "/etc/drachtio.conf.xml"
 """Where the real server looks for its configuration."""
 
-_TWISTD_LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist"
-_HOMER = "nothing is captured"
 
 VALUES_NOT_OBEYED = {
     "user": "use twistd --uid and --gid",
-    "loglevel": _TWISTD_LOG,
     "sofia-loglevel": "there is no Sofia stack in it",
-    "homer": _HOMER,
-    "homer-id": _HOMER,
     "blacklist-redis-address": _REDIS,
     "blacklist-redis-port": _REDIS,
     "blacklist-redis-key": _REDIS,
@@ -55,7 +53,7 @@ SWITCHES_NOT_OBEYED = {
 }
 """The same for flags without a value."""
 
-_SHORT = {"user": "u", "loglevel": "l", "sofia-loglevel": "s", "homer": "y", "homer-id": "z"}
+_SHORT = {"user": "u", "sofia-loglevel": "s"}
 
 VARIABLES = {
     "file": "CONFIG_FILE_PATH",
@@ -75,18 +73,17 @@ VARIABLES = {
     "max-orphans": "MAX_ORPHANS",
     "user-agent-options-auto-respond": "USER_AGENT_OPTIONS_AUTO_RESPOND",
     "prometheus-scrape-port": "PROMETHEUS_SCRAPE_PORT",
+    "loglevel": "LOGLEVEL",
+    "homer": "HOMER_ADDRESS",
+    "homer-id": "HOMER_ID",
     **{f"limit-{name.replace('_', '-')}": f"LIMIT_{name.upper()}" for name in ABOUT},
 }
 """Environment variables, without ``DRACHTIO_``, that stand in for flags that are not given."""
 
 VARIABLES_NOT_OBEYED = {
-    "LOGLEVEL": _TWISTD_LOG,
     "SOFIA_LOGLEVEL": "there is no Sofia stack in it",
     "CONSOLE_LOGGING": "use twistd -n",
     "MEMORY_DEBUG": "Python manages the memory",
-    "HOMER_ADDRESS": _HOMER,
-    "HOMER_PORT": _HOMER,
-    "HOMER_ID": _HOMER,
     "BLACKLIST_REDIS_ADDRESS": _REDIS,
     "BLACKLIST_REDIS_SENTINELS": _REDIS,
     "BLACKLIST_REDIS_MASTER": _REDIS,
@@ -179,6 +176,15 @@ PARAMETERS = [
         None,
         "Serve numbers for Prometheus on this port ([ADDRESS:]PORT; 127.0.0.1 unless given).",
     ],
+    [
+        "homer",
+        "y",
+        None,
+        f"Send all SIP to Homer (HEP3 over UDP): HOST:PORT; port {HOMER_PORT} unless given.",
+    ],
+    ["homer-id", "z", None, "The number that Homer knows this server by; 0 unless given."],
+    ["loglevel", "l", None, f"What is logged: {', '.join(LEVELS)}; info unless given."],
+    *tracing.PARAMETERS,
     *[
         [f"limit-{name.replace('_', '-')}", None, None, f"Limit: {describe_limit(name)}."]
         for name in ABOUT
@@ -202,6 +208,7 @@ FLAGS = [
     ["always-send-180", None, "Answer every new INVITE 180 at once."],
     ["reject-register-with-no-realm", None, "Refuse a REGISTER for an IPv4 address."],
     NO_FREEZE,
+    *tracing.FLAGS,
     *[[name, None, f"Accepted, not obeyed: {why}."] for name, why in SWITCHES_NOT_OBEYED.items()],
 ]
 """Flags without one."""

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from drachtwist.errors import DrachtwistError
 from drachtwist.hosting.collector import Collector
 from drachtwist.hosting.process import give_up, reload_on_sighup, stop_on_sigterm
+from drachtwist.hosting.tracing import Tracing
 from drachtwist.net.logs import Logger
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.configfile import (
@@ -62,6 +63,11 @@ def describe(config: ServerConfig, path: str | None, findings: Sequence[Finding]
     return lines
 
 
+def _then(result: Any, do: Callable[[], object]) -> Any:
+    do()
+    return result
+
+
 class ServerService(Service):
     """The server, as twistd starts and stops it."""
 
@@ -83,14 +89,22 @@ class ServerService(Service):
         self._reread = reread
         self._waits = False
         self.server = DrachtioServer(config, reactor)
+        self.tracing: Tracing | None = None
+        """What is done with the messages that pass."""
         self.collector: Collector | None = None
         """What keeps Python's collector from stopping the process."""
 
     def privilegedStartService(self) -> None:
         """Open the ports, before privileges are given up."""
         super().privilegedStartService()
+        self._trace()
         self._wait()
         self.server.privilegedStartService()
+
+    def _trace(self) -> None:
+        if self.tracing is not None and self.tracing.trace is None:
+            self.server.trace = self.tracing.use()
+            self.tracing.start()
 
     def _wait(self) -> None:
         if not self._waits:
@@ -107,6 +121,7 @@ class ServerService(Service):
             self._log.info("configured by {path}", path=self._path)
         for finding in self._findings:
             self._log.warn("not obeyed: {finding}", finding=finding)
+        self._trace()
         self._wait()
         if self.collector is not None:
             self.collector.start()
@@ -117,7 +132,11 @@ class ServerService(Service):
         super().stopService()
         if self.collector is not None:
             self.collector.stop()
-        return self.server.stopService()
+        stopped = self.server.stopService()
+        if self.tracing is not None:
+            tracing = self.tracing
+            stopped.addBoth(_then, tracing.stop)
+        return stopped
 
     @property
     def is_idle(self) -> bool:

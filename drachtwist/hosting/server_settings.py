@@ -17,11 +17,13 @@ from drachtwist.errors import ConfigError, LocalProtocolError
 from drachtwist.hosting.process import read_secret
 from drachtwist.hosting.server_flags import DEFAULT_SECRET
 from drachtwist.hosting.server_sources import Sources, decimal
+from drachtwist.net.logs import LEVELS
 from drachtwist.net.sip.listening import check_contact
 from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import SERVER_TIMING, Contact, RequestHandler, ServerConfig
 from drachtwist.server.configfile import ConfigFile, oldest_tls
 from drachtwist.server.limits import ABOUT, ServerLimits, open_files, read_limit
+from drachtwist.tracing.hep import PORT as HOMER_PORT
 from drachtwist.transactions.timing import Timing
 
 __all__ = ["DEFAULT_CONTACT", "Settings"]
@@ -89,6 +91,7 @@ class Settings:
         ):
             nat = "aggressive"
         refresher = self._file.default_refresher
+        homer, homer_port = self._homer()
         return ServerConfig(
             admin_host=address,
             admin_port=port or None,
@@ -128,6 +131,11 @@ class Settings:
             prometheus_host=host,
             prometheus_port=scrape,
             limits=self._limits(),
+            log_level=self._level(),
+            log_calls=True,
+            capture_host=homer,
+            capture_port=homer_port,
+            capture_id=self._said.number("homer-id", (1 << 32) - 1, self._file.capture_id) or 0,
         )
 
     def reread(self, config: ServerConfig) -> ServerConfig:
@@ -143,6 +151,32 @@ class Settings:
             peer_ca=self._flags["peer-ca"] or self._file.peer_ca,
             spammers=self._file.spammers,
         )
+
+    def _level(self) -> str:
+        """Return what is logged."""
+        text = self._said.text("loglevel")
+        if text is None:
+            return self._file.loglevel or "info"
+        if text.lower() not in LEVELS:
+            raise usage.UsageError(
+                f"{self._said.origin('loglevel')} {text!r} is none of {', '.join(LEVELS)}"
+            )
+        return text.lower()
+
+    def _homer(self) -> tuple[str | None, int]:
+        """Return the host that captures, and its port."""
+        text = self._said.text("homer")
+        if text is None:
+            return self._file.capture_host, self._file.capture_port or HOMER_PORT
+        host, found, number = text.rpartition(":")
+        if not found or "]" in number:
+            host, number = text, ""
+        given = self._said.variable_number("HOMER_PORT", 65535) or HOMER_PORT
+        port = decimal(number, 65535) if number else given
+        host = host.strip("[]")
+        if not port or not host:
+            raise usage.UsageError(f"{self._said.origin('homer')} {text!r} is not HOST:PORT")
+        return host, port
 
     def _limits(self) -> ServerLimits:
         """Put the limits together; report those that the system does not leave room for."""

@@ -91,7 +91,7 @@ class Sources:
 
 
 def decimal(text: str, most: int) -> int | None:
-    """Read a number of up to nine decimal digits, from 0 to ``most``; None for anything else."""
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > most:
+    """Read a number of up to ten decimal digits, from 0 to ``most``; None for anything else."""
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > most:
         return None
     return int(text)

@@ -24,6 +24,8 @@ from drachtwist.hosting.server_flags import DEFAULT_FILE, FLAGS, PARAMETERS
 from drachtwist.hosting.server_service import ServerService, describe
 from drachtwist.hosting.server_settings import Settings
 from drachtwist.hosting.server_sources import Sources
+from drachtwist.hosting.tracing import open_trace, trace_settings
+from drachtwist.net.logs import set_level
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.configfile import ConfigFile, FileContact
 from drachtwist.sip.grammar import is_token
@@ -76,6 +78,7 @@ class Options(CommandLine):
         self["config"] = None
         self["findings"] = []
         self["read"] = None
+        self["tracing"] = None
 
     # Flags
 
@@ -128,6 +131,8 @@ class Options(CommandLine):
         """Extension that callers may require though nobody registered it; * for any.
 
         May be repeated. Requests that require others are answered 420.
+
+        :raises UsageError: when it is no option tag.
         """
         if tag != "*" and not is_token(tag):
             raise usage.UsageError(f"--extension {tag!r} is no option tag")
@@ -145,7 +150,10 @@ class Options(CommandLine):
         self.opt_help()
 
     def parseArgs(self, *words: str) -> None:
-        """Refuse words that belong to no flag."""
+        """Refuse words that belong to no flag.
+
+        :raises UsageError: when there are some.
+        """
         if words:
             raise usage.UsageError(f"what is {words[0]!r}? All settings are flags.")
 
@@ -166,6 +174,7 @@ class Options(CommandLine):
     # Settings
 
     def _settle(self) -> None:
+        self["tracing"] = trace_settings(self)
         try:
             self["config"] = self._settings().config()
         except LocalProtocolError as error:
@@ -205,6 +214,8 @@ def makeService(options: Options) -> Service:
     service = ServerService(
         options["config"], reactor, options["read"], options["findings"], options.reread
     )
+    service.tracing = open_trace(options["tracing"], reactor)
+    set_level(options["config"].log_level)
     if not options["no-freeze"]:
         # Only our own code makes anything here, and leaves nothing to it: once a day will do.
         service.collector = Collector(reactor, lambda: service.is_idle, anyway=86400.0)

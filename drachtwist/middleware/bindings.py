@@ -79,7 +79,7 @@ class Binding:
         return f"{parsed.scheme}:{user}{host}:{port}{params}"
 
     def is_for(self, contact: Any) -> bool:
-        """Whether a :class:`ContactBinding` means this: the same phone, or the same URI."""
+        """Return whether a :class:`ContactBinding` means this: the same phone, or the same URI."""
         if contact.instance and contact.reg_id is not None:
             return bool(self.instance == contact.instance and self.reg_id == contact.reg_id)
         if self.uri == contact.uri:
@@ -91,7 +91,7 @@ class Binding:
 
 
 def is_behind_nat(req: Any, uri: str) -> bool:
-    """Whether a phone says that it is somewhere else than where its REGISTER came from.
+    """Return whether a phone says that it is somewhere else than where its REGISTER came from.
 
     That is so when it calls itself something else in its Via, or registers a private address while
     it comes from a public one. What came through a proxy says nothing of the phone.

@@ -270,7 +270,7 @@ class DigestAuth:
         return is_right and possible and secret.get("password") != _NOBODY
 
     def _is_first(self, credentials: digest.Credentials) -> bool:
-        """Whether this count of the nonce is used for the first time."""
+        """Return whether this count of the nonce is used for the first time."""
         nonce = credentials.nonce
         used = self._used.get(nonce)
         if used is None:

@@ -11,7 +11,7 @@ _NEVER = frozenset({"ACK", "CANCEL"})
 
 
 def may_refuse(req: Request) -> bool:
-    """Whether a request begins something: it is outside of dialogs, and can be answered."""
+    """Return whether a request begins something: it is outside of dialogs, and can be answered."""
     if req.method in _NEVER:
         return False
     try:

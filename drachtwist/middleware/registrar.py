@@ -367,7 +367,7 @@ def _source(req: Request) -> str:
 
 
 def _keeps_flow(req: Request, registration: Registration) -> bool:
-    """Whether the server keeps the connection that a phone made, as RFC 5626 has it.
+    """Return whether the server keeps the connection that a phone made, as RFC 5626 has it.
 
     It does for streams, and only without a proxy in between, which would have to do that.
     """

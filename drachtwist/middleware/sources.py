@@ -83,7 +83,7 @@ class SourceFilter:
         self._status = status
 
     def allows(self, address: str) -> bool:
-        """Whether an address may ask."""
+        """Return whether an address may ask."""
         source = _address(address)
         if source is None:
             return not self._allow

@@ -103,7 +103,7 @@ def proxy(
 
 
 def route(uri: str | None = None, *, tag: str | None = None, tls: bool = False) -> RouteTo:
-    """Give the request to an application.
+    """Hand the request to an application.
 
     :param uri: ``host:port`` where the application listens; the server connects to it.
     :param tag: instead: any application connected to the server with this tag.
@@ -189,7 +189,7 @@ class RoutingResource(Resource):
 
 
 def _takes_two(decide: Callable[..., object]) -> bool:
-    """Whether a function takes a second argument by position, with a default or without."""
+    """Return whether a function takes a second argument by position, with a default or without."""
     try:
         parameters = inspect.signature(decide).parameters.values()
     except (TypeError, ValueError):

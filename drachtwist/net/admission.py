@@ -62,7 +62,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def is_local(address: Any) -> bool:
-    """Whether an address that is listened on can be reached from this machine alone."""
+    """Return whether an address that is listened on can be reached from this machine alone."""
     host = getattr(address, "host", None)
     if host is None:
         return True  # a socket of the file system

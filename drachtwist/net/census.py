@@ -51,7 +51,7 @@ class Census:
         return "source" if self.has_enough(host) else None
 
     def has_enough(self, host: str) -> bool:
-        """Whether there may be no more of the source of an address."""
+        """Return whether there may be no more of the source of an address."""
         return self._sources.get(source_of(host), 0) >= self.per_source
 
     def heaviest(self) -> str | None:
@@ -105,7 +105,7 @@ class Turnstile(Census):
         self._make_room = make_room
 
     def refuses(self, host: str) -> bool:
-        """Whether another connection from an address would be one too many; that is noted."""
+        """Say whether another connection from an address would be one too many; note it."""
         problem = self.problem(host)
         if problem == "total" and self._make_room is not None:
             if self.has_enough(host):

@@ -39,7 +39,7 @@ class DeadlineClock:
         self._put_off = False
 
     def __len__(self) -> int:
-        """How many machines are watched."""
+        """Return how many machines are watched."""
         return len(self._deadlines)
 
     def seconds(self) -> float:

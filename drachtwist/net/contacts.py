@@ -77,7 +77,7 @@ class Contact:
             object.__setattr__(self, "_network", network)
 
     def is_inside(self, remote: str, own: str, everywhere: bool = False) -> bool:
-        """Whether a peer is in the local network.
+        """Return whether a peer is in the local network.
 
         :param remote: its address; what is no address is outside.
         :param own: our address that it would see if there were no NAT.

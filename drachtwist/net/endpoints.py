@@ -183,7 +183,7 @@ class _TlsServerEndpoint:
         self._creator = credentials.server_creator()
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Listen."""
+        """Listen, and make each connection a TLS one before the protocol sees it."""
         return self._plain.listen(TLSMemoryBIOFactory(self._creator, False, protocolFactory))
 
 
@@ -305,7 +305,7 @@ def parse_endpoint(reactor: Any, text: str, tls: TlsOptions | None = None) -> En
 
 
 def lacks_identity(text: str) -> bool:
-    """Whether an endpoint string listens with TLS, and names neither a key nor a certificate."""
+    """Return whether an endpoint string listens with TLS and names no key or no certificate."""
     prefix, _, rest = text.partition(":")
     if prefix != "tls":
         return False

@@ -9,15 +9,38 @@ do what it says. All of the package logs through this.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, cast
 
+from twisted.logger import ILogObserver, LogLevel
 from twisted.logger import Logger as _Logger
-from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 
 from drachtwist.errors import SHOWN, shorten
 
-__all__ = ["Logger"]
+__all__ = ["LEVELS", "Logger", "set_level"]
+
+LEVELS = ("notice", "error", "warning", "info", "debug")
+"""What may be logged, in the words of the real server, from the least to everything; its notices
+are what it says of itself, and of ours what keeps it from going on."""
+
+_BY_NAME = {
+    "notice": LogLevel.critical,
+    "error": LogLevel.error,
+    "warning": LogLevel.warn,
+    "info": LogLevel.info,
+    "debug": LogLevel.debug,
+}
+_least = LogLevel.debug
+
+
+def set_level(name: str) -> None:
+    """Log nothing of this package that matters less than a level, from now on.
+
+    :param name: one of :data:`LEVELS`.
+    """
+    global _least
+    _least = _BY_NAME[name]
 
 
 _NO_TEXT = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -43,12 +66,31 @@ def _shown(value: Any) -> Any:
 
 
 class Logger(_Logger):
-    """A logger of :mod:`twisted.logger` whose fields are never long."""
+    """A logger of :mod:`twisted.logger` whose fields are never long.
+
+    :param namespace: what its events are filed under: of a class its path, unless given.
+    """
+
+    def __init__(
+        self,
+        namespace: str | None = None,
+        source: object | None = None,
+        observer: ILogObserver | None = None,
+    ) -> None:
+        self._is_named = namespace is not None
+        if namespace is None:
+            # As Twisted does, which would find this method.
+            namespace = sys._getframe(1).f_globals.get("__name__", "unknown")
+        super().__init__(namespace, source, observer)
 
     def __get__(self, instance: object, owner: type | None = None) -> Logger:
         """Return the logger of a class, or of an instance."""
+        if self._is_named:
+            return Logger(self.namespace, owner if instance is None else instance, self.observer)
         return cast(Logger, super().__get__(instance, owner))
 
     def emit(self, level: LogLevel, format: str | None = None, **kwargs: object) -> None:
         """Emit an event; its fields are what is put into the format."""
+        if level < _least:
+            return
         super().emit(level, format, **{name: _shown(value) for name, value in kwargs.items()})

@@ -125,7 +125,7 @@ class Names:
         self._asking: set[Deferred[Any]] = set()
 
     def __len__(self) -> int:
-        """How many answers are kept."""
+        """Return how many answers are kept."""
         return len(self._kept)
 
     @property
@@ -413,7 +413,7 @@ def _text(name: dns.Name) -> str:
 
 
 def _is_domain(name: str) -> bool:
-    """Whether a name can be asked for: its labels have from 1 to 63 octets, all together 253."""
+    """Return whether a name can be asked for: labels of 1 to 63 octets, 253 all together."""
     return (
         name.isascii()
         and len(name) <= 253

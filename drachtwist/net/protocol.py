@@ -62,6 +62,10 @@ UNREAD = 16 << 20
 """Bytes that an application may leave unread, unless told otherwise."""
 
 
+# Asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_AUTHENTICATED, _CLOSED = SessionState.AUTHENTICATED, SessionState.CLOSED
+
+
 class AnswerSink(Protocol):
     """Waits for the answers to one command."""
 
@@ -179,12 +183,12 @@ class DrachtioProtocol(_Clocked):
     @property
     def authenticated(self) -> bool:
         """Whether the connection is up: the server accepted the secret."""
-        return self.session.state is SessionState.AUTHENTICATED
+        return self.session.state is _AUTHENTICATED
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.session.state is SessionState.CLOSED
+        return self.session.state is _CLOSED
 
     @property
     def host_ports(self) -> tuple[str, ...]:
@@ -212,7 +216,7 @@ class DrachtioProtocol(_Clocked):
         :raises ConnectionLost: when the connection is closed.
         """
         session = self.session
-        if session.state is SessionState.CLOSED:
+        if session.state is _CLOSED:
             raise ConnectionLost(self._lost)
         message_id = session.command(command, sink)
         if self.tap is not None:
@@ -235,7 +239,7 @@ class DrachtioProtocol(_Clocked):
         if route:
             line += f"|{route}"
         session = self.session
-        if session.state is SessionState.CLOSED:
+        if session.state is _CLOSED:
             raise ConnectionLost(self._lost)
         message_id = session.send_message(line, message, sink)
         if self.tap is not None:

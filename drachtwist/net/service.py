@@ -167,7 +167,7 @@ class InboundConnection(Service):
         return succeed(None)
 
     def give_up(self, error: Exception) -> None:
-        """Never begin: something else has failed."""
+        """Give up before it began, since something else has failed."""
         if self._ended is None:
             self._end(error)
 
@@ -270,7 +270,7 @@ class _Reporting:
         self._failed = failed
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect."""
+        """Connect, and report a failure before the service hears of it."""
 
         def fail(failure: Failure) -> Failure:
             self._failed(failure)
@@ -393,7 +393,7 @@ class OutboundListener(Service):
         return succeed(None)
 
     def give_up(self, error: Exception) -> None:
-        """Never begin: something else has failed."""
+        """Give up before it began, since something else has failed."""
         self._tell(error)
 
     def when_listening(self) -> Deferred[IAddress]:

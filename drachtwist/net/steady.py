@@ -151,7 +151,7 @@ class SteadyClock:
 
 
 def _is_meant_for(call: DelayedCall, when: float) -> bool:
-    """Whether a call lives, and is still meant for the time of its entry, or for later."""
+    """Return whether a call lives, and is still meant for the time of its entry, or for later."""
     return not call.cancelled and not call.called and call.time == when
 
 

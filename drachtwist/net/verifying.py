@@ -96,7 +96,7 @@ class PeerName:
         return f"<PeerName {self.text}>"
 
     def matches(self, certificate: x509.Certificate) -> bool:
-        """Whether a certificate is for it.
+        """Return whether a certificate is for it.
 
         :raises CertificateRefused: when the certificate is for nobody.
         """

@@ -115,7 +115,7 @@ class Amplification:
         self._accounts_until = seconds() + LIFETIME
 
     def __len__(self) -> int:
-        """How many addresses are known, confirmed or not."""
+        """Return how many addresses are known, confirmed or not."""
         return (
             len(self._confirmed)
             + len(self._confirmed_before)
@@ -131,7 +131,7 @@ class Amplification:
         return self._carriers.listeners
 
     def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
+        """Return whether a flow can still be sent over."""
         return self._carriers.is_open(flow)
 
     def flow_to(
@@ -155,7 +155,7 @@ class Amplification:
     # What is asked
 
     def is_confirmed(self, flow: Flow) -> bool:
-        """Whether whoever a flow leads to has shown that it receives us."""
+        """Return whether whoever a flow leads to has shown that it receives us."""
         if flow.protocol != "udp":
             return True
         address = (flow.remote_host, flow.remote_port)
@@ -310,7 +310,7 @@ class Amplification:
 
 
 def _knows(request: Request, secrets: dict[str, None]) -> bool:
-    """Whether a request has a tag or nonce that was sent where it comes from."""
+    """Return whether a request has a tag or nonce that was sent where it comes from."""
     try:
         if request.to.tag in secrets:
             return True

@@ -210,7 +210,7 @@ class _Body(Protocol):
             self._drop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The answer is complete, or the connection broke."""
+        """Hand out the answer, if it is complete; fail if the connection broke."""
         if self.done.called:
             return
         if reason.check(ResponseDone, PotentialDataLoss) or len(self._data) > ANSWER_LIMIT:

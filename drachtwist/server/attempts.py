@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.sip.flows import Flow, Target
 from drachtwist.server.compose import new_branch
 from drachtwist.server.ports import Carriers
@@ -75,21 +76,52 @@ class Attempting(Protocol):
         """Where transactions are known."""
 
     @property
+    def clock(self) -> DeadlineClock:
+        """The time."""
+        ...
+
+    @property
     def stopped(self) -> bool:
         """Whether the server has stopped."""
 
 
-class Attempted:
+class Transacting:
+    """Whatever has a client transaction."""
+
+    __slots__ = ("core", "flow", "key", "machine")
+
+    core: Attempting
+    flow: Flow | None
+    """Which way it goes."""
+    machine: InviteClient | NonInviteClient | None
+    key: ClientKey | None
+
+    def react(self, machine: Machine, effects: list[Effect]) -> None:
+        """Do what a machine wants done."""
+        raise NotImplementedError
+
+    def run(self, effects: list[Effect]) -> None:
+        """Do what the transaction wants done, and take note of its next deadline."""
+        machine = self.machine
+        assert machine is not None
+        if effects:
+            self.react(machine, effects)
+        self.core.clock.watch(machine)  # also of an attempt that has failed: it may have to repeat
+
+    def lost(self) -> None:
+        """Note that what was sent did not reach its peer."""
+        machine = self.machine
+        if machine is not None:
+            self.run(machine.transport_failed(self.core.clock.seconds()))
+
+
+class Attempted(Transacting):
     """A request that is sent to one place after the other, if it has to be."""
 
     __slots__ = (
         "branch",
         "cancelled",
-        "core",
-        "flow",
         "instead",
-        "key",
-        "machine",
         "reason",
         "state",
         "way",
@@ -98,14 +130,9 @@ class Attempted:
     TRANSITIONS: ClassVar[Mapping[SentState, Mapping[SentState, str]]]
     """What leads from a state to another."""
 
-    core: Attempting
     state: SentState
     branch: str
     """The branch of this attempt."""
-    flow: Flow | None
-    """Which way this attempt goes."""
-    machine: InviteClient | NonInviteClient | None
-    key: ClientKey | None
     cancelled: bool
     """Whether it is to be cancelled."""
     way: Way | None
@@ -147,7 +174,7 @@ class Attempted:
         raise NotImplementedError
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response to it goes where this one does: to us, or through us."""
+        """Return whether a response to it goes where this one does: to us, or through us."""
         raise NotImplementedError
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
@@ -157,10 +184,6 @@ class Attempted:
         :param response: the response, if there was one.
         :param phrase: the reason phrase, if not the usual one.
         """
-        raise NotImplementedError
-
-    def react(self, machine: Machine, effects: list[Effect]) -> None:
-        """Do what a machine wants done."""
         raise NotImplementedError
 
     # What is the same
@@ -262,13 +285,13 @@ class Attempted:
             self.core.uac.transactions.pop(key, None)
 
 
-class Spent:
+class Spent(Transacting):
     """Owns a client transaction whose outcome nobody waits for, until it is over.
 
     Repeats are sent, and repeated failures acknowledged, as usual.
     """
 
-    __slots__ = ("core", "flow", "key", "machine", "source")
+    __slots__ = ("source",)
 
     def __init__(self, core: Attempting, flow: Flow, key: ClientKey, machine: Any) -> None:
         self.core = core
@@ -280,14 +303,16 @@ class Spent:
         core.uac.transactions[key] = self
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response is wanted: it goes nowhere."""
+        """Return False: a response goes nowhere."""
         return True
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what the machine wants done."""
         for effect in effects:
             if type(effect) is Transmit:
+                assert self.flow is not None
                 self.core.carriers.send(self.flow, effect.data)
             elif type(effect) is Terminated:
-                self.core.uac.transactions.pop(self.key, None)
+                if self.key is not None:
+                    self.core.uac.transactions.pop(self.key, None)
                 machine.owner = None  # nothing may be left to the collector

@@ -29,7 +29,7 @@ ANY = "*"
 
 
 def scheme_is_known(request: Request) -> bool:
-    """Whether the scheme of the Request-URI is one that SIP uses; otherwise it is a 416."""
+    """Return whether the scheme of the Request-URI is one that SIP uses; otherwise it is a 416."""
     uri = request.uri
     return uri.startswith("sip:") or uri.partition(":")[0].lower() in URI_SCHEMES
 
@@ -47,7 +47,7 @@ def unknown_extensions(request: Request, name: str, known: Set[str]) -> list[str
 
 
 def has_hops_left(request: Request) -> bool:
-    """Whether a request may be forwarded; otherwise it is a 483."""
+    """Return whether a request may be forwarded; otherwise it is a 483."""
     hops = _limit(request, "Max-Forwards")
     return hops is None or hops > 0
 
@@ -68,13 +68,13 @@ def _limit(request: Request, name: str) -> int | None:
 
 
 def has_more_hops(response: Response) -> bool:
-    """Whether a response has further Vias below the topmost one."""
+    """Return whether a response has further Vias below the topmost one."""
     vias = response.get_all("Via")
     return len(vias) > 1 or ("," in vias[0] and len(response.vias) > 1)
 
 
 def carries_session(message: Request | Response) -> bool:
-    """Whether a message has a session description, which is an offer or an answer."""
+    """Return whether a message has a session description, which is an offer or an answer."""
     if not message.body:
         return False
     kind = (message.get("Content-Type") or "").lower()

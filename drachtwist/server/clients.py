@@ -55,7 +55,7 @@ class Clients:
         return len(self._links)
 
     def __contains__(self, link: object) -> bool:
-        """Whether the connection is alive."""
+        """Return whether the connection is alive."""
         return link in self._links
 
     def add(self, link: AppLink) -> None:
@@ -103,6 +103,6 @@ class Clients:
         return otherwise
 
     def are_behind(self, verb: str) -> bool:
-        """Whether there are some who want it, but all of them are far behind."""
+        """Return whether there are some who want it, but all of them are far behind."""
         turns = self._turns.get(verb, ())
         return bool(turns) and all(link.behind for link in turns)

@@ -133,7 +133,7 @@ def via_of(protocol: str, local: str, branch: str) -> str:
 
 
 def readdressed(raw: bytes, via: str, contact: str | None = None) -> bytes:
-    """Give a request of ours another Via, and another Contact if there is one to be given.
+    """Replace the Via of a request of ours, and its Contact if there is another one.
 
     :param contact: says where we are reached.
     """

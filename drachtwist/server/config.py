@@ -169,6 +169,18 @@ class ServerConfig:
     """The address that numbers for Prometheus are served on."""
     prometheus_port: int | None = None
     """The port for it; 0 for any free one, None for no numbers at all."""
+    capture_host: str | None = None
+    """The address or name of Homer, which all SIP is sent to as HEP3; None for nobody."""
+    capture_port: int = 9060
+    """Its UDP port."""
+    capture_id: int = 0
+    """The number that it knows this server by: 0 to 4294967295."""
+    log_calls: bool = False
+    """Whether there is a line in the log for each call when it is over; ``twistd drachtio-server``
+    writes them."""
+    log_level: str = "info"
+    """What is logged, where a process is this server's: ``notice``, ``error``, ``warning``,
+    ``info`` or ``debug``; see :func:`drachtwist.net.logs.set_level`."""
     require_authentication: bool = True
     """Whether commands are refused before the right secret was shown. The real server carries
     them out."""
@@ -209,6 +221,9 @@ class ServerConfig:
             name_server(server)
         if self.udp_mtu is not None and self.udp_mtu < 0:
             raise LocalProtocolError(f"udp_mtu is a number of bytes, not {self.udp_mtu!r}")
+        for name, most in (("capture_port", 65535), ("capture_id", (1 << 32) - 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise LocalProtocolError(f"{name} is a number from 0 to {most}")
         for name, most in (("listen_backlog", 1000), ("udp_buffer_size", (1 << 31) - 1)):
             number = getattr(self, name)
             if number is not None and not 1 <= number <= most:

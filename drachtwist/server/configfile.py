@@ -22,6 +22,7 @@ from typing import Any
 from xml.parsers import expat
 
 from drachtwist.errors import ConfigError, LocalProtocolError
+from drachtwist.net.logs import LEVELS
 from drachtwist.server.config import RequestHandler
 from drachtwist.server.limits import ABOUT, read_limit
 from drachtwist.server.spammers import ACTIONS, Spammers
@@ -35,7 +36,6 @@ _MAX_DEPTH = 16
 
 _LOG = "twistd writes the log: use its --logfile, --syslog and --logger"
 _REDIS = "there is no blacklist; use a firewall"
-_HOMER = "nothing is captured"
 
 ELEMENTS: dict[str, str] = {
     "admin": "",
@@ -87,7 +87,10 @@ ELEMENTS: dict[str, str] = {
     "sip/aggressive-nat-detection": "",
     "sip/user-agent-options-auto-respond": "",
     "sip/blacklist": _REDIS,
-    "sip/capture-server": _HOMER,
+    "sip/capture-server": "",
+    "sip/capture-server@port": "",
+    "sip/capture-server@id": "",
+    "sip/capture-server@hep-version": "",
     "cdrs": "",
     "limits": "",
     **{f"limits/{name.replace('_', '-')}": "" for name in ABOUT},
@@ -95,7 +98,7 @@ ELEMENTS: dict[str, str] = {
     "monitoring/prometheus": "",
     "monitoring/prometheus@port": "",
     "logging": "",
-    "logging/loglevel": _LOG,
+    "logging/loglevel": "",
     "logging/sofia-loglevel": "there is no Sofia stack in it",
     "logging/console": "use twistd -n",
     "logging/syslog": _LOG,
@@ -209,6 +212,12 @@ class ConfigFile:
     cdrs: bool | None = None
     prometheus_address: str | None = None
     prometheus_port: int | None = None
+    loglevel: str | None = None
+    """``notice``, ``error``, ``warning``, ``info`` or ``debug``."""
+    capture_host: str | None = None
+    """Homer: its address or name."""
+    capture_port: int | None = None
+    capture_id: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     """The limits that it sets, by their names; not in the real server."""
     findings: tuple[Finding, ...] = ()
@@ -440,6 +449,10 @@ class _Reader:
             cdrs=self.switch("cdrs"),
             prometheus_address=self.text("monitoring/prometheus"),
             prometheus_port=self.prometheus_port(),
+            loglevel=self.choice("logging/loglevel", LEVELS, "info"),
+            capture_host=self.capture_host(),
+            capture_port=self.number("sip/capture-server@port", 65535),
+            capture_id=self.number("sip/capture-server@id", (1 << 32) - 1),
             limits=self.limits(),
             findings=tuple(sorted(self.findings, key=lambda one: one.line or 0)),
         )
@@ -451,6 +464,14 @@ class _Reader:
         if node is not None and port is None:
             self.note("monitoring/prometheus", "no port, so nothing is served", node)
         return port
+
+    def capture_host(self) -> str | None:
+        """Return who captures; what wants another version than 3 gets that."""
+        node = self.root.find("sip/capture-server")
+        version = self.text("sip/capture-server@hep-version")
+        if node is not None and version not in (None, "3"):
+            self.note("sip/capture-server@hep-version", f"{version!r} is not 3, taken for 3", node)
+        return self.text("sip/capture-server")
 
     def limits(self) -> dict[str, float]:
         """Return the limits that are set."""

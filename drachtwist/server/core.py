@@ -2,7 +2,7 @@
 
 The core owns the tables and writes the frames; what requests of the network lead to is decided in
 :mod:`~drachtwist.server.uas`, what requests of applications lead to in
-:mod:`~drachtwist.server.uac`. It talks to sockets through
+:mod:`~drachtwist.server.uac.core`. It talks to sockets through
 :class:`~drachtwist.server.ports.Carriers` and to applications through
 :class:`~drachtwist.server.clients.AppLink`, so that tests run it on a
 :class:`~twisted.internet.task.Clock` without any of them.
@@ -25,6 +25,7 @@ from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.ended_calls import EndedCalls
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
@@ -35,7 +36,7 @@ from drachtwist.server.roles import Connector
 from drachtwist.server.routing import Router
 from drachtwist.server.sendingaway import SendingAway
 from drachtwist.server.sessions import Sessions
-from drachtwist.server.uac import Calling
+from drachtwist.server.uac.core import UserAgentClient
 from drachtwist.server.uas.core import UserAgentServer
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
@@ -81,10 +82,13 @@ class ServerCore:
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
         self.uas = UserAgentServer(self)
-        self.uac = Calling(self)
+        self.uac = UserAgentClient(self)
         self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
+        self.calls: EndedCalls | None = None
+        if config.log_calls:
+            self.calls = EndedCalls(self.clock.seconds)
         self.handed_on = 0
         """New requests that went from an application that is gone to another one."""
         self.registered = Registered(self.clock.seconds)
@@ -212,7 +216,7 @@ class ServerCore:
     # What applications do
 
     def signed(self, link: AppLink) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self.clients.add(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -220,7 +224,7 @@ class ServerCore:
             self.uas.give(incoming, link)
 
     def commanded(self, link: AppLink, event: Commanded) -> None:
-        """An application sent a command; it is carried out and answered."""
+        """Carry out the command of an application, and answer it."""
         if self.stopped:
             return
         if link not in self.clients:
@@ -264,7 +268,7 @@ class ServerCore:
             self.uac.ask(link, message_id, command.route, message)
 
     def gone(self, link: AppLink) -> None:
-        """A connection to an application is gone; its work is seen to (see ``orphans``)."""
+        """See to the work of an application whose connection is gone (see ``orphans``)."""
         self.clients.remove(link)
         incoming = self._expected.pop(link, None)
         if incoming is not None:
@@ -350,6 +354,8 @@ class ServerCore:
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
+        if self.calls is not None:
+            self.calls.recorded(kind, source, raw)
         if not self.config.cdrs:
             return
         link = self.clients.pick(f"cdr:{kind}")
@@ -370,7 +376,7 @@ class ServerCore:
         return "udp"
 
     def is_own(self, uri: str) -> bool:
-        """Whether a URI is an address of this server."""
+        """Return whether a URI is an address of this server."""
         try:
             parsed = Uri.parse(uri)
         except MessageError:
@@ -388,7 +394,7 @@ class ServerCore:
         )
 
     def offers(self, protocol: str) -> bool:
-        """Whether a transport is listened on."""
+        """Return whether a transport is listened on."""
         return any(listener.protocol == protocol for listener in self.carriers.listeners)
 
     def watch(self, machine: Machine) -> None:

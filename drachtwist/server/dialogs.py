@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
-from drachtwist.server.usages import ClientUsage, Refreshing, ServerUsage
+from drachtwist.server.usages import ClientUsage, Refreshing, ServerUsage, Unconfirmed
 from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Hop, hop_of
 from drachtwist.sip.message import Request, Response
@@ -108,7 +108,7 @@ class Dialog:
         "target",
         "timer",
         "told",
-        "unacked",
+        "unconfirmed",
     )
 
     id: str
@@ -147,8 +147,8 @@ class Dialog:
     """Where packets go; None when a name has to be looked up first."""
     hop: Hop | None
     """Where packets go when there is no flow, or it is closed."""
-    unacked: int | None
-    """The CSeq of the last INVITE of this side that was accepted, until the application's ACK."""
+    unconfirmed: Unconfirmed | None
+    """The last INVITE of this side that was accepted, until its ACK."""
     origin: ServerUsage | None
     """The INVITE that made it."""
     answers: ServerUsage | None
@@ -166,7 +166,7 @@ class Dialog:
         self.link = None
         self.remote_tag = ""
         self.state = DialogState.EARLY
-        self.unacked = None
+        self.unconfirmed = None
         self.seq = 0
         self.peer_seq = 0
         self.invite_seq = None
@@ -193,7 +193,7 @@ class Dialog:
         self.state = state
 
     def is_refreshed_by(self, method: str) -> bool:
-        """Whether requests of a method refresh its remote target."""
+        """Return whether requests of a method refresh its remote target."""
         return method in _REFRESHING[self.method]
 
     def __repr__(self) -> str:
@@ -227,6 +227,7 @@ class Dialogs:
         """Forget a dialog; it is no error when it is not known."""
         if self.knows(dialog):
             del (self._uas if dialog.is_uas else self._uac)[dialog.id]
+            dialog.unconfirmed = None
             self._leave(dialog)
 
     def hand_to(self, dialog: Dialog, link: AppLink | None) -> None:
@@ -272,7 +273,7 @@ class Dialogs:
                 tag is not None and dialog.local_tag == tag,
                 dialog.link is link,
                 dialog.link is None,
-                ack and dialog.unacked is not None,
+                ack and dialog.unconfirmed is not None,
             )
 
         return max(dialogs, key=rank)
@@ -282,7 +283,7 @@ class Dialogs:
         return self._uas.get(name)
 
     def knows(self, dialog: Dialog) -> bool:
-        """Whether a dialog is there and goes on."""
+        """Return whether a dialog is there and goes on."""
         return (self._uas if dialog.is_uas else self._uac).get(dialog.id) is dialog
 
     def of_request(self, call_id: str, from_tag: str, to_tag: str | None) -> Dialog | None:

@@ -55,7 +55,7 @@ class Door:
         self._waiting: dict[DrachtioServerProtocol, IDelayedCall] = {}
 
     def refuses(self, address: Any) -> bool:
-        """Whether another connection from an address would be one too many; that is noted."""
+        """Say whether another connection from an address would be one too many; note it."""
         host = str(getattr(address, "host", ""))
         # A stranger that makes room does so in both.
         return (self._required and self._strangers.refuses(host)) or self._all.refuses(host)

@@ -139,7 +139,7 @@ class _Seen:
         self._turn_at = float("-inf")
 
     def again(self, data: object, now: float) -> bool:
-        """Whether something was seen before; from now on it was."""
+        """Return whether something was seen before; from now on it was."""
         if now >= self._turn_at:
             idle = now >= self._turn_at + REMEMBERED
             self._older = set() if idle else self._newer
@@ -164,13 +164,13 @@ class _Calls:
         self._began: dict[tuple[str, str], tuple[float, bool]] = {}
 
     def began(self, key: tuple[str, str], now: float) -> None:
-        """An INVITE came or went."""
+        """Begin to measure an INVITE that came or went."""
         if len(self._began) >= _MOST_CALLS:
             del self._began[next(iter(self._began))]
         self._began.setdefault(key, (now, False))
 
     def answered(self, key: tuple[str, str], status: int, now: float) -> None:
-        """A response to it went or came."""
+        """Measure how long its response took, in seconds."""
         found = self._began.get(key)
         if found is None or status <= 100:
             return

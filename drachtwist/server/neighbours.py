@@ -40,7 +40,7 @@ def away(routes: list[Address], is_own: Callable[[str], bool]) -> list[Address]:
 
 
 def is_adjacent(message: Request | Response, is_own: Callable[[str], bool]) -> bool:
-    """Whether whose Contact a message has sent it to us without another proxy in between."""
+    """Return whether whose Contact a message has sent it to us without another proxy in between."""
     try:
         recorded: list[Address] = message.get_parsed_header("Record-Route") or []
         if isinstance(message, Request):
@@ -52,7 +52,7 @@ def is_adjacent(message: Request | Response, is_own: Callable[[str], bool]) -> b
 
 
 def is_behind_nat(contact: Address | None, flow: Flow, detection: str) -> bool:
-    """Whether a Contact is an address that messages do not come from.
+    """Return whether a Contact is an address that messages do not come from.
 
     :param flow: where they come from.
     :param detection: the setting ``nat_detection``.

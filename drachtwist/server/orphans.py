@@ -129,11 +129,11 @@ class Orphans(Machine):
         """Dialogs that the server ended."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many wait."""
         return len(self._waiting)
 
     def __contains__(self, dialog: object) -> bool:
-        """Whether a dialog waits."""
+        """Return whether a dialog waits."""
         return dialog in self._waiting
 
     def add(self, dialog: Dialog) -> None:

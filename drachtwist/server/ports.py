@@ -27,7 +27,7 @@ class Carriers(Protocol):
         ...
 
     def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
+        """Return whether a flow can still be sent over."""
         ...
 
     def flow_to(

@@ -93,7 +93,7 @@ class Registered:
 
 
 def has_no_address(uri: str) -> bool:
-    """Whether a URI has a host that can have no address, as those of browsers do (RFC 7118)."""
+    """Return whether a host can have no address, as those that browsers give (RFC 7118)."""
     key = _key(uri)
     return key is not None and key.endswith(".invalid")
 

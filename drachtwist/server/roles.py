@@ -1,7 +1,8 @@
 """What the three roles of the server know of each other, and of the core that joins them.
 
-They are the UAS core (:mod:`~drachtwist.server.uas`), the UAC core (:mod:`~drachtwist.server.uac`)
-and the proxy core (:mod:`~drachtwist.server.proxy.core`), in the words of RFC 3261.
+They are the UAS core (:mod:`~drachtwist.server.uas`), the UAC core
+(:mod:`~drachtwist.server.uac.core`) and the proxy core (:mod:`~drachtwist.server.proxy.core`), in
+the words of RFC 3261.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.sip.flows import Flow
 from drachtwist.server.amplification import Amplification
-from drachtwist.server.attempts import Attempted
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import Draft
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -21,7 +21,6 @@ from drachtwist.server.dialogs import Dialog, Dialogs
 from drachtwist.server.incoming import Forwarder, Incoming
 from drachtwist.server.limits import ServerLimits
 from drachtwist.server.orphans import Orphans
-from drachtwist.server.outgoing import Outgoing
 from drachtwist.server.ports import Carriers, Resolver
 from drachtwist.server.proxy.known_calls import KnownCall, KnownCalls
 from drachtwist.server.registered import Registered
@@ -91,6 +90,35 @@ class UasCore(Protocol):
         """Let a request be forwarded."""
 
 
+class Forming(Protocol):
+    """An INVITE or SUBSCRIBE of this side that may become a dialog."""
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        ...
+
+    @property
+    def link(self) -> AppLink | None:
+        """The application that asked."""
+        ...
+
+    @property
+    def dialog_id(self) -> str:
+        """What applications call the dialog to come."""
+        ...
+
+    @property
+    def rang(self) -> bool:
+        """Whether somebody rings."""
+        ...
+
+    @property
+    def offers(self) -> bool:
+        """Whether it waits for the answer to a session description."""
+        ...
+
+
 class UacCore(Protocol):
     """What asks on behalf of applications."""
 
@@ -99,19 +127,16 @@ class UacCore(Protocol):
         """All requests whose responses have to be recognised."""
         ...
 
-    def forming(self, name: str) -> Outgoing | None:
+    def forming(self, name: str) -> Forming | None:
         """Find the INVITE or SUBSCRIBE that may become the dialog of this name."""
         ...
 
-    def hold(self, outgoing: Outgoing, incoming: Incoming) -> bool:
+    def hold(self, sent: Forming, incoming: Incoming) -> bool:
         """Let a NOTIFY wait for the answer to its SUBSCRIBE."""
         ...
 
-    def left(self, outgoing: Outgoing, tag: str) -> None:
+    def left(self, sent: Forming, tag: str) -> None:
         """Cancel a call whose callee, who rang, has sent a BYE."""
-
-    def lost(self, outgoing: Attempted) -> None:
-        """Fail a request that did not reach its peer."""
 
     def cancel_pending(self, dialog: Dialog) -> None:
         """Cancel the INVITEs of this side in a dialog."""
@@ -121,9 +146,6 @@ class UacCore(Protocol):
 
     def refresh(self, dialog: Dialog, draft: Draft, timer: Refreshing) -> None:
         """Send a re-INVITE by ourselves."""
-
-    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
-        """Send the ACK to the 200 of an INVITE by ourselves."""
 
 
 class Stateless(Protocol):

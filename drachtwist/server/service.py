@@ -25,6 +25,7 @@ from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
 from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
+from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
 from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
@@ -43,6 +44,9 @@ from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Question, Records
 from drachtwist.sip.message import Request
 from drachtwist.sip.uri import SipUri, TelUri, Uri
+from drachtwist.tracing.hep import HepSink
+from drachtwist.tracing.recent import Recent
+from drachtwist.tracing.trace import Trace
 from drachtwist.wire.decisions import AppAddress, RoutingQuery
 from drachtwist.wire.session import Commanded, ServerSession
 
@@ -85,6 +89,9 @@ class DrachtioServer(Service):
         self.transports: SipTransports | None = None
         self.names: Names | None = None
         self.core: ServerCore | None = None
+        self.trace: Trace | None = None
+        """What sees all SIP that passes, if it was given before the start."""
+        self._homer: HepSink | None = None
         self.admin_port: int | None = None
         """The TCP port that applications connect to, once it is open."""
         self.admin_tls_port: int | None = None
@@ -123,7 +130,7 @@ class DrachtioServer(Service):
         self._outcome: Failure | None = None
         self._begun = False
         self._listening = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Observers[None] = Observers()
 
     def __repr__(self) -> str:
         return f"<DrachtioServer {', '.join(self.sip_addresses) or 'stopped'}>"
@@ -142,13 +149,13 @@ class DrachtioServer(Service):
             :exc:`~twisted.internet.error.CannotListenError` or
             :exc:`~drachtwist.errors.LocalProtocolError`.
         """
+        if self._outcome is None and not self._listening:
+            return self._waiting.wait()
         result: Deferred[None] = Awaited()
-        if self._outcome is not None:
-            result.errback(self._outcome)
-        elif self._listening:
+        if self._outcome is None:
             result.callback(None)
         else:
-            self._waiting.append(result)
+            result.errback(self._outcome)
         return result
 
     # Service
@@ -191,6 +198,7 @@ class DrachtioServer(Service):
         )
         self.core = ServerCore(config, self.transports, self, self.clock, alerts=self.alerts)
         self.transports.handler = self.core
+        self._look(self.transports)
         try:
             self._application_tls = Credentials(_toward_applications(config))
             for contact in config.contacts:
@@ -205,6 +213,24 @@ class DrachtioServer(Service):
             steps.append(("admin_tls_port", config.admin_tls_port))
         opened = self._open(steps)
         opened.addCallbacks(lambda _: self._settle(None), self._settle)
+
+    def _look(self, transports: SipTransports) -> None:
+        """Let somebody see what passes, if anybody is to."""
+        config, trace = self.config, self.trace
+        if config.capture_host is not None:
+            if trace is None:
+                trace = self.trace = Trace(Recent(0))
+            self._homer = HepSink(
+                self.reactor,
+                config.capture_host,
+                config.capture_port,
+                config.capture_id,
+                self.alerts,
+            )
+            trace.add(self._homer)
+        if trace is not None:
+            trace.at_sockets = True
+            transports.tap = trace
 
     async def _open_all(self, steps: list[tuple[str, int]]) -> None:
         host = self.config.admin_host
@@ -240,15 +266,15 @@ class DrachtioServer(Service):
     def _settle(self, outcome: Failure | None) -> None:
         self._outcome = outcome
         self._listening = outcome is None
-        waiting, self._waiting = self._waiting, []
-        if outcome is not None and not waiting:
+        if outcome is None:
+            self._waiting.fire(None)
+        elif self._waiting:
+            error = outcome.value
+            assert isinstance(error, Exception), "what a coroutine fails with"
+            self._waiting.fail(lambda: error)
+        else:
             # Whoever asks later learns it too; but in a .tac file, say, nobody does.
             self._log.error("the server cannot start: {error}", error=outcome.getErrorMessage())
-        for each in waiting:
-            if outcome is None:
-                each.callback(None)
-            else:
-                each.errback(outcome)
 
     def stopService(self) -> Deferred[None]:
         """Close all ports and connections; calls are not ended, as by the real server.
@@ -324,6 +350,11 @@ class DrachtioServer(Service):
                 self.transports.cut()
             await stopped
             self.transports = None
+        if self._homer is not None:
+            if self.trace is not None:
+                self.trace.remove(self._homer)
+            self._homer.close()
+            self._homer = None
 
     def reload(self, config: ServerConfig | None = None) -> list[LocalProtocolError]:
         """Read keys, certificates and authorities again, for connections made from now on.
@@ -387,18 +418,18 @@ class DrachtioServer(Service):
             self._door.entered(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
-        """An application showed the right secret."""
+        """Admit an application that showed the right secret."""
         self._door.signed(link)
         self._no_longer_unsigned(link)
         if self.core is not None:
             self.core.signed(link)
 
     def wrong_secret(self, link: DrachtioServerProtocol) -> None:
-        """Somebody guesses secrets, or was given another one."""
+        """Report who guesses secrets, or was given another one."""
         self.alerts.note("wrong_secret", "{peer} shows a wrong secret", peer=link.peer)
 
     def broken(self, link: DrachtioServerProtocol, error: Exception) -> None:
-        """What an application sends cannot be read."""
+        """Report an application whose frames cannot be read."""
         self.alerts.note(
             "broken_frames",
             "closing the connection to {peer}: {error}",
@@ -407,7 +438,7 @@ class DrachtioServer(Service):
         )
 
     def unread(self, link: DrachtioServerProtocol, why: str) -> None:
-        """An application leaves too much unread, or reads nothing."""
+        """Report an application that leaves too much unread, or reads nothing."""
         if why == "unread":
             self.alerts.note(
                 "unread",
@@ -425,12 +456,12 @@ class DrachtioServer(Service):
             )
 
     def commanded(self, link: DrachtioServerProtocol, event: Commanded) -> None:
-        """An application sent a command."""
+        """Carry out the command of an application."""
         if self.core is not None:
             self.core.commanded(link, event)
 
     def gone(self, link: DrachtioServerProtocol) -> None:
-        """A connection to an application is gone."""
+        """Let go of an application whose connection is gone."""
         self._links.discard(link)
         self._dialled.discard(link)
         self._door.left(link)

@@ -18,10 +18,10 @@ from drachtwist.server.compose import Draft
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialog, Dialogs
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.outgoing import Outgoing
 from drachtwist.server.usages import Refreshing
 from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
+from drachtwist.sip.options import lists_option
 from drachtwist.transactions.machine import Effect, Machine
 from drachtwist.transactions.timing import Timing
 
@@ -72,7 +72,7 @@ class SessionTimer(Refreshing):
         return True
 
     def tick(self, now: float) -> list[Effect]:
-        """The time has come."""
+        """Act when the time has come."""
         self.deadline = None
         self.sessions.expired(self)
         return []
@@ -83,9 +83,6 @@ class Callers(Protocol):
 
     def refresh(self, dialog: Dialog, draft: Draft, timer: Refreshing) -> None:
         """Send a re-INVITE."""
-
-    def acknowledge(self, dialog: Dialog, invite: Outgoing) -> None:
-        """Send the ACK to its 200."""
 
     def bye(self, dialog: Dialog, reason: str, cause: int = 200) -> None:
         """End a dialog, and tell the application."""
@@ -188,7 +185,7 @@ class Sessions:
             self.begin(dialog, asked[0], asked[1] != "uas")
 
     def is_too_short(self, request: Request) -> bool:
-        """Whether a re-INVITE or UPDATE of a peer asks for too small an interval."""
+        """Return whether a re-INVITE or UPDATE of a peer asks for too small an interval."""
         asked = _of(request)
         return asked is not None and asked[0] < self.minimum
 
@@ -213,14 +210,14 @@ class Sessions:
             ours = refresher != "uac"
         if given is None:
             draft.add("Session-Expires", f"{interval};refresher={'uas' if ours else 'uac'}")
-            if not ours and "timer" not in (draft.value("require") or "").lower():
+            if not ours and not lists_option(draft.values("require"), "timer"):
                 draft.add("Require", "timer")  # RFC 4028 section 9
         self.begin(dialog, interval, ours)
 
     # What they do
 
     def expired(self, timer: SessionTimer) -> None:
-        """The peer did not refresh, or it is our turn."""
+        """End the call, since the peer did not refresh it; or refresh it, since it is our turn."""
         dialog: Dialog = timer.owner
         if dialog.timer is not timer:
             return
@@ -257,16 +254,11 @@ class Sessions:
         else:
             self._hang_up(dialog)
 
-    def refreshed(self, outgoing: Outgoing, status: int, response: Response | None) -> None:
-        """Look at the final response to a refresh of ours."""
-        dialog, timer = outgoing.dialog, outgoing.refresh
-        if not isinstance(timer, SessionTimer) or dialog is None:
-            return
-        if not self.core.dialogs.knows(dialog):
-            return
-        if status < 300:
-            self.core.uac.acknowledge(dialog, outgoing)
-        if dialog.timer is not timer:
+    def refreshed(
+        self, dialog: Dialog, timer: Refreshing, status: int, response: Response | None
+    ) -> None:
+        """Look at the final response to a refresh of ours; None for one that was made up."""
+        if not isinstance(timer, SessionTimer) or dialog.timer is not timer:
             return
         longer = pause = None
         if response is not None:
@@ -300,10 +292,10 @@ class Sessions:
 
 
 def _is_inviting(dialog: Dialog) -> bool:
-    """Whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
+    """Return whether an INVITE of either side is not confirmed yet (RFC 3261 section 14.1)."""
     return (
         dialog.answers is not None
-        or dialog.unacked is not None
+        or dialog.unconfirmed is not None
         or any(one.method == "INVITE" for one in dialog.asked)
         or any(one.method == "INVITE" for one in dialog.open)
     )

@@ -61,7 +61,7 @@ class Spammers:
         return None
 
     def rejects(self, *, reliable: bool) -> bool:
-        """Whether they get a response.
+        """Return whether they get a response.
 
         :param reliable: whether the request came over a connection.
         """

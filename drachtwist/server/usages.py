@@ -12,7 +12,7 @@ from drachtwist.net.sip.flows import Flow
 from drachtwist.sip.message import Request
 from drachtwist.transactions.machine import Machine
 
-__all__ = ["ClientUsage", "Refreshing", "ServerUsage"]
+__all__ = ["ClientUsage", "Refreshing", "ServerUsage", "Unconfirmed"]
 
 
 class ServerUsage(Protocol):
@@ -35,7 +35,7 @@ class ServerUsage(Protocol):
 
 
 class ClientUsage(Protocol):
-    """A request of this side: see :class:`~drachtwist.server.outgoing.Outgoing`."""
+    """A request of this side: see :class:`~drachtwist.server.uac.request.SentRequest`."""
 
     @property
     def method(self) -> str:
@@ -46,6 +46,18 @@ class ClientUsage(Protocol):
     def offers(self) -> bool:
         """Whether it waits for the answer to a session description."""
         ...
+
+
+class Unconfirmed(Protocol):
+    """An INVITE of this side that was accepted: see
+    :class:`~drachtwist.server.uac.invite.SentInvite`.
+    """
+
+    def confirmed(self) -> None:
+        """Note that the application has sent the ACK."""
+
+    def acknowledge(self) -> None:
+        """Send the ACK in its place."""
 
 
 class Refreshing(Machine):

@@ -485,13 +485,13 @@ class Nonces:
         return f"{stamp}.{self._sign(stamp)}"
 
     def is_ours(self, nonce: str) -> bool:
-        """Whether the nonce was made here, however long ago."""
+        """Return whether the nonce was made here, however long ago."""
         stamp, _, signature = nonce.rpartition(".")
         given = signature.encode("utf-8", "surrogateescape")
         return hmac.compare_digest(self._sign(stamp).encode("ascii"), given)
 
     def is_fresh(self, nonce: str, now: float) -> bool:
-        """Whether the nonce was made here within the lifetime."""
+        """Return whether the nonce was made here within the lifetime."""
         if not self.is_ours(nonce):
             return False
         age = now - int(nonce.partition(".")[0], 16) / 1000

@@ -187,7 +187,10 @@ def _learn_name(name: str) -> _Reader | bool:
 
 
 def encoded_body(body: bytes | str) -> bytes:
-    """Return a body as bytes; text becomes UTF-8."""
+    """Return a body as bytes; text becomes UTF-8.
+
+    :raises LocalProtocolError: for what is neither text nor bytes.
+    """
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
     if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):

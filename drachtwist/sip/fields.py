@@ -492,7 +492,7 @@ class SubscriptionState(Valued):
 
 
 def is_terminated(text: str | None) -> bool:
-    """Whether a Subscription-State says that the subscription is over."""
+    """Return whether a Subscription-State says that the subscription is over."""
     if text is None:
         return False
     try:

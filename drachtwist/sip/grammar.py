@@ -82,7 +82,7 @@ _LIST_ITEM = re.compile(rf"(?:{QUOTED}|<[^<>]*>|[^,\"<])+", re.DOTALL)
 
 
 def has_bare_nul(head: bytes) -> bool:
-    """Whether start line and headers hold a NUL elsewhere than in a quoted pair.
+    """Return whether start line and headers hold a NUL elsewhere than in a quoted pair.
 
     Only there it may stand (RFC 3261 section 25.1, RFC 4475 section 3.1.1.2).
     """

@@ -179,7 +179,7 @@ class Headers:
         return default
 
     def has(self, name: str) -> bool:
-        """Whether the header is there."""
+        """Return whether the header is there."""
         if self._fields is None:
             pattern = _PATTERNS.get(name) or _pattern(name)
             if pattern is not None:

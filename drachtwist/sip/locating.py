@@ -144,7 +144,7 @@ Search = Generator[Union[Place, "tuple[Question, ...]"], "Sequence[Records]", No
 
 @lru_cache(1024)
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address rather than a name."""
+    """Return whether a host is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

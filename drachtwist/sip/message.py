@@ -48,6 +48,8 @@ _RS = TypeVar("_RS", bound="Response")
 
 _CODEC = ("utf-8", "surrogateescape")
 
+STATUSES = {b"%d " % status: status for status in range(100, 700)}
+"""Status codes by what stands for them in a start line."""
 _RSEQ = re.compile(rb"\nRSeq[ \t]*:", re.IGNORECASE).search
 _VERSION = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)").fullmatch
 _STATUS_LINE = re.compile(r"[sS][iI][pP]/([0-9]+\.[0-9]+)[ \t]+([0-9]+)(?:[ \t]([^\r\n]*))?")
@@ -97,7 +99,7 @@ class Message:
         return self.headers.get_all(name)
 
     def has(self, name: str) -> bool:
-        """Whether the header is there."""
+        """Return whether the header is there."""
         headers = self._headers
         if headers is None:
             self._headers = headers = Headers.from_bytes(self._raw)
@@ -625,8 +627,12 @@ class Response(Message):
             :class:`~drachtwist.errors.LocalProtocolError` for what is not from 100 to 699.
         """
         if self._status is None:
-            self._read_line()
-            assert self._status is not None
+            raw = self._raw
+            if raw.startswith(b"SIP/2.0 "):  # the line as nearly everybody writes it
+                self._status = STATUSES.get(raw[8:12])
+            if self._status is None:
+                self._read_line()
+                assert self._status is not None
         return self._status
 
     @status.setter

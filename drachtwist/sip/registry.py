@@ -88,7 +88,7 @@ LISTS: dict[str, Callable[[str], list[Any]]] = {
 
 
 def is_legible(name: str, value: str) -> bool:
-    """Whether a value is what a header should hold; any is of one without a typed view."""
+    """Return whether a value is what a header should hold; any is of one without a typed view."""
     key = name.lower()
     key = COMPACT_FORMS.get(key, key)
     parse = SINGLES.get(key) or LISTS.get(key)

@@ -223,7 +223,7 @@ AnyUri = Union[SipUri, TelUri, OtherUri]  # noqa: UP007 - evaluated on Python 3.
 
 
 def is_sip_uri(text: str) -> bool:
-    """Whether a text is a ``sip:`` or ``sips:`` URI, as a request can be sent to."""
+    """Return whether a text is a ``sip:`` or ``sips:`` URI, as a request can be sent to."""
     try:
         return isinstance(Uri.parse(text), SipUri)
     except MessageError:
@@ -231,7 +231,7 @@ def is_sip_uri(text: str) -> bool:
 
 
 def _is_impossible(host: str) -> bool:
-    """Whether a host has the looks of an address, and is none."""
+    """Return whether a host has the looks of an address, and is none."""
     if host[0] == "[":
         try:
             # Three colons came out of the grammar of RFC 3261 (RFC 5118 section 4.10).

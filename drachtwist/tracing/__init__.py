@@ -5,6 +5,11 @@
 :mod:`~drachtwist.tracing.trace`        who looks there, and whom it tells
 :mod:`~drachtwist.tracing.messages`     one message that passed
 :mod:`~drachtwist.tracing.ring`         the last calls
+:mod:`~drachtwist.tracing.recent`       the last messages, cheaper
+:mod:`~drachtwist.tracing.watch`        calls that end, shown
+:mod:`~drachtwist.tracing.pcapng`       a file for Wireshark
+:mod:`~drachtwist.tracing.hep`          Homer
+:mod:`~drachtwist.tracing.hiding`       what is shown to nobody
 :mod:`~drachtwist.tracing.calls`        a call, drawn
 :mod:`~drachtwist.tracing.ladder`       the lines of a drawing
 ======================================  ==========================================================
@@ -15,6 +20,7 @@ from __future__ import annotations
 from drachtwist.tracing.calls import draw_call, draw_messages
 from drachtwist.tracing.ladder import ASCII, UNICODE, Ladder, Rung, Strokes
 from drachtwist.tracing.messages import Passed, Place
+from drachtwist.tracing.recent import Recent
 from drachtwist.tracing.ring import Ring
 from drachtwist.tracing.trace import Sink, Trace
 
@@ -24,6 +30,7 @@ __all__ = [
     "Ladder",
     "Passed",
     "Place",
+    "Recent",
     "Ring",
     "Rung",
     "Sink",

@@ -21,7 +21,7 @@ OCTETS = 4 << 20
 """Octets of messages that are kept unless told otherwise."""
 _FIRST = 48
 _LAST = 48
-_OVERHEAD = 400
+OVERHEAD = 400
 """Octets that a message costs besides itself."""
 
 
@@ -99,7 +99,7 @@ class Ring:
                 if table is self._calls:
                     self._compare_sessions(kept, passed)
         table.kept.move_to_end(call_id)
-        octets = len(passed.raw) + _OVERHEAD
+        octets = len(passed.raw) + OVERHEAD
         if len(kept.first) < _FIRST:
             kept.first.append(passed)
         else:
@@ -107,7 +107,7 @@ class Ring:
             if last is None:
                 last = kept.last = deque()
             elif len(last) >= _LAST:
-                octets -= len(last.popleft().raw) + _OVERHEAD
+                octets -= len(last.popleft().raw) + OVERHEAD
                 kept.left_out += 1
             last.append(passed)
         kept.octets += octets

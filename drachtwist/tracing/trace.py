@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -12,10 +13,27 @@ from drachtwist.net.tap import Way
 from drachtwist.tracing.calls import WIDTH, draw_messages
 from drachtwist.tracing.ladder import UNICODE, Strokes
 from drachtwist.tracing.messages import Passed, Place, call_id_of
+from drachtwist.tracing.recent import Recent
 from drachtwist.tracing.ring import Ring
 from drachtwist.wire.reports import ADDRESS, PORT, PROTOCOL, SOURCE
 
-__all__ = ["Sink", "Trace"]
+__all__ = ["Drawn", "Sink", "Trace"]
+
+BETWEEN = 10.0
+"""Seconds between two calls that are shown because something failed in them."""
+_MOST_REMARKS = 256
+
+
+class Drawn:
+    """Text that the log takes as it is, however long, over several lines."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class Sink(Protocol):
@@ -34,17 +52,26 @@ class Trace:
     It is a tap for sockets (``SipTransports.tap``) and for links (``DrachtioProtocol.tap``). One
     that sees both would see everything twice.
 
-    :param ring: where messages are kept; a new :class:`~drachtwist.tracing.ring.Ring` if None.
+    :param ring: where messages are kept: a new :class:`~drachtwist.tracing.ring.Ring` if None, or
+        a :class:`~drachtwist.tracing.recent.Recent`, which costs less as long as nobody asks.
     :param seconds: gives the time of day, in seconds since the epoch.
     """
 
-    _log = Logger()
+    _log = Logger(namespace="drachtwist.trace")
 
-    def __init__(self, ring: Ring | None = None, seconds: Callable[[], float] = time.time) -> None:
+    at_sockets = False
+    """Whether it sees the sockets of a server; an application there need not show it its links."""
+
+    def __init__(
+        self, ring: Ring | Recent | None = None, seconds: Callable[[], float] = time.time
+    ) -> None:
         self.ring = Ring() if ring is None else ring
         """What is kept of the last calls."""
+        self._keep = self.ring.keep if isinstance(self.ring, Recent) else None
         self.seconds = seconds
+        self._shown = float("-inf")
         self._numbers = itertools.count(1)
+        self._remarks: deque[tuple[float, str, str]] = deque(maxlen=_MOST_REMARKS)
         self._sinks: list[Sink] = []
 
     # Who is told
@@ -68,9 +95,14 @@ class Trace:
 
     def sip_passed(self, way: Way, raw: bytes, sent: bool) -> None:
         """Look at a message: :class:`~drachtwist.net.tap.SipTap`."""
-        call_id = call_id_of(raw)
-        passed = Passed(self.seconds(), sent, way, raw, call_id, next(self._numbers))
-        self.ring.add(passed)
+        now, number = self.seconds(), next(self._numbers)
+        if self._keep is not None:
+            self._keep(now, sent, way, raw, number)
+            if not self._sinks:
+                return
+        passed = Passed(now, sent, way, raw, call_id_of(raw), number)
+        if self._keep is None:
+            self.ring.add(passed)  # type: ignore[union-attr]
         for sink in self._sinks:
             self._tell(sink, passed)
 
@@ -98,6 +130,13 @@ class Trace:
         """Note that Call-IDs belong to one call: they are drawn together."""
         self.ring.relate(*call_ids)
 
+    def remark(self, call_id: str, text: str) -> None:
+        """Note something that happened in a call: it stands in its ladder, and is no message.
+
+        :param text: a few words.
+        """
+        self._remarks.append((self.seconds(), call_id, text))
+
     def _tell(self, sink: Sink, passed: Passed) -> None:
         try:
             sink.passed(passed)
@@ -116,9 +155,31 @@ class Trace:
         colour: bool = False,
     ) -> str:
         """Draw the call that a Call-ID belongs to; empty when nothing is kept of it."""
+        ring = self.ring.sorted() if isinstance(self.ring, Recent) else self.ring
+        call_ids = ring.related(call_id)
+        remarks = [(at, text) for at, one, text in self._remarks if one in call_ids]
         return draw_messages(
-            self.ring.messages(call_id), width=width, strokes=strokes, colour=colour
+            ring.messages(call_id), remarks=remarks, width=width, strokes=strokes, colour=colour
         )
+
+    def show(self, call_id: str) -> None:
+        """Log the ladder of a call, if anything is kept of it."""
+        drawn = self.ladder(call_id)
+        if drawn:
+            self._log.info("the call {call_id}\n{drawn}", call_id=call_id, drawn=Drawn(drawn))
+
+    def call_failed(self, call_id: str, why: str) -> None:
+        """Note that a call failed for a reason that no message says, and show it.
+
+        That is done once in a while at most: what happens again and again is seen then, too.
+
+        :param why: a few words.
+        """
+        self.remark(call_id, why)
+        now = self.seconds()
+        if abs(now - self._shown) >= BETWEEN:
+            self._shown = now
+            self.show(call_id)
 
     def messages(self, call_id: str) -> list[Passed]:
         """Return the messages of the call that a Call-ID belongs to, in order of time."""

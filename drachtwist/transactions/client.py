@@ -115,7 +115,7 @@ class InviteClient(Transaction):
         return effects
 
     def cancel(self, now: float) -> list[Effect]:
-        """Wish to cancel (RFC 3261 section 9.1).
+        """Cancel as soon as a provisional response has come (RFC 3261 section 9.1).
 
         :class:`~drachtwist.transactions.machine.SendCancel` comes now, or with the first
         provisional response, or never if there was a final one. Once it came, the transaction

@@ -34,7 +34,7 @@ class Deadlines:
         self._dead = 0
 
     def __len__(self) -> int:
-        """How many machines are watched."""
+        """Return how many machines are watched."""
         return len(self._heap) - self._dead
 
     def watch(self, machine: Machine) -> float | None:
@@ -75,7 +75,7 @@ class Deadlines:
             self._dead = 0
 
     def next(self) -> float | None:
-        """When :meth:`due` wants to be called: when the earliest is due."""
+        """Return when the earliest is due, which is when :meth:`due` wants to be called."""
         heap = self._heap
         while heap:
             entry = heap[0]

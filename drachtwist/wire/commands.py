@@ -403,7 +403,10 @@ class Answer:
     def __init__(self, tokens: Sequence[str], raw: bytes = b"") -> None:
         self.tokens = tokens
         self.raw = raw
-        self.ok = len(tokens) > 3 and tokens[3] == "OK"
+        try:
+            self.ok = tokens[3] == "OK"
+        except IndexError:
+            self.ok = False
 
     def _at(self, index: int) -> str:
         tokens = self.tokens
@@ -463,6 +466,14 @@ class Answer:
     def time(self) -> str:
         """``HH:MM:SS.uuuuuu``, UTC."""
         return self._at(9)
+
+    @property
+    def origin(self) -> tuple[str, str, int, str]:
+        """:attr:`protocol`, :attr:`address`, :attr:`port` and :attr:`time` at once."""
+        tokens = self.tokens
+        if len(tokens) < 10:
+            return self.protocol, self.address, self.port, self.time
+        return tokens[6], tokens[7], _number(tokens[8]), tokens[9]
 
     @property
     def transaction_id(self) -> TransactionId:

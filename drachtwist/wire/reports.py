@@ -27,10 +27,9 @@ __all__ = [
     "TIME",
     "TRANSACTION_ID",
     "delivery",
+    "echo",
     "passed_on",
     "record",
-    "request_echo",
-    "response_echo",
 ]
 
 SOURCE: Final = 2
@@ -100,33 +99,20 @@ def record(frame_id: str, kind: str, source: str, time: str, raw: bytes, detail:
     return b"%b\r\n%b" % (line.encode("ascii"), raw)
 
 
-def request_echo(
-    size: int, protocol: str, address: str, port: int, time: str, transaction_id: str
-) -> tuple[str, ...]:
-    """Return what stands behind the OK to a command that sent a request."""
-    return (
-        "application",
-        str(size),
-        protocol,
-        address,
-        str(port),
-        time,
-        transaction_id,
-        _SENT,
-        "",
-    )
-
-
-def response_echo(
+def echo(
     size: int,
     protocol: str,
     address: str,
     port: int,
     time: str,
     transaction_id: str,
-    dialog_id: str,
+    dialog_id: str | None = None,
 ) -> tuple[str, ...]:
-    """Return what stands behind the OK to a command that sent a response."""
+    """Return what stands behind the OK to a command that sent a message.
+
+    :param dialog_id: of a response, the name of its dialog, which may be empty; None of a request.
+    """
+    dialog = () if dialog_id is None else (dialog_id, "")
     return (
         "application",
         str(size),
@@ -135,8 +121,7 @@ def response_echo(
         str(port),
         time,
         transaction_id,
-        dialog_id,
-        "",
+        *dialog,
         _SENT,
         "",
     )

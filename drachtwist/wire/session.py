@@ -31,7 +31,7 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -81,28 +81,21 @@ __all__ = [
 ]
 
 
-class _IdSource:
-    """Unique ids of the shape of a UUID, with fresh randomness once per 65,536 of them."""
-
-    __slots__ = ("_left", "_next", "_prefix")
-
-    def __init__(self) -> None:
-        self._left = 0
-        self._next = 0
-        self._prefix = ""
-
-    def __call__(self) -> str:
-        if not self._left:
-            noise = os.urandom(14).hex()
-            self._prefix = f"{noise[:8]}-{noise[8:12]}-4{noise[13:16]}-a{noise[17:20]}-"
-            self._next = int(noise[20:], 16) << 16
-            self._left = 1 << 16
-        self._left -= 1
-        self._next += 1
-        return f"{self._prefix}{self._next & 0xFFFFFFFFFFFF:012x}"
+_HEX = [f"{number:02x}" for number in range(256)]
 
 
-new_id = _IdSource()
+def _ids() -> Iterator[str]:
+    """Make unique ids of the shape of a UUID, with fresh randomness once per 65,536 of them."""
+    while True:
+        noise = os.urandom(14).hex()
+        prefix = f"{noise[:8]}-{noise[8:12]}-4{noise[13:16]}-a{noise[17:20]}-{noise[20:]}"
+        for high in _HEX:
+            start = prefix + high
+            for low in _HEX:
+                yield start + low
+
+
+new_id = _ids().__next__
 """Return an id of 36 characters that this process has not used before."""
 
 
@@ -113,6 +106,10 @@ class SessionState(Enum):
     AUTHENTICATING = "authenticating"
     AUTHENTICATED = "authenticated"
     CLOSED = "closed"
+
+
+# Asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_AUTHENTICATED, _CLOSED = SessionState.AUTHENTICATED, SessionState.CLOSED
 
 
 # What an application's session reports, besides Delivery and Cdr.
@@ -174,7 +171,6 @@ class ApplicationSession:
         "_deadline",
         "_decoder",
         "_fenced",
-        "_heard",
         "_lone",
         "_lone_payload",
         "_max_payload",
@@ -187,6 +183,7 @@ class ApplicationSession:
         "_routes",
         "_secret",
         "_unrouted",
+        "heard",
         "host_ports",
         "local_host_ports",
         "state",
@@ -225,7 +222,8 @@ class ApplicationSession:
         self._lone = ""  # id of the long command that is on its way
         self._fenced = False  # a fence is on its way
         self._can_ping = True
-        self._heard = 0.0
+        self.heard = 0.0
+        """When something was read last."""
         self._pinged: float | None = None  # when the pong that is awaited was asked for
         self._deadline: float | None = None
 
@@ -234,7 +232,7 @@ class ApplicationSession:
     def start(self, now: float) -> None:
         """The connection is open: authenticate. The application speaks first, in both modes."""
         self.state = SessionState.AUTHENTICATING
-        self._heard = now
+        self.heard = now
         # An unanswered authentication is as dead a link as an unanswered ping.
         self._pinged = now
         self._set_deadline()
@@ -249,9 +247,9 @@ class ApplicationSession:
         After :class:`Broken` nothing more comes.
         """
         events: list[SessionEvent] = []
-        if self.state is SessionState.CLOSED:
+        if self.state is _CLOSED:
             return events
-        self._heard = now
+        self.heard = now
         pending = self._pending
         for payload in self._decoder.feed(data):
             line, _, raw = payload.partition(b"\r\n")
@@ -280,7 +278,7 @@ class ApplicationSession:
                     events.append(event)
         error = self._decoder.error
         if error is not None:
-            self.state = SessionState.CLOSED
+            self.state = _CLOSED
             events.append(Broken(error))
         return events
 
@@ -300,17 +298,17 @@ class ApplicationSession:
 
     def tick(self, now: float) -> list[SessionEvent]:
         """Look at the time: send a ping that is due, or give a dead link up."""
-        if self.state is SessionState.CLOSED or self._deadline is None:
+        if self.state is _CLOSED or self._deadline is None:
             return []
         if self._pinged is not None:
             # Reckoned as the deadline is: a difference may be less by a rounding, for ever.
             if now >= self._pinged + self._pong_timeout:
-                what = "ping" if self.state is SessionState.AUTHENTICATED else "authentication"
-                self.state = SessionState.CLOSED
+                what = "ping" if self.state is _AUTHENTICATED else "authentication"
+                self.state = _CLOSED
                 self._deadline = None
                 text = f"no answer to the {what} within {self._pong_timeout:g} s"
                 return [Broken(ConnectionLost(text))]
-        elif self._ping_interval is not None and now >= self._heard + self._ping_interval:
+        elif self._ping_interval is not None and now >= self.heard + self._ping_interval:
             self._pinged = now
             self._send(bytes(Ping()), _Own.PING)
         self._set_deadline()
@@ -321,7 +319,7 @@ class ApplicationSession:
 
         :returns: the waiters whose answers will never come.
         """
-        self.state = SessionState.CLOSED
+        self.state = _CLOSED
         self._deadline = None
         waiters = [waiter for waiter in self._pending.values() if type(waiter) is not _Own]
         self._pending.clear()
@@ -350,7 +348,8 @@ class ApplicationSession:
         message_id = new_id()
         start = f"{message_id}|{line}\r\n".encode("utf-8", "surrogateescape")
         size = len(start) + len(message)
-        if size > self._lone_payload or self._queue or self._lone or not self._may_send():
+        may_leave = self.state is _AUTHENTICATED and not self._queue and not self._lone
+        if size > self._lone_payload or not may_leave:
             return self._send(start[len(message_id) + 1 :] + message, waiter)
         self._pending[message_id] = waiter
         out = self._out
@@ -374,7 +373,7 @@ class ApplicationSession:
         if verb in self._routes:
             return
         self._routes[verb] = None
-        if self.state is SessionState.AUTHENTICATED:
+        if self.state is _AUTHENTICATED:
             self._send_route(AddRoute(verb))
 
     def remove_route(self, verb: str) -> None:
@@ -386,7 +385,7 @@ class ApplicationSession:
     @property
     def routed(self) -> bool:
         """Whether the server has taken, or refused, all routes that are wanted."""
-        return self.state is SessionState.AUTHENTICATED and not self._unrouted
+        return self.state is _AUTHENTICATED and not self._unrouted
 
     @property
     def can_ping(self) -> bool:
@@ -409,13 +408,13 @@ class ApplicationSession:
         self._send(bytes(command), _Own.ROUTE)
 
     def _replace_routes(self) -> None:
-        if self.state is SessionState.AUTHENTICATED:
+        if self.state is _AUTHENTICATED:
             self._send_route(RemoveRoute(next(iter(self._routes), "all")))
             for verb in self._routes:
                 self._send_route(AddRoute(verb))
 
     def _send(self, command: bytes, waiter: Any) -> MessageId:
-        if self.state is SessionState.CLOSED:
+        if self.state is _CLOSED:
             raise LocalProtocolError("the connection is closed")
         message_id = new_id()
         payload = b"%b|%b" % (message_id.encode(), command)
@@ -437,7 +436,7 @@ class ApplicationSession:
         return MessageId(message_id)
 
     def _may_send(self) -> bool:
-        return self.state is SessionState.AUTHENTICATED
+        return self.state is _AUTHENTICATED
 
     def _pump(self) -> None:
         """Let queued commands go as far as they may."""
@@ -481,12 +480,12 @@ class ApplicationSession:
         elif waiter is _Own.AUTHENTICATE:
             self._pinged = None
             if not answer.ok:
-                self.state = SessionState.CLOSED
+                self.state = _CLOSED
                 self._deadline = None
                 text = f"the server refused the secret: {answer.text or answer.verdict}"
                 events.append(Broken(AuthenticationError(text)))
                 return False
-            self.state = SessionState.AUTHENTICATED
+            self.state = _AUTHENTICATED
             greeting = _greeting(*answer.tokens[4:7])
             self.host_ports, self.version, self.local_host_ports, self._can_ping = greeting
             self._set_deadline()
@@ -502,7 +501,7 @@ class ApplicationSession:
         if self._pinged is not None:
             self._deadline = self._pinged + self._pong_timeout
         elif self._ping_interval is not None and self._can_ping:
-            self._deadline = self._heard + self._ping_interval
+            self._deadline = self.heard + self._ping_interval
         else:
             self._deadline = None
 

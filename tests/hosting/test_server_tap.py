@@ -17,6 +17,7 @@ from drachtwist.hosting.server_flags import (
     VARIABLES_NOT_OBEYED,
 )
 from drachtwist.hosting.server_tap import Options
+from drachtwist.hosting.tracing import TraceSettings
 from drachtwist.server.config import Contact
 from drachtwist.server.configfile import ConfigFile
 from drachtwist.version import VERSION
@@ -64,7 +65,7 @@ class OptionsTests(SynchronousTestCase):
         for name in SWITCHES_NOT_OBEYED:
             (found,) = self.findings(f"--{name}")
             self.assertTrue(found.startswith(f"--{name}: not supported: "), found)
-        for flag in ("-u", "-l", "-s", "-y", "-z"):
+        for flag in ("-u", "-s"):
             self.assertEqual(len(self.findings(flag, "7")), 1)
 
     def test_variables_that_are_not_obeyed(self) -> None:
@@ -81,6 +82,44 @@ class OptionsTests(SynchronousTestCase):
             self.assertRegex(text, f"`--{flag}[` ]")
         for name in (*VARIABLES.values(), *VARIABLES_NOT_OBEYED):
             self.assertIn(f"`{name}`", text)
+
+    def test_homer(self) -> None:
+        """Homer is named by flags, variables or the file, with a port or without."""
+
+        def homer(*words: str, **environment: str) -> tuple[str | None, int, int]:
+            config = self.parse(*words, **environment)["config"]
+            return config.capture_host, config.capture_port, config.capture_id
+
+        self.assertEqual(homer(), (None, 9060, 0))
+        self.assertEqual(homer("--homer", "192.0.2.9:9061"), ("192.0.2.9", 9061, 0))
+        self.assertEqual(homer("-y", "heplify", "-z", "4294967295"), ("heplify", 9060, 4294967295))
+        self.assertEqual(homer("-y", "[2001:db8::9]:1"), ("2001:db8::9", 1, 0))
+        variables = {"DRACHTIO_HOMER_ADDRESS": "h", "DRACHTIO_HOMER_PORT": "7"}
+        self.assertEqual(homer(DRACHTIO_HOMER_ID="3", **variables), ("h", 7, 3))
+        self.assertEqual(homer("--homer", "h:1", **variables), ("h", 1, 0))
+        path = str(CONFIGS / "strange.xml")
+        self.assertEqual(homer("--file", path), ("192.0.2.9", 9060, 101))
+        for words in (("-y", "h:port"), ("-y", ":1"), ("-y", "h:0"), ("-z", "x"), ("-z", "9" * 10)):
+            with self.assertRaises(usage.UsageError):
+                homer(*words)
+
+    def test_level(self) -> None:
+        """What is logged is said by flag, variable or file; other words are errors."""
+        self.assertEqual(self.parse()["config"].log_level, "info")
+        self.assertEqual(self.parse("-l", "Debug")["config"].log_level, "debug")
+        self.assertEqual(self.parse(DRACHTIO_LOGLEVEL="warning")["config"].log_level, "warning")
+        config = self.parse("--file", str(CONFIGS / "strange.xml"))["config"]
+        self.assertEqual(config.log_level, "debug")
+        with self.assertRaises(usage.UsageError):
+            self.parse("--loglevel", "loud")
+
+    def test_tracing(self) -> None:
+        """What is traced is said by flags; without any, the last messages are kept."""
+        self.assertEqual(self.parse()["tracing"], TraceSettings(False, None, 4 << 20))
+        words = ("--trace", "--trace-file", "x.pcapng", "--trace-memory", "0")
+        self.assertEqual(self.parse(*words)["tracing"], TraceSettings(True, "x.pcapng", 0))
+        with self.assertRaises(usage.UsageError):
+            self.parse("--trace-memory", "much")
 
     def test_precedence(self) -> None:
         """Flags win over variables, variables over the file, the file over defaults."""

@@ -33,6 +33,10 @@ OWN = {
     "no answer from a name server: {error}": "the same over TCP",
     "no reports of refused datagrams: {error}": "once for a socket of ours",
     "cannot read from a UDP socket: {error}": "the system, not a peer",
+    "the call {call_id}\n{drawn}": "so many a second, or because an operator asked for it",
+    "the call {call_id} failed with {status}\n{drawn}": "an operator asked for ladders; as above",
+    "the call {call_id} is over\n{drawn}": "the same",
+    "{count} more calls ended, and are not drawn": "the same, once a second",
     "the system gives UDP buffers of {given} bytes instead of {size} (on Linux see"
     " net.core.rmem_max and wmem_max)": "at the start",
 }
@@ -50,6 +54,7 @@ def modules() -> Iterator[Path]:
     """Give the modules that the server's peers reach."""
     yield from sorted((PACKAGE / "server").rglob("*.py"))
     yield from sorted((PACKAGE / "net" / "sip").glob("*.py"))
+    yield from sorted((PACKAGE / "tracing").glob("*.py"))
     for name in ("udp", "tls", "names"):
         yield PACKAGE / "net" / f"{name}.py"
     yield PACKAGE / "sip" / "websocket.py"

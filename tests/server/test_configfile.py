@@ -133,7 +133,6 @@ class FindingTests(SynchronousTestCase):
                 (13, "sip/spammers/header"),
                 (14, "sip/spammers/header"),
                 (15, "sip/spammers/header"),
-                (18, "sip/capture-server"),
                 (19, "sip/blacklist"),
                 (20, "sip/mtu-size"),
                 (21, "sip/aggressive-nat-detection"),
@@ -144,7 +143,6 @@ class FindingTests(SynchronousTestCase):
                 (29, "logging/syslog"),
                 (30, "logging/file"),
                 (31, "logging/sofia-loglevel"),
-                (32, "logging/loglevel"),
             },
         )
 
@@ -167,13 +165,31 @@ class FindingTests(SynchronousTestCase):
         self.assertIs(file.cdrs, False)
         self.assertIsNone(file.prometheus_port)
 
+    def test_capturing(self) -> None:
+        """Homer is known by address, port and number; another version than 3 is reported."""
+        file = parse('<sip><capture-server port="9061" id="7">h</capture-server></sip>')
+        self.assertEqual((file.capture_host, file.capture_port, file.capture_id), ("h", 9061, 7))
+        self.assertEqual(findings(file), [])
+        file = parse('<sip>\n<capture-server hep-version="2">192.0.2.9</capture-server></sip>')
+        self.assertEqual((file.capture_host, file.capture_port), ("192.0.2.9", None))
+        [found] = findings(file)
+        self.assertIn("capture-server@hep-version: '2' is not 3", found)
+        with self.assertRaises(ConfigError):
+            parse('<sip><capture-server port="x">h</capture-server></sip>')
+
+    def test_level(self) -> None:
+        """The level of the log is a word of the real server's; another one is reported."""
+        for word, meant in (("notice", "notice"), ("DEBUG", "debug"), ("loud", "info")):
+            file = parse(f"<logging><loglevel>{word}</loglevel></logging>")
+            self.assertEqual((file.loglevel, len(file.findings)), (meant, int(word == "loud")))
+
     def test_words(self) -> None:
         """A finding says where, what and why."""
-        file = parse("<sip><capture-server>192.0.2.9</capture-server></sip>\n<color/>")
+        file = parse("<sip><blacklist>192.0.2.9</blacklist></sip>\n<color/>")
         self.assertEqual(
             findings(file),
             [
-                "line 3: sip/capture-server: not supported: nothing is captured",
+                "line 3: sip/blacklist: not supported: there is no blacklist; use a firewall",
                 "line 4: color: unknown element",
             ],
         )

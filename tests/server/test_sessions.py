@@ -116,6 +116,23 @@ class CalledTests(ServerTestCase):
             [answer] = self.bench.take()
             self.assertEqual(answer.get("Session-Expires"), agreed)
 
+    def test_refresh_requires(self) -> None:
+        """A caller who refreshes learns that he has to (RFC 4028 section 9), and learns it once."""
+        for given, required in (
+            ("", {"timer"}),
+            ("\r\nRequire: Timer", {"timer"}),
+            ("\r\nRequire: x-timers", {"x-timers", "timer"}),
+            ("\r\nRequire: x\r\nRequire: timer", {"x", "timer"}),
+        ):
+            self.setUp()
+            self.session("120;refresher=uac")
+            self.again("Session-Expires: 120;refresher=uac", method="UPDATE")
+            [frame] = self.app.take()
+            self.app.answer(transaction(frame), f"SIP/2.0 200 OK{given}")
+            [answer] = self.bench.take()
+            tags = [tag.lower() for tag in answer.get_parsed_header("Require") or []]
+            self.assertEqual((set(tags), len(tags)), (required, len(required)), given)
+
     def test_other_minimum(self) -> None:
         """The shortest interval may be another one."""
         self.bench = Bench(shortest_session=20)

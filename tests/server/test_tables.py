@@ -9,6 +9,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.server.attempts import SentState
+from drachtwist.server.proxy import response_context
+from drachtwist.server.proxy.branch import Branch
+from drachtwist.server.proxy.response_context import ResponseContext
+from drachtwist.server.uac.invite import SentInvite
+from drachtwist.server.uac.request import SentRequest
 from drachtwist.server.uas import invite
 from drachtwist.server.uas.invite import Invite, InviteState
 
@@ -24,6 +30,19 @@ INVITES = (
     "test_reliable",
     "test_decisions.DecisionTests",
     "test_proxying.RefusalTests",
+)
+SENT = (
+    "test_sent",
+    "test_uac.CallingTests",
+    "test_forked.UnacknowledgedTests",
+    "test_ways.FailOverTests",
+    "test_ways.InDialogTests",
+)
+SEARCHES = (
+    "test_proxying.RefusalTests",
+    "test_proxying.LateTests",
+    "test_search",
+    "test_ways.ProxyTests",
 )
 
 
@@ -44,7 +63,7 @@ class TableTests(SynchronousTestCase):
         def watched(machine: Any, state: Any) -> None:
             before = getattr(machine, attribute)
             change(machine, state)
-            if before is not state:
+            if before is not state and type(machine) is kind:
                 seen.add((before, state))
 
         self.patch(kind, method, watched)
@@ -59,8 +78,34 @@ class TableTests(SynchronousTestCase):
         seen = self.changes(Invite, "state", "become", INVITES)
         self.assertEqual(seen, _pairs(invite.TRANSITIONS))
 
+    def test_sent_invites(self) -> None:
+        """An INVITE of ours, with all the places that its name leads to."""
+        self.assertEqual(
+            self.changes(SentInvite, "state", "enter", SENT), _pairs(SentInvite.TRANSITIONS)
+        )
+
+    def test_sent_requests(self) -> None:
+        """Any other request of ours."""
+        self.assertEqual(
+            self.changes(SentRequest, "state", "enter", SENT), _pairs(SentRequest.TRANSITIONS)
+        )
+
+    def test_targets(self) -> None:
+        """A target of what is forwarded."""
+        self.assertEqual(
+            self.changes(Branch, "state", "enter", SEARCHES), _pairs(Branch.TRANSITIONS)
+        )
+
+    def test_searches(self) -> None:
+        """A request that is forwarded."""
+        seen = self.changes(ResponseContext, "state", "_become", SEARCHES)
+        self.assertEqual(seen, _pairs(response_context.TRANSITIONS))
+
     def test_nothing_else(self) -> None:
         """A change that the table does not have is refused."""
+        sent = SentInvite.__new__(SentInvite)
+        sent.state = SentState.OVER
+        self.assertRaises(AssertionError, sent.enter, SentState.ACCEPTED)
         one = Invite.__new__(Invite)
         one.state = InviteState.CONFIRMED
         self.assertRaises(AssertionError, one.become, InviteState.EARLY)

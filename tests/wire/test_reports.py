@@ -63,13 +63,11 @@ class ReportTests(SynchronousTestCase):
 
     def test_echoes(self) -> None:
         """A command is answered with where its message went; a response with its dialog."""
-        sent = answer(reports.request_echo(9, "tcp", "1.2.3.4", 5060, "12:00:00.000001", "t"), RAW)
+        sent = answer(reports.echo(9, "tcp", "1.2.3.4", 5060, "12:00:00.000001", "t"), RAW)
         self.assertTrue(sent.ok)
         self.assertEqual((sent.transaction_id, sent.dialog_id), ("t", ""))
         self.assertEqual((sent.size, sent.protocol, sent.raw), (9, "tcp", RAW))
-        sent = answer(
-            reports.response_echo(9, "tcp", "1.2.3.4", 5060, "12:00:00.000001", "t", "d"), RAW
-        )
+        sent = answer(reports.echo(9, "tcp", "1.2.3.4", 5060, "12:00:00.000001", "t", "d"), RAW)
         self.assertEqual((sent.transaction_id, sent.dialog_id), ("t", "d"))
         self.assertEqual((sent.address, sent.port), ("1.2.3.4", 5060))
         self.assertFalse(sent.is_continue or sent.is_done)

@@ -26,7 +26,7 @@ from drachtwist.app.dialog.state import (
 )
 from drachtwist.app.dialog.subscriptions import Subscriptions
 from drachtwist.app.dialog_table import Ends, Role
-from drachtwist.app.outgoing import DialogRequest, send_ack
+from drachtwist.app.outgoing import WITH_CONTACT, DialogRequest, send_ack
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["DialogCore"]
+
+_UP = State.UP
 
 
 class DialogCore:
@@ -57,6 +59,7 @@ class DialogCore:
         "_reinvites",
         "_sent",
         "_session",
+        "_since",
         "_stage",
         "_state",
         "_subscriptions",
@@ -104,7 +107,8 @@ class DialogCore:
         self._acked = False
         # Whether a 200 to an INVITE of ours waits for the application to acknowledge it.
         self._owes_ack = False
-        self._stage = State.UP
+        self._since = state.link.session.heard  # what makes it was read just now
+        self._stage = _UP
         # In ENDED.
         self._end: DialogEnd | None = None
         self._end_request: Request | None = None
@@ -206,7 +210,7 @@ class DialogCore:
     @property
     def connected(self) -> bool:
         """Whether the dialog is up: it did not end, and is not being ended."""
-        return self._stage is State.UP
+        return self._stage is _UP
 
     # Sending
 
@@ -226,6 +230,8 @@ class DialogCore:
 
     def _new_request(self, method: str, is_last: bool = False) -> DialogRequest:
         request = DialogRequest(self._state, self.id, method, is_last, ends=self._ends)
+        if method in WITH_CONTACT:
+            request.contact = self.local.contact
         if self.auth is not None:
             traffic = self._need_traffic()
             if traffic.realms is None or traffic.realms.auth != self.auth:

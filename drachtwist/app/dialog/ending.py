@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["is_settled", "last_answered", "over", "reason_text", "send_last"]
 
+_UP, _ENDING, _ENDED = State
+_LOCAL = DialogEnd.LOCAL
+_CHALLENGES = (401, 407)
+
 _UNREACHABLE = "unable to find"
 """Part of the refusals (of a route, of the dialog) after which nobody can end a dialog."""
 
@@ -56,8 +60,8 @@ def send_last(
         )
     else:
         request.send(headers, body)
-    if dialog._stage is State.UP:
-        dialog._enter(State.ENDING)
+    if dialog._stage is _UP:
+        dialog._enter(_ENDING)
     if dialog._ending is not None and dialog._ending.is_awaited:
         dialog._ending.begun(reasons_in(headers))
     return request.deferred
@@ -90,13 +94,15 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
 
 def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
     """The request that was to end a dialog is over."""
-    if _is_still_up(result, dialog):
-        if dialog._stage is State.ENDING:
-            dialog._enter(State.UP)
+    if isinstance(result, ReceivedResponse) and result.status not in _CHALLENGES:
+        over(dialog, _LOCAL)  # as nearly always
+    elif _is_still_up(result, dialog):
+        if dialog._stage is _ENDING:
+            dialog._enter(_UP)
         if dialog._ending is not None:
             dialog._ending.destroyed.fire(None)
     elif not isinstance(result, ConnectionLost):
-        over(dialog, DialogEnd.LOCAL)
+        over(dialog, _LOCAL)
 
 
 def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
@@ -109,20 +115,24 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
         return
     dialog._end = end
     dialog._end_request = req
-    dialog._enter(State.ENDED)
+    dialog._enter(_ENDED)
     state = dialog._state
     state.dialogs.remove(dialog)
     on_destroy, dialog._on_destroy = dialog._on_destroy, ()
     if text:
         dialog._need_ending().text = text
-    if dialog._traffic is not None or dialog._reinvites is not None or dialog._ending is not None:
+    waiting = dialog._ending
+    if waiting is not None or dialog._traffic is not None or dialog._reinvites is not None:
         _give_up(dialog, end)
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
+    calls = state.events.calls
+    if calls is not None:
+        calls.dialog_over(dialog, end)
     waiting = dialog._ending
     if waiting is not None and waiting.is_awaited:
         waiting.begun(reasons_of(req))
-    if end is not DialogEnd.LOCAL:
+    if end is not _LOCAL:
         teller = dialog.req if req is None else req
         for handler in on_destroy:
             teller._call(handler, req)
@@ -180,7 +190,7 @@ def _give_up(dialog: Dialog, end: DialogEnd) -> None:
 
 def _report(dialog: Dialog, end: DialogEnd) -> None:
     """Tell those who watch the states of calls."""
-    event = {DialogEnd.REMOTE: "remote-bye", DialogEnd.LOCAL: "local-bye"}.get(end, "error")
+    event = {DialogEnd.REMOTE: "remote-bye", _LOCAL: "local-bye"}.get(end, "error")
     is_called = dialog.type == "uas"
     dialog_info.report(
         dialog._state.events.dialog_state.emit,
@@ -200,9 +210,7 @@ def _is_still_up(result: ReceivedResponse | Exception, dialog: Dialog) -> bool:
     if isinstance(result, CommandRefused):
         return _UNREACHABLE not in result.text
     # The server keeps the dialog, so that the BYE can be repeated with credentials.
-    if not isinstance(result, ReceivedResponse) or result.status not in (401, 407):
-        return False
-    return dialog.dialog_type == "INVITE"
+    return isinstance(result, ReceivedResponse) and dialog.dialog_type == "INVITE"
 
 
 def reason_text(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -198,9 +198,6 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
             request.over = self._updated
         if method == "NOTIFY" and self.dialog_type == "SUBSCRIBE":
             given = sip.Headers(headers)
-            contact = self.local.contact
-            if contact and not given.has("Contact"):
-                given.add("Contact", contact)  # RFC 6665 section 4.1.3; servers add none
             headers = given.items()
             if is_terminated(given.get("Subscription-State")):
                 request.over = self._last_answered
@@ -287,13 +284,9 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
 
     # Inside: what comes in
 
-    def _delivered(self, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
-        """Take a request of the peer."""
-        incoming.deliver(self, state, tokens, raw)
-
-    def _run(self, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
-        """Run handlers that have to answer a request."""
-        incoming.run(self, handlers, req)
+    # Functions that are methods: a dialog is what they take first.
+    _delivered = incoming.deliver
+    _run = incoming.run
 
     def _is_asked(self) -> bool:
         """Whether a re-INVITE of the peer is not answered."""
@@ -317,13 +310,8 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
         else:
             handler(reasons_of(self._end_request))
 
-    def _last_answered(self, result: ReceivedResponse | Exception) -> None:
-        """The request that was to end the dialog is over."""
-        ending.last_answered(self, result)
-
-    def _over(self, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
-        """The dialog is over."""
-        ending.over(self, end, req, text)
+    _last_answered = ending.last_answered
+    _over = ending.over
 
     @property
     def _is_settled(self) -> bool:

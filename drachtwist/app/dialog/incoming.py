@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "handle", "run"]
 
+_REMOTE = DialogEnd.REMOTE
+
 
 def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
     """Take a request of the peer, or one of the server's own."""
@@ -56,7 +58,7 @@ def handle(dialog: Dialog, req: Request) -> None:
     method = req.method
     if method == "BYE":
         answer_ok(req)
-        dialog._over(DialogEnd.REMOTE, req)
+        dialog._over(_REMOTE, req)
     elif method in ("INVITE", "UPDATE"):
         offers.take(dialog, req, method)
     elif method == "SUBSCRIBE":
@@ -75,7 +77,7 @@ def handle(dialog: Dialog, req: Request) -> None:
         else:
             req.res.send(501)
         if method == "NOTIFY" and dialog.dialog_type == "SUBSCRIBE" and req.subscription_is_over:
-            dialog._over(DialogEnd.REMOTE, req)
+            dialog._over(_REMOTE, req)
 
 
 def run(dialog: Dialog, handlers: Sequence[Callable[..., Any]], req: Request) -> None:

@@ -16,6 +16,7 @@ from drachtwist.app import session_timers
 from drachtwist.app.request import Request
 from drachtwist.app.response import come_again
 from drachtwist.sip.encoding import encoded_body
+from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def take(dialog: Dialog, req: Request, method: str) -> None:
     if method == "INVITE":
         dialog._need_reinvites().asked(req)
     extras = req._extended()
-    extras.complete = lambda it, headers: session_timers.complete_answer(dialog, it, headers)
+    extras.complete = lambda it, headers: _complete(dialog, it, headers)
     described = Sdp(offer)
     event = _event_of(dialog, described) if offer else ""
     held = described.is_hold if offer else dialog.is_on_hold
@@ -62,6 +63,17 @@ def _in_the_way(dialog: Dialog, method: str, offer: bytes) -> int:
     if reinvites is not None and reinvites.is_sent:
         return 491
     return 500 if dialog._owes_ack or (reinvites is not None and reinvites.is_asked) else 0
+
+
+def _complete(dialog: Dialog, req: Request, headers: HeadersLike) -> HeadersLike:
+    """Let a 2xx say where our side is, and what holds of the session timer from now on."""
+    headers = session_timers.complete_answer(dialog, req, headers)
+    contact = dialog.local.contact
+    if not contact:
+        return headers
+    given = Headers(headers)
+    given.add_missing({"Contact": contact})  # RFC 3311 section 5.2
+    return given.items()
 
 
 def _event_of(dialog: Dialog, described: Sdp) -> str:
@@ -91,9 +103,6 @@ def _answer(dialog: Dialog, req: Request, offer: bytes, described: Sdp, event: s
     headers = {}
     if body:
         headers["Content-Type"] = "application/sdp"
-    contact = dialog.local.contact
-    if contact:
-        headers["Contact"] = contact
     req.res.send(200, headers=headers, body=body)
     session.own = own  # what the application described, not what was made of it
     if event:

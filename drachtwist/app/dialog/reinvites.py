@@ -58,6 +58,9 @@ class Turn(Enum):
     BACKING_OFF = "it met one of the peer (491), and is repeated later"
 
 
+# They are asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_IDLE, _WAITING, _SENT, _BACKING_OFF = Turn
+
 TRANSITIONS: Mapping[Turn, Mapping[Turn, str]] = {
     Turn.IDLE: {
         Turn.SENT: "there is one to send",
@@ -99,7 +102,7 @@ class Reinvites:
 
     def __init__(self, dialog: Dialog) -> None:
         self._dialog = dialog
-        self.turn = Turn.IDLE
+        self.turn = _IDLE
         """Where the first of ours is."""
         self._queue: deque[Modification] = deque()
         # In SENT.
@@ -124,7 +127,7 @@ class Reinvites:
     def add(self, modification: Modification) -> Deferred[ReceivedResponse]:
         """Send a re-INVITE when its turn comes."""
         self._queue.append(modification)
-        if len(self._queue) == 1 and self.turn is Turn.IDLE:
+        if len(self._queue) == 1 and self.turn is _IDLE:
             self._next()
         return modification.deferred
 
@@ -137,38 +140,34 @@ class Reinvites:
         while queue and queue[0].deferred.called:
             queue.popleft()  # cancelled while it waited
         if not queue:
-            self._enter(Turn.IDLE)
+            self._enter(_IDLE)
             return
         if not forced and self.is_open:
-            self._enter(Turn.WAITING)
+            self._enter(_WAITING)
             clock = dialog._state.clock
             self._timer = clock.callLater(CONFIRMATION, self._waited_long_enough)
             return
         modification = queue[0]
         try:
             sdp = modification.offer(dialog)
-            headers = sip.Headers(modification.headers)
-            contact = dialog.local.contact
-            if contact and not headers.has("Contact"):
-                headers.add("Contact", contact)
             request = dialog._new_request("INVITE")
             request.over = lambda result: self._answered(request, modification, sdp, result)
-            complete = session_timers.complete_request(dialog, headers.items())
+            complete = session_timers.complete_request(dialog, modification.headers)
             dialog._send(request, complete, sdp)
         except LocalProtocolError as error:
-            self._enter(Turn.IDLE)
+            self._enter(_IDLE)
             self._finish(modification, error)
         else:
-            self._enter(Turn.SENT)
+            self._enter(_SENT)
             self._request = request
 
     def confirmed(self) -> None:
         """Send a re-INVITE that waits, if nothing is in its way any more."""
-        if self.turn is Turn.WAITING and not self.is_open:
+        if self.turn is _WAITING and not self.is_open:
             if self._dialog.connected:
                 self._next()
             else:
-                self._enter(Turn.IDLE)
+                self._enter(_IDLE)
 
     def _waited_long_enough(self) -> None:
         """Take it that what is in the way of a re-INVITE is never confirmed."""
@@ -176,7 +175,7 @@ class Reinvites:
         if self._dialog.connected:
             self._next(forced=not self._dialog._owes_ack)
         else:
-            self._enter(Turn.IDLE)
+            self._enter(_IDLE)
 
     def _answered(
         self,
@@ -189,7 +188,7 @@ class Reinvites:
         dialog = self._dialog
         dialog._need_session().invited = request.sent
         if isinstance(result, Exception) or dialog._end is not None:
-            self._enter(Turn.IDLE)
+            self._enter(_IDLE)
             self._finish(modification, result)
             return
         status = result.status
@@ -198,10 +197,10 @@ class Reinvites:
             dialog._send_ack()
         if status == 491 and modification.glares < _MAX_GLARES:
             modification.glares += 1
-            self._enter(Turn.BACKING_OFF)
+            self._enter(_BACKING_OFF)
             self._timer = dialog._state.clock.callLater(self._glare_delay(), self._next)
             return
-        self._enter(Turn.IDLE)
+        self._enter(_IDLE)
         if status < 300:
             self._accepted(modification, sdp, result)
         self._finish(modification, result)
@@ -242,7 +241,7 @@ class Reinvites:
                 deferred.callback(result)
         if (
             self._queue
-            and self.turn is Turn.IDLE
+            and self.turn is _IDLE
             and self._dialog._end is None
             and not isinstance(result, ConnectionLost)
         ):
@@ -251,17 +250,17 @@ class Reinvites:
     @property
     def is_sent(self) -> bool:
         """Whether one of ours has no final response."""
-        return self.turn is Turn.SENT
+        return self.turn is _SENT
 
     @property
     def is_under_way(self) -> bool:
         """Whether one of ours has no final response, or is sent as soon as it may be."""
-        return self.turn is Turn.SENT or self.turn is Turn.WAITING
+        return self.turn is _SENT or self.turn is _WAITING
 
     @property
     def is_idle(self) -> bool:
         """Whether there is none of either side, of which anything is still to come."""
-        return self.turn is Turn.IDLE and not self._queue and self.due is None
+        return self.turn is _IDLE and not self._queue and self.due is None
 
     # The peer's
 
@@ -310,7 +309,7 @@ class Reinvites:
         """The dialog is over: nothing is sent any more."""
         self._confirming = self._incoming = None
         request = self._request
-        self._enter(Turn.IDLE)
+        self._enter(_IDLE)
         if request is not None:
             request.terminate()
 

@@ -26,8 +26,6 @@ __all__ = ["TRANSITIONS", "DialogEnd", "DialogEnded", "Ending", "State", "why_ov
 class State(Enum):
     """Where the application is with a dialog. Those before the 200 are early dialogs."""
 
-    __hash__ = object.__hash__  # the one of Enum is written in Python, and slow
-
     UP = "both sides are in it"
     ENDING = "the application ends it: its last request is on the way, or waits for the ACK"
     ENDED = "it is over"

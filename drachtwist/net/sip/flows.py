@@ -83,7 +83,7 @@ class Listener:
         return f"{bracketed(self.host_toward(remote))}:{self.port}"
 
     def is_named(self, host: str) -> bool:
-        """Whether a host is an address or a name of ours.
+        """Return whether a host is an address or a name of ours.
 
         :param host: in lower case, without brackets.
         """

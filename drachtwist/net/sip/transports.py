@@ -327,7 +327,7 @@ class SipTransports:
         return channel.send(flow, data)
 
     def is_open(self, flow: Flow) -> bool:
-        """Whether a flow can still be sent over."""
+        """Return whether a flow can still be sent over."""
         channel = self._channels.get(flow.channel)
         return channel is not None and channel.usable
 
@@ -408,7 +408,7 @@ class SipTransports:
         return stream
 
     def _has_no_room(self) -> bool:
-        """Whether no more connections may be made; what nobody uses makes room for another."""
+        """Say whether no more connections may be made; what nobody uses makes room for one."""
         most = self.limits.outgoing
         if self._stream_count - self._incoming.present < most:
             return False

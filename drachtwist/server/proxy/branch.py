@@ -40,9 +40,10 @@ from drachtwist.transactions.machine import (
 from drachtwist.transactions.matching import ClientKey
 from drachtwist.transactions.timer import Timer
 
-__all__ = ["Branch"]
+__all__ = ["PENDING", "Branch"]
 
-_PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+"""The states of a target that the search waits for."""
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 
 
@@ -156,7 +157,7 @@ class Branch(Attempted):
     @property
     def is_pending(self) -> bool:
         """Whether the search waits for it."""
-        return self.state in _PENDING
+        return self.state in PENDING
 
     @property
     def is_busy(self) -> bool:
@@ -200,18 +201,12 @@ class Branch(Attempted):
                     self.alarm = self._alarm(now + call.provisional_timeout)
             if call.final_timeout is not None:
                 self.limit = self._alarm(now + call.final_timeout)
-        self._run(machine.start(now))
+        self.run(machine.start(now))
 
     def _alarm(self, at: float) -> Timer:
         alarm = Timer(self, at)
         self.core.watch(alarm)
         return alarm
-
-    def _run(self, effects: list[Effect]) -> None:
-        assert self.machine is not None
-        if effects:
-            self.react(self.machine, effects)
-        self.core.watch(self.machine)
 
     def responded(self) -> None:
         """Take note of any response."""
@@ -239,7 +234,7 @@ class Branch(Attempted):
         self.reasons = reasons
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self._run(machine.cancel(self.core.clock.seconds()))
+            self.run(machine.cancel(self.core.clock.seconds()))
         elif machine is None:
             self.way = None
             self.enter(SentState.OVER)
@@ -253,9 +248,7 @@ class Branch(Attempted):
             cancel = Request.from_bytes(bytes(cancel))
         machine = NonInviteClient(cancel, reliable=self.flow.reliable, timing=core.timing)
         owner = Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
-        effects = machine.start(core.clock.seconds())
-        owner.react(machine, effects)
-        core.watch(machine)
+        owner.run(machine.start(core.clock.seconds()))
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Take in what became of it."""
@@ -265,7 +258,7 @@ class Branch(Attempted):
             self.call.ended(self, status)
 
     def awaits(self, response: Response) -> bool:
-        """Whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
+        """Return whether a response goes on from here (RFC 3261 section 16.7, step 3)."""
         return has_more_hops(response)
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
@@ -284,7 +277,7 @@ class Branch(Attempted):
             if kind is Transmit:
                 assert self.flow is not None
                 if not call.core.carriers.send(self.flow, effect.data):  # type: ignore[union-attr]
-                    call.core.uac.lost(self)
+                    self.lost()
                     return
             elif kind is Deliver:
                 call.responded(self, effect.message)  # type: ignore[union-attr, arg-type]

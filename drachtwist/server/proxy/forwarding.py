@@ -12,7 +12,7 @@ from typing import Protocol
 
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.compose import encode, read_draft, via_of, with_host
+from drachtwist.server.compose import Draft, Field, encode, read_draft, via_of, with_host
 from drachtwist.server.dialogs import uri_of
 from drachtwist.sip.encoding import joined, request_line, status_line
 from drachtwist.sip.fields import Address, parse_integer
@@ -93,15 +93,7 @@ class Forwarding:
         if (back.protocol, back.local) != (side.protocol, side.local):
             # Each side has to find the address that it can reach first (RFC 5658).
             own.append(f"<{uri_of(back.protocol, back.local)};lr>")
-        uri = request.uri
-        if self._is_own(uri) or branch.uri[:3].lower() != "sip" or branch.path is not None:
-            uri = branch.uri
-        way = [*self._routes, *(branch.path or ())]
-        routes = [str(one) for one in way]
-        if way and not way[0].is_loose:
-            # A strict router wants its own name in front (section 16.6, step 6).
-            routes = [*routes[1:], f"<{uri}>"]
-            uri = way[0].uri
+        uri, routes = self._way(branch)
         added = read_draft(self._command.message, checked=True) if self._command.message else None
         replaced = set()
         if added is not None:
@@ -135,14 +127,35 @@ class Forwarding:
         if requires:
             lines.append("Require: path")
         lines.insert(at, f"Max-Forwards: {hops}")
-        fields = []
-        for one in () if added is None else added.fields:
-            if one.name == "P-Asserted-Identity":
-                one = one._replace(value=with_host(one.value, flow.local))
-            if one.name != "Contact":
-                fields.append(one)
+        fields = [] if added is None else _added(added, flow.local)
         start = request_line(branch.method, uri)
         return Request.from_bytes(encode(start, lines, fields, request.body))
+
+    def _way(self, branch: Target) -> tuple[str, list[str]]:
+        """Return the Request-URI and the Route for a target."""
+        uri = self._request.uri
+        if self._is_own(uri) or branch.uri[:3].lower() != "sip" or branch.path is not None:
+            uri = branch.uri
+        way = [*self._routes, *(branch.path or ())]
+        routes = [str(one) for one in way]
+        if way and not way[0].is_loose:
+            # A strict router wants its own name in front (section 16.6, step 6).
+            return way[0].uri, [*routes[1:], f"<{uri}>"]
+        return uri, routes
+
+
+def _added(draft: Draft, local: str) -> list[Field]:
+    """Return the headers that an application adds, which has no say about the Contact.
+
+    :param local: our address and port.
+    """
+    fields = []
+    for one in draft.fields:
+        if one.name == "P-Asserted-Identity":
+            one = one._replace(value=with_host(one.value, local))
+        if one.name != "Contact":
+            fields.append(one)
+    return fields
 
 
 def hops_of(text: str) -> int:

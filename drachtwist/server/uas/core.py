@@ -237,7 +237,7 @@ class UserAgentServer(ServerTransactions):
 
 
 def _is_sure_to_end(dialog: Dialog, request: Request) -> bool:
-    """Whether a request is a BYE that nothing can be wrong with."""
+    """Return whether a request is a BYE that nothing can be wrong with."""
     return (
         request.method == "BYE"
         and request.cseq.number >= dialog.peer_seq

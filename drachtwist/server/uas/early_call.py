@@ -99,7 +99,7 @@ class EarlyCall:
         return self.rseq
 
     def holds_back(self, status: int) -> bool:
-        """Whether a response has to wait for a PRACK, or for the answer to an UPDATE.
+        """Return whether a response has to wait for a PRACK, or for the answer to an UPDATE.
 
         Refusals never wait. A 2xx that overtakes the answer to an UPDATE would make the offer in
         that one in the dialog.
@@ -127,7 +127,7 @@ class EarlyCall:
         return queue.popleft() if queue and not self.holds_back(queue[0].status) else None
 
     def is_confirmed_by(self, prack: Request, number: int) -> bool:
-        """Whether a PRACK is for the reliable response that waits for one (RFC 3262 section 3).
+        """Return whether a PRACK is for the response that waits for one (RFC 3262 section 3).
 
         As the real server, this takes it that more follows: phones write the method twice.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from drachtwist.server.checks import carries_session
 from drachtwist.server.dialogs import Dialog
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.outgoing import Outgoing
+from drachtwist.server.roles import Forming
 from drachtwist.server.uas.early_call import EarlyCall
 
 __all__ = ["crossing", "crossing_before_answer", "crossing_while_ringing"]
@@ -57,6 +57,6 @@ def crossing_before_answer(update: Incoming, invite: Incoming, call: EarlyCall) 
     return 0
 
 
-def crossing_while_ringing(incoming: Incoming, outgoing: Outgoing) -> bool:
-    """Whether an UPDATE of somebody who rings crosses the offer in our INVITE; it is a 491."""
+def crossing_while_ringing(incoming: Incoming, outgoing: Forming) -> bool:
+    """Say whether an UPDATE of somebody who rings crosses the offer in our INVITE: a 491."""
     return incoming.method == "UPDATE" and outgoing.offers and carries_session(incoming.request)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from drachtwist.server.compose import new_tag
 from drachtwist.server.dialogs import Dialog
 from drachtwist.server.incoming import Incoming
-from drachtwist.server.outgoing import Outgoing
+from drachtwist.server.roles import Forming
 from drachtwist.server.uas.glare import crossing, crossing_while_ringing
 from drachtwist.server.uas.invite import Invite, InviteState
 from drachtwist.server.uas.responses import Responses
@@ -108,7 +108,7 @@ class InDialog:
         else:
             self.received(incoming, dialog, request.to.tag)
 
-    def received_while_forming(self, incoming: Incoming, outgoing: Outgoing) -> bool:
+    def received_while_forming(self, incoming: Incoming, outgoing: Forming) -> bool:
         """Look at a request of somebody whom an application asks, and who has not answered.
 
         :returns: whether it can be one.
@@ -179,7 +179,7 @@ class InDialog:
 
 
 def _is_last_notify(incoming: Incoming, dialog: Dialog) -> bool:
-    """Whether a request ends the subscription that a dialog is."""
+    """Return whether a request ends the subscription that a dialog is."""
     return (
         incoming.method == "NOTIFY"
         and dialog.method == "SUBSCRIBE"

@@ -187,22 +187,15 @@ class Invite(Incoming):
         else:
             self.become(InviteState.OFFERED)
 
-    def ringing(self) -> EarlyCall:
-        """Return what there is of a call that rings; from now on there is."""
-        call = self.call
-        if call is None:
-            self.call = call = EarlyCall()
+    def begin_ringing(self) -> EarlyCall:
+        """Begin what there is of a call that rings."""
+        self.call = call = EarlyCall()
         return call
 
-    def holds_back(self, status: int) -> bool:
-        """Whether a response of the application has to wait for something of the caller's."""
-        return self.call is not None and self.call.holds_back(status)
-
     @property
-    def held(self) -> bytes | None:
-        """HOLDING: the 2xx that waits; otherwise None."""
-        if self.state is not InviteState.HOLDING or self.call is None or not self.call.queue:
-            return None
+    def held(self) -> bytes:
+        """HOLDING: the 2xx that waits."""
+        assert self.call is not None and self.call.queue
         return self.call.queue[-1].raw
 
     def hold(self, reply: Reply) -> None:
@@ -233,7 +226,7 @@ class Invite(Incoming):
     def _ring(self, raw: bytes, rseq: int, now: float) -> None:
         """Note a provisional response; repeat it when it has to be acknowledged."""
         uas = self.side
-        call = self.ringing()
+        call = self.call or self.begin_ringing()
         uas.early.setdefault(self.dialog_id, self)
         if rseq:
             core = uas.core
@@ -241,7 +234,7 @@ class Invite(Incoming):
                 raw, now, rseq, timing=core.timing, repeat=not self.flow.reliable
             )
             repeater.owner = self
-            core.watch(repeater)
+            core.clock.watch(repeater)
         if self.state is not InviteState.HOLDING:
             self.become(InviteState.AWAITING_PRACK if rseq else InviteState.EARLY)
 
@@ -263,7 +256,7 @@ class Invite(Incoming):
             raw, now, timing=core.timing, repeat=not self.flow.reliable
         )
         repeater.owner = self
-        core.watch(repeater)
+        core.clock.watch(repeater)
         self.become(InviteState.ACCEPTED)
         if initial:
             core.record("start", "application", raw, "uas")
@@ -384,7 +377,7 @@ class Invite(Incoming):
 
     def _stop(self, repeater: Repeater) -> None:
         repeater.confirm()
-        self.side.core.watch(repeater)
+        self.side.core.clock.watch(repeater)
 
     # What applications are told
 

@@ -136,11 +136,11 @@ class NewRequests:
             self.responses.refuse(incoming, 503)
 
     def give(self, incoming: Incoming, link: AppLink) -> None:
-        """Give a new request to an application.
+        """Hand a new request to an application.
 
         One that was cancelled meanwhile is given with its CANCEL, so that the application knows.
         """
-        if not _is_wanted(incoming):
+        if not incoming.is_open and not _is_withdrawn(incoming):
             return
         incoming.link = link
         incoming.hand_overs += 1
@@ -167,7 +167,7 @@ class NewRequests:
         :param decision: None when there is none, because it failed.
         """
         core = self.core
-        if not _is_wanted(incoming):
+        if not incoming.is_open and not _is_withdrawn(incoming):
             return
         if isinstance(decision, RouteTo):
             if decision.address is not None:
@@ -257,7 +257,7 @@ class NewRequests:
         return count
 
     def _hand_on(self, incoming: Incoming) -> bool:
-        """Give a new request to the next application, as long as nobody has touched it."""
+        """Hand a new request to the next application, as long as nobody has touched it."""
         if incoming.dialled or not incoming.untouched or incoming.hand_overs >= MOST_HAND_OVERS:
             return False
         core = self.core
@@ -269,8 +269,6 @@ class NewRequests:
         return True
 
 
-def _is_wanted(incoming: Incoming) -> bool:
-    """Whether an application is to get a request, be it only to learn that it was cancelled."""
-    return incoming.is_open or (
-        isinstance(incoming, Invite) and incoming.state is InviteState.WITHDRAWN
-    )
+def _is_withdrawn(incoming: Incoming) -> bool:
+    """Say whether an application is to get a request only to learn that it was cancelled."""
+    return isinstance(incoming, Invite) and incoming.state is InviteState.WITHDRAWN

@@ -26,7 +26,7 @@ from drachtwist.server.uas.transactions import ServerTransactions
 from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.fields import tag_of
 from drachtwist.sip.options import RELIABLE, lists_option
-from drachtwist.wire.reports import response_echo
+from drachtwist.wire.reports import echo
 
 if TYPE_CHECKING:
     from drachtwist.server.clients import AppLink
@@ -132,9 +132,11 @@ class Responses:
             if isinstance(incoming, Invite) and incoming.state is InviteState.SEARCHING:
                 incoming.become(InviteState.OFFERED)
         transaction = incoming.transaction
-        given = transaction.last_response if transaction.status >= 200 else None
-        if status < 300 and isinstance(incoming, Invite):
-            given = given or incoming.held
+        given = None
+        if transaction.status >= 200:
+            given = transaction.last_response
+        elif isinstance(incoming, Invite) and incoming.state is InviteState.HOLDING:
+            given = incoming.held if status < 300 else None
         if given is not None:
             self._echo(link, message_id, incoming, given, "")
             return
@@ -171,7 +173,7 @@ class Responses:
         reliable = silent = False
         if isinstance(incoming, Invite) and not incoming.refreshes:
             if 100 < status < 200:
-                call = incoming.ringing()
+                call = incoming.call or incoming.begin_ringing()
                 request = incoming.request
                 asked = lists_option(draft.values("require"), RELIABLE)
                 if asked and not request.supports(RELIABLE):
@@ -181,8 +183,12 @@ class Responses:
             elif 200 <= status < 300 and self.core.dialogs.uas(incoming.dialog_id) is not None:
                 self.refuse(incoming, 480)
                 return "dialog already exists, rejecting this request"
-        self.table.set_alarm(incoming, None)
-        self._complete_contact(incoming, status, draft, reliable)
+        if incoming.alarm is not None:
+            self.table.set_alarm(incoming, None)
+        if draft.contact is not None:
+            _own_contacts(incoming, draft)
+        elif _needs_contact(incoming, status, reliable):
+            draft.add("Contact", _contact(incoming))
         session = None
         if 200 <= status < 300 and incoming.method in ("INVITE", "UPDATE"):
             if not incoming.refreshes:
@@ -199,31 +205,12 @@ class Responses:
         raw = encode(start, incoming.lines(status), draft.fields, draft.body)
         reply = Reply(status, raw, rseq, silent, draft.body, session)
         name = incoming.dialog_id
-        if isinstance(incoming, Invite) and incoming.holds_back(status):
+        if isinstance(incoming, Invite) and incoming.call and incoming.call.holds_back(status):
             incoming.hold(reply)  # it counts as sent
         else:
             self.reply(incoming, reply)
         self._echo(link, message_id, incoming, raw, name)
         return None
-
-    def _complete_contact(
-        self, incoming: Incoming, status: int, draft: Draft, reliable: bool
-    ) -> None:
-        """See to the Contact: our own address in the application's, or ours where one belongs."""
-        flow = incoming.flow
-        secure = incoming.request.uri[:5].lower() == "sips:"
-        if draft.contact is not None:
-            draft.change_contacts(
-                lambda one: (
-                    own_contact(one, flow.protocol, flow.local, secure=secure)
-                    if "localhost" in one
-                    else one
-                )
-            )
-        if draft.contact is None and _needs_contact(incoming, status, reliable):
-            dialog = incoming.dialog
-            ours = contact_of_flow(flow, secure=secure) if dialog is None else dialog.contact
-            draft.add("Contact", ours)
 
     def fix_tag(self, incoming: Incoming, status: int, draft: Draft | None) -> None:
         """See to the To tag: the application's in its first response, or one of ours."""
@@ -239,8 +226,8 @@ class Responses:
     def reply(self, incoming: Incoming, reply: Reply) -> None:
         """Send a response of the application, and begin what it agrees on."""
         status = reply.status
-        if isinstance(incoming, Invite) and 100 < status < 200:
-            incoming.ringing().says(reply, incoming.request)
+        if 100 < status < 200 and isinstance(incoming, Invite) and incoming.call is not None:
+            incoming.call.says(reply, incoming.request)
         self.send(incoming, status, reply.raw, reply.rseq)
         dialog = incoming.dialog
         if dialog is not None and incoming.method in ("INVITE", "UPDATE") and 200 <= status < 300:
@@ -318,7 +305,7 @@ class Responses:
         link.answer(
             message_id,
             "OK",
-            *response_echo(
+            *echo(
                 len(raw),
                 flow.reported if incoming.method == "INVITE" else "",
                 flow.remote_host,
@@ -331,8 +318,30 @@ class Responses:
         )
 
 
+def _own_contacts(incoming: Incoming, draft: Draft) -> None:
+    """Put our own address in the Contact of an application that leaves it to us."""
+    flow = incoming.flow
+    secure = incoming.request.uri[:5].lower() == "sips:"
+    draft.change_contacts(
+        lambda one: (
+            own_contact(one, flow.protocol, flow.local, secure=secure)
+            if "localhost" in one
+            else one
+        )
+    )
+
+
+def _contact(incoming: Incoming) -> str:
+    """Return the Contact that the server adds: that of the dialog, or our address."""
+    dialog = incoming.dialog
+    if dialog is not None:
+        return dialog.contact
+    secure = incoming.request.uri[:5].lower() == "sips:"
+    return contact_of_flow(incoming.flow, secure=secure)
+
+
 def _needs_contact(incoming: Incoming, status: int, reliable: bool) -> bool:
-    """Whether a response has to say where its sender is reached."""
+    """Return whether a response has to say where its sender is reached."""
     method = incoming.method
     if method == "INVITE":
         if incoming.refreshes:

@@ -68,7 +68,7 @@ class ServerTransactions:
         transaction = incoming.transaction
         if effects:
             incoming.react(transaction, effects)
-        self.core.watch(transaction)
+        self.core.clock.watch(transaction)
 
     def close(self, incoming: Incoming) -> None:
         """Let no application answer a request any more."""
@@ -97,9 +97,12 @@ class ServerTransactions:
 
     def forget(self, incoming: Incoming) -> None:
         """Forget a transaction, and let it go: nothing may be left to the collector."""
-        self.close(incoming)
-        self.let_copies_in(incoming)
-        self.set_alarm(incoming, None)
+        if incoming.is_open:
+            self.close(incoming)
+        if incoming.arrival is not None:
+            self.let_copies_in(incoming)
+        if incoming.alarm is not None:
+            self.set_alarm(incoming, None)
         self.core.clock.forget(incoming.transaction)
         incoming.transaction.owner = None
         known = self.transactions.pop(incoming.key, None)

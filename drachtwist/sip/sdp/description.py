@@ -112,7 +112,7 @@ class Sdp(Section):
         )
 
     def is_refresh_of(self, before: Sdp) -> bool:
-        """Whether origin and version say that nothing has changed since."""
+        """Return whether origin and version say that nothing has changed since."""
         now, then = self.value("o"), before.value("o")
         if now is None or then is None or now.split() != then.split():
             return False

@@ -152,7 +152,7 @@ class Section:
         return [value for _, each, value in self._attributes() if each == name]
 
     def has(self, name: str) -> bool:
-        """Whether there is an attribute of a name."""
+        """Return whether there is an attribute of a name."""
         return self.get(name) is not None
 
     def set(self, name: str, value: str = "") -> None:
@@ -196,10 +196,12 @@ class Section:
         return found
 
     def set_bandwidth(self, kind: str, value: int | None) -> None:
-        """Set a bandwidth.
+        """Set a bandwidth (RFC 8866 section 5.8).
 
         :param kind: ``AS``, ``CT``, ``TIAS``, ``RS``, ``RR``.
-        :param value: how much, None to remove what is said.
+        :param value: in kbit/s for ``AS`` and ``CT``, in bit/s for the others (RFC 3890, RFC 3556);
+            None to remove what is said.
+        :raises LocalProtocolError: when the kind is no token.
         """
         if _NAME(kind) is None:
             raise LocalProtocolError(f"not a type of bandwidth: {kind!r}")
@@ -226,7 +228,7 @@ class Section:
             raise SdpError(error.text, self._number(at)) from None
 
     def _is_nowhere(self) -> bool | None:
-        """Whether the address asks for no media; None when there is no address."""
+        """Return whether the address asks for no media; None when there is no address."""
         at = self._find("c")
         if at is None:
             return None

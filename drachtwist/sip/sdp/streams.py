@@ -80,7 +80,7 @@ class Media(Section):
         return parts
 
     def _is_live(self) -> bool:
-        """Whether the stream is wanted, and its m= line can be read."""
+        """Return whether the stream is wanted, and its m= line can be read."""
         parts = self._legible()
         return parts is not None and (int(parts[1]) != 0 or self.has("bundle-only"))
 

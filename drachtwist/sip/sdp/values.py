@@ -44,12 +44,12 @@ def as_direction(text: str) -> Direction | None:
 
 
 def sends(direction: Direction) -> bool:
-    """Whether who says this wants to send."""
+    """Return whether who says this wants to send."""
     return direction in ("sendrecv", "sendonly")
 
 
 def receives(direction: Direction) -> bool:
-    """Whether who says this wants to receive."""
+    """Return whether who says this wants to receive."""
     return direction in ("sendrecv", "recvonly")
 
 
@@ -104,7 +104,7 @@ class Origin:
         return cls(username, session_id, int(version), nettype, addrtype, address)
 
     def is_same_session(self, other: Origin) -> bool:
-        """Whether the two are of one session, whatever their versions (RFC 8866 section 5.2)."""
+        """Return whether both are of one session, whatever the versions (RFC 8866 section 5.2)."""
         return self._session() == other._session()
 
     def _session(self) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class Codec:
         return cls(found[1], found[2], rate, channels)
 
     def matches(self, wanted: str) -> bool:
-        """Whether a name means this codec.
+        """Return whether a name means this codec.
 
         :param wanted: ``opus``, ``opus/48000`` or ``opus/48000/2``; case does not matter.
         """
