@@ -26,8 +26,10 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from enum import Enum
 from functools import partial
+from types import FrameType
 from typing import Any, TypeVar
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
@@ -64,6 +66,9 @@ _NO_LOOP_TEXTS = (
 )
 _NO_LOOP_ERRORS = ("AsyncLibraryNotFoundError", "NoEventLoopError")
 
+_LOOP_CALLS = asyncio.Handle._run.__code__
+_TWISTED_STEPS = getattr(getattr(defer, "_inlineCallbacks", None), "__code__", None)
+
 is_active = False
 """Whether the reactor is asyncio's."""
 
@@ -96,10 +101,23 @@ def running() -> asyncio.AbstractEventLoop | None:
 
 
 def is_in_plain_task() -> bool:
-    """Return whether who runs is a task of asyncio that knows nothing of Deferreds."""
+    """Return whether who awaits is a task of asyncio that knows nothing of Deferreds."""
     loop = running()
     task = None if loop is None else asyncio.current_task(loop)
-    return task is not None and task not in _tasks
+    return task is not None and task not in _tasks and not _is_stepped_by_twisted()
+
+
+def _is_stepped_by_twisted() -> bool:
+    """Return whether Twisted runs the coroutine, which may go on in the step of some task.
+
+    Nobody says so but the stack: that of a step begins where the loop calls.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code is not _LOOP_CALLS:
+        if frame.f_code is _TWISTED_STEPS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _wait_anywhere(self: Awaited[_T]) -> Any:
