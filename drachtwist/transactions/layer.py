@@ -46,7 +46,7 @@ class Owner(Protocol):
 class Clock(Protocol):
     """What watches deadlines."""
 
-    def watch(self, machine: Machine) -> None:
+    def watch(self, machine: Machine) -> object:
         """Note a machine's deadline; to be called whenever it may have changed."""
 
 
