@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.failure import Failure
 
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import offers
 from drachtwist.app.dialog.ending import reason_text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["deliver", "handle", "run"]
 
+_OPEN = AnswerState.OPEN
 _REMOTE = DialogEnd.REMOTE
 
 
@@ -86,17 +88,19 @@ def run(dialog: Dialog, handlers: Sequence[Callable[..., Any]], req: Request) ->
     dispatcher = dialog._state.owner.handler
     for handler in handlers:
 
-        def done(failure: Failure | None) -> None:
+        def done(failure: Failure | None, handler: Callable[..., Any] = handler) -> None:
             if failure is not None:
                 dispatcher.failed(req, res, failure)
+            elif req._answer is _OPEN and not res.status:
+                dispatcher.left_open(req, handler)
 
         try:
             result = handler(req, res)
         except Exception:
             done(Failure())
         else:
-            if result is not None:
-                settle(result, done)
+            if result is None or settle(result, done):
+                done(None)
 
 
 def _take_ack(dialog: Dialog, ack: Request) -> None:
