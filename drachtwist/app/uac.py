@@ -30,6 +30,7 @@ from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.validation import BAR, names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
@@ -106,7 +107,7 @@ def prepare_uac(
     keep_uri_on_redirect: bool = False,
     on_request: Callable[[OutgoingRequest], Any] | None = None,
     on_provisional: Callable[[ReceivedResponse], Any] | None = None,
-    on_update: Callable[..., Any] | None = None,
+    on_update: Callable[[Request, Response], Any] | None = None,
 ) -> PlacedCall:
     """Make a call that waits for :meth:`PlacedCall.start`.
 
