@@ -2,11 +2,11 @@
 
 Run it on a server of its own, and call sip:hello@127.0.0.1 with any softphone::
 
-    twistd -n drachtio --app docs/examples/answer.py
+    twist drachtio --app docs/examples/answer.py
 
 or on a drachtio server that runs already::
 
-    DRACHTIO_SECRET=cymru twistd -n drachtio --app docs/examples/answer.py \
+    DRACHTIO_SECRET=cymru twist drachtio --app docs/examples/answer.py \
         --endpoint tcp:127.0.0.1:9022
 
 There is no sound: SIP sets calls up, and what carries sound is a media server's work. So a caller

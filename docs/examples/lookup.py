@@ -2,7 +2,7 @@
 
 It needs ``pip install httpx aiosqlite``, Python 3.11, and Twisted's asyncio reactor::
 
-    twistd --reactor=asyncio -n drachtio --app docs/examples/lookup.py
+    twist --reactor=asyncio drachtio --app docs/examples/lookup.py
 
 ``GET /number`` of the web service DIRECTORY gives ``{"uri": "sip:..."}``, or 404.
 """

@@ -4,7 +4,7 @@ A MESSAGE that comes is posted to WEBHOOK; what is posted here, at HTTP_PORT on 
 as a MESSAGE::
 
     WEBHOOK=http://127.0.0.1:9000/in HTTP_PORT=9001 \
-        twistd -n drachtio --app docs/examples/message_gateway.py
+        twist drachtio --app docs/examples/message_gateway.py
 
     curl -d '{"to": "sip:bob@192.0.2.2", "text": "Hello"}' http://127.0.0.1:9001/
 """

@@ -2,7 +2,7 @@
 
 ::
 
-    twistd -n drachtio --app docs/examples/presence.py
+    twist drachtio --app docs/examples/presence.py
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -32,6 +32,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
+from drachtwist.app.unanswered import Unanswered
 from drachtwist.app.validation import BAR, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
@@ -75,6 +76,7 @@ class Dispatcher:
         self._end_failed_calls = end_failed_calls
         self._chains: dict[str, Chain] = {}
         self._correlator = Correlator()
+        self._unanswered = Unanswered(lambda: connections.clock, lambda: connections.trace)
 
     def changed(self) -> None:
         """Pick the handlers of each method out anew: there are others, or the application stops."""
@@ -257,6 +259,10 @@ class Dispatcher:
             else:
                 res.send(404)
 
+    def left_open(self, req: Request, handler: Callable[..., Any]) -> None:
+        """See to it that a handler is named which has ended and answers nothing."""
+        self._unanswered.add(req, handler)
+
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """Answer a request whose handler failed, and log it."""
         error = failure.value
@@ -281,7 +287,7 @@ class Dispatcher:
                 call_id=call_id,
             )
             trace = self._connections.trace
-            if trace is not None:
+            if trace is not None and not isinstance(error, SipError):
                 trace.call_failed(call_id or "", f"the handler of {method} failed")
         if not res.finished and not req.link.closed:
             # A refusal that the handler let pass is passed on.

@@ -153,7 +153,7 @@ def check_options(**options: Any) -> None:
             raise LocalProtocolError(f"{name} takes {wanted}, not {given}")
 
 
-def check_calling(options: Mapping[str, Any]) -> None:
+def check_calling(options: Mapping[str, object]) -> None:
     """Refuse options of a call that is placed later; see :func:`check_options`.
 
     :raises LocalProtocolError: for a wrong kind.

@@ -64,10 +64,13 @@ class RequestExtras:
         "shares_transaction",
         "told",
         "waiting",
+        "watch",
     )
 
     def __init__(self) -> None:
         self.locals: dict[str, Any] | None = None
+        # What names the handler that ended without an answer; told of the end of the request.
+        self.watch: Any = None
         self.cancel: Request | None = None
         self.on_cancel: list[Callable[[Request | None], Any]] = []
         self.waiting: list[Deferred[Request | None]] = []
@@ -251,6 +254,8 @@ class Request(Received, sip.Request):
         is_open = self._answer is _OPEN
         if is_open and state.events.dialog_state.handlers:
             self._report("terminated", event="cancelled")
+        if is_open and state.events.calls is not None:
+            state.events.calls.cancelled(self, cancel)
         pending = state.invites.pop(self._token(TRANSACTION_ID), None)
         if pending is not None and self._shares_transaction():
             pending._cancelled(cancel)  # the INVITE that it came with is over
@@ -262,6 +267,8 @@ class Request(Received, sip.Request):
             if cancel is not None:
                 self._extended().cancel = cancel
             return
+        if extras.watch is not None:
+            extras.watch.forget(self)
         extras.cancel = cancel
         self._drop_early()
         handlers, extras.on_cancel = extras.on_cancel, []
@@ -278,6 +285,8 @@ class Request(Received, sip.Request):
             tokens = self._tokens
             name = self.stack_txn_id if type(tokens) is str else tokens[TRANSACTION_ID]
             state.invites.pop(name, None)
+        if extras is not None and extras.watch is not None:
+            extras.watch.forget(self)
         if extras is not None and not extras.shares_transaction:
             self._drop_early()
             extras.on_cancel = []
@@ -331,8 +340,12 @@ class Request(Received, sip.Request):
         """The connection is gone, and with it every way to answer."""
         if self._state.events.dialog_state.handlers:
             self._report("terminated", event="error")
+        if self._state.events.calls is not None:
+            self._state.events.calls.lost(self, reason)
         extras = self._extras
         if extras is not None:
+            if extras.watch is not None:
+                extras.watch.forget(self)
             handlers, extras.on_cancel = extras.on_cancel, []
             for handler in handlers:
                 self._call(handler, None)

@@ -189,6 +189,7 @@ class ApplicationService(Service):
             return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
+        srf._is_hosted()
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
         await srf.start()
@@ -236,8 +237,9 @@ class ApplicationService(Service):
 
         self.server = server = DrachtioServer(config, self._reactor)
         server.trace = trace
+        listening = server.when_listening()  # asked for first, so that it is told here alone
         server.startService()
-        await server.when_listening()
+        await listening
         assert server.admin_port is not None, "the configuration asks for one"
         return connect_to(self._reactor, "127.0.0.1", server.admin_port)
 
@@ -307,6 +309,8 @@ class ApplicationService(Service):
         known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
+        if failure.check(CannotListenError) is not None and self._settings.server is not None:
+            problem = f"{problem.rstrip('.')}; --contact takes another port"
         self.failed = True
         give_up(self._reactor, problem, None if known else failure)
 

@@ -22,9 +22,11 @@ from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.logs import Logger
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.server.amplification import Amplification
+from drachtwist.server.attempts import Transacting
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.ended_calls import EndedCalls
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
@@ -42,6 +44,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
 from drachtwist.sip.uri import SipUri, Uri
+from drachtwist.transactions.layer import TransactionLayer
 from drachtwist.transactions.machine import Effect, Machine, Transmit
 from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire import reports
@@ -80,11 +83,15 @@ class ServerCore:
         self.clients = Clients()
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
+        self.transactions: TransactionLayer[Incoming, Transacting] = TransactionLayer(self.clock)
         self.uas = UserAgentServer(self)
         self.uac = UserAgentClient(self)
         self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
+        self.calls: EndedCalls | None = None
+        if config.log_calls:
+            self.calls = EndedCalls(self.clock.seconds)
         self.handed_on = 0
         """New requests that went from an application that is gone to another one."""
         self.registered = Registered(self.clock.seconds)
@@ -112,6 +119,7 @@ class ServerCore:
         """Forget everything, without a word to anybody."""
         self.stopped = True
         self.clock.stop()
+        self.transactions.clear()
         self.uas.stop()
         self.uac.stop()
         self.proxying.stop()
@@ -125,9 +133,9 @@ class ServerCore:
         return {
             "applications": len(self.clients),
             "dialogs": len(self.dialogs),
-            "server_transactions": len(self.uas.transactions),
+            "server_transactions": len(self.transactions.servers),
             "open_requests": len(self.uas.open),
-            "client_transactions": len(self.uac.transactions),
+            "client_transactions": len(self.transactions.clients),
             "orphans": len(self.orphans),
             "passing_calls": len(self.proxying.calls),
             "deadlines": len(self.clock),
@@ -350,6 +358,8 @@ class ServerCore:
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
+        if self.calls is not None:
+            self.calls.recorded(kind, source, raw)
         if not self.config.cdrs:
             return
         link = self.clients.pick(f"cdr:{kind}")

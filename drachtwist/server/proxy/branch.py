@@ -40,9 +40,10 @@ from drachtwist.transactions.machine import (
 from drachtwist.transactions.matching import ClientKey
 from drachtwist.transactions.timer import Timer
 
-__all__ = ["Branch"]
+__all__ = ["PENDING", "Branch"]
 
-_PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+"""The states of a target that the search waits for."""
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 
 
@@ -120,7 +121,6 @@ class Branch(Attempted):
         "path",
         "reasons",
         "request",
-        "source",
         "started",
         "uri",
     )
@@ -156,7 +156,7 @@ class Branch(Attempted):
     @property
     def is_pending(self) -> bool:
         """Whether the search waits for it."""
-        return self.state in _PENDING
+        return self.state in PENDING
 
     @property
     def is_busy(self) -> bool:
@@ -190,7 +190,7 @@ class Branch(Attempted):
         self.machine = machine = kind(request, reliable=flow.reliable, timing=core.proxying.timing)
         machine.owner = self
         self.key = ClientKey(f"{self.branch} {self.method}")
-        core.uac.transactions[self.key] = self
+        core.transactions.clients[self.key] = self
         now = core.clock.seconds()
         if not self.started:
             self.started = True
@@ -200,7 +200,7 @@ class Branch(Attempted):
                     self.alarm = self._alarm(now + call.provisional_timeout)
             if call.final_timeout is not None:
                 self.limit = self._alarm(now + call.final_timeout)
-        self.run(machine.start(now))
+        core.transactions.run(machine, machine.start(now))
 
     def _alarm(self, at: float) -> Timer:
         alarm = Timer(self, at)
@@ -233,7 +233,8 @@ class Branch(Attempted):
         self.reasons = reasons
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self.run(machine.cancel(self.core.clock.seconds()))
+            core = self.core
+            core.transactions.run(machine, machine.cancel(core.clock.seconds()))
         elif machine is None:
             self.way = None
             self.enter(SentState.OVER)
@@ -246,8 +247,8 @@ class Branch(Attempted):
             cancel.set("Reason", self.reasons)
             cancel = Request.from_bytes(bytes(cancel))
         machine = NonInviteClient(cancel, reliable=self.flow.reliable, timing=core.timing)
-        owner = Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
-        owner.run(machine.start(core.clock.seconds()))
+        Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
+        core.transactions.run(machine, machine.start(core.clock.seconds()))
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Take in what became of it."""
@@ -290,6 +291,6 @@ class Branch(Attempted):
             elif kind is TransportFailed:
                 self.unreached(503)
             elif kind is Terminated and machine is self.machine:
-                call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
+                call.core.transactions.clients.pop(self.key, None)  # type: ignore[arg-type]
                 machine.owner = None
                 call.let_go()
