@@ -558,7 +558,7 @@ class DrachtioServer(Service):
 
     def _no_application(self, address: AppAddress, why: object) -> None:
         self.alerts.note(
-            "no_application", "no application at {address}: {error}", address=address, error=why
+            "no_application", "no application at {peer}: {error}", peer=str(address), error=why
         )
 
     def _described(self, error: BaseException | None) -> str:
