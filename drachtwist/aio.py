@@ -8,12 +8,15 @@ as they are, under the asyncio reactor.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, LogLevel, formatEvent, globalLogBeginner
+from zope.interface import implementer
 
 from drachtwist.app.outcomes import started
 from drachtwist.app.service import AnyEndpoint, SrfService
@@ -21,12 +24,23 @@ from drachtwist.app.srf import Srf
 from drachtwist.net import tasks
 from drachtwist.net.tls import TlsOptions
 
-__all__ = ["install", "reactor_running", "serving", "wait"]
+__all__ = ["install", "log_to_logging", "reactor_running", "serving", "wait"]
 
 _T = TypeVar("_T")
 
+_LEVELS = {
+    LogLevel.debug: "DEBUG",
+    LogLevel.info: "INFO",
+    LogLevel.warn: "WARNING",
+    LogLevel.error: "ERROR",
+    LogLevel.critical: "CRITICAL",
+}
+
 _users = 0
 """How many blocks need the reactor."""
+
+_is_ours = False
+"""Whether the reactor was started here."""
 
 
 def wait(awaitable: Deferred[_T] | Awaitable[_T]) -> asyncio.Future[_T]:
@@ -68,24 +82,44 @@ def install() -> None:
         )
 
 
+def log_to_logging() -> None:
+    """Hand what Twisted logs to Python's :mod:`logging`, unless something else takes it."""
+    # There is no public way to ask; who begins twice is warned of.
+    if getattr(globalLogBeginner, "_temporaryObserver", None) is not None:
+        globalLogBeginner.beginLoggingTo(
+            [implementer(ILogObserver)(_log)], redirectStandardIO=False
+        )
+
+
+def _log(event: Any) -> None:
+    logger = logging.getLogger(event.get("log_namespace") or "twisted")
+    level = getattr(logging, _LEVELS.get(event.get("log_level"), "INFO"))
+    if logger.isEnabledFor(level):
+        failure = event.get("log_failure")
+        about = failure and (failure.type, failure.value, failure.getTracebackObject())
+        logger.log(level, "%s", formatEvent(event), exc_info=about)
+
+
 @asynccontextmanager
 async def reactor_running() -> AsyncIterator[Any]:
     """Let Twisted's reactor run in the loop that runs, as long as the block lasts.
 
-    It does not handle signals, and does not end the loop. Blocks may lie in each other.
+    It does not handle signals, and does not end the loop. Blocks may lie in each other. Unless
+    something else takes what Twisted logs, Python's :mod:`logging` does, in loggers of the same
+    names.
 
     :returns: the reactor.
     :raises RuntimeError: as :func:`install`.
     """
-    global _users
+    global _users, _is_ours
     install()
+    log_to_logging()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     if not reactor.running:
         reactor.startRunning(installSignalHandlers=False)
-    elif not _users and reactor.threadpool is not None:
-        reactor.threadpool.start()
+        _is_ours = True
     _users += 1
     try:
         yield reactor
@@ -93,9 +127,10 @@ async def reactor_running() -> AsyncIterator[Any]:
         _users -= 1
         if not _users:
             await wait(tasks.stop_all())
-        # Stopping the reactor would stop the loop; its threads would keep the process alive.
-        if not _users and reactor.threadpool is not None:
-            reactor.threadpool.stop()
+        # Stopping the reactor would stop the loop; its threads would keep the process alive. It
+        # makes others when it needs some again.
+        if _is_ours and not _users and reactor.threadpool is not None:
+            reactor._stopThreadPool()
 
 
 @asynccontextmanager

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import json
 import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast, get_origin
 from xml.etree import ElementTree
 
 import twisted.internet
+from twisted.application.twist._options import TwistOptions
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python import usage
@@ -41,6 +46,9 @@ from drachtwist import (
     TlsOptions,
 )
 from drachtwist import sip as sip_messages
+from drachtwist.cli import main
+from drachtwist.cli.entry import COMMANDS
+from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.demo.phone import Phone
 from drachtwist.hosting import app_tap as tap
 from drachtwist.hosting import server_flags, server_tap
@@ -156,7 +164,9 @@ class Files:
 class PageTests(SynchronousTestCase):
     def test_every_example_has_a_test(self) -> None:
         """Whatever is shown in Python is run by a test of its name."""
-        cases = (ExampleTests, TestingPage)
+        from tests.aio.pages import AsyncioPageTests
+
+        cases = (ExampleTests, TestingPage, AsyncioPageTests)
         tests = {name for case in cases for name in dir(case) if name.startswith("test_")}
         for block in in_language("python"):
             if block.page.name == "README.md":
@@ -171,12 +181,29 @@ class PageTests(SynchronousTestCase):
         self.assertEqual({block.language for block in blocks()} - known, set())
         # Those of the architecture are drawings, see tests/test_architecture.py.
         texts = [one for one in in_language("text") if one.page.name != "architecture.md"]
-        self.assertEqual([block.name for block in texts], ["ladder", "test-ladder"])
+        self.assertEqual(
+            [block.name for block in texts],
+            ["wrong-option", "call-ladder", "check", "ladder", "test-ladder"],
+        )
 
     def test_readme_opens_with_two_commands(self) -> None:
         """The first thing to be seen are the commands that set up everything."""
         first = next(block for block in blocks() if block.page.name == "README.md")
         self.assertEqual(first.text, "make demo\nmake test\n")
+
+    def test_time_is_that_of_the_application(self) -> None:
+        """No example of an application takes the global reactor, whose time a test cannot set; only
+        a program that runs it does, and there it is imported where that is done.
+        """
+        texts = {str(block): block.text for block in in_language("python")}
+        texts |= {path.name: path.read_text() for path in (ROOT / "docs/examples").glob("*.py")}
+        of_applications = {name: text for name, text in texts.items() if "srf" in text}
+        self.assertGreater(len(of_applications), 35)
+        for name, text in of_applications.items():
+            top = re.search(r"^from twisted.internet import .*\breactor\b", text, re.M)
+            self.assertIsNone(top, name)
+            code = text.partition("__main__")[0]
+            self.assertIsNone(re.search(r"(?<![.\w=])reactor[.,)]", code), name)
 
     def test_links(self) -> None:
         """Links inside the repository lead to files that are there."""
@@ -285,6 +312,7 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist",
         "drachtwist.errors",
         "drachtwist.sip",
+        "drachtwist.aio",
         "drachtwist.app.interfaces",
         "drachtwist.middleware.webhook",
         "drachtwist.net.endpoints",
@@ -366,6 +394,17 @@ class ReferenceTests(SynchronousTestCase):
 # Commands
 
 
+def printed(*words: str) -> str:
+    """Run ``drachtwist`` in this process; give all that it prints."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        try:
+            main(words)
+        except SystemExit:
+            pass
+    return out.getvalue()
+
+
 class CommandTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Go to a directory that has the files."""
@@ -394,26 +433,91 @@ class CommandTests(SynchronousTestCase):
                     environment[name] = value
                 yield block, environment, words
 
-    def test_twistd(self) -> None:
-        """Twistd and the plugins take the command lines, and the application is there."""
+    def test_hosting(self) -> None:
+        """Twist, twistd and the plugins take the command lines, and the application is there.
+
+        None writes a pid file that another one from the same directory would find.
+        """
         seen = set()
         for block, environment, words in self.commands():
             program, *arguments = words
-            if program not in ("twistd", ".venv/bin/twistd"):
+            program = program.rpartition("/")[2]
+            if program not in ("twist", "twistd"):
                 continue
             for kind in (tap.Options, server_tap.Options):
                 self.patch(kind, "environment", environment)
-            options = ServerOptions()
+            if arguments[0] == "--reactor=asyncio":
+                del arguments[0]  # this process has its reactor; tests.aio.test_apps starts one
+            options: Any = ServerOptions() if program == "twistd" else TwistOptions()
             try:
                 options.parseOptions(arguments)
             except (usage.UsageError, SystemExit) as error:
                 self.fail(f"{block}: {' '.join(words)}: {error}")
-            seen.add(options.subCommand)
-            self.assertTrue(options["nodaemon"], str(block))
+            seen.add((program, options.subCommand))
+            if program == "twistd":
+                self.assertNotEqual(options["pidfile"], os.path.abspath("twistd.pid"), str(block))
             if options.subCommand == "drachtio":
                 found = load_application(options.subOptions["app"])
                 self.assertIsInstance(found if isinstance(found, Srf) else found(), Srf)
-        self.assertEqual(seen, {"drachtio", "drachtio-server"})
+        expected = {("twist", "drachtio"), ("twist", "drachtio-server"), ("twistd", "drachtio")}
+        self.assertLessEqual(expected, seen)
+
+    def test_drachtwist(self) -> None:
+        """The command takes the command lines, and each of its parts is shown."""
+        seen = set()
+        for block, environment, words in self.commands():
+            if words[0] != "drachtwist":
+                continue
+            self.patch(tap.Options, "environment", environment)
+            _, name, *rest = [word for word in words if word != "asyncio" and word != "--reactor"]
+            try:
+                options = import_module(f"drachtwist.cli.{name}").read(rest)
+            except (CommandError, SystemExit) as error:
+                self.fail(f"{block}: {' '.join(words)}: {error}")
+            seen.add(name)
+            if name == "run":
+                load_application(options["settings"].app)
+        self.assertEqual(seen, set(COMMANDS) - {"demo"})
+
+    def test_commands_of_drachtwist(self) -> None:
+        """The page lists what there is, and all exit statuses."""
+        page = "docs/command-line.md"
+        rows = table(page, "command")
+        self.assertEqual({code(row[0])[0]: row[1] for row in rows}, COMMANDS)
+        rows = table(page, "exit status")
+        self.assertEqual([int(row[0]) for row in rows], list(Exit))
+        for row, exit in zip(rows, Exit, strict=True):
+            if exit in (3, 4, 5, 6):
+                self.assertIn(f"{exit.value}xx", row[1])
+
+    def test_options_of_drachtwist(self) -> None:
+        """Options in the tables of the page are there."""
+        text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+        shown = {name: printed(name, "--help") for name in ("run", "call", "register", "send")}
+        told = re.findall(r"^\| (`-[^|\n]*) \|", text, re.M)
+        self.assertGreater(len(told), 12)
+        everything = "\n".join(shown.values())
+        for cell in told:
+            for option in re.findall(r"--?[a-z][a-z-]*", cell):
+                self.assertRegex(everything, rf"(?m)^ +(-\w[^-]*)?{option}\b|, {option}\b", cell)
+
+    def test_wrong_option(self) -> None:
+        """What is shown of a wrong command line is what is printed."""
+        first, *rest = example("wrong-option").text.splitlines()
+        self.assertEqual(printed(*shlex.split(first)[2:]).splitlines(), rest)
+
+    def test_check(self) -> None:
+        """What is shown of a checked application is what is printed."""
+        Path("app.py").write_text(
+            "from drachtwist import Srf\n"
+            "from drachtwist.middleware import Registrar\n\n"
+            "srf = Srf()\n\n\n"
+            "@srf.use\ndef log(req, res, next):\n    next()\n\n\n"
+            "@srf.invite\ndef answer(req, res):\n    res.send(486)\n\n\n"
+            "@srf.invite\ndef answer_2(req, res):\n    res.send(486)\n\n\n"
+            "@srf.register\ndef remember(req, res):\n    res.send(200)\n"
+        )
+        self.assertEqual(printed("check"), example("check").text)
 
     def test_make(self) -> None:
         """What make is told to make, the Makefile makes."""
@@ -454,8 +558,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_no_other_commands(self) -> None:
         """There is no command that no test looks at."""
-        programs = {words[0] for _, _, words in self.commands()}
-        known = {"make", "twistd", ".venv/bin/twistd", "openssl", "python"}
+        programs = {words[0].rpartition("/")[2] for _, _, words in self.commands()}
+        known = {"make", "twist", "twistd", "drachtwist", "openssl", "python", "cd", "pytest"}
         self.assertEqual(programs - known, set())
 
     def test_flags(self) -> None:
@@ -899,6 +1003,23 @@ class ExampleTests(TestCase):
         self.assertEqual(len(loaded.said), 0)
 
     # Hosting
+
+    async def test_lifecycle(self) -> None:
+        """What calls need is open before they come, and closed behind them."""
+        database = self.mktemp()
+        with sqlite3.connect(database) as prepared:
+            prepared.execute("create table prices (number text, cents int)")
+            prepared.execute("insert into prices values ('bob', 5)")
+        loaded, server = self.load("lifecycle", {"prices.sqlite": database}), await self.serve()
+        await self.connect(loaded.srf, server)
+        self.assertEqual(await loaded.when_says("prices"), "1 prices")
+        phone = self.phone(server)
+        self.assertEqual(await self.refused(phone.call(self.uri(server))), 480)
+        self.assertEqual(await self.refused(phone.call(self.uri(server, "carol"))), 403)
+        pool = loaded.srf.locals["pool"]
+        self.assertTrue(pool.running)
+        await loaded.srf.stop()
+        self.assertFalse(pool.running or loaded.srf.locals["again"].running)
 
     async def test_embedded(self) -> None:
         """A program of its own has the server and the application."""

@@ -1,7 +1,6 @@
 """Imports point one way: the core knows nothing of Twisted, and no circle of files is left.
 
-The arrows of ``docs/architecture.md`` are checked here, imports for types alone included. What does
-not hold yet is named in :data:`KNOWN_CIRCLES`: it gets shorter, and when it is empty it goes.
+The arrows of ``docs/architecture.md`` are checked here, imports for types alone included.
 """
 
 from __future__ import annotations
@@ -62,16 +61,6 @@ PUBLIC_TYPES = {
     ("drachtwist.app.response", "drachtwist.app.srf"),
     ("drachtwist.app.dialog.core", "drachtwist.app.srf"),
     ("drachtwist.app.dialog.core", "drachtwist.app.dialog.face"),
-}
-
-# Files that import each other, through whichever others; nothing may be added but the parts that
-# such a file is split into.
-KNOWN_CIRCLES: dict[str, set[str]] = {
-    "app": set(
-        """
-        dialog dialog.ending dialog.face dialog.incoming dialog.offers dialog.reinvites
-        """.split()
-    ),
 }
 
 _SCRIPT = """
@@ -137,25 +126,12 @@ class ImportTests(SynchronousTestCase):
         self.assertNotIn("app", ALLOWED["server"])
 
     def test_no_circles(self) -> None:
-        """No file imports itself through others, but for those that are named."""
-        known = {
-            f"drachtwist.{package}.{name}"
-            for package, names in KNOWN_CIRCLES.items()
-            for name in names
-        }
+        """No file imports itself through others."""
         graph = {
             module: {other for other in others if (module, other) not in PUBLIC_TYPES}
             for module, others in imports_of().items()
         }
-        found: set[str] = set().union(*circles(graph))
-        self.assertEqual(found - known, set())
-
-    def test_known_circles_exist(self) -> None:
-        """The list names files that are there; whoever moves one takes its name along."""
-        modules = set(imports_of())
-        for package, names in KNOWN_CIRCLES.items():
-            for name in names:
-                self.assertIn(f"drachtwist.{package}.{name}", modules)
+        self.assertEqual(circles(graph), [])
 
     def test_public_types_exist(self) -> None:
         """The list names arrows that are there, and nothing but types is imported along them."""

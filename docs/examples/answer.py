@@ -2,11 +2,11 @@
 
 Run it on a server of its own, and call sip:hello@127.0.0.1 with any softphone::
 
-    twistd -n drachtio --app docs/examples/answer.py
+    twist drachtio --app docs/examples/answer.py
 
 or on a drachtio server that runs already::
 
-    DRACHTIO_SECRET=cymru twistd -n drachtio --app docs/examples/answer.py \
+    DRACHTIO_SECRET=cymru twist drachtio --app docs/examples/answer.py \
         --endpoint tcp:127.0.0.1:9022
 
 There is no sound: SIP sets calls up, and what carries sound is a media server's work. So a caller
@@ -15,7 +15,6 @@ sees the call ring, be answered and end; calls to sip:busy@... are refused.
 
 from __future__ import annotations
 
-from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -38,7 +37,7 @@ async def answer(req: Request, res: Response) -> None:
         return
     log.info("{caller} is calling from {address}", caller=caller, address=req.source_address)
     res.send(180)
-    await deferLater(reactor, RING_FOR)
+    await deferLater(srf.clock, RING_FOR)
     try:
         call = await srf.create_uas(req, res, local_sdp=silent_answer(req.text))
     except SipError:
@@ -50,7 +49,7 @@ async def answer(req: Request, res: Response) -> None:
 
 async def attend(call: Dialog, caller: str) -> None:
     """Listen to keys, and see to it that the call ends."""
-    timer = reactor.callLater(HANG_UP_AFTER, call.destroy)
+    timer = srf.clock.callLater(HANG_UP_AFTER, call.destroy)
 
     @call.on_info
     def pressed(req: Request, res: Response) -> None:

@@ -1,7 +1,7 @@
 """Connect callers with somebody, and let only some codecs through::
 
     CALLEE=sip:bob@192.0.2.2 CODECS=PCMU,telephone-event \
-        twistd -n drachtio --app docs/examples/b2bua.py
+        twist drachtio --app docs/examples/b2bua.py
 
 Nothing about this side's network is passed on, and who hangs up ends the call for both.
 """

@@ -4,7 +4,7 @@ A MESSAGE that comes is posted to WEBHOOK; what is posted here, at HTTP_PORT on 
 as a MESSAGE::
 
     WEBHOOK=http://127.0.0.1:9000/in HTTP_PORT=9001 \
-        twistd -n drachtio --app docs/examples/message_gateway.py
+        twist drachtio --app docs/examples/message_gateway.py
 
     curl -d '{"to": "sip:bob@192.0.2.2", "text": "Hello"}' http://127.0.0.1:9001/
 """
@@ -15,8 +15,7 @@ import json
 import os
 from io import BytesIO
 
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -33,10 +32,15 @@ MAX_BODY = 10_000
 
 log = Logger(namespace="gateway")
 srf = Srf()
-agent = Agent(reactor, connectTimeout=5)
 webhook = os.environ.get("WEBHOOK", "http://127.0.0.1:9000/")
 http_port = int(os.environ.get("HTTP_PORT", "9001"))
 ports: list[IListeningPort] = []
+
+
+@srf.on_start
+def prepare() -> None:
+    """Have what asks the web."""
+    srf.locals["agent"] = Agent(srf.reactor, connectTimeout=5)
 
 
 @srf.message
@@ -49,7 +53,7 @@ async def received(req: Request, res: Response) -> None:
     headers = Headers({"Content-Type": ["application/json"]})
     producer = FileBodyProducer(BytesIO(json.dumps(body).encode()))
     try:
-        answer = await agent.request(b"POST", webhook.encode(), headers, producer)
+        answer = await srf.locals["agent"].request(b"POST", webhook.encode(), headers, producer)
     except Exception as error:
         log.warn("{webhook} cannot be reached: {error}", webhook=webhook, error=error)
         res.send(503, headers={"Retry-After": "30"})
@@ -102,6 +106,13 @@ class Outbox(Resource):
 async def listen(link: object) -> None:
     """Take posts as soon as there is a server to send them to."""
     if not ports:
-        endpoint = TCP4ServerEndpoint(reactor, http_port, interface="127.0.0.1")
+        endpoint = TCP4ServerEndpoint(srf.reactor, http_port, interface="127.0.0.1")
         ports.append(await endpoint.listen(Site(Outbox())))
         log.info("posts are taken at {place}", place=ports[0].getHost())
+
+
+@srf.on_stop
+async def close() -> None:
+    """Take no more posts."""
+    while ports:
+        await maybeDeferred(ports.pop().stopListening)

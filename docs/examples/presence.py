@@ -2,14 +2,13 @@
 
 ::
 
-    twistd -n drachtio --app docs/examples/presence.py
+    twist drachtio --app docs/examples/presence.py
 """
 
 from __future__ import annotations
 
 from html import escape
 
-from twisted.internet import reactor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -64,7 +63,7 @@ async def subscribe(req: Request, res: Response) -> None:
         return
     watchers.setdefault(user, []).append(dialog)
     log.info("{who} watches {user}", who=req.calling_number, user=user)
-    timer: IDelayedCall = reactor.callLater(expires, dialog.destroy)
+    timer: IDelayedCall = srf.clock.callLater(expires, dialog.destroy)
 
     @dialog.on_subscribe
     def refresh(again: Request, answer: Response) -> None:

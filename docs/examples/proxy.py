@@ -1,7 +1,7 @@
 """Forward calls by a table of names, and stay out of what follows::
 
     TABLE="sales=sip:ann@192.0.2.1 sip:bob@192.0.2.2,desk=sip:carol@192.0.2.3" \
-        twistd -n drachtio --app docs/examples/proxy.py
+        twist drachtio --app docs/examples/proxy.py
 
 Several places for a name are rung at once.
 """

@@ -2,7 +2,7 @@
 
 ::
 
-    twistd -n drachtio --app docs/examples/recorder.py
+    twist drachtio --app docs/examples/recorder.py
 
 The INVITE of a recording client has two parts, the session description and the metadata. This
 answers with descriptions that only receive; to keep what is received is a media server's work,

@@ -3,7 +3,7 @@
 Register two softphones at this address, as ann (password: open-sesame) and bob (mellon), and let
 one call the other::
 
-    twistd -n drachtio --app docs/examples/registrar.py --contact "sip:*:5060;transport=udp,tcp"
+    twist drachtio --app docs/examples/registrar.py --contact "sip:*:5060;transport=udp,tcp"
 
 Give other people other passwords with PASSWORDS=ann:secret,bob:secret in the environment.
 """

@@ -1,6 +1,6 @@
 """Ring several phones at once, and connect the caller with the first that answers::
 
-    PHONES="sip:ann@192.0.2.1 sip:bob@192.0.2.2" twistd -n drachtio --app docs/examples/simring.py
+    PHONES="sip:ann@192.0.2.1 sip:bob@192.0.2.2" twist drachtio --app docs/examples/simring.py
 
 When none does within the time (TIMEOUT, 20 seconds), those of SECOND are tried one after the other.
 """

@@ -18,7 +18,6 @@ import os
 from klein import Klein
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Application
-from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.web.server import Request as HttpRequest
 from twisted.web.server import Site
@@ -70,5 +69,5 @@ DrachtioServer(ServerConfig(admin_port=admin_port, contacts=[contact])).setServi
     application
 )
 SrfService(srf, f"tcp:127.0.0.1:{admin_port}", secret="cymru").setServiceParent(application)
-endpoint = TCP4ServerEndpoint(reactor, http_port, interface="127.0.0.1")
+endpoint = TCP4ServerEndpoint(srf.reactor, http_port, interface="127.0.0.1")
 StreamServerEndpointService(endpoint, Site(site.resource())).setServiceParent(application)

@@ -1,6 +1,6 @@
 """A switch whose people can transfer their calls::
 
-    CALLEE=sip:bob@192.0.2.2 twistd -n drachtio --app docs/examples/transfer.py
+    CALLEE=sip:bob@192.0.2.2 twist drachtio --app docs/examples/transfer.py
 
 When one side of a call sends a REFER, the switch calls the target, tells how that goes, and
 connects the other side, which only notices that the voice is another one.

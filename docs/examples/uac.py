@@ -3,7 +3,7 @@
 The first is called without an offer, so that his phone makes one; the second gets that offer, and
 the first the second's answer, in his ACK::
 
-    CALLER=sip:ann@192.0.2.1 CALLEE=sip:bob@192.0.2.2 twistd -n drachtio --app docs/examples/uac.py
+    CALLER=sip:ann@192.0.2.1 CALLEE=sip:bob@192.0.2.2 twist drachtio --app docs/examples/uac.py
 """
 
 from __future__ import annotations

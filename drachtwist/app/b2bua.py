@@ -72,8 +72,8 @@ def create_b2bua(
     *,
     local_sdp_a: SdpHook = None,
     local_sdp_b: SdpHook = None,
-    headers: Any = None,
-    response_headers: Any = None,
+    headers: HeadersLike | Callable[[Request], HeadersLike] = None,
+    response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
     proxy_request_headers: Sequence[str] = (),
     proxy_response_headers: Sequence[str] = (),
     pass_failure: bool = True,
@@ -136,6 +136,7 @@ def create_b2bua(
         on_request=on_request,
         link=req if link is None else link,
     )
+    calling.client.on_behalf = req
     bridge = _Bridge(
         req,
         res,

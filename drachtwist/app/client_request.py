@@ -38,6 +38,7 @@ from drachtwist.app.outcomes import started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.received import ReceivedResponse, make_received_response
 from drachtwist.app.redirects import Redirects
+from drachtwist.app.request import Request
 from drachtwist.app.results import Result
 from drachtwist.app.ringing import Ringing
 from drachtwist.app.targets import check_request, with_contact
@@ -168,6 +169,7 @@ class ClientRequest:
         "challenged",
         "headers",
         "method",
+        "on_behalf",
         "on_bye",
         "on_final",
         "on_provisional",
@@ -210,6 +212,8 @@ class ClientRequest:
             self._aim(uri)
         self.body = body
         self._route = self._proxy = proxy
+        self.on_behalf: Request | None = None
+        """The caller whom it is placed for, if it is one leg of a call."""
         self.shows_number = False
         """Whether its Contact is one that we wrote, with the number of who calls."""
         self.challenged = None if auth is None else Challenged(Realms(auth))
@@ -361,6 +365,10 @@ class ClientRequest:
         request._client = self
         request.res = None
         self.request = request
+        if self.on_behalf is not None and state.owner.trace is not None:
+            state.owner.trace.relate(
+                self.on_behalf.get("Call-ID") or "", request.get("Call-ID") or ""
+            )
         if self.challenged is not None:
             self.challenged.request = request
         if self.state.events.dialog_state.handlers:

@@ -281,7 +281,7 @@ class Dispatcher:
                 call_id=call_id,
             )
             trace = self._connections.trace
-            if trace is not None:
+            if trace is not None and not isinstance(error, SipError):
                 trace.call_failed(call_id or "", f"the handler of {method} failed")
         if not res.finished and not req.link.closed:
             # A refusal that the handler let pass is passed on.

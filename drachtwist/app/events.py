@@ -18,6 +18,7 @@ from drachtwist.app.call_records import CallRecord, CallSummary
 from drachtwist.app.dialog_info import DialogState
 from drachtwist.app.handlers import AnyHandler, call_logged
 from drachtwist.app.mistakes import no_handler
+from drachtwist.app.ports import CallTeller
 from drachtwist.net.protocol import DrachtioProtocol
 
 __all__ = ["CDR_EVENTS", "Event", "Events"]
@@ -64,6 +65,8 @@ class Events:
     """The events of an application."""
 
     def __init__(self) -> None:
+        self.calls: CallTeller | None = None
+        """Who writes in the log what has become of calls."""
         self.connect: Event[[DrachtioProtocol]] = Event("connect event")
         """A server accepted us."""
         self.ready: Event[[DrachtioProtocol]] = Event("ready event")

@@ -7,17 +7,18 @@ the refusals (RFC 3261 section 16.7).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist.app.b2bua import B2bua, create_b2bua
-from drachtwist.app.bridged_headers import BridgedHeaders, HeadersHook, reasons_of
+from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.bridged_offers import pass_late_answer
+from drachtwist.app.call_options import SimringOptions, TargetOptions, TriedOptions
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import resolve, typed
+from drachtwist.app.descriptions import SdpHook, resolve, typed
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
@@ -35,6 +36,8 @@ from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.replies import rank
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from drachtwist.app.srf import Srf
 
 __all__ = ["RETRY_STATUSES", "Simring", "hunt", "simring"]
@@ -82,15 +85,15 @@ class Simring:
         uris: Sequence[Target] = (),
         *,
         timeout: float | None = None,
-        local_sdp_a: Any = None,
-        local_sdp_b: Any = None,
-        headers: HeadersHook = None,
-        response_headers: HeadersHook = None,
+        local_sdp_a: SdpHook = None,
+        local_sdp_b: SdpHook = None,
+        headers: HeadersLike | Callable[[Request], HeadersLike] = None,
+        response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
         proxy_request_headers: Sequence[str] = (),
         proxy_response_headers: Sequence[str] = (),
         pass_failure: bool = True,
         pass_provisional_responses: bool = True,
-        **options: Any,
+        **options: Unpack[TargetOptions],
     ) -> None:
         if req.method != "INVITE":
             raise LocalProtocolError(f"a {req.method} makes no call")
@@ -118,8 +121,8 @@ class Simring:
         self._passing = BridgedHeaders(
             headers, response_headers, proxy_request_headers, proxy_response_headers
         )
+        self._headers = self._passing.of_request(req)
         self._options = options
-        self._options["headers"] = self._passing.of_request(req)
         number, name = req.caller
         self._options.setdefault("calling_number", number)
         self._options.setdefault("calling_name", name)
@@ -173,7 +176,7 @@ class Simring:
         sdp = self._local_sdp_b
         self._offer = req.body if sdp is None else await resolve(sdp, req.body, req)
         if sdp is None:
-            self._options["headers"] = typed(self._options.get("headers"), req, self._offer)
+            self._headers = typed(self._headers, req, self._offer)
         req.on_cancel(self._cancelled)
         self._ready = True
         waiting, self._waiting = self._waiting, []
@@ -209,6 +212,7 @@ class Simring:
             calling = prepare_uac(
                 self._srf._connections,
                 uri,
+                headers=self._headers,
                 timeout=self._timeout,
                 on_provisional=self._provisional,
                 **self._options,
@@ -276,7 +280,11 @@ class Simring:
 
 
 def simring(
-    srf: Srf, req: Request, res: Response, uris: Sequence[Target], **options: Any
+    srf: Srf,
+    req: Request,
+    res: Response,
+    uris: Sequence[Target],
+    **options: Unpack[SimringOptions],
 ) -> Deferred[B2bua]:
     """Call several targets at once, and connect the caller with who answers first.
 
@@ -295,7 +303,7 @@ def hunt(
     timeout: float | None = 20.0,
     retry_statuses: Collection[int] = RETRY_STATUSES,
     pass_failure: bool = True,
-    **options: Any,
+    **options: Unpack[TriedOptions],
 ) -> Deferred[B2bua]:
     """Call several targets one after the other, and connect the caller with who answers.
 

@@ -110,6 +110,7 @@ class Lifecycle:
         """
         if self.is_ready:
             return succeed(None)
+        tasks.look()
         waiting = self._until_started.wait()
         if self._life is Life.IDLE:
             self._go(Life.STARTING)

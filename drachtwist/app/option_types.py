@@ -242,7 +242,7 @@ _CONNECTING: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_calling(options: Mapping[str, Any]) -> None:
+def check_calling(options: Mapping[str, object]) -> None:
     """Refuse options of a call that is placed later; see :func:`check_options`.
 
     :raises LocalProtocolError: for a wrong kind.

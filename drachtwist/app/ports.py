@@ -16,6 +16,7 @@ from drachtwist.errors import ConnectionLost
 from drachtwist.wire.commands import Answer
 
 __all__ = [
+    "CallTeller",
     "Clock",
     "CommandListener",
     "ConnectionFinder",
@@ -23,6 +24,25 @@ __all__ = [
     "PendingInvite",
     "PendingRequest",
 ]
+
+
+class CallTeller(Protocol):
+    """Tells an operator what has become of calls; see :mod:`drachtwist.app.ended_calls`."""
+
+    def dialog_over(self, dialog: Any, end: Any) -> None:
+        """A call that was up is over."""
+
+    def refused(self, req: Any, status: int, time: str, reason: str = "") -> None:
+        """An INVITE was refused."""
+
+    def cancelled(self, req: Any, cancel: Any) -> None:
+        """A caller gave up."""
+
+    def lost(self, req: Any, reason: Exception) -> None:
+        """The connection of an INVITE that was not answered is gone."""
+
+    def not_placed(self, client: Any, error: Exception) -> None:
+        """A call of the application came to nothing."""
 
 
 class Clock(Protocol):

@@ -256,6 +256,8 @@ class Request(Received, sip.Request):
         is_open = self._answer is _OPEN
         if is_open and state.events.dialog_state.handlers:
             self._report("terminated", event="cancelled")
+        if is_open and state.events.calls is not None:
+            state.events.calls.cancelled(self, cancel)
         pending = state.invites.pop(self._token(TRANSACTION_ID), None)
         if pending is not None and self._shares_transaction():
             pending._cancelled(cancel)  # the INVITE that it came with is over
@@ -336,6 +338,8 @@ class Request(Received, sip.Request):
         """The connection is gone, and with it every way to answer."""
         if self._state.events.dialog_state.handlers:
             self._report("terminated", event="error")
+        if self._state.events.calls is not None:
+            self._state.events.calls.lost(self, reason)
         extras = self._extras
         if extras is not None:
             handlers, extras.on_cancel = extras.on_cancel, []

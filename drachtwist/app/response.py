@@ -384,6 +384,9 @@ class Sending:
             if req._state.events.dialog_state.handlers:
                 self._report(req, answer)
             if self.status >= 200:
+                calls = req._state.events.calls
+                if self.status >= 300 and calls is not None:
+                    calls.refused(req, self.status, answer.time)
                 req._answered_finally()
             elif self.status > 100 and req._answer is _OPEN:
                 self._ring(req, answer)

@@ -91,6 +91,7 @@ class SrfService(Service):
 
     def startService(self) -> None:
         """Listen and connect."""
+        self.srf._is_hosted()
         super().startService()
         self._listen()
         for connect in self._connects:

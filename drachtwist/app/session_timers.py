@@ -33,7 +33,13 @@ class SessionTimer(NamedTuple):
 class _Dialog(Protocol):
     """A dialog that is up."""
 
-    _timer: SessionTimer | None
+    @property
+    def _timer(self) -> SessionTimer | None:
+        """What was agreed on; None for no timer."""
+        ...
+
+    @_timer.setter
+    def _timer(self, timer: SessionTimer | None) -> None: ...
 
     @property
     def is_caller(self) -> bool:

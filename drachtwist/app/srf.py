@@ -36,6 +36,7 @@ from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialog_table import Role
 from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
+from drachtwist.app.ended_calls import EndedCalls
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
@@ -56,6 +57,7 @@ from drachtwist.net.protocol import DrachtioProtocol
 from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
+from drachtwist.tracing.story import Story
 from drachtwist.tracing.trace import Trace
 from drachtwist.wire.commands import check_tags
 
@@ -93,6 +95,7 @@ class Srf(Router):
         self._settings: dict[str, Any] = {}
         self._withdrawn: set[str] = set()
         self._events = Events()
+        self._log_calls: bool | None = None
         self._connections = Connections(
             self, reactor, self.tags, self._events, self._settings, self._changed, keep_calls
         )
@@ -110,6 +113,25 @@ class Srf(Router):
         that stands in for the reactor.
         """
         return self._connections.clock
+
+    @property
+    def log_calls(self) -> bool:
+        """Whether there is a line in the log for each call when it is over: who, whom, how long,
+        and how it ended. Under ``twistd`` there is, unless this is set to False.
+        """
+        return self._events.calls is not None
+
+    @log_calls.setter
+    def log_calls(self, wanted: bool) -> None:
+        self._log_calls = wanted
+        # The reactor is not needed before a call is over.
+        calls = EndedCalls(Story(lambda: self.clock.seconds())) if wanted else None
+        self._events.calls = calls
+
+    def _is_hosted(self) -> None:
+        """Somebody reads the log."""
+        if self._log_calls is None:
+            self.log_calls = True
 
     @property
     def is_traced(self) -> bool:
@@ -134,6 +156,11 @@ class Srf(Router):
     def trace(self, trace: Trace | None) -> None:
         self._connections.trace = trace
         self._connections.look(None if trace is None or trace.at_sockets else trace)
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor, for what is no matter of time: endpoints of web sites, say."""
+        return self._connections.reactor
 
     # Connections
 

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from drachtwist import sip
+from drachtwist.app.call_options import CallOptions
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialog_table import Role
 from drachtwist.app.interfaces import SdpSource
@@ -46,6 +47,8 @@ from drachtwist.sip.targets import request_uri_of, split_headers
 from drachtwist.sip.uri import is_sip_uri
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from drachtwist.app.srf import Srf
 
 __all__ = [
@@ -350,7 +353,11 @@ class Referral:
         return found
 
     def follow(
-        self, *, local_sdp: SdpSource = None, headers: HeadersLike = None, **options: Any
+        self,
+        *,
+        local_sdp: SdpSource = None,
+        headers: HeadersLike = None,
+        **options: Unpack[CallOptions],
     ) -> Deferred[Dialog]:
         """Call the target, and keep the peer informed.
 
@@ -363,7 +370,7 @@ class Referral:
         """
         joined = sip.Headers(headers)
         joined.add_missing(self.headers)
-        asked = options.pop("on_provisional", None)
+        asked = options.get("on_provisional")
 
         def provisional(response: ReceivedResponse) -> Any:
             if response.status > 100:
@@ -384,13 +391,13 @@ class Referral:
                 raise SipError(503, reason_phrase(503)) from error
             return failure
 
+        options["on_provisional"] = provisional
         options.setdefault("link", self._dialog)
         try:
             calling = self._dialog.srf.create_uac(
                 self.target,
                 local_sdp=local_sdp,
                 headers=joined.items(),
-                on_provisional=provisional,
                 **options,
             )
         except LocalProtocolError as error:

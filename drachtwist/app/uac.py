@@ -29,6 +29,8 @@ from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
 from drachtwist.app.received import ReceivedResponse
+from drachtwist.app.request import Request
+from drachtwist.app.response import Response
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.validation import BAR, names
 from drachtwist.errors import LocalProtocolError, RemoteProtocolError, SipError
@@ -105,7 +107,7 @@ def prepare_uac(
     keep_uri_on_redirect: bool = False,
     on_request: Callable[[OutgoingRequest], Any] | None = None,
     on_provisional: Callable[[ReceivedResponse], Any] | None = None,
-    on_update: Callable[..., Any] | None = None,
+    on_update: Callable[[Request, Response], Any] | None = None,
 ) -> PlacedCall:
     """Make a call that waits for :meth:`PlacedCall.start`.
 
@@ -157,6 +159,7 @@ def prepare_uac(
         on_update=on_update,
     )
     client.shows_number = shows_number
+    client.on_behalf = link if type(link) is Request else None
     return PlacedCall(client, no_ack, timeout, auth)
 
 
@@ -351,5 +354,7 @@ class PlacedCall:
             status = error.status if isinstance(error, SipError) else 0
             event = {0: "error", 408: "timeout", 487: "cancelled"}.get(status, "rejected")
             client.report("terminated", event=event, status=status)
+        if client.state.events.calls is not None:
+            client.state.events.calls.not_placed(client, error)
         if not self.deferred.called:
             self.deferred.errback(Failure(error))

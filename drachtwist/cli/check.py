@@ -12,7 +12,7 @@ from typing import Any
 from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.parsing import Parser
 
-__all__ = ["Report", "examine", "main"]
+__all__ = ["Report", "examine", "main", "read"]
 
 DEFAULT_APP = "app.py"
 _PLAIN, _MIDDLEWARE, _ERROR = "handler", "middleware", "error handler"
@@ -49,6 +49,20 @@ class Report:
 
 def main(words: Sequence[str]) -> int:
     """Check an application."""
+    options = read(words)
+    srf = _load(options.app)
+    report = examine(srf, _routers(srf))
+    for line in described(options.app, srf, report):
+        print(line)
+    bad = report.faults or (options.strict and report.hints)
+    return Exit.FAILED if bad else Exit.OK
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
     parser = Parser(
         "check",
         """
@@ -72,13 +86,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 for what is perhaps missing, too"
     )
-    options = parser.parse_args(words)
-    srf = _load(options.app)
-    report = examine(srf, _routers(srf))
-    for line in described(options.app, srf, report):
-        print(line)
-    bad = report.faults or (options.strict and report.hints)
-    return Exit.FAILED if bad else Exit.OK
+    return parser.parse_args(words)
 
 
 def _load(name: str) -> Any:

@@ -25,6 +25,7 @@ COMMANDS = {
     "options": "ask whether somebody is there",
     "register": "register a phone, and stay registered",
     "send": "send a single request, such as a MESSAGE",
+    "ladder": "draw the calls in a capture file",
     "demo": "start a server and an example application, and call it",
 }
 """What there is, and what it is for; each is a module of this package."""

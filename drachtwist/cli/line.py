@@ -139,13 +139,12 @@ class Line:
         :raises CommandError: when that cannot be.
         """
         server = self.server
+        server.trace = self.trace
         try:
             server.startService()
             await server.when_listening()
         except (OSError, CannotListenError, DrachtwistError) as error:
             raise self.failed(str(error)) from None
-        assert server.transports is not None, "it listens"
-        server.transports.tap = self.trace
         port = server.admin_port
         assert port is not None, "the configuration asks for one"
         connection = self.srf.connect(

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.parsing import Parser
 
-__all__ = ["FILES", "main", "make_project"]
+__all__ = ["FILES", "main", "make_project", "read"]
 
 FILES = {
     "app.py": "app.py.in",
@@ -28,16 +29,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([_-][A-Za-z0-9]+)*")
 
 def main(words: Sequence[str]) -> int:
     """Make a project."""
-    parser = Parser(
-        "new",
-        """
-        Make a project in a new directory: an application that answers calls, its tests, a
-        README, a pyproject.toml and a Dockerfile. The tests pass as they are.
-        """,
-        ("drachtwist new shop", "drachtwist new ~/src/shop && cd ~/src/shop && drachtwist run"),
-    )
-    parser.add_argument("name", metavar="NAME", help="of the project, or the path of its directory")
-    directory = Path(parser.parse_args(words).name).expanduser()
+    directory = Path(read(words).name).expanduser()
     made = make_project(directory)
     print(f"made {directory}/ with {', '.join(name for name in made if name[0] != '.')}")
     print("\nNext:\n")
@@ -49,6 +41,23 @@ def main(words: Sequence[str]) -> int:
     ):
         print(f"  {line.ljust(42)}  # {what}" if what else f"  {line}")
     return Exit.OK
+
+
+def read(words: Sequence[str]) -> Any:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
+    parser = Parser(
+        "new",
+        """
+        Make a project in a new directory: an application that answers calls, its tests, a
+        README, a pyproject.toml and a Dockerfile. The tests pass as they are.
+        """,
+        ("drachtwist new shop", "drachtwist new ~/src/shop && cd ~/src/shop && drachtwist run"),
+    )
+    parser.add_argument("name", metavar="NAME", help="of the project, or the path of its directory")
+    return parser.parse_args(words)
 
 
 def make_project(directory: Path) -> list[str]:

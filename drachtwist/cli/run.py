@@ -29,7 +29,7 @@ from drachtwist.hosting import app_tap
 from drachtwist.net.contacts import Contact
 from drachtwist.net.sip.listening import read_contact
 
-__all__ = ["Console", "RunOptions", "main"]
+__all__ = ["Console", "RunOptions", "main", "read"]
 
 EVERY = 0.4
 """Seconds between two looks at the files."""
@@ -139,11 +139,7 @@ class Console:
 
 def main(words: Sequence[str]) -> int:
     """Run an application."""
-    options = RunOptions()
-    try:
-        options.parseOptions(list(words))
-    except usage.UsageError as error:
-        raise CommandError(options.complaint(str(error)), Exit.USAGE) from None
+    options = read(words)
     screen = Screen()
     reloads = bool(options["reload"])
     try:
@@ -154,6 +150,19 @@ def main(words: Sequence[str]) -> int:
         screen.warn(f"{error}")
         return _wait(screen, options["settings"].app)
     return _serve(service, options, screen)
+
+
+def read(words: Sequence[str]) -> RunOptions:
+    """Read the words of the command.
+
+    :raises CommandError: when they cannot be understood.
+    """
+    options = RunOptions()
+    try:
+        options.parseOptions(list(words))
+    except usage.UsageError as error:
+        raise CommandError(options.complaint(str(error)), Exit.USAGE) from None
+    return options
 
 
 def _serve(service: Any, options: RunOptions, screen: Screen) -> int:

@@ -199,7 +199,7 @@ class Demo:
         shown = os.path.relpath(application)
         if len(shown) > len(str(application)):
             shown = str(application)
-        self._say(f"$ twistd -n drachtio --app {shown} --contact '{contact}'")
+        self._say(f"$ twistd -n --pidfile= drachtio --app {shown} --contact '{contact}'")
         hosted = Hosted(self._heard)
         reactor.spawnProcess(hosted, sys.executable, _command(application, contact), env=_environ())
 
@@ -315,7 +315,7 @@ class Demo:
         self._say(f"The application is {shown}: change it, and start again.")
         self._say("To run it on a real drachtio server instead:")
         self._say("")
-        self._say("    DRACHTIO_SECRET=cymru twistd -n drachtio \\")
+        self._say("    DRACHTIO_SECRET=cymru twist drachtio \\")
         self._say(f"        --app {shown} --endpoint tcp:HOST:9022")
         self._say("")
 

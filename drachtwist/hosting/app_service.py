@@ -185,6 +185,7 @@ class ApplicationService(Service):
             return
         made = make_application(self._found, settings.app)
         self.srf = srf = await made if isinstance(made, Deferred) else made
+        srf._is_hosted()
         srf.on_ready(self.ready)
         srf.on_close(self._closed)
         await srf.start()

@@ -54,6 +54,7 @@ def inner_config(
             admin_tls_port=None,
             secret=secret,
             request_handlers=(),
+            log_calls=False,  # the application tells of them, and knows more
             tls=tls if tls.has_identity else config.tls,
         )
 

@@ -132,6 +132,7 @@ class Settings:
             prometheus_port=scrape,
             limits=self._limits(),
             log_level=self._level(),
+            log_calls=True,
             capture_host=homer,
             capture_port=homer_port,
             capture_id=self._said.number("homer-id", (1 << 32) - 1, self._file.capture_id) or 0,

@@ -26,8 +26,10 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from enum import Enum
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
@@ -64,6 +66,9 @@ _NO_LOOP_TEXTS = (
 )
 _NO_LOOP_ERRORS = ("AsyncLibraryNotFoundError", "NoEventLoopError")
 
+_LOOP_CALLS = asyncio.Handle._run.__code__
+_TWISTED_STEPS = getattr(getattr(defer, "_inlineCallbacks", None), "__code__", None)
+
 is_active = False
 """Whether the reactor is asyncio's."""
 
@@ -84,18 +89,21 @@ class Awaited(Deferred[_T]):
     """
 
     # Replaced by look().
-    _wait = __await__ = Deferred.__iter__
+    _wait = Deferred.__iter__
 
-    def __iter__(self) -> NoReturn:
-        """Refuse to be unpacked: only waiting gives the result."""
-        raise TypeError(f"{type(self).__name__!r} object is not iterable: {_MISSING}")
+    if not TYPE_CHECKING:  # type checkers find it out by themselves
+        __await__ = Deferred.__iter__
 
-    def __getattr__(self, name: str) -> Any:
-        # Twisted asks for the result before there is one; other tools for what begins so.
-        if name == "result" or name.startswith("_"):
-            raise AttributeError(name)
-        kind = type(self).__name__
-        raise AttributeError(f"{kind!r} object has no attribute {name!r}: {_MISSING}")
+        def __iter__(self) -> NoReturn:
+            """Refuse to be unpacked: only waiting gives the result."""
+            raise TypeError(f"{type(self).__name__!r} object is not iterable: {_MISSING}")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            # Twisted asks for the result before there is one; other tools for what begins so.
+            if name == "result" or name.startswith("_"):
+                raise AttributeError(name)
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}: {_MISSING}")
 
 
 def look() -> None:
@@ -116,10 +124,23 @@ def running() -> asyncio.AbstractEventLoop | None:
 
 
 def is_in_plain_task() -> bool:
-    """Return whether who runs is a task of asyncio that knows nothing of Deferreds."""
+    """Return whether who awaits is a task of asyncio that knows nothing of Deferreds."""
     loop = running()
     task = None if loop is None else asyncio.current_task(loop)
-    return task is not None and task not in _tasks
+    return task is not None and task not in _tasks and not _is_stepped_by_twisted()
+
+
+def _is_stepped_by_twisted() -> bool:
+    """Return whether Twisted runs the coroutine, which may go on in the step of some task.
+
+    Nobody says so but the stack: that of a step begins where the loop calls.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code is not _LOOP_CALLS:
+        if frame.f_code is _TWISTED_STEPS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _wait_anywhere(self: Awaited[_T]) -> Any:

@@ -175,6 +175,9 @@ class ServerConfig:
     """Its UDP port."""
     capture_id: int = 0
     """The number that it knows this server by: 0 to 4294967295."""
+    log_calls: bool = False
+    """Whether there is a line in the log for each call when it is over; ``twistd drachtio-server``
+    writes them."""
     log_level: str = "info"
     """What is logged, where a process is this server's: ``notice``, ``error``, ``warning``,
     ``info`` or ``debug``; see :func:`drachtwist.net.logs.set_level`."""

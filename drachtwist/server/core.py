@@ -25,6 +25,7 @@ from drachtwist.server.amplification import Amplification
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
+from drachtwist.server.ended_calls import EndedCalls
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metered, Metrics
 from drachtwist.server.orphans import Orphans
@@ -85,6 +86,9 @@ class ServerCore:
         self.proxying = ProxyServer(self)
         self.sessions = Sessions(self)
         self.orphans = Orphans(self)
+        self.calls: EndedCalls | None = None
+        if config.log_calls:
+            self.calls = EndedCalls(self.clock.seconds)
         self.handed_on = 0
         """New requests that went from an application that is gone to another one."""
         self.registered = Registered(self.clock.seconds)
@@ -350,6 +354,8 @@ class ServerCore:
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
+        if self.calls is not None:
+            self.calls.recorded(kind, source, raw)
         if not self.config.cdrs:
             return
         link = self.clients.pick(f"cdr:{kind}")

@@ -270,6 +270,7 @@ class DrachtioServer(Service):
             self._waiting.fire(None)
         elif self._waiting:
             error = outcome.value
+            assert isinstance(error, Exception), "what a coroutine fails with"
             self._waiting.fail(lambda: error)
         else:
             # Whoever asks later learns it too; but in a .tac file, say, nobody does.

@@ -168,7 +168,7 @@ class Agent:
         self._servers: dict[str, ServerTransaction] = {}
         self._streams: dict[Address, _Stream] = {}
         self.received: list[Message] = []
-        self.sent: list[Message] = []
+        self._sent: list[bytes] = []
         self._port: Any = None
         if transport == "udp":
             datagrams.receivers[self.where] = self
@@ -180,10 +180,7 @@ class Agent:
 
     def transmit(self, data: bytes, target: Address) -> None:
         """Send octets."""
-        try:
-            self.sent.append(parse_datagram(data))
-        except MessageError:
-            pass
+        self._sent.append(data)
         if self.transport == "udp":
             self._datagrams.send(data, self.where, target)
             return
@@ -192,6 +189,17 @@ class Agent:
             stream = self._streams[target] = _Stream(self)
             self._host.connectTCP(*target, _Factory(self, stream))
         stream.send(data)
+
+    @property
+    def sent(self) -> list[Message]:
+        """Every message that was sent, also again; what is none is left out."""
+        found: list[Message] = []
+        for data in self._sent:
+            try:
+                found.append(parse_datagram(data))
+            except MessageError:
+                continue
+        return found
 
     def datagram_received(self, data: bytes, host: str, port: int) -> None:
         """Take in a datagram."""

@@ -33,8 +33,16 @@ class SipTests(unittest.TestCase):
         self.sip = Network()
         self.sip.open()
         self.addCleanup(self._end_network)
+
+    def run(self, result: Any = None) -> Any:
+        """Run the test."""
+        # Now: unittest looks for the method before it calls setUp.
         name = self._testMethodName
         setattr(self, name, self._shown(getattr(self, name)))
+        try:
+            return super().run(result)
+        finally:
+            delattr(self, name)
 
     def _end_network(self) -> None:
         self.sip.close()

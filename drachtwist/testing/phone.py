@@ -85,6 +85,7 @@ class Phone(User):
         self.domain = domain or server.host.host
         self.calls: list[Call] = []
         """All its calls, the oldest first."""
+        self._by_id: dict[str, list[Call]] = {}
         self.requests: list[Request] = []
         """The requests that came outside of calls."""
         self.bindings: list[Exchange] = []
@@ -153,7 +154,7 @@ class Phone(User):
         uri = self.uri_of(to)
         call_id = f"{self.network.number}-{self.name}-{number}@{self.host.host}"
         call = Call(self, call_id, local, f"<{uri}>", uri)
-        self.calls.append(call)
+        self._keep(call)
         call.begin(sdp, headers)
         self.settle()
         return call
@@ -475,7 +476,7 @@ class Phone(User):
         target = invite.contacts[0].uri if invite.contacts else invite.from_.uri
         call = Call(self, invite.call_id, local, invite.get("From") or "", target)
         replaced = self._replaced(invite)
-        self.calls.append(call)
+        self._keep(call)
         call.invited(transaction)
         if replaced is not None:
             call.answer()
@@ -527,28 +528,28 @@ class Phone(User):
 
     def cancelled(self, transaction: ServerTransaction) -> None:
         """The caller gave up."""
-        for call in self.calls:
+        for call in self._by_id.get(transaction.request.call_id, ()):
             if call._transaction is transaction:
                 call.cancelled()
 
     def answered_again(self, response: Response) -> None:
         """A 2xx came again."""
-        for call in self.calls:
-            if call.call_id == response.call_id and call.outgoing:
+        for call in self._by_id.get(response.call_id, ()):
+            if call.outgoing:
                 call.answered_again(response)
 
     def _find(self, request: Request) -> Call | None:
         """Find the call that a request is for."""
-        if not request.to_tag:
-            return None
-        for call in reversed(self.calls):
-            if (
-                call.call_id == request.call_id
-                and call.local_tag == request.to_tag
-                and (not call.remote_tag or call.remote_tag == request.from_tag)
-            ):
-                return call
+        to_tag, from_tag = request.to_tag, request.from_tag
+        if to_tag:
+            for call in reversed(self._by_id.get(request.call_id, ())):
+                if call.local_tag == to_tag and call.remote_tag in ("", from_tag):
+                    return call
         return None
+
+    def _keep(self, call: Call) -> None:
+        self.calls.append(call)
+        self._by_id.setdefault(call.call_id, []).append(call)
 
     def _exchange(self, request: Request, target: Address, call: Call | None = None) -> Exchange:
         exchange = Exchange(request)

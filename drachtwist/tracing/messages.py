@@ -13,7 +13,7 @@ from typing import NamedTuple
 from drachtwist.net.tap import Way
 from drachtwist.tracing.hiding import without_secrets
 
-__all__ = ["Passed", "Place", "call_id_of", "header_of", "session_of", "summary_of"]
+__all__ = ["Passed", "Place", "call_id_of", "end_of_head", "header_of", "session_of", "summary_of"]
 
 _USUAL = b"\r\nCall-ID: "
 _CALL_ID = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^\s]*)", re.IGNORECASE)
@@ -96,9 +96,14 @@ def call_id_of(raw: bytes) -> bytes:
         value = raw[start:end] if end >= 0 else raw[start:]
         if value:
             return value.rstrip()
-    head = _HEAD_END.search(raw)
-    found = _CALL_ID.search(raw, 0, len(raw) if head is None else head.start() + 1)
+    found = _CALL_ID.search(raw, 0, end_of_head(raw))
     return b"" if found is None else found[1]
+
+
+def end_of_head(raw: bytes) -> int:
+    """Return where the head of what may be a message ends: behind its last line."""
+    found = _HEAD_END.search(raw)
+    return len(raw) if found is None else found.start() + 1
 
 
 def header_of(raw: bytes, name: bytes) -> str:
@@ -106,10 +111,8 @@ def header_of(raw: bytes, name: bytes) -> str:
 
     :param name: the name in full; short forms are not looked for.
     """
-    head = _HEAD_END.search(raw)
-    end = len(raw) if head is None else head.start() + 1
     pattern = rb"\n" + re.escape(name) + rb"[ \t]*:[ \t]*([^\r\n]*)"
-    found = re.compile(pattern, re.IGNORECASE).search(raw, 0, end)
+    found = re.compile(pattern, re.IGNORECASE).search(raw, 0, end_of_head(raw))
     return "" if found is None else found[1].decode("utf-8", "replace").strip()
 
 

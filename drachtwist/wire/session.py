@@ -171,7 +171,6 @@ class ApplicationSession:
         "_deadline",
         "_decoder",
         "_fenced",
-        "_heard",
         "_lone",
         "_lone_payload",
         "_max_payload",
@@ -184,6 +183,7 @@ class ApplicationSession:
         "_routes",
         "_secret",
         "_unrouted",
+        "heard",
         "host_ports",
         "local_host_ports",
         "state",
@@ -222,7 +222,8 @@ class ApplicationSession:
         self._lone = ""  # id of the long command that is on its way
         self._fenced = False  # a fence is on its way
         self._can_ping = True
-        self._heard = 0.0
+        self.heard = 0.0
+        """When something was read last."""
         self._pinged: float | None = None  # when the pong that is awaited was asked for
         self._deadline: float | None = None
 
@@ -231,7 +232,7 @@ class ApplicationSession:
     def start(self, now: float) -> None:
         """The connection is open: authenticate. The application speaks first, in both modes."""
         self.state = SessionState.AUTHENTICATING
-        self._heard = now
+        self.heard = now
         # An unanswered authentication is as dead a link as an unanswered ping.
         self._pinged = now
         self._set_deadline()
@@ -248,7 +249,7 @@ class ApplicationSession:
         events: list[SessionEvent] = []
         if self.state is _CLOSED:
             return events
-        self._heard = now
+        self.heard = now
         pending = self._pending
         for payload in self._decoder.feed(data):
             line, _, raw = payload.partition(b"\r\n")
@@ -307,7 +308,7 @@ class ApplicationSession:
                 self._deadline = None
                 text = f"no answer to the {what} within {self._pong_timeout:g} s"
                 return [Broken(ConnectionLost(text))]
-        elif self._ping_interval is not None and now >= self._heard + self._ping_interval:
+        elif self._ping_interval is not None and now >= self.heard + self._ping_interval:
             self._pinged = now
             self._send(bytes(Ping()), _Own.PING)
         self._set_deadline()
@@ -500,7 +501,7 @@ class ApplicationSession:
         if self._pinged is not None:
             self._deadline = self._pinged + self._pong_timeout
         elif self._ping_interval is not None and self._can_ping:
-            self._deadline = self._heard + self._ping_interval
+            self._deadline = self.heard + self._ping_interval
         else:
             self._deadline = None
 

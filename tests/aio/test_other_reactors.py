@@ -13,7 +13,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
-from drachtwist import Request, Response
+from drachtwist import Request, Response, aio
 from drachtwist.middleware.webhook import RoutingResource
 from tests.app.doubles import OFFER
 from tests.server.doubles import request
@@ -117,3 +117,14 @@ class OtherReactorTests(SynchronousTestCase):
         RoutingResource(decide).render(asked)
         self.assertEqual(asked.responseCode, 500)
         self.assertIn(FLAG, self.said())
+
+    def test_in_a_loop_of_its_own(self) -> None:
+        """A loop that Twisted does not use is no good for it, and that is said."""
+
+        async def main() -> None:
+            async with aio.serving(self.srf):
+                pass
+
+        error = self.assertRaises(RuntimeError, asyncio.run, main())
+        self.assertIn("Twisted uses", str(error))
+        self.assertIn("drachtwist.aio.install()", str(error))

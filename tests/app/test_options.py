@@ -115,8 +115,9 @@ class OptionTests(SynchronousTestCase):
                 wrong: Any = uris
                 with self.assertRaisesRegex(LocalProtocolError, "uris takes a list"):
                     several(self.srf, self.req, self.res, wrong)
+            unknown: Any = {"ringtone": 1}
             with self.assertRaisesRegex(TypeError, "ringtone is no option"):
-                several(self.srf, self.req, self.res, [TARGET], ringtone=1)
+                several(self.srf, self.req, self.res, [TARGET], **unknown)
 
     def test_request(self) -> None:
         """Requests outside of dialogs."""

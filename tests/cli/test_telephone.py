@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import sys
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import reactor
@@ -17,13 +19,22 @@ from twisted.trial.unittest import TestCase
 from drachtwist import Request, Response, Srf
 from drachtwist.cli import call, options, register, send
 from drachtwist.cli.line import PASSWORD
+from drachtwist.cli.new import make_project
 from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.reactors import Leave
+from drachtwist.hosting.loading import load_application
 from drachtwist.middleware import DigestAuth, Registrar
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
 
+ROOT = Path(__file__).parent.parent.parent
 ALONE = ("--contact", "sip:127.0.0.1:0;transport=udp,tcp")
+
+
+class Terminal(io.StringIO):
+    """What is printed, where more than ASCII can be."""
+
+    encoding = "utf-8"
 
 
 class TelephoneTestCase(TestCase):
@@ -33,7 +44,7 @@ class TelephoneTestCase(TestCase):
 
     def setUp(self) -> Any:
         """Let an application listen, and take what commands print."""
-        self.out, self.errors = io.StringIO(), io.StringIO()
+        self.out, self.errors = Terminal(), io.StringIO()
         self.patch(sys, "stdout", self.out)
         self.patch(sys, "stderr", self.errors)
         self.patch(call, "PAUSE", 0.01)
@@ -207,6 +218,33 @@ class CallTests(TelephoneTestCase):
         self.assertIn("      Max-Forwards: 70", self.out.getvalue())
         self.assertIn("Subject: ?[31mred", self.out.getvalue())
         self.assertNotIn("\x1b", self.out.getvalue())
+
+
+class PageTests(TelephoneTestCase):
+    def rungs(self, text: str) -> list[str]:
+        """Give what is on the rungs of a ladder, without times and ports."""
+        found = [line[9:] for line in text.splitlines() if re.match(r" +\d+\.\d{3}  ", line)]
+        return [
+            re.sub(r"(?<=\d):\d+", "", " ".join(re.sub("[─│]", " ", one).split())) for one in found
+        ]
+
+    async def test_ladder(self) -> None:
+        """The call on the page about the command line is that of a new project."""
+        directory = Path(self.mktemp())
+        make_project(directory / "shop")
+        path, modules = list(sys.path), set(sys.modules)
+        found = load_application(str(directory / "shop" / "app.py"))
+        self.addCleanup(lambda: [sys.modules.pop(name) for name in set(sys.modules) - modules])
+        self.addCleanup(sys.path.__setitem__, slice(None), path)
+        self.addCleanup(found.stop)
+        await self.srf.stop()
+        link = found.connect(port=self.server.admin_port, secret="cymru", ping_interval=None)
+        await link.when_ready()
+        read = call.read((self.uri(), *ALONE, "--dtmf", "12#"))
+        await call.place(reactor, read, self.leave)
+        page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+        block = page.partition("<!-- example: call-ladder -->")[2].partition("\n```\n")[0]
+        self.assertEqual(self.rungs(self.out.getvalue()), self.rungs(block))
 
 
 class RequestTests(TelephoneTestCase):

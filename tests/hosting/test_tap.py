@@ -634,7 +634,14 @@ class CommandTests(InteropTestCase):
         self.assertEqual(await peer.ended, 0, str(peer))
         text = peer.output.decode("utf-8")
         at = 0
-        for part in ("twistd -n drachtio", "INVITE", "100 Trying", "180", "200 OK (INVITE)", "ACK"):
+        for part in (
+            "twistd -n --pidfile= drachtio",
+            "INVITE",
+            "100 Trying",
+            "180",
+            "200 OK (INVITE)",
+            "ACK",
+        ):
             at = text.index(part, at)
         self.assertIn("200 OK (BYE)", text[at:])
 

@@ -25,10 +25,15 @@ class SentTestCase(CallingTestCase):
 
     def from_callee(self, method: str, asked: Request, tag: str, number: int = 1) -> list[str]:
         """Let a request of a callee come; give what the application is told."""
-        tags = {"to_tag": asked.from_.tag or "", "from_tag": tag}
-        self.bench.receive(
-            request(method, call=asked.call_id, number=number, branch=f"{method}{tag}", **tags)
+        text = request(
+            method,
+            call=asked.call_id,
+            number=number,
+            branch=f"{method}{tag}",
+            to_tag=asked.from_.tag or "",
+            from_tag=tag,
         )
+        self.bench.receive(text)
         return self.app.take()
 
     def sent_in(self, dialog: str, method: str, extra: str = "") -> Request:

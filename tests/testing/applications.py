@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drachtwist import Request, Response, SipError, Srf, couple
+from drachtwist import Request, Response, SipError, Srf, couple, forward_in_dialog
 from drachtwist.testing import Network
 
 
@@ -32,5 +32,6 @@ def switch(net: Network) -> Srf:
         except SipError:
             return
         couple(caller, called)
+        forward_in_dialog(caller, called)
 
     return srf

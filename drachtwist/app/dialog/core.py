@@ -14,6 +14,7 @@ from drachtwist import sip
 from drachtwist.app.authentication import Auth, Challenged, Realms
 from drachtwist.app.connection import Connection, Server
 from drachtwist.app.dialog.party import Party
+from drachtwist.app.dialog.ports import OpenInvites
 from drachtwist.app.dialog.requests import Traffic
 from drachtwist.app.dialog.session import Session
 from drachtwist.app.dialog.state import (
@@ -59,6 +60,7 @@ class DialogCore:
         "_reinvites",
         "_sent",
         "_session",
+        "_since",
         "_stage",
         "_state",
         "_subscriptions",
@@ -106,6 +108,7 @@ class DialogCore:
         self._acked = False
         # Whether a 200 to an INVITE of ours waits for the application to acknowledge it.
         self._owes_ack = False
+        self._since = state.link.session.heard  # what makes it was read just now
         self._stage = _UP
         # In ENDED.
         self._end: DialogEnd | None = None
@@ -115,7 +118,7 @@ class DialogCore:
         # Made when they are needed first.
         self._ending: Ending | None = None
         self._session: Session | None = None
-        self._reinvites: Any = None
+        self._reinvites: OpenInvites | None = None
         self._traffic: Traffic | None = None
         self._subscriptions: Subscriptions | None = None
         # The dialog at the other side of a bridged call.

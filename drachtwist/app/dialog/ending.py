@@ -10,7 +10,7 @@ credentials for it (401, 407) is still in the call, which servers keep.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -18,6 +18,7 @@ from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.bridged_headers import reasons_of
+from drachtwist.app.dialog.parts import DialogParts
 from drachtwist.app.dialog.state import DialogEnd, State, why_over
 from drachtwist.app.outgoing import encode_in_dialog
 from drachtwist.app.received import ReceivedResponse
@@ -25,9 +26,6 @@ from drachtwist.app.request import Request
 from drachtwist.errors import CommandRefused, ConnectionLost
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, refuse
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
 
 __all__ = ["is_settled", "last_answered", "over", "reason_text", "send_last"]
 
@@ -40,7 +38,7 @@ _UNREACHABLE = "unable to find"
 
 
 def send_last(
-    dialog: Dialog, method: str, headers: HeadersLike, body: bytes | str, or_none: bool
+    dialog: DialogParts, method: str, headers: HeadersLike, body: bytes | str, or_none: bool
 ) -> Deferred[Any]:
     """Send the request that ends a dialog, when its time has come.
 
@@ -67,7 +65,7 @@ def send_last(
     return request.deferred
 
 
-def _must_wait(dialog: Dialog) -> bool:
+def _must_wait(dialog: DialogParts) -> bool:
     """Whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
     if dialog._traffic is None and (dialog._acked or dialog.type == "uac"):
         return False  # as nearly always
@@ -76,12 +74,12 @@ def _must_wait(dialog: Dialog) -> bool:
     return dialog._is_unacked() or not _has_told(dialog)
 
 
-def _has_told(dialog: Dialog) -> bool:
+def _has_told(dialog: DialogParts) -> bool:
     traffic = dialog._traffic
     return traffic is None or traffic.notifies is None or traffic.notifies.is_empty
 
 
-def _may_end(dialog: Dialog) -> Deferred[None]:
+def _may_end(dialog: DialogParts) -> Deferred[None]:
     """Wait for what has to come before a BYE."""
     if dialog._is_unacked():
         acked = dialog._need_ending().acked.wait()
@@ -92,7 +90,7 @@ def _may_end(dialog: Dialog) -> Deferred[None]:
     return traffic.notifies.when_empty()
 
 
-def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
+def last_answered(dialog: DialogParts, result: ReceivedResponse | Exception) -> None:
     """The request that was to end a dialog is over."""
     if isinstance(result, ReceivedResponse) and result.status not in _CHALLENGES:
         over(dialog, _LOCAL)  # as nearly always
@@ -105,7 +103,7 @@ def last_answered(dialog: Dialog, result: ReceivedResponse | Exception) -> None:
         over(dialog, _LOCAL)
 
 
-def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
+def over(dialog: DialogParts, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
     """A dialog is over: tell everybody, and let go of everything.
 
     :param req: the BYE or NOTIFY that ended it.
@@ -126,6 +124,9 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
         _give_up(dialog, end)
     if state.events.dialog_state.handlers and dialog.dialog_type == "INVITE":
         _report(dialog, end)
+    calls = state.events.calls
+    if calls is not None:
+        calls.dialog_over(dialog, end)
     waiting = dialog._ending
     if waiting is not None and waiting.is_awaited:
         waiting.begun(reasons_of(req))
@@ -146,7 +147,7 @@ def over(dialog: Dialog, end: DialogEnd, req: Request | None = None, text: str =
     state.release()
 
 
-def is_settled(dialog: Dialog) -> bool:
+def is_settled(dialog: DialogParts) -> bool:
     """Whether a call is up, and nothing is under way whose outcome a lost connection would hide."""
     reinvites, traffic = dialog._reinvites, dialog._traffic
     return (
@@ -160,7 +161,7 @@ def is_settled(dialog: Dialog) -> bool:
     )
 
 
-def _give_up(dialog: Dialog, end: DialogEnd) -> None:
+def _give_up(dialog: DialogParts, end: DialogEnd) -> None:
     """Nothing in the dialog gets an answer any more."""
     reinvites, traffic = dialog._reinvites, dialog._traffic
     if traffic is not None:
@@ -185,7 +186,7 @@ def _give_up(dialog: Dialog, end: DialogEnd) -> None:
         notifies.give_up(why_over(end))
 
 
-def _report(dialog: Dialog, end: DialogEnd) -> None:
+def _report(dialog: DialogParts, end: DialogEnd) -> None:
     """Tell those who watch the states of calls."""
     event = {DialogEnd.REMOTE: "remote-bye", _LOCAL: "local-bye"}.get(end, "error")
     is_called = dialog.type == "uas"
@@ -199,7 +200,7 @@ def _report(dialog: Dialog, end: DialogEnd) -> None:
     )
 
 
-def _is_still_up(result: ReceivedResponse | Exception, dialog: Dialog) -> bool:
+def _is_still_up(result: ReceivedResponse | Exception, dialog: DialogParts) -> bool:
     """Say whether a dialog is up although its last request was sent.
 
     :param result: what came of that request.

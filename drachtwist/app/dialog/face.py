@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -13,8 +13,8 @@ from drachtwist.app import session_timers
 from drachtwist.app.bridged_headers import reasons_of
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import ending, incoming
-from drachtwist.app.dialog.core import DialogCore
-from drachtwist.app.dialog.listener import Listener
+from drachtwist.app.dialog.parts import DialogParts
+from drachtwist.app.dialog.ports import OpenInvites
 from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
 from drachtwist.app.dialog.requests import EstablishedRequester
 from drachtwist.app.dialog.state import DialogEnd, DialogEnded, why_over
@@ -33,21 +33,16 @@ from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.fields import is_terminated
 from drachtwist.sip.headers import HeadersLike
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Dialog"]
 
 
-class Dialog(DialogCore, EstablishedRequester, Listener):
+class Dialog(DialogParts, EstablishedRequester):
     """An established dialog.
 
     Applications get dialogs from ``create_uas`` and its relatives, and do not make them.
     """
 
     __slots__ = ()
-
-    _reinvites: Reinvites | None
 
     # Events
 
@@ -286,7 +281,7 @@ class Dialog(DialogCore, EstablishedRequester, Listener):
     def _timer(self, timer: SessionTimer | None) -> None:
         self._need_session().timer = timer
 
-    def _need_reinvites(self) -> Reinvites:
+    def _need_reinvites(self) -> OpenInvites:
         if self._reinvites is None:
             self._reinvites = Reinvites(self)
         return self._reinvites

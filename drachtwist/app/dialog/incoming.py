@@ -9,13 +9,14 @@ itself, which is a BYE when it gave up the call, must not be answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.python.failure import Failure
 
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import offers
 from drachtwist.app.dialog.ending import reason_text
+from drachtwist.app.dialog.parts import DialogParts
 from drachtwist.app.dialog.state import DialogEnd
 from drachtwist.app.handlers import settle
 from drachtwist.app.request import Request, make_request
@@ -23,15 +24,12 @@ from drachtwist.app.response import ANSWERED_OK, answer_ok
 from drachtwist.sip.sdp import description_of
 from drachtwist.wire.reports import SOURCE
 
-if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
-
 __all__ = ["deliver", "handle", "run"]
 
 _REMOTE = DialogEnd.REMOTE
 
 
-def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
+def deliver(dialog: DialogParts, state: Connection, tokens: Sequence[str], raw: bytes) -> None:
     """Take a request of the peer, or one of the server's own."""
     if raw.startswith(b"ACK "):
         if not dialog._acked and dialog._is_plain and raw.endswith(b"\r\n\r\n"):
@@ -53,7 +51,7 @@ def deliver(dialog: Dialog, state: Connection, tokens: Sequence[str], raw: bytes
     handle(dialog, req)
 
 
-def handle(dialog: Dialog, req: Request) -> None:
+def handle(dialog: DialogParts, req: Request) -> None:
     """Give a request to whom it is for, or answer it."""
     method = req.method
     if method == "BYE":
@@ -80,7 +78,7 @@ def handle(dialog: Dialog, req: Request) -> None:
             dialog._over(_REMOTE, req)
 
 
-def run(dialog: Dialog, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
+def run(dialog: DialogParts, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
     """Run handlers that have to answer a request; when one fails, 500 is the answer."""
     res = req.res
     dispatcher = dialog._state.owner.handler
@@ -99,7 +97,7 @@ def run(dialog: Dialog, handlers: Sequence[Callable[..., Any]], req: Request) ->
                 settle(result, done)
 
 
-def _take_ack(dialog: Dialog, ack: Request) -> None:
+def _take_ack(dialog: DialogParts, ack: Request) -> None:
     """Note the ACK, and the answer in it if the offer was ours."""
     first = not dialog._acked
     dialog._acked = True
@@ -117,7 +115,7 @@ def _take_ack(dialog: Dialog, ack: Request) -> None:
         dialog._reinvites.confirmed()
 
 
-def _take_subscribe(dialog: Dialog, req: Request) -> None:
+def _take_subscribe(dialog: DialogParts, req: Request) -> None:
     """Keep a subscription alive, or end it."""
     if (req.get("Expires") or "").strip() == "0":
         req.res.send(202)
@@ -139,7 +137,7 @@ def _take_subscribe(dialog: Dialog, req: Request) -> None:
         req.res.send(489)
 
 
-def _is_of_a_referral(dialog: Dialog, req: Request) -> bool:
+def _is_of_a_referral(dialog: DialogParts, req: Request) -> bool:
     """Take a NOTIFY that tells what became of a REFER of ours."""
     traffic = dialog._traffic
     if traffic is None or not traffic.referrals:

@@ -10,22 +10,18 @@ real ones let them through.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from drachtwist.app import session_timers
+from drachtwist.app.dialog.parts import DialogParts
 from drachtwist.app.request import Request
 from drachtwist.app.response import come_again
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import Headers, HeadersLike
 from drachtwist.sip.sdp import Sdp, answer_with, description_of
 
-if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
-
 __all__ = ["take"]
 
 
-def take(dialog: Dialog, req: Request, method: str) -> None:
+def take(dialog: DialogParts, req: Request, method: str) -> None:
     """Answer a re-INVITE or UPDATE of the peer, or let the application do so."""
     offer = description_of(req)
     refusal = _in_the_way(dialog, method, offer)
@@ -51,7 +47,7 @@ def take(dialog: Dialog, req: Request, method: str) -> None:
         _answer(dialog, req, offer, described, event)
 
 
-def _in_the_way(dialog: Dialog, method: str, offer: bytes) -> int:
+def _in_the_way(dialog: DialogParts, method: str, offer: bytes) -> int:
     """Return the status that refuses a request which crosses another INVITE; 0 when none does."""
     reinvites = dialog._reinvites
     if method == "INVITE":
@@ -65,7 +61,7 @@ def _in_the_way(dialog: Dialog, method: str, offer: bytes) -> int:
     return 500 if dialog._owes_ack or (reinvites is not None and reinvites.is_asked) else 0
 
 
-def _complete(dialog: Dialog, req: Request, headers: HeadersLike) -> HeadersLike:
+def _complete(dialog: DialogParts, req: Request, headers: HeadersLike) -> HeadersLike:
     """Let a 2xx say where our side is, and what holds of the session timer from now on."""
     headers = session_timers.complete_answer(dialog, req, headers)
     contact = dialog.local.contact
@@ -76,7 +72,7 @@ def _complete(dialog: Dialog, req: Request, headers: HeadersLike) -> HeadersLike
     return given.items()
 
 
-def _event_of(dialog: Dialog, described: Sdp) -> str:
+def _event_of(dialog: DialogParts, described: Sdp) -> str:
     """Name what an offer changes: ``refresh``, ``hold``, ``unhold``, or empty."""
     if _repeats(described, dialog.remote.sdp):
         return "refresh"
@@ -86,7 +82,7 @@ def _event_of(dialog: Dialog, described: Sdp) -> str:
     return "unhold" if was_held and not held else ""
 
 
-def _answer(dialog: Dialog, req: Request, offer: bytes, described: Sdp, event: str) -> None:
+def _answer(dialog: DialogParts, req: Request, offer: bytes, described: Sdp, event: str) -> None:
     """Answer with what we described last, and tell those who want to know of such changes."""
     session = dialog._need_session()
     own = session.own
@@ -110,7 +106,12 @@ def _answer(dialog: Dialog, req: Request, offer: bytes, described: Sdp, event: s
 
 
 def _answered(
-    dialog: Dialog, req: Request, status: int, body: bytes | str | None, offer: bytes, held: bool
+    dialog: DialogParts,
+    req: Request,
+    status: int,
+    body: bytes | str | None,
+    offer: bytes,
+    held: bool,
 ) -> None:
     """A re-INVITE or UPDATE of the peer got its final response.
 

@@ -17,13 +17,13 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from drachtwist import sip
 from drachtwist.app import session_timers
+from drachtwist.app.dialog.parts import DialogParts
 from drachtwist.app.outgoing import DialogRequest
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -33,9 +33,6 @@ from drachtwist.net.tasks import Awaited
 from drachtwist.sip.encoding import encoded_body
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.sdp import Sdp, description_of
-
-if TYPE_CHECKING:
-    from drachtwist.app.dialog.face import Dialog
 
 __all__ = ["TRANSITIONS", "Modification", "Reinvites", "Turn", "number_of"]
 
@@ -100,7 +97,7 @@ class Reinvites:
         "turn",
     )
 
-    def __init__(self, dialog: Dialog) -> None:
+    def __init__(self, dialog: DialogParts) -> None:
         self._dialog = dialog
         self.turn = _IDLE
         """Where the first of ours is."""
@@ -343,7 +340,7 @@ class Modification:
         self.glares = 0
         """How often it met one of the peer."""
 
-    def offer(self, dialog: Dialog) -> bytes:
+    def offer(self, dialog: DialogParts) -> bytes:
         """Make the offer.
 
         :raises LocalProtocolError: when there is nothing to be resumed.
@@ -358,7 +355,7 @@ class Modification:
             return _changed(local, dialog._need_session().unheld or b"")
         return encoded_body(sdp)
 
-    def succeeded(self, dialog: Dialog, offered: bytes) -> None:
+    def succeeded(self, dialog: DialogParts, offered: bytes) -> None:
         """Note what was agreed on."""
         session = dialog._need_session()
         if self.sdp == "hold" and session.unheld is None:

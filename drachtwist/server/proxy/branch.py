@@ -40,9 +40,10 @@ from drachtwist.transactions.machine import (
 from drachtwist.transactions.matching import ClientKey
 from drachtwist.transactions.timer import Timer
 
-__all__ = ["Branch"]
+__all__ = ["PENDING", "Branch"]
 
-_PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+PENDING = (SentState.FINDING, SentState.SENT, SentState.PROGRESSING)
+"""The states of a target that the search waits for."""
 _UNDER_WAY = (State.CALLING, State.TRYING, State.PROCEEDING)
 
 
@@ -156,7 +157,7 @@ class Branch(Attempted):
     @property
     def is_pending(self) -> bool:
         """Whether the search waits for it."""
-        return self.state in _PENDING
+        return self.state in PENDING
 
     @property
     def is_busy(self) -> bool:

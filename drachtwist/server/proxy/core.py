@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
+from drachtwist.server.checks import breadth_of
 from drachtwist.server.dialogs import contact_of
 from drachtwist.server.incoming import Forwarder, Incoming
 from drachtwist.server.neighbours import is_adjacent, is_behind_nat
@@ -89,9 +90,10 @@ class ProxyServer:
             return
         request = incoming.request
         mark = mark_of(request, self._key)
-        call = ResponseContext(core, incoming, link, message_id, command, mark)
+        breadth = breadth_of(request)
+        call = ResponseContext(core, incoming, link, message_id, command, mark, breadth)
         core.uas.taken(incoming, call)
-        refusal = refusal_of(request, call.breadth, core.config.extensions)
+        refusal = refusal_of(request, breadth, core.config.extensions)
         if refusal is None and (len(command.destinations) > 1 or command.follow_redirects):
             refusal = came_back(request, mark)
         if refusal is None and command.record_route and self.calls.is_full(request):

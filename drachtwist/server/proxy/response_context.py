@@ -5,7 +5,8 @@ after the other or all at once, and decides what the caller gets of what they an
 
 * the first 2xx goes to the caller, and the others are cancelled; any further 2xx goes to him too;
 * a 6xx ends the search: who was not asked is not, who was is cancelled;
-* when nobody is left, he gets the best of the refusals (section 16.7, step 6);
+* when nobody is left, he gets the best of the refusals
+  (:mod:`~drachtwist.server.proxy.best_response`);
 * a redirect is followed if the application wants that, its contacts before the targets that are
   left;
 * whoever lets his time pass is cancelled, and counts as if he had answered 408.
@@ -13,8 +14,7 @@ after the other or all at once, and decides what the caller gets of what they an
 When the caller gives up he was answered 487 already. What was asked is cancelled, and what comes of
 it concerns nobody but for a 2xx: a call that is accepted is the caller's to end.
 
-A request may say how many branches it may have at a time, here and further on (Max-Breadth, RFC
-5393). Each target gets its part of that; those for whom none is left wait until others have ended.
+What there is only while it searches is in :mod:`~drachtwist.server.proxy.search`, and goes with it.
 
 The application learns of each final response, as it came, and in the end that it is done.
 """
@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 from drachtwist.errors import MessageError
 from drachtwist.net.sip.flows import Flow
 from drachtwist.server.attempts import SentState
-from drachtwist.server.checks import breadth_of
 from drachtwist.server.compose import new_tag
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.neighbours import away, is_adjacent, routes_left
-from drachtwist.server.proxy.branch import Branch
+from drachtwist.server.proxy.best_response import best_response
+from drachtwist.server.proxy.branch import PENDING, Branch
 from drachtwist.server.proxy.forwarding import Forwarding, joined_vias, without_top_via
 from drachtwist.server.proxy.known_calls import KnownCall
+from drachtwist.server.proxy.search import Search
 from drachtwist.server.registered import has_no_address
 from drachtwist.server.roles import Core
 from drachtwist.sip import grammar
@@ -43,7 +44,6 @@ from drachtwist.sip.encoding import joined, status_line
 from drachtwist.sip.locating import hop_of
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.registry import is_legible
-from drachtwist.sip.replies import rank
 from drachtwist.sip.status import reason_value
 from drachtwist.sip.targets import by_preference, request_uri_of, split_route
 from drachtwist.sip.uri import SipUri, Uri
@@ -57,11 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["TRANSITIONS", "ContextState", "ResponseContext"]
 
 _TIME = re.compile(r"([0-9]+)(ms|s)")
-_CHALLENGING = (401, 407)
 _ELSEWHERE = reason_value(200, "Call completed elsewhere")
 _TAKING_2XX = (State.PROCEEDING, State.ACCEPTED)
-# Targets beyond these are ignored, as are those of endless redirects.
-_MAX_TARGETS = 32
 
 
 class ContextState(enum.Enum):
@@ -104,6 +101,7 @@ class ResponseContext:
         message_id: str,
         command: Proxy,
         mark: str,
+        breadth: int | None,
     ) -> None:
         self.core = core
         self.incoming = incoming
@@ -114,18 +112,14 @@ class ResponseContext:
         self._link = link
         self._message_id = message_id
         self._command = command
-        self._targets = [*command.destinations]
         self._routes = routes = routes_left(incoming.request, core.is_own)
         self.forwarding = Forwarding(incoming.request, incoming.flow, routes, command, core.is_own)
         """What writes the request as it is forwarded."""
-        self._tried = 0
-        self.breadth = breadth_of(incoming.request)
-        """How many branches there may be at a time; None for no limit."""
-        self._too_narrow = False
         self.branches: list[Branch] = []
-        self._best: list[tuple[int, bytes | None]] = []
+        """The targets that were asked."""
         self.state = ContextState.SEARCHING
         """Where the search is."""
+        self._search: Search | None = Search(command.destinations, breadth)
         self.told = False
         """Whether the application has all that it gets."""
         self.provisional_timeout = _seconds(command.provisional_timeout)
@@ -135,6 +129,7 @@ class ResponseContext:
         """Change the state, to one that may follow."""
         assert state in TRANSITIONS[self.state], f"{self.state} does not become {state}"
         self.state = state
+        self._search = None  # none of them is SEARCHING
 
     # Targets
 
@@ -148,24 +143,18 @@ class ResponseContext:
         return bool(self._pending())
 
     def _pending(self) -> list[Branch]:
-        return [one for one in self.branches if one.is_pending]
+        return [one for one in self.branches if one.state in PENDING]
 
     def _next(self) -> bool:
         """Try the next target; say whether there was one that can be reached."""
-        while self._targets and self._tried < _MAX_TARGETS:
-            breadth = None if self.breadth is None else self._part(self.breadth)
-            self._too_narrow = breadth == 0
-            if self._too_narrow:
+        search = self._search
+        while search is not None:
+            target = search.next(self.branches)
+            if target is None:
                 return False
-            self._tried += 1
-            if self._send(self._targets.pop(0), breadth):
+            if self._send(*target):
                 return True
         return False
-
-    def _part(self, breadth: int) -> int:
-        """Return the next target's part of the Max-Breadth; 0 while others have all of it."""
-        free = breadth - sum(one.breadth or 0 for one in self.branches if one.is_busy)
-        return max(free // len(self._targets), min(free, 1))
 
     def _send(self, destination: str, breadth: int | None) -> bool:
         core = self.core
@@ -244,21 +233,19 @@ class ResponseContext:
         if branch.method == "INVITE":
             reason = "call-canceled" if status == 487 else "call-rejected"
             self.core.record("stop", "network", response.raw, reason)
-        if 300 <= status < 400 and self._command.follow_redirects and self.state is _SEARCHING:
+        search = self._search
+        if search is not None and 300 <= status < 400 and self._command.follow_redirects:
             try:
                 found = by_preference(response.contacts)
             except MessageError:
                 found = []
-            contacts = [request_uri_of(one.uri) for one in found]
-            if contacts:
-                self._targets[:0] = contacts
+            if found:
+                search.targets[:0] = [request_uri_of(one.uri) for one in found]
                 branch.end(SentState.OVER)
                 if self._command.simultaneous:
-                    while self._targets and self._next():
+                    while self._next():
                         pass
-                    self._go_on()
-                else:
-                    self._go_on()
+                self._go_on()
                 return
         self.ended(branch, status, without_top_via(response))
 
@@ -294,9 +281,11 @@ class ResponseContext:
         if not branch.is_pending:
             return
         branch.end(SentState.OVER)
-        self._best.append((status, raw))
+        if self._search is not None:
+            self._search.refused.append((status, raw))
         if status >= 600:
-            self._targets.clear()
+            if self._search is not None:
+                self._search.targets.clear()
             for other in self._pending():
                 other.cancel([reason_value(status)])
         self._go_on()
@@ -314,48 +303,27 @@ class ResponseContext:
         if self.state is _GIVEN_UP and not self._pending():
             self._become(ContextState.ENDED)
             self._finish()
-        if self.state is not _SEARCHING:
+        search = self._search
+        if search is None:
             return
-        if self._too_narrow and self._command.simultaneous:
+        if search.too_narrow and self._command.simultaneous:
             while self._next():
                 pass
         # One after the other: each end is the turn of the next one.
         if not self._pending() and self._next():
             return
         if not self._pending():
-            self._answer_with_best()
+            self._answer_with_best(search)
 
-    def _answer_with_best(self) -> None:
-        """Answer the caller with the best of what targets answered (section 16.7)."""
+    def _answer_with_best(self, search: Search) -> None:
+        """Answer the caller with the best of what targets answered."""
         self._become(ContextState.ANSWERED)
-        if self._too_narrow and self._targets:
+        if search.too_narrow and search.targets:
             status, raw = 440, None
-        elif self._best:
-            status, raw = max(self._best, key=lambda one: rank(one[0]))
-            if raw is not None and status in _CHALLENGING:
-                raw = self._with_challenges(raw)
         else:
-            status, raw = 500, None
-        if raw is None and status == 503:
-            status = 500  # RFC 3261 section 16.7: nobody else should shun this proxy for it
+            status, raw = best_response(search.refused)
         self._refuse(status, raw)
         self._finish()
-
-    def _with_challenges(self, chosen: bytes) -> bytes:
-        """Add the challenges of all other targets to a 401 or 407 (section 16.7, step 7)."""
-        added = [
-            (name, value)
-            for status, raw in self._best
-            if raw is not None and raw is not chosen and status in _CHALLENGING
-            for name in ("WWW-Authenticate", "Proxy-Authenticate")
-            for value in Response.from_bytes(raw).get_all(name)
-        ]
-        if not added:
-            return chosen
-        response = Response.from_bytes(chosen)
-        for name, value in added:
-            response.add(name, value)
-        return bytes(response)
 
     def late(self, branch: Branch) -> None:
         """A target let its time pass."""
