@@ -25,7 +25,7 @@ from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.results import fail_later
-from drachtwist.app.validation import BAR, names
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -172,8 +172,7 @@ class _Accepting:
         deferred = self.deferred
         if answer.ok:
             dialog_id = answer.dialog_id
-            # Nothing of a request can have shifted the name, unless there is a bar in it.
-            if dialog_id and BAR in req._raw and not names(dialog_id, req):
+            if dialog_id and not names(dialog_id, req):
                 # It may be somebody else's, so it is not ended either.
                 self._fail(RemoteProtocolError(f"not the name of this dialog: {dialog_id!r}"))
                 req._answered_finally()
