@@ -265,6 +265,10 @@ class ClientRequest:
             joined.add_missing(added)
             self.headers = joined.items()
 
+    def give(self, headers: HeadersLike) -> None:
+        """Give it other headers than it was made with."""
+        self.headers = self._given = headers
+
     def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
         """Wait for the outcome.
 
