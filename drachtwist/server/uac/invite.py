@@ -179,7 +179,8 @@ class SentInvite(SentRequest):
         self._waiting_cancel = write_cancel(self.request, None) if raw is None else raw
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self.run(machine.cancel(self.core.clock.seconds()))
+            core = self.core
+            core.transactions.run(machine, machine.cancel(core.clock.seconds()))
         return self._waiting_cancel is None
 
     def wanted(self, effect: Effect) -> None:
@@ -187,7 +188,7 @@ class SentInvite(SentRequest):
         kind = type(effect)
         if kind is SendCancel:
             self._send_cancel()
-        elif kind is RingTimedOut and not self.cancelled:
+        elif kind is RingTimedOut:
             self.cancel()
 
     def _send_cancel(self) -> None:
