@@ -35,7 +35,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_body(value: Any) -> bool:
-    return isinstance(value, str | bytearray | memoryview) or hasattr(value, "__bytes__")
+    # bytes have __bytes__ since Python 3.11.
+    return isinstance(value, str | bytes | bytearray | memoryview) or hasattr(value, "__bytes__")
 
 
 def _is_seconds(value: Any) -> bool:

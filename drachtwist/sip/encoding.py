@@ -213,7 +213,8 @@ def encoded_body(body: bytes | str) -> bytes:
     """
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
-    if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):
+    # bytes have __bytes__ since Python 3.11.
+    if isinstance(body, bytes | bytearray | memoryview) or hasattr(body, "__bytes__"):
         return bytes(body)
     raise LocalProtocolError(f"a body is text or bytes, not {type(body).__name__}")
 
