@@ -128,10 +128,8 @@ class Dispatcher:
         state = self._table[link]
         tokens = delivery.tokens
         raw = delivery.raw
-        # Hardly ever; problem_of says of what. Looking for a number takes a fifth of the time.
-        suspect = BAR in raw or _NUL in raw
         if raw.startswith(b"SIP/2.0 "):
-            if suspect:
+            if _NUL in raw:
                 raw = without_nuls(raw)
             request = state.requests.get(tokens[TRANSACTION_ID])
             if request is not None:
@@ -139,7 +137,8 @@ class Dispatcher:
             else:
                 state.stray(tokens, raw)
             return
-        if suspect and self._refused(state, tokens, raw):
+        # Hardly ever; problem_of says of what. Looking for a number takes a fifth of the time.
+        if (BAR in raw or _NUL in raw) and self._refused(state, tokens, raw):
             return
         # Servers of old send fewer tokens.
         dialog_id = tokens[DIALOG_ID] if len(tokens) > DIALOG_ID else ""
