@@ -376,7 +376,7 @@ class ClientRequest:
         state.confirm(self._transaction_id, self)
 
     def _unsent(self, error: CommandRefused | LocalProtocolError) -> None:
-        """The request cannot be sent; there may be another contact to try."""
+        """Try another contact, if there is one, since the request cannot be sent."""
         redirects = self._redirects
         if redirects is None or self.cancelled:
             self._end(error)
@@ -394,7 +394,7 @@ class ClientRequest:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops: an INVITE that is not answered is cancelled."""
+        """Cancel an INVITE that is not answered, since the application stops."""
         if self.method == "INVITE":
             self.cancel()
 

@@ -99,7 +99,10 @@ class RunOptions(app_tap.Options):
         super().parseOptions(words)
 
     def parseArgs(self, *words: str) -> None:
-        """Take the application."""
+        """Take the application.
+
+        :raises UsageError: unless there is exactly one.
+        """
         if len(words) > 1 or (words and self["app"] is not None):
             raise usage.UsageError(f"what is {words[-1]!r}? There is one application")
         if words:
@@ -138,7 +141,10 @@ class Console:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run an application."""
+    """Run an application.
+
+    :raises CommandError: when it cannot be run.
+    """
     options = read(words)
     screen = Screen()
     reloads = bool(options["reload"])

@@ -58,6 +58,7 @@ class ClientTransactions(Protocol):
     @property
     def transactions(self) -> MutableMapping[ClientKey, Any]:
         """Who owns each of them."""
+        ...
 
 
 class Attempting(Protocol):
@@ -66,14 +67,17 @@ class Attempting(Protocol):
     @property
     def carriers(self) -> Carriers:
         """What sends."""
+        ...
 
     @property
     def ways(self) -> Ways:
         """What finds where to."""
+        ...
 
     @property
     def uac(self) -> ClientTransactions:
         """Where transactions are known."""
+        ...
 
     @property
     def clock(self) -> DeadlineClock:
@@ -83,6 +87,7 @@ class Attempting(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether the server has stopped."""
+        ...
 
 
 class Transacting:

@@ -137,7 +137,7 @@ class Headers:
         self._fields = fields = []
         if headers is None:
             return
-        pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
         for name, value in pairs:
             key = header_key(checked_name(name))
             if type(value) is str and not grammar.has_line_break(value):

@@ -295,7 +295,10 @@ class Phone(User):
         self.agent.close()
 
     def uri_of(self, to: Any) -> str:
-        """Write whom a request is for as a URI."""
+        """Write whom a request is for as a URI.
+
+        :raises PhoneError: for nobody.
+        """
         if isinstance(to, Phone):
             return to.aor if to.server is self.server else to.uri
         text = str(to)
@@ -428,7 +431,7 @@ class Phone(User):
     # What comes
 
     def passes(self, message: Message) -> bool:
-        """Whether to look at a message at all."""
+        """Return whether to look at a message at all."""
         for rule in self._ignored:
             if rule[1](message):
                 if rule[0] is not None:
