@@ -16,7 +16,7 @@ from drachtwist.middleware.webhook import RoutingResource, reject
 from drachtwist.net.sip.via import note_source
 from drachtwist.server.asking import WebAsker
 from drachtwist.server.config import RequestHandler, ServerConfig
-from drachtwist.server.service import query_of
+from drachtwist.server.http_routing import query_of
 from drachtwist.sip.message import Request as SipRequest
 from drachtwist.sip.message import Response as SipResponse
 from drachtwist.sip.stream import Malformed, StreamParser

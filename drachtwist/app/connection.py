@@ -20,6 +20,7 @@ from drachtwist.app.ports import EndedDialog, PendingInvite, PendingRequest
 from drachtwist.app.silence import Silence
 from drachtwist.errors import ConnectionLost
 from drachtwist.net.protocol import DrachtioProtocol
+from drachtwist.tracing.trace import Trace
 from drachtwist.wire.reports import TRANSACTION_ID
 
 __all__ = ["CURRENT", "Connection", "Owner", "Server"]
@@ -55,6 +56,8 @@ class Owner(Protocol):
     """The dispatcher."""
     events: Events
     settings: dict[str, Any]
+    trace: Trace | None
+    """Who is told which Call-IDs belong to one call, if anybody is."""
     early_dialogs: Any
     """Finds the early dialogs of calls."""
     dialogs: DialogIndex[Any]

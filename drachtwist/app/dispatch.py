@@ -19,7 +19,7 @@ drachtio-srf answers 404 also where 405 and 481 stand here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.python.failure import Failure
@@ -32,6 +32,7 @@ from drachtwist.app.events import Events
 from drachtwist.app.request import Request, make_request
 from drachtwist.app.response import Response
 from drachtwist.app.router import Chain, Router
+from drachtwist.app.unanswered import Unanswered
 from drachtwist.app.validation import BAR, problem_of, without_nuls
 from drachtwist.errors import ConnectionLost, SipError
 from drachtwist.net.logs import Logger
@@ -75,6 +76,7 @@ class Dispatcher:
         self._end_failed_calls = end_failed_calls
         self._chains: dict[str, Chain] = {}
         self._correlator = Correlator()
+        self._unanswered = Unanswered(lambda: connections.clock, lambda: connections.trace)
 
     def changed(self) -> None:
         """Pick the handlers of each method out anew: there are others, or the application stops."""
@@ -256,6 +258,10 @@ class Dispatcher:
                 res.send(405, headers={"Allow": ", ".join(sorted(methods))})
             else:
                 res.send(404)
+
+    def left_open(self, req: Request, handler: Callable[..., Any]) -> None:
+        """See to it that a handler is named which has ended and answers nothing."""
+        self._unanswered.add(req, handler)
 
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """Answer a request whose handler failed, and log it."""

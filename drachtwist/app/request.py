@@ -64,10 +64,13 @@ class RequestExtras:
         "shares_transaction",
         "told",
         "waiting",
+        "watch",
     )
 
     def __init__(self) -> None:
         self.locals: dict[str, Any] | None = None
+        # What names the handler that ended without an answer; told of the end of the request.
+        self.watch: Any = None
         self.cancel: Request | None = None
         self.on_cancel: list[Callable[[Request | None], Any]] = []
         self.waiting: list[Deferred[Request | None]] = []
@@ -264,6 +267,8 @@ class Request(Received, sip.Request):
             if cancel is not None:
                 self._extended().cancel = cancel
             return
+        if extras.watch is not None:
+            extras.watch.forget(self)
         extras.cancel = cancel
         self._drop_early()
         handlers, extras.on_cancel = extras.on_cancel, []
@@ -280,6 +285,8 @@ class Request(Received, sip.Request):
             tokens = self._tokens
             name = self.stack_txn_id if type(tokens) is str else tokens[TRANSACTION_ID]
             state.invites.pop(name, None)
+        if extras is not None and extras.watch is not None:
+            extras.watch.forget(self)
         if extras is not None and not extras.shares_transaction:
             self._drop_early()
             extras.on_cancel = []
@@ -337,6 +344,8 @@ class Request(Received, sip.Request):
             self._state.events.calls.lost(self, reason)
         extras = self._extras
         if extras is not None:
+            if extras.watch is not None:
+                extras.watch.forget(self)
             handlers, extras.on_cancel = extras.on_cancel, []
             for handler in handlers:
                 self._call(handler, None)

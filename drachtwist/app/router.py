@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler, settle
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.logs import Logger
@@ -43,6 +44,7 @@ _Layer = tuple[str, "_Function | Router"]
 _Step = tuple[_Function, int, int]
 
 _PLAIN, _MIDDLEWARE, _ERROR = 2, 3, 4
+_OPEN = AnswerState.OPEN
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -270,6 +272,9 @@ class Ender(Protocol):
     def failed(self, req: Request, res: Response, failure: Failure) -> None:
         """A handler failed, and no error handler took it."""
 
+    def left_open(self, req: Request, handler: Callable[..., Any]) -> None:
+        """Report a handler that ended, though nothing was sent nor handed to another one."""
+
 
 class Chain:
     """The handlers that see the requests of one method.
@@ -306,6 +311,8 @@ class Chain:
             return
         if result is not None:
             self._wait(result, 0, req, res, None)
+        elif req._answer is _OPEN and not res.status:
+            self._ender.left_open(req, only)
 
     def _run(self, index: int, req: Request, res: Response) -> Deferred[None] | None:
         """Offer a request to the handlers from a step on.
@@ -320,14 +327,27 @@ class Chain:
             self._ender.unhandled(req, res)
             return None
         handler, arity, _ = steps[index]
+        following = None
         try:
             if arity == _PLAIN:
                 result = handler(req, res)
             else:
-                result = handler(req, res, _Next(self, index, req, res))
+                following = _Next(self, index, req, res)
+                result = handler(req, res, following)
         except Exception:
             return self._failed(index, req, res, Failure())
-        return None if result is None else self._wait(result, index, req, res, Awaited())
+        if result is not None:
+            return self._wait(result, index, req, res, Awaited(), following)
+        self._ended(index, req, res, following)
+        return None
+
+    def _ended(self, index: int, req: Request, res: Response, following: _Next | None) -> None:
+        """A handler has ended, and well.
+
+        :param following: what it was given to hand the request on with.
+        """
+        if req._answer is _OPEN and not res.status and not (following and following.called):
+            self._ender.left_open(req, self.steps[index][0])
 
     def _failed(
         self, index: int, req: Request, res: Response, failure: Failure
@@ -347,13 +367,21 @@ class Chain:
         return None
 
     def _wait(
-        self, result: Any, index: int, req: Request, res: Response, over: Deferred[None] | None
+        self,
+        result: Any,
+        index: int,
+        req: Request,
+        res: Response,
+        over: Deferred[None] | None,
+        following: _Next | None = None,
     ) -> Deferred[None] | None:
         """Wait for what a handler returned."""
-        waiting = _Waiting(self, index, req, res, over)
+        waiting = _Waiting(self, index, req, res, over, following)
         if not settle(result, waiting.done):
             waiting.hold()
             return over
+        if not waiting.failed and req._answer is _OPEN:
+            self._ended(index, req, res, following)
         # A coroutine that failed at once may have left an error handler waiting.
         return over if waiting.failed and over is not None and not over.called else None
 
@@ -361,11 +389,18 @@ class Chain:
 class _Waiting:
     """A handler that is not done yet; meanwhile the connection of its request stays open."""
 
-    __slots__ = ("_chain", "_held", "_index", "_over", "_req", "_res", "failed")
+    __slots__ = ("_chain", "_following", "_held", "_index", "_over", "_req", "_res", "failed")
 
     def __init__(
-        self, chain: Chain, index: int, req: Request, res: Response, over: Deferred[None] | None
+        self,
+        chain: Chain,
+        index: int,
+        req: Request,
+        res: Response,
+        over: Deferred[None] | None,
+        following: _Next | None,
     ) -> None:
+        self._following = following
         self._chain = chain
         self._index = index
         self._req = req
@@ -388,6 +423,8 @@ class _Waiting:
             if further is not None and over is not None:
                 further.chainDeferred(over)
                 over = None
+        elif self._req._answer is _OPEN:
+            chain._ended(self._index, self._req, self._res, self._following)
         if over is not None:
             over.callback(None)
         if self._held:
@@ -397,25 +434,25 @@ class _Waiting:
 class _Next:
     """Hands a request on; what middleware gets as ``next``."""
 
-    __slots__ = ("_called", "_chain", "_index", "_req", "_res")
+    __slots__ = ("_chain", "_index", "_req", "_res", "called")
 
     def __init__(self, chain: Chain, index: int, req: Request, res: Response) -> None:
         self._chain = chain
         self._index = index
         self._req = req
         self._res = res
-        self._called = False
+        self.called = False
 
     def __call__(self, error: BaseException | None = None) -> Deferred[None]:
         chain, req, res = self._chain, self._req, self._res
-        if self._called:
+        if self.called:
             chain._log.warn(
                 "next() was called twice for {method}, Call-ID {call_id}",
                 method=req.method,
                 call_id=req.get("Call-ID"),
             )
             return succeed(None)
-        self._called = True
+        self.called = True
         over = None
         if error is not None:
             over = chain._failed(self._index, req, res, Failure(error))

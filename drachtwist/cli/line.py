@@ -141,8 +141,9 @@ class Line:
         server = self.server
         server.trace = self.trace
         try:
+            listening = server.when_listening()
             server.startService()
-            await server.when_listening()
+            await listening
         except (OSError, CannotListenError, DrachtwistError) as error:
             raise self.failed(str(error)) from None
         port = server.admin_port

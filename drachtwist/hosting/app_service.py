@@ -233,8 +233,9 @@ class ApplicationService(Service):
 
         self.server = server = DrachtioServer(config, self._reactor)
         server.trace = trace
+        listening = server.when_listening()  # asked for first, so that it is told here alone
         server.startService()
-        await server.when_listening()
+        await listening
         assert server.admin_port is not None, "the configuration asks for one"
         return connect_to(self._reactor, "127.0.0.1", server.admin_port)
 
@@ -304,6 +305,8 @@ class ApplicationService(Service):
         known = failure.check(*EXPECTED) is not None
         if failure.check(ApplicationError) is None:
             problem = f"the application cannot start: {problem}"
+        if failure.check(CannotListenError) is not None and self._settings.server is not None:
+            problem = f"{problem.rstrip('.')}; --contact takes another port"
         self.failed = True
         give_up(self._reactor, problem, None if known else failure)
 

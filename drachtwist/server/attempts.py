@@ -16,7 +16,7 @@ connection cannot be made, or breaks, it goes to the same address over UDP.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -29,6 +29,7 @@ from drachtwist.server.ways import Way, Ways, target_of
 from drachtwist.sip.locating import Hop
 from drachtwist.sip.message import Response
 from drachtwist.transactions.client import InviteClient, NonInviteClient
+from drachtwist.transactions.layer import TransactionLayer
 from drachtwist.transactions.machine import Effect, Machine, State, Terminated, Transmit
 from drachtwist.transactions.matching import ClientKey
 
@@ -52,15 +53,6 @@ _FINDING = SentState.FINDING
 _SENT = SentState.SENT
 
 
-class ClientTransactions(Protocol):
-    """Where client transactions are found by their keys."""
-
-    @property
-    def transactions(self) -> MutableMapping[ClientKey, Any]:
-        """Who owns each of them."""
-        ...
-
-
 class Attempting(Protocol):
     """What an attempt needs of the server."""
 
@@ -75,7 +67,7 @@ class Attempting(Protocol):
         ...
 
     @property
-    def uac(self) -> ClientTransactions:
+    def transactions(self) -> TransactionLayer[Any, Any]:
         """Where transactions are known."""
         ...
 
@@ -93,31 +85,30 @@ class Attempting(Protocol):
 class Transacting:
     """Whatever has a client transaction."""
 
-    __slots__ = ("core", "flow", "key", "machine")
+    __slots__ = ("core", "flow", "key", "machine", "source")
 
     core: Attempting
     flow: Flow | None
     """Which way it goes."""
     machine: InviteClient | NonInviteClient | None
     key: ClientKey | None
+    source: tuple[Flow, int] | None
+    """Where the response at hand came from, and how many bytes it had."""
+
+    def awaits(self, response: Response) -> bool:
+        """Return whether a response to it goes where this one does: to us, or through us."""
+        raise NotImplementedError
 
     def react(self, machine: Machine, effects: list[Effect]) -> None:
         """Do what a machine wants done."""
         raise NotImplementedError
 
-    def run(self, effects: list[Effect]) -> None:
-        """Do what the transaction wants done, and take note of its next deadline."""
-        machine = self.machine
-        assert machine is not None
-        if effects:
-            self.react(machine, effects)
-        self.core.clock.watch(machine)  # also of an attempt that has failed: it may have to repeat
-
     def lost(self) -> None:
         """Note that what was sent did not reach its peer."""
         machine = self.machine
         if machine is not None:
-            self.run(machine.transport_failed(self.core.clock.seconds()))
+            failed = machine.transport_failed(self.core.clock.seconds())
+            self.core.transactions.run(machine, failed)
 
 
 class Attempted(Transacting):
@@ -176,10 +167,6 @@ class Attempted(Transacting):
 
     def start(self) -> None:
         """Begin the transaction, over :attr:`flow`."""
-        raise NotImplementedError
-
-    def awaits(self, response: Response) -> bool:
-        """Return whether a response to it goes where this one does: to us, or through us."""
         raise NotImplementedError
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
@@ -287,7 +274,7 @@ class Attempted(Transacting):
         if machine.state is State.COMPLETED:
             Spent(self.core, flow, key, machine)
         else:
-            self.core.uac.transactions.pop(key, None)
+            self.core.transactions.clients.pop(key, None)
 
 
 class Spent(Transacting):
@@ -296,16 +283,16 @@ class Spent(Transacting):
     Repeats are sent, and repeated failures acknowledged, as usual.
     """
 
-    __slots__ = ("source",)
+    __slots__ = ()
 
     def __init__(self, core: Attempting, flow: Flow, key: ClientKey, machine: Any) -> None:
         self.core = core
         self.flow = flow
         self.key = key
         self.machine = machine
-        self.source: Any = None
+        self.source = None
         machine.owner = self
-        core.uac.transactions[key] = self
+        core.transactions.clients[key] = self
 
     def awaits(self, response: Response) -> bool:
         """Return False: a response goes nowhere."""
@@ -319,5 +306,5 @@ class Spent(Transacting):
                 self.core.carriers.send(self.flow, effect.data)
             elif type(effect) is Terminated:
                 if self.key is not None:
-                    self.core.uac.transactions.pop(self.key, None)
+                    self.core.transactions.clients.pop(self.key, None)
                 machine.owner = None  # nothing may be left to the collector

@@ -22,6 +22,7 @@ from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.logs import Logger
 from drachtwist.net.sip.flows import WEBSOCKETS, Flow
 from drachtwist.server.amplification import Amplification
+from drachtwist.server.attempts import Transacting
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.dialogs import Dialogs
@@ -43,6 +44,7 @@ from drachtwist.sip.message import Request, Response
 from drachtwist.sip.status import reason_phrase
 from drachtwist.sip.stream import Malformed as BadMessage
 from drachtwist.sip.uri import SipUri, Uri
+from drachtwist.transactions.layer import TransactionLayer
 from drachtwist.transactions.machine import Effect, Machine, Transmit
 from drachtwist.transactions.matching import request_client_key
 from drachtwist.wire import reports
@@ -81,6 +83,7 @@ class ServerCore:
         self.clients = Clients()
         self.router = Router(config.request_handlers, self.clients)
         self.dialogs = Dialogs()
+        self.transactions: TransactionLayer[Incoming, Transacting] = TransactionLayer(self.clock)
         self.uas = UserAgentServer(self)
         self.uac = UserAgentClient(self)
         self.proxying = ProxyServer(self)
@@ -116,6 +119,7 @@ class ServerCore:
         """Forget everything, without a word to anybody."""
         self.stopped = True
         self.clock.stop()
+        self.transactions.clear()
         self.uas.stop()
         self.uac.stop()
         self.proxying.stop()
@@ -129,9 +133,9 @@ class ServerCore:
         return {
             "applications": len(self.clients),
             "dialogs": len(self.dialogs),
-            "server_transactions": len(self.uas.transactions),
+            "server_transactions": len(self.transactions.servers),
             "open_requests": len(self.uas.open),
-            "client_transactions": len(self.uac.transactions),
+            "client_transactions": len(self.transactions.clients),
             "orphans": len(self.orphans),
             "passing_calls": len(self.proxying.calls),
             "deadlines": len(self.clock),

@@ -7,13 +7,14 @@ the words of RFC 3261.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.sip.flows import Flow
 from drachtwist.server.amplification import Amplification
+from drachtwist.server.attempts import Transacting
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import Draft
 from drachtwist.server.config import RequestHandler, ServerConfig
@@ -30,8 +31,8 @@ from drachtwist.server.sessions import Sessions
 from drachtwist.server.usages import Refreshing
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
+from drachtwist.transactions.layer import TransactionLayer
 from drachtwist.transactions.machine import Machine
-from drachtwist.transactions.matching import ClientKey, ServerKey
 from drachtwist.transactions.timing import Timing
 from drachtwist.wire.decisions import AppAddress, ProxyTo
 
@@ -54,11 +55,6 @@ class Connector(Resolver, Protocol):
 
 class UasCore(Protocol):
     """What is asked by the network."""
-
-    @property
-    def transactions(self) -> dict[ServerKey, Incoming]:
-        """All requests whose repeats have to be recognised."""
-        ...
 
     @property
     def open(self) -> dict[str, Incoming]:
@@ -121,11 +117,6 @@ class Forming(Protocol):
 
 class UacCore(Protocol):
     """What asks on behalf of applications."""
-
-    @property
-    def transactions(self) -> MutableMapping[ClientKey, Any]:
-        """All requests whose responses have to be recognised."""
-        ...
 
     def forming(self, name: str) -> Forming | None:
         """Find the INVITE or SUBSCRIBE that may become the dialog of this name."""
@@ -287,6 +278,11 @@ class Core(Protocol):
     @property
     def timing(self) -> Timing:
         """The timers of SIP."""
+        ...
+
+    @property
+    def transactions(self) -> TransactionLayer[Incoming, Transacting]:
+        """The transactions of all three."""
         ...
 
     @property

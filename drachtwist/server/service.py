@@ -10,53 +10,42 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
-    wrapClientTLS,
 )
-from twisted.internet.error import CannotListenError, DNSLookupError
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, ITCPTransport
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, ITCPTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from drachtwist.errors import LocalProtocolError, MessageError
+from drachtwist.errors import LocalProtocolError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.gate import Gate
 from drachtwist.net.logs import Logger
 from drachtwist.net.names import Names, name_server
 from drachtwist.net.observers import Observers
 from drachtwist.net.protocol import DrachtioServerFactory, DrachtioServerProtocol
-from drachtwist.net.sip.flows import Flow
 from drachtwist.net.sip.transports import SipTransports
 from drachtwist.net.steady import steady
 from drachtwist.net.tasks import Awaited, from_coroutine, look
 from drachtwist.net.tls import Credentials, TlsOptions, describe_tls_failure
 from drachtwist.net.waiting import either
-from drachtwist.server.asking import WebAsker
+from drachtwist.server.applications import Applications, described
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.core import ServerCore
 from drachtwist.server.door import Door
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.metrics import Metrics
-from drachtwist.server.orphans import RETRY_AFTER
-from drachtwist.sip.fields import Address
 from drachtwist.sip.locating import Question, Records
-from drachtwist.sip.message import Request
-from drachtwist.sip.uri import SipUri, TelUri, Uri
 from drachtwist.tracing.hep import HepSink
 from drachtwist.tracing.recent import Recent
 from drachtwist.tracing.trace import Trace
-from drachtwist.wire.decisions import AppAddress, RoutingQuery
+from drachtwist.wire.decisions import AppAddress
 from drachtwist.wire.session import Commanded, ServerSession
 
-__all__ = ["DrachtioServer", "query_of"]
-
-CONNECT_TIMEOUT = 30.0
-"""Seconds that connecting to an application may take."""
+__all__ = ["DrachtioServer"]
 
 _CLIENT_REMEDY = "see verify_clients of TlsOptions"
-_REMEDY = "see verify_applications and application_ca, or --app-ca"
 
 
 class DrachtioServer(Service):
@@ -100,8 +89,7 @@ class DrachtioServer(Service):
         """The port that numbers are served on, once it is open."""
         self._ports: list[IListeningPort] = []
         self._links: set[DrachtioServerProtocol] = set()
-        self._pending: set[Deferred[Any]] = set()
-        self._dialled: set[DrachtioServerProtocol] = set()
+        self._applications: Applications | None = None
         self._door = Door(self.limits.settled(), self.clock, self.alerts, required=True)
         self._factory = DrachtioServerFactory(
             self._new_session,
@@ -121,12 +109,8 @@ class DrachtioServer(Service):
         )
         # Fires when nobody is waited for any more, once the server stops.
         self._leaving: Deferred[None] | None = None
-        # Connections that the server made, until the application shows the secret.
-        self._unsigned: dict[DrachtioServerProtocol, IDelayedCall] = {}
-        # What the admin port for TLS shows, and what is used to connect to applications.
+        # What the admin port for TLS shows.
         self._admin_tls: Credentials | None = None
-        self._application_tls: Credentials | None = None
-        self._askers: dict[RequestHandler, WebAsker] = {}
         self._outcome: Failure | None = None
         self._begun = False
         self._listening = False
@@ -198,9 +182,12 @@ class DrachtioServer(Service):
         )
         self.core = ServerCore(config, self.transports, self, self.clock, alerts=self.alerts)
         self.transports.handler = self.core
+        self._applications = applications = Applications(
+            self.core, self.reactor, self.clock, self.alerts, limits.dialled, self._dialing_factory
+        )
         self._look(self.transports)
         try:
-            self._application_tls = Credentials(_toward_applications(config))
+            applications.tls = Credentials(_toward_applications(config))
             for contact in config.contacts:
                 self.transports.listen(contact)
         except (OSError, CannotListenError, LocalProtocolError):
@@ -329,8 +316,8 @@ class DrachtioServer(Service):
         self._listening = False
         if self.core is not None:
             self.core.stop()
-        for pending in list(self._pending):
-            pending.cancel()
+        if self._applications is not None:
+            self._applications.stop()
         if self.names is not None:
             await either(self.names.stop(), leaving)
         ports, self._ports = self._ports, []
@@ -341,9 +328,9 @@ class DrachtioServer(Service):
             link.close()
         for link in list(self._links):
             await either(link.when_gone(), leaving)
-        askers, self._askers = self._askers, {}
-        for asker in askers.values():
-            await either(asker.close(), leaving)
+        if self._applications is not None:
+            for closed in self._applications.close():
+                await either(closed, leaving)
         if self.transports is not None:
             stopped = self.transports.stop()
             if leaving.called:
@@ -388,8 +375,8 @@ class DrachtioServer(Service):
 
         if self._admin_tls is not None:
             attempt(self._admin_tls.reload, config.tls or TlsOptions())
-        if self._application_tls is not None:
-            attempt(self._application_tls.reload, _toward_applications(config))
+        if self._applications is not None and self._applications.tls is not None:
+            attempt(self._applications.tls.reload, _toward_applications(config))
         if self.transports is not None:
             attempt(self.transports.reload_tls, config.tls, config.peer_ca)
         return problems
@@ -412,15 +399,16 @@ class DrachtioServer(Service):
         """Take note of a connection."""
         self._links.add(link)
         keep_alive(link.transport, self.config.tcp_keepalive)
-        if link.outbound:
-            self._dialled.add(link)
-        else:
+        if not link.outbound:
             self._door.entered(link)
+        elif self._applications is not None:
+            self._applications.dialled.add(link)
 
     def signed(self, link: DrachtioServerProtocol) -> None:
         """Admit an application that showed the right secret."""
         self._door.signed(link)
-        self._no_longer_unsigned(link)
+        if self._applications is not None:
+            self._applications.signed(link)
         if self.core is not None:
             self.core.signed(link)
 
@@ -463,14 +451,14 @@ class DrachtioServer(Service):
     def gone(self, link: DrachtioServerProtocol) -> None:
         """Let go of an application whose connection is gone."""
         self._links.discard(link)
-        self._dialled.discard(link)
         self._door.left(link)
-        if self._no_longer_unsigned(link) and self._listening:
+        applications = self._applications
+        if applications is not None and applications.gone(link) and self._listening:
             self.alerts.note(
                 "no_secret",
                 "the application at {peer} is gone before it showed the secret: {error}",
                 peer=link.peer,
-                error=self._described(link.loss),
+                error=described(link.loss),
             )
         elif (problem := describe_tls_failure(link.loss, "its", _CLIENT_REMEDY)) is not None:
             self.alerts.note(
@@ -479,132 +467,15 @@ class DrachtioServer(Service):
         if self.core is not None:
             self.core.gone(link)
 
-    def _no_longer_unsigned(self, link: DrachtioServerProtocol) -> bool:
-        """Wait for the secret no longer; say whether that was waited for."""
-        patience = self._unsigned.pop(link, None)
-        if patience is None:
-            return False
-        if patience.active():
-            patience.cancel()
-        return True
-
     def connect(self, address: AppAddress, incoming: Incoming) -> None:
         """Connect to an application for a request."""
-        core = self.core
-        assert core is not None
-        if self._dials_too_much(incoming):
-            return
-        endpoint: Any = HostnameEndpoint(
-            self.reactor, address.host or "127.0.0.1", address.port, timeout=CONNECT_TIMEOUT
-        )
-        if address.tls:
-            assert self._application_tls is not None, "it is read at the start"
-            handler = core.router.handler_for(incoming.method)
-            verify = self.config.verify_applications or (
-                handler is not None and handler.verify_peer
-            )
-            try:
-                creator = self._application_tls.client_creator(
-                    address.host or "localhost", verify=verify
-                )
-            except LocalProtocolError as error:
-                self._no_application(address, error)
-                core.unreachable(incoming)
-                return
-            endpoint = wrapClientTLS(creator, endpoint)
-        connecting = endpoint.connect(self._dialing_factory)
-        self._pending.add(connecting)
-
-        def settled(result: Any) -> Any:
-            self._pending.discard(connecting)
-            return result
-
-        def connected(link: DrachtioServerProtocol) -> None:
-            # Over TLS the protocol is wrapped.
-            link = getattr(link, "wrappedProtocol", link)
-            if core.stopped:
-                link.close()
-                return
-            # Later nobody waits for it any more.
-            patience = self.config.answer_within
-            self._unsigned[link] = self.clock.callLater(patience, link.abort)
-            core.expect(link, incoming)
-
-        def failed(failure: Failure) -> None:
-            if not core.stopped:
-                self._no_application(address, self._described(failure.value))
-                core.unreachable(incoming, 500 if failure.check(DNSLookupError) else 480)
-
-        connecting.addBoth(settled)
-        connecting.addCallbacks(connected, failed)
-        connecting.addErrback(
-            lambda failure: self._log.failure(
-                "connecting to {to} made us fail", failure, to=address
-            )
-        )
-
-    def _dials_too_much(self, incoming: Incoming) -> bool:
-        """Refuse a request that nobody more may be connected to for; say whether it is."""
-        most = self.limits.dialled
-        if len(self._pending) + len(self._dialled) < most:
-            return False
-        self.alerts.note(
-            "dialled", "{most} connections were made for requests: new ones get 503", most=most
-        )
-        assert self.core is not None
-        if incoming.is_open:
-            self.core.uas.refuse(incoming, 503, lines=(RETRY_AFTER,))
-        return True
-
-    def _no_application(self, address: AppAddress, why: object) -> None:
-        self.alerts.note(
-            "no_application", "no application at {address}: {error}", address=address, error=why
-        )
-
-    def _described(self, error: BaseException | None) -> str:
-        found = describe_tls_failure(error, "the application's", _REMEDY)
-        return found or str(error) or type(error).__name__
+        assert self._applications is not None
+        self._applications.connect(address, incoming)
 
     def ask(self, handler: RequestHandler, incoming: Incoming) -> None:
         """Ask a web application about a request."""
-        core = self.core
-        assert core is not None
-        if self._dials_too_much(incoming):
-            return
-        asker = self._askers.get(handler)
-        if asker is None:
-            self._askers[handler] = asker = WebAsker(
-                self.reactor,
-                handler.uri,
-                post=handler.http_method == "POST",
-                agent=f"Drachtio/{self.config.version.partition('+')[0]}",
-                credentials=self._application_tls,
-            )
-        request = incoming.request
-        asking = asker.ask(query_of(request, incoming.flow), request.raw)
-        self._pending.add(asking)
-
-        def settled(result: Any) -> Any:
-            self._pending.discard(asking)
-            return result
-
-        def failed(failure: Failure) -> None:
-            if not core.stopped:
-                self.alerts.note(
-                    "no_decision",
-                    "{uri} does not decide: {error}",
-                    uri=str(handler),
-                    error=failure.getErrorMessage(),
-                )
-                core.decided(incoming, None)
-
-        asking.addBoth(settled)
-        asking.addCallbacks(lambda decision: core.decided(incoming, decision), failed)
-        asking.addErrback(
-            lambda failure: self._log.failure(
-                "a decision of {uri} made us fail", failure, uri=str(handler)
-            )
-        )
+        assert self._applications is not None
+        self._applications.ask(handler, incoming)
 
     def look_up(self, question: Question, told: Callable[[Records | None], object]) -> None:
         """Find the answer to a question of the core."""
@@ -654,44 +525,3 @@ def keep_alive(transport: Any, seconds: int) -> None:
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
         if hasattr(socket, name):
             handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
-
-
-def query_of(request: Request, flow: Flow) -> RoutingQuery:
-    """Tell a web application about a request (protocol.md 7.2); what cannot be read is empty."""
-    uri = request.uri
-    domain = user = ""
-    params: dict[str, str] = {}
-    try:
-        parsed = Uri.parse(uri)
-    except MessageError:
-        parsed = None
-    if isinstance(parsed, SipUri):
-        domain, user = parsed.address, parsed.user or ""
-        for name, value in parsed.params.pairs:
-            # A value with another '=' in it gets lost, as in the real server.
-            params[name] = "" if value is None or "=" in value else value
-    elif isinstance(parsed, TelUri):
-        user = parsed.number
-    content_type = (request.get("Content-Type") or "").partition(";")[0].strip()
-    return RoutingQuery(
-        request.method,
-        domain=domain,
-        protocol=flow.reported,
-        source_address=flow.remote_host,
-        from_user=_user(request.get("From")),
-        to_user=_user(request.get("To")),
-        uri_user=user,
-        content_type=content_type,
-        uri=uri,
-        uri_params=params,
-    )
-
-
-def _user(text: str | None) -> str:
-    try:
-        uri = Address.parse(text or "").parsed_uri
-    except MessageError:
-        return ""
-    if isinstance(uri, SipUri):
-        return uri.user or ""
-    return uri.number if isinstance(uri, TelUri) else ""

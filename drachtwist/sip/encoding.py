@@ -112,7 +112,11 @@ def encode_request(
     :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    start = request_line(checked_method(method), checked_uri(uri))
+    if method not in METHODS:
+        checked_method(method)
+    if type(uri) is not str or _URI_TO_SEND(uri) is None:
+        uri = checked_uri(uri)
+    start = f"{method} {uri} SIP/2.0"  # as request_line() does
     return _encode(start, headers, body, typed)
 
 
@@ -139,7 +143,9 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
                         _check_typed(name, str(item), write)
             else:
                 lines.append(f"{name}: {checked_value(value)}")
-    if type(body) is not bytes:
+    if type(body) is str:
+        body = body.encode("utf-8", "surrogateescape")
+    elif type(body) is not bytes:
         body = encoded_body(body)
     lines.append(f"Content-Length: {len(body)}")
     text = "\r\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from drachtwist.sip.derived import cancel_for, failure_ack
 from drachtwist.transactions.client import InviteClient, NonInviteClient
 from drachtwist.transactions.deadlines import Deadlines
+from drachtwist.transactions.layer import TransactionLayer
 from drachtwist.transactions.machine import (
     Deliver,
     Effect,
@@ -49,6 +50,7 @@ __all__ = [
     "TimedOut",
     "Timing",
     "Transaction",
+    "TransactionLayer",
     "Transmit",
     "TransportFailed",
     "cancel_for",

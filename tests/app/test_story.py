@@ -242,7 +242,7 @@ class TwoLegsTests(StoryCase):
             self.whole.pump()
             self.whole.receive(request("INVITE", body=OFFER), 32070)
             for one in self.whole.sent():
-                if getattr(one, "method", "") == "INVITE":
+                if isinstance(one, SipRequest) and one.method == "INVITE":
                     self.whole.respond(one, 486)
         [line] = lines
         self.assertIn(" 486 ", line)

@@ -509,6 +509,9 @@ class ProcessTests(InteropTestCase):
         second = self.twistd("drachtio", "--app", self.app(), "--contact", contact)
         self.assertEqual(await second.ended, 1, str(second))
         self.assertIn(b"cannot start", second.output)
+        # Once, and with what can be done about it.
+        self.assertEqual(second.output.count(b"Couldn't listen"), 1)
+        self.assertIn(b"; --contact takes another port", second.output)
 
     async def test_wrong_secret(self) -> None:
         """A secret that is refused ends the process, and is not shown."""

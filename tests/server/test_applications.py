@@ -21,9 +21,10 @@ from drachtwist import Request, Response, Srf
 from drachtwist.errors import LocalProtocolError
 from drachtwist.middleware import webhook as routing
 from drachtwist.net.tls import TlsOptions
+from drachtwist.server.applications import CONNECT_TIMEOUT
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.limits import ServerLimits
-from drachtwist.server.service import CONNECT_TIMEOUT, DrachtioServer
+from drachtwist.server.service import DrachtioServer
 from drachtwist.wire.decisions import parse_decision
 from tests.certificates import identity
 from tests.server.doubles import Bench, request
@@ -392,7 +393,8 @@ class FailureTests(_Case):
         phone = self.talker("sip:127.0.0.1:0;transport=udp", server)
         phone.ask("INVITE", "sip:a@127.0.0.1")
         await stranger.came
-        while not server._unsigned:
+        applications: Any = server._applications
+        while not applications.unsigned:
             await deferLater(reactor, 0)
         core: Any = server.core
         clocked.clock.advance(63)

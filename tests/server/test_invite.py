@@ -47,6 +47,7 @@ class CrossingTests(InviteTestCase):
         """A 100 of the application counts as a response: its CANCEL names the dialog then."""
         invite = self.offered(request("INVITE"))
         self.app.answer(invite, "SIP/2.0 100 Trying")
+        self.assertIs(self.state(invite), InviteState.OFFERED)
         self.bench.receive(request("CANCEL"))
         [frame] = self.app.take()
         self.assertIn(f"|{invite}|c1;from-tag=a|\r\nCANCEL ", frame)
@@ -74,6 +75,15 @@ class CrossingTests(InviteTestCase):
         self.bench.receive(request("UPDATE", number=3, to_tag=tag, extra=OFFER, body=SDP))
         self.assertEqual(self.bench.heads(), ["491 UPDATE"])
         self.offered(request("UPDATE", number=4, to_tag=tag))
+
+    def test_bye_says_why(self) -> None:
+        """Why a caller leaves before the answer is told the application, as of a CANCEL."""
+        _, tag = self.ringing()
+        reason = 'Reason: SIP;cause=480;text="Off"'
+        self.bench.receive(request("BYE", number=2, to_tag=tag, extra=reason))
+        [frame] = self.app.take()
+        self.assertIn("\r\nCANCEL ", frame)
+        self.assertIn(f"\r\n{reason}\r\n", frame)
 
     def test_bye_behind_a_prack_meets_a_200_that_waits(self) -> None:
         """It is answered here: what the application is told is the end of a call, once."""
@@ -182,6 +192,14 @@ class AcknowledgedTests(InviteTestCase):
         reasons = {one.reason for one in self.bench.take() if isinstance(one, Response)}
         self.assertEqual(reasons, {"Second"})
 
+    def test_reinvite_never_rings(self) -> None:
+        """A provisional response to a re-INVITE begins no early dialog."""
+        _, tag = self.answered()
+        again = self.offered(request("INVITE", number=2, to_tag=tag, body=SDP))
+        self.app.answer(again, "SIP/2.0 180 Ringing")
+        self.assertIs(self.state(again), InviteState.OFFERED)
+        self.assertEqual(self.bench.core.uas.early, {})
+
     def test_ack_of_a_reinvite(self) -> None:
         """The ACK of a re-INVITE has a transaction id of its own, that of an INVITE has not."""
         first, tag = self.answered()
@@ -268,6 +286,39 @@ class ConnectionTests(InviteTestCase):
         [answer] = self.app.answer(update, "SIP/2.0 200 OK")
         self.assertIn("|NOK|", answer)
         self.assertEqual(self.bench.heads(), ["200 INVITE"])
+
+
+class RecordTests(ServerTestCase):
+    """What is written of a call."""
+
+    def setUp(self) -> None:
+        """Connect somebody who wants records."""
+        super().setUp()
+        self.bench = Bench(cdrs=True)
+        self.app = self.bench.link("invite")
+        self.records = self.bench.link("cdr:attempt", "cdr:start", "cdr:stop")
+
+    def written(self) -> list[str]:
+        """Take the records: what, whose, and why."""
+        heads = [frame.partition("\r\n")[0].split("|") for frame in self.records.take()]
+        return [" ".join([one[1], one[2], *one[4:]]) for one in heads]
+
+    def test_reinvite_refused(self) -> None:
+        """A re-INVITE that is refused ends no call."""
+        tag = self.up()
+        again = self.offered(request("INVITE", number=2, to_tag=tag, body=SDP))
+        self.written()
+        self.app.answer(again, "SIP/2.0 488 Not Acceptable Here")
+        self.assertEqual(self.written(), [])
+
+    def test_cancelled_at_the_proxy(self) -> None:
+        """A call that is cancelled while it is forwarded is written as one that was refused."""
+        invite = self.offered(request("INVITE"))
+        way = "|fullResponse||serial|||sip:bob@127.0.0.1:32071"
+        self.app.command(f"proxy|{invite}|{way}\r\n")
+        self.written()
+        self.bench.receive(request("CANCEL"))
+        self.assertEqual(self.written(), ["cdr:stop application call-rejected"])
 
 
 class WebTests(ServerTestCase):

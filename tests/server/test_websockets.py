@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drachtwist.net.sip.via import response_hop
-from drachtwist.server.service import query_of
+from drachtwist.server.http_routing import query_of
 from drachtwist.server.ways import target_of
 from drachtwist.sip.fields import Via
 from drachtwist.sip.locating import hop_of

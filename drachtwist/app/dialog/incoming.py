@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
+from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.dialog import offers
 from drachtwist.app.dialog.ending import reason_text
@@ -26,6 +27,7 @@ from drachtwist.wire.reports import SOURCE
 
 __all__ = ["deliver", "handle", "run"]
 
+_OPEN = AnswerState.OPEN
 _REMOTE = DialogEnd.REMOTE
 
 
@@ -84,17 +86,19 @@ def run(dialog: DialogParts, handlers: Sequence[Callable[..., Any]], req: Reques
     dispatcher = dialog._state.owner.handler
     for handler in handlers:
 
-        def done(failure: Failure | None) -> None:
+        def done(failure: Failure | None, handler: Callable[..., Any] = handler) -> None:
             if failure is not None:
                 dispatcher.failed(req, res, failure)
+            elif req._answer is _OPEN and not res.status:
+                dispatcher.left_open(req, handler)
 
         try:
             result = handler(req, res)
         except Exception:
             done(Failure())
         else:
-            if result is not None:
-                settle(result, done)
+            if result is None or settle(result, done):
+                done(None)
 
 
 def _take_ack(dialog: DialogParts, ack: Request) -> None:

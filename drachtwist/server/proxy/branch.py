@@ -127,7 +127,6 @@ class Branch(Attempted):
         "path",
         "reasons",
         "request",
-        "source",
         "started",
         "uri",
     )
@@ -197,7 +196,7 @@ class Branch(Attempted):
         self.machine = machine = kind(request, reliable=flow.reliable, timing=core.proxying.timing)
         machine.owner = self
         self.key = ClientKey(f"{self.branch} {self.method}")
-        core.uac.transactions[self.key] = self
+        core.transactions.clients[self.key] = self
         now = core.clock.seconds()
         if not self.started:
             self.started = True
@@ -207,7 +206,7 @@ class Branch(Attempted):
                     self.alarm = self._alarm(now + call.provisional_timeout)
             if call.final_timeout is not None:
                 self.limit = self._alarm(now + call.final_timeout)
-        self.run(machine.start(now))
+        core.transactions.run(machine, machine.start(now))
 
     def _alarm(self, at: float) -> Timer:
         alarm = Timer(self, at)
@@ -240,7 +239,8 @@ class Branch(Attempted):
         self.reasons = reasons
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self.run(machine.cancel(self.core.clock.seconds()))
+            core = self.core
+            core.transactions.run(machine, machine.cancel(core.clock.seconds()))
         elif machine is None:
             self.way = None
             self.enter(SentState.OVER)
@@ -253,8 +253,8 @@ class Branch(Attempted):
             cancel.set("Reason", self.reasons)
             cancel = Request.from_bytes(bytes(cancel))
         machine = NonInviteClient(cancel, reliable=self.flow.reliable, timing=core.timing)
-        owner = Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
-        owner.run(machine.start(core.clock.seconds()))
+        Spent(core, self.flow, ClientKey(f"{self.branch} CANCEL"), machine)
+        core.transactions.run(machine, machine.start(core.clock.seconds()))
 
     def failed(self, status: int, response: Response | None, phrase: str | None = None) -> None:
         """Take in what became of it."""
@@ -297,6 +297,6 @@ class Branch(Attempted):
             elif kind is TransportFailed:
                 self.unreached(503)
             elif kind is Terminated and machine is self.machine:
-                call.core.uac.transactions.pop(self.key, None)  # type: ignore[arg-type]
+                call.core.transactions.clients.pop(self.key, None)  # type: ignore[arg-type]
                 machine.owner = None
                 call.let_go()

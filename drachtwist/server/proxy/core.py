@@ -77,7 +77,7 @@ class ProxyServer:
         """Count the requests that are being proxied."""
         return sum(
             one.proxied is not None and one.transaction.status < 200
-            for one in self.core.uas.transactions.values()
+            for one in self.core.transactions.servers.values()
         )
 
     def begin(self, link: AppLink, message_id: str, command: Proxy) -> None:

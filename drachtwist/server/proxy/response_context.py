@@ -368,9 +368,9 @@ class ResponseContext:
             # accepted is the caller's to end all the same (RFC 3261 section 16.7, steps 5 and 9).
             self.core.carriers.send(incoming.flow, raw)
             return
-        effects = transaction.respond_bytes(status, raw, self.core.clock.seconds())
-        incoming.react(transaction, effects)
-        self.core.watch(transaction)
+        core = self.core
+        effects = transaction.respond_bytes(status, raw, core.clock.seconds())
+        core.transactions.run(transaction, effects)
 
     def _refuse(self, status: int, raw: bytes | None) -> None:
         incoming = self.incoming

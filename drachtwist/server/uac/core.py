@@ -69,7 +69,7 @@ class UserAgentClient:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.transactions: dict[ClientKey, Any] = {}
+        self.transactions = core.transactions.clients
         """All requests whose responses have to be recognised."""
         self.invites: dict[str, SentRequest] = {}
         """The requests that applications may cancel, by transaction id."""
@@ -77,7 +77,6 @@ class UserAgentClient:
 
     def stop(self) -> None:
         """Forget everything."""
-        self.transactions.clear()
         self.invites.clear()
         self._forming.clear()
 
@@ -352,7 +351,8 @@ class UserAgentClient:
             return
         core.amplification.responded(flow, sent.flow)
         sent.source = (flow, size)
-        sent.run(sent.machine.receive(response, core.clock.seconds()))
+        machine = sent.machine
+        core.transactions.run(machine, machine.receive(response, core.clock.seconds()))
 
     def hold(self, sent: Forming, incoming: Incoming) -> bool:
         """Let a NOTIFY wait for the answer to its SUBSCRIBE; say whether there is room for it."""

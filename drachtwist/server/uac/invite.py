@@ -179,7 +179,8 @@ class SentInvite(SentRequest):
         self._waiting_cancel = write_cancel(self.request, None) if raw is None else raw
         machine = self.machine
         if isinstance(machine, InviteClient):
-            self.run(machine.cancel(self.core.clock.seconds()))
+            core = self.core
+            core.transactions.run(machine, machine.cancel(core.clock.seconds()))
         return self._waiting_cancel is None
 
     def wanted(self, effect: Effect) -> None:

@@ -95,7 +95,6 @@ class SentRequest(Attempted):
         "request",
         "secure",
         "side",
-        "source",
         "told",
         "written",
     )
@@ -214,8 +213,8 @@ class SentRequest(Attempted):
         machine.owner = self
         self.machine = machine
         self.key = key = ClientKey(f"{self.branch} {self.method}")
-        core.uac.transactions[key] = self
-        self.run(machine.start(core.clock.seconds()))
+        core.transactions.clients[key] = self
+        core.transactions.run(machine, machine.start(core.clock.seconds()))
 
     def answer_command(self) -> None:
         """Answer the command with the request as it was sent, if that was not done yet.
@@ -262,7 +261,7 @@ class SentRequest(Attempted):
         """Forget the transaction, and let it go: nothing may be left to the collector."""
         core = self.core
         if self.key is not None:
-            core.uac.transactions.pop(self.key, None)
+            core.transactions.clients.pop(self.key, None)
         self.side.conclude(self)
         if self.machine is not None:
             core.clock.forget(self.machine)

@@ -18,22 +18,8 @@ from drachtwist.server.compose import new_tag
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.uas.invite import Invite
 from drachtwist.server.uas.responses import Responses
-from drachtwist.sip.message import Request
-from drachtwist.transactions.matching import ServerKey, cancelled_key, cancelled_keys
 
-__all__ = ["answer_cancel", "cancelled_by"]
-
-
-def cancelled_by(cancel: Request, transactions: dict[ServerKey, Incoming]) -> Incoming | None:
-    """Find the request that a CANCEL is for; its CSeq does not say which method that has.
-
-    :raises MessageError: see :func:`~drachtwist.transactions.matching.server_key`.
-    """
-    found = transactions.get(cancelled_key(cancel))
-    if found is None:
-        others = map(transactions.get, cancelled_keys(cancel))
-        found = next((one for one in others if one is not None), None)
-    return found
+__all__ = ["answer_cancel"]
 
 
 def answer_cancel(responses: Responses, cancel: Incoming, found: Incoming | None) -> None:

@@ -17,7 +17,7 @@ from drachtwist.server.dialogs import Dialog, dialog_id
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.orphans import RETRY_AFTER
 from drachtwist.server.roles import Core
-from drachtwist.server.uas.cancel import answer_cancel, cancelled_by
+from drachtwist.server.uas.cancel import answer_cancel
 from drachtwist.server.uas.early import EarlyDialogs
 from drachtwist.server.uas.in_dialog import InDialog
 from drachtwist.server.uas.invite import Invite
@@ -79,7 +79,9 @@ class UserAgentServer(ServerTransactions):
                 return
             known = self.transactions.get(key)
             if known is not None:
-                self.run(known, known.transaction.receive(request, self.core.clock.seconds()))
+                core = self.core
+                machine = known.transaction
+                core.transactions.run(machine, machine.receive(request, core.clock.seconds()))
                 return
             if method == "CANCEL":
                 self._cancel(request, key, flow, size)
@@ -195,7 +197,8 @@ class UserAgentServer(ServerTransactions):
         known = self.transactions.get(key)
         if known is not None and known.transaction.status >= 300:
             self.close(known)
-            self.run(known, known.transaction.receive(request, core.clock.seconds()))
+            machine = known.transaction
+            core.transactions.run(machine, machine.receive(request, core.clock.seconds()))
             return
         call_id = request.call_id
         dialog = core.dialogs.of_request(call_id, request.from_.tag or "", request.to.tag)
@@ -224,7 +227,7 @@ class UserAgentServer(ServerTransactions):
         """Find what a CANCEL is for."""
         if cancelled_key(request) not in self.transactions and self._spam(request, flow):
             return
-        found = cancelled_by(request, self.transactions)
+        found = self.core.transactions.cancelled_by(request)
         if found is None and (
             self.core.proxying.stateless.passes(request, flow)
             or self._refused_for_load(request, flow)

@@ -272,7 +272,8 @@ class Responses:
             dialog = incoming.dialog
             if dialog is not None and incoming in dialog.open:
                 dialog.open.remove(incoming)
-        self.table.run(incoming, incoming.transaction.respond_bytes(status, raw, now))
+        machine = incoming.transaction
+        core.transactions.run(machine, machine.respond_bytes(status, raw, now))
         if status >= 200 and incoming.method == "UPDATE" and incoming.dialog is None:
             self.update_over(incoming)
 

@@ -14,8 +14,6 @@ from drachtwist.server.givingback import FLOOD, GivingBack
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.roles import Core
 from drachtwist.server.uas.invite import Invite
-from drachtwist.transactions.machine import Effect
-from drachtwist.transactions.matching import MergeKey, ServerKey
 from drachtwist.transactions.server import InviteServer, NonInviteServer
 from drachtwist.transactions.timer import Timer
 
@@ -32,21 +30,19 @@ class ServerTransactions:
         self.held = 0
         """Bytes of all requests whose repeats have to be recognised."""
         self.giving_back = GivingBack(core.clock, lambda: self.held)
-        self.transactions: dict[ServerKey, Incoming] = {}
+        self.transactions = core.transactions.servers
         """All requests whose repeats have to be recognised."""
+        self._arrivals = core.transactions.arrivals
         self.open: dict[str, Incoming] = {}
         """The requests that applications may answer, by transaction id."""
         self.early: dict[str, Invite] = {}
         """INVITEs that were answered with provisional responses only, by dialog id."""
-        self._arrivals: dict[MergeKey, Incoming] = {}
 
     def stop(self) -> None:
         """Forget everything."""
-        self.transactions.clear()
         self.held = 0
         self.open.clear()
         self.early.clear()
-        self._arrivals.clear()
 
     def register(self, incoming: Incoming) -> None:
         """Begin the transaction of a request."""
@@ -62,13 +58,6 @@ class ServerTransactions:
         self.open[incoming.id] = incoming
         if incoming.arrival is not None:
             self._arrivals[incoming.arrival] = incoming
-
-    def run(self, incoming: Incoming, effects: list[Effect]) -> None:
-        """Do what the transaction of a request wants done."""
-        transaction = incoming.transaction
-        if effects:
-            incoming.react(transaction, effects)
-        self.core.clock.watch(transaction)
 
     def close(self, incoming: Incoming) -> None:
         """Let no application answer a request any more."""
