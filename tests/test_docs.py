@@ -32,6 +32,7 @@ import twisted.internet
 from twisted.application.twist._options import TwistOptions
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -59,6 +60,7 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
 from drachtwist.tracing.pcapng import read_pcapng
+from drachtwist.tracing.story import Story
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER
@@ -183,7 +185,7 @@ class PageTests(SynchronousTestCase):
         texts = [one for one in in_language("text") if one.page.name != "architecture.md"]
         self.assertEqual(
             [block.name for block in texts],
-            ["wrong-option", "call-ladder", "check", "ladder", "test-ladder"],
+            ["wrong-option", "call-ladder", "check", "call-lines", "ladder", "test-ladder"],
         )
 
     def test_readme_opens_with_two_commands(self) -> None:
@@ -269,6 +271,25 @@ class PageTests(SynchronousTestCase):
             drawn.append(ladder.draw(Rung(time, *at, text.strip("─▶◀ "))))
         drawn.append(drawn[2])
         self.assertEqual([line.rstrip() for line in drawn], lines)
+
+    def test_call_lines(self) -> None:
+        """The lines about calls are those that the log has."""
+        story = Story(lambda: 0.0)
+        lines = example("call-lines").text.splitlines()
+        with capturedLogs() as logs:
+            for line in lines:
+                invite = (
+                    "INVITE x SIP/2.0\r\nFrom: <sip:alice@192.0.2.1>\r\nTo: <sip:bob@example.net>"
+                    f"\r\nCall-ID: {line.rpartition(' ')[2]}\r\n\r\n"
+                ).encode()
+                found = re.search(r" (\d{3}) .* after ([0-9.]+) s", line)
+                if found is None:
+                    story.over(invite, "the caller", 62.5)
+                else:
+                    story.refused(invite, int(found[1]), "", float(found[2]))
+        self.assertEqual([formatEvent(one) for one in logs], lines)
+        levels = [one["log_level"].name for one in logs]
+        self.assertEqual(levels, ["info", "info", "warn"])
 
     def test_xml(self) -> None:
         """The configuration of the real server is well-formed, and says what the text says."""

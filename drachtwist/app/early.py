@@ -34,6 +34,7 @@ from drachtwist.app.dialog.requests import Requester
 from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, WITH_CONTACT, DialogRequest
 from drachtwist.app.received import ReceivedResponse
@@ -148,6 +149,10 @@ class EarlyDialog(Requester):
 
     def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
         """Call a handler, with (req, res), for each request of a method; it has to answer."""
+        if not isinstance(method, str):
+            raise no_method(method)
+        if not callable(handler):
+            raise no_handler(handler)
         self._handlers[method.upper()] = handler
         return handler
 
@@ -181,6 +186,8 @@ class EarlyDialog(Requester):
             ended), for an offer while another one waits for its answer (RFC 3311 section 5.1), and
             for what cannot be sent as one well-formed message.
         """
+        if not isinstance(method, str):
+            raise no_method(method)
         method = method.upper()
         if method in _NOT_HERE:
             raise LocalProtocolError(f"{method} has no place before the call is answered")

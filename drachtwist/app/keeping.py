@@ -64,7 +64,7 @@ class Keeper:
         clock: Callable[[], Clock],
         part: Callable[[Connection, Iterable[Any]], None],
     ) -> None:
-        if seconds is not None and not seconds > 0:
+        if seconds is not None and (not isinstance(seconds, int | float) or not seconds > 0):
             raise LocalProtocolError(f"keep_calls is a number of seconds, not {seconds!r}")
         self._seconds = seconds
         self._index = index

@@ -279,7 +279,13 @@ def _log_failure(method: str, dialog_id: str, error: Exception) -> None:
         method=method,
         dialog_id=dialog_id,
         error=error,
+        call_id=_call_id(dialog_id),
     )
+
+
+def _call_id(dialog_id: str) -> str:
+    """Return the Call-ID in a name of a dialog."""
+    return dialog_id.partition(";from-tag=")[0]
 
 
 class _AckSent:
@@ -297,6 +303,7 @@ class _AckSent:
                 "ACK in dialog {dialog_id} refused: {text}",
                 dialog_id=self._dialog_id,
                 text=answer.text,
+                call_id=_call_id(self._dialog_id),
             )
 
     def link_lost(self, reason: ConnectionLost) -> None:

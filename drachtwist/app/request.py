@@ -22,6 +22,7 @@ from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.mistakes import no_handler
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
@@ -151,6 +152,8 @@ class Request(Received, sip.Request):
         the transaction is gone, or the connection to the server is lost. One that is added too late
         is called at once.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         if self.canceled or (self._answer is _OPEN and self._state.link.closed):
             self._call(handler, self._extras.cancel if self._extras else None)
         else:
@@ -186,6 +189,8 @@ class Request(Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         if self._answer is _OPEN:
             self._extended().on_update = handler
         return handler

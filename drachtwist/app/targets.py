@@ -58,6 +58,8 @@ def complete_uri(uri: str, others: bool = False) -> str:
     :raises LocalProtocolError: for what is no URI to send a request to.
     """
     if not _SIP.match(uri):
+        if not uri or uri.isspace():
+            raise LocalProtocolError(f"no SIP URI: {uri!r}")
         if _has_scheme(uri):
             if others and _OTHER.match(uri):
                 return _checked(uri)

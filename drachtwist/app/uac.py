@@ -24,7 +24,7 @@ from drachtwist.app.client_request import ClientRequest
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.option_types import check_options
+from drachtwist.app.option_types import SDP_BEGINS, check_description, check_options
 from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
@@ -244,6 +244,8 @@ class PlacedCall:
         if self._given_up or self.deferred.called:
             client.forget()
             return
+        if sdp and sdp[:3] not in SDP_BEGINS:
+            check_description(sdp, client.headers)
         client.body = sdp or b""
         client.on_final = self._final
         client.on_bye = self._hung_up

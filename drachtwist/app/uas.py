@@ -18,13 +18,14 @@ from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
-from drachtwist.app.option_types import check_options
+from drachtwist.app.mistakes import no_request
+from drachtwist.app.option_types import SDP_BEGINS, check_description, check_options
 from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.results import fail_later
-from drachtwist.app.validation import BAR, names
+from drachtwist.app.validation import names
 from drachtwist.errors import (
     CommandRefused,
     ConnectionLost,
@@ -52,7 +53,10 @@ def create_uas(
     headers: HeadersLike = None,
 ) -> Deferred[Dialog]:
     """Accept an INVITE or SUBSCRIBE; see :meth:`drachtwist.app.srf.Srf.create_uas`."""
-    method = req.method
+    try:
+        method = req.method
+    except AttributeError as error:
+        raise no_request("create_uas", error, req, res) from None
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     if type(local_sdp) not in _USUAL_SDP or type(headers) not in _USUAL_HEADERS:
@@ -139,6 +143,8 @@ class _Accepting:
     def _send(self, sdp: Sdp) -> None:
         res = self.res
         req = res.req
+        if sdp and sdp[:3] not in SDP_BEGINS:
+            check_description(sdp, res._all_headers(self._headers, True))
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
         if req._extras is not None and req._holds(self.status):
@@ -166,8 +172,7 @@ class _Accepting:
         deferred = self.deferred
         if answer.ok:
             dialog_id = answer.dialog_id
-            # Nothing of a request can have shifted the name, unless there is a bar in it.
-            if dialog_id and BAR in req._raw and not names(dialog_id, req):
+            if dialog_id and not names(dialog_id, req):
                 # It may be somebody else's, so it is not ended either.
                 self._fail(RemoteProtocolError(f"not the name of this dialog: {dialog_id!r}"))
                 req._answered_finally()

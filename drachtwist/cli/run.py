@@ -78,7 +78,7 @@ class RunOptions(app_tap.Options):
         try:
             installReactor(name)
         except NoSuchReactor:
-            names = ", ".join(sorted(one.shortName for one in getReactorTypes()))
+            names = ", ".join(sorted(str(one.shortName) for one in getReactorTypes()))
             raise usage.UsageError(f"--reactor {name!r} is none of {names}") from None
         except ReactorAlreadyInstalledError:
             raise usage.UsageError(f"--reactor {name}: another one is installed already") from None
@@ -211,7 +211,7 @@ def _serve(service: Any, options: RunOptions, screen: Screen) -> int:
     if changed:
         _again()
     if service.failed:
-        return _wait(screen, settings.app) if options["reload"] else Exit.FAILED
+        return _wait(screen, str(settings.app)) if options["reload"] else Exit.FAILED
     return Exit.OK
 
 

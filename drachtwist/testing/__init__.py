@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from drachtwist.testing.phone import Phone
     from drachtwist.testing.player import Mismatch, Player
     from drachtwist.testing.serving import Server
+    from drachtwist.testing.web import WebResponse
 
 __all__ = [
     "Call",
@@ -48,6 +49,7 @@ __all__ = [
     "SipTestCase",
     "SipTests",
     "StillThere",
+    "WebResponse",
 ]
 
 _HOMES = {
@@ -62,6 +64,7 @@ _HOMES = {
     "Server": "serving",
     "SipTestCase": "cases",
     "SipTests": "cases",
+    "WebResponse": "web",
 }
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+
+from drachtwist.net.logs import Logger
 
 __all__ = ["NeverSettles", "SimulatedClock"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.base import BaseConnector
+from twisted.internet.base import BaseConnector, ReactorBase
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
 from twisted.internet.interfaces import (
     IConnector,
@@ -205,6 +205,8 @@ class Host:
         """
         if interface in ("", "0.0.0.0", "::", "127.0.0.1"):
             interface = self.host
+        if isinstance(getattr(factory, "reactor", None), ReactorBase):
+            factory.reactor = self  # web servers go by the real one unless they are told
         opened = Port(self.internet, interface, port or next(self._free), factory)
         opened.startListening()
         return opened

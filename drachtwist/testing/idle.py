@@ -23,6 +23,7 @@ _HOUSEKEEPING = (
     "drachtwist.testing.",
     "drachtwist.app.silence.",
     "twisted.application.",
+    "twisted.web.",
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar, cast
 
+from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -32,11 +33,13 @@ from drachtwist.testing.recording import Recorder
 from drachtwist.testing.rendering import ladder
 from drachtwist.testing.serving import Server
 from drachtwist.testing.streams import MemoryTransport
+from drachtwist.testing.web import WebResponse, fetch
 from drachtwist.testing.wiretap import LinkTap, watch_sip
 
 __all__ = ["Network"]
 
 T = TypeVar("T")
+tasks: Any = task
 _Named = TypeVar("_Named")
 
 # Each network begins long after the one before: what an application kept of that has expired.
@@ -91,9 +94,11 @@ class Network:
         self._hosts_of_phones = itertools.count()
         self._reactors: list[tuple[Srf, Any]] = []
         self._modules: list[str] = []
+        self._environ: dict[str, str | None] = {}
         self._links: dict[MemoryTransport, LinkTap] = {}
         self._sip: set[MemoryTransport] = set()
         self._recorders: list[Recorder] = []
+        self._browser: Host | None = None
         self._is_open = False
         self.internet.on_connected.append(self._connected)
 
@@ -126,6 +131,9 @@ class Network:
             return
         self._is_open = True
         self._failures.begin()
+        # What is done bit by bit, sending the body of a web request say, is done on our time.
+        self._cooperator = tasks._theCooperator
+        tasks._theCooperator = task.Cooperator(scheduler=lambda step: self.clock.callLater(0, step))
         if self._guard is not None:
             self._guard.enter()
 
@@ -156,6 +164,12 @@ class Network:
                 srf._connections.run_on(reactor)
             for name in self._modules:
                 sys.modules.pop(name, None)
+            for variable, value in self._environ.items():
+                if value is None:
+                    os.environ.pop(variable, None)
+                else:
+                    os.environ[variable] = value
+            tasks._theCooperator = self._cooperator
             if self._guard is not None:
                 self._guard.leave()
             self._failures.end()
@@ -216,6 +230,7 @@ class Network:
             number = len(self.applications) + 1
             name = name or ("app" if number == 1 else f"app{number}")
             host = Host(self.internet, name, f"10.0.2.{number}")
+            self.internet.names[name.lower()] = host.host
             self._reactors.append((app, app._connections.run_on(host)))
             self.applications[name] = app
         else:
@@ -242,7 +257,7 @@ class Network:
     def load(self, path: str | os.PathLike[str], **environ: str) -> ModuleType:
         """Run a file of Python anew, and return the module.
 
-        :param environ: variables that it finds in its environment meanwhile.
+        :param environ: variables that it finds in its environment, as long as the network is.
         :raises FileNotFoundError: when there is no such file.
         """
         file = Path(path)
@@ -252,15 +267,12 @@ class Network:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None, "a file of Python has a loader"
         module = importlib.util.module_from_spec(spec)
-        before = dict(os.environ)
-        os.environ.update(environ)
+        for variable, value in environ.items():
+            self._environ.setdefault(variable, os.environ.get(variable))
+            os.environ[variable] = value
         sys.modules[name] = module
         self._modules.append(name)
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        spec.loader.exec_module(module)
         return module
 
     def phone(self, name: str, *, server: str = "server", **options: Any) -> Phone:
@@ -296,6 +308,23 @@ class Network:
         host = Host(self.internet, name, f"10.0.3.{next(self._hosts)}")
         self.internet.names[name.lower()] = host.host
         return host
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        method: str = "GET",
+        body: bytes | str = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> WebResponse:
+        """Ask a web server of the network, that of an application say: ``http://app:8080/calls``.
+
+        Time passes until it has answered.
+        """
+        if self._browser is None:
+            self._browser = self.machine("browser")
+        data = body.encode() if isinstance(body, str) else body
+        return self.run(fetch(self._browser, method, url, data, headers or {}))
 
     # Time
 
@@ -334,8 +363,12 @@ class Network:
             try:
                 awaited = coroutine.send(None)
             except StopIteration as over:
+                self.settle()  # what it did last takes effect
                 result: T = over.value
                 return result
+            except BaseException:
+                self.settle()
+                raise
             if not isinstance(awaited, Deferred):
                 coroutine.close()
                 raise TypeError(

@@ -523,7 +523,7 @@ class Phone(User):
         if text is None:
             return None
         call_id, *params = [part.strip() for part in text.split(";")]
-        tags = dict(part.partition("=")[::2] for part in params)
+        tags = {name: tag for name, _, tag in (part.partition("=") for part in params)}
         for call in self.calls:
             if call.up and call.call_id == call_id and call.local_tag == tags.get("to-tag"):
                 return call

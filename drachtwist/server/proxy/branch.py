@@ -80,7 +80,7 @@ class Searching(Protocol):
         """Seconds within which a target has to respond finally."""
         ...
 
-    def responded(self, branch: Branch, response: Response) -> None:
+    def responded(self, branch: Branch, response: Response, /) -> None:
         """Take in a response."""
 
     def refused(self, branch: Branch, response: Response) -> None:
