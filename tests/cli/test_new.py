@@ -48,7 +48,7 @@ class NewTests(SynchronousTestCase):
         self.assertIn("servers are asked for: invite, options\nnothing is missing\n", out)
 
     def test_commands(self) -> None:
-        """What README and Dockerfile run are commands that there are, with options that they have."""
+        """What README and Dockerfile run are commands and options that there are."""
         make_project(Path("shop"))
         os.chdir("shop")
         blocks = re.findall(r"```sh\n(.*?)```", Path("README.md").read_text("utf-8"), re.S)
