@@ -81,7 +81,7 @@ class RunOptions(app_tap.Options):
         try:
             installReactor(name)
         except NoSuchReactor:
-            names = ", ".join(sorted(one.shortName for one in getReactorTypes()))
+            names = ", ".join(sorted(str(one.shortName) for one in getReactorTypes()))
             raise usage.UsageError(f"--reactor {name!r} is none of {names}") from None
         except ReactorAlreadyInstalledError:
             raise usage.UsageError(f"--reactor {name}: another one is installed already") from None
@@ -102,7 +102,10 @@ class RunOptions(app_tap.Options):
         super().parseOptions(words)
 
     def parseArgs(self, *words: str) -> None:
-        """Take the application."""
+        """Take the application.
+
+        :raises UsageError: unless there is exactly one.
+        """
         if len(words) > 1 or (words and self["app"] is not None):
             raise usage.UsageError(f"what is {words[-1]!r}? There is one application")
         if words:
@@ -141,7 +144,10 @@ class Console:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run an application."""
+    """Run an application.
+
+    :raises CommandError: when it cannot be run.
+    """
     options = read(words)
     screen = Screen()
     reloads = bool(options["reload"])
