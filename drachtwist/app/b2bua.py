@@ -19,10 +19,11 @@ from drachtwist.app.authentication import Auth
 from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.bridged_offers import EarlyOffers, pass_late_answer, pass_offer
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import SdpHook, resolve
+from drachtwist.app.descriptions import SdpHook, resolve, typed
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.mistakes import no_request
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import started
 from drachtwist.app.outgoing_request import OutgoingRequest
@@ -59,6 +60,8 @@ class B2bua:
 _NO_WISHES = (None,) * 5
 _NOTHING_PASSED = ((), ())
 _USUAL_SDP = (str, bytes, type(None))
+# How those begin that tell what they are.
+_PLAIN_BODIES = (b"v=0", b"")
 
 
 def create_b2bua(
@@ -89,7 +92,11 @@ def create_b2bua(
     link: Any = None,
 ) -> Deferred[B2bua]:
     """Connect a caller with somebody; see :meth:`drachtwist.app.srf.Srf.create_b2bua`."""
-    if req.method != "INVITE":
+    try:
+        is_call = req.method == "INVITE"
+    except AttributeError as error:
+        raise no_request("create_b2bua", error, req, res) from None
+    if not is_call:
         raise LocalProtocolError(f"a {req.method} makes no call")
     if (
         type(local_sdp_b) not in _USUAL_SDP
@@ -206,6 +213,8 @@ class _Bridge:
             sdp = offer
         elif type(sdp) is not bytes and type(sdp) is not str:
             sdp = await resolve(sdp, offer, req)
+        if sdp is offer and sdp[:3] not in _PLAIN_BODIES:
+            self._calling.client.give(typed(self._calling.client.headers, req, sdp))
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:
             req.on_update(self._updated_by_a)
@@ -234,6 +243,8 @@ class _Bridge:
             if self._local_sdp_a is not None:
                 answer = await self._sdp_for_a(answer, response)
             headers = self._passing.of_response(response)
+            if self._local_sdp_a is None and answer[:3] not in _PLAIN_BODIES:
+                headers = typed(headers, response, answer)
             # One that answered our offer in its PRACK might take another one for a new offer.
             told = b"" if settled and not offer else answer
             uas = await create_uas(req, self._res, local_sdp=told, headers=headers)
@@ -315,7 +326,7 @@ class _Bridge:
         return waiting
 
     def _is_another(self, response: sip.Message) -> bool:
-        """Whether a response is from somebody else than A has the offer of."""
+        """Return whether a response is from somebody else than A has the offer of."""
         return self._offers is not None and self._offers.tag != (response.to_tag or "")
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
@@ -344,7 +355,7 @@ class _Bridge:
             early.on_request("PRACK", self._updated_by_a)
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
-        """A changes its offer before B has answered, in an UPDATE or a PRACK (RFC 3311)."""
+        """Pass on an offer that A changes before B has answered (RFC 3311)."""
         client = self._calling.client
         early = client.early_dialog() if client.rings else None
         await pass_offer(update, res, early, self._local_sdp_b, self._local_sdp_a)

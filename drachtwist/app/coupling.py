@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.mistakes import no_dialogs
 from drachtwist.sip.headers import HeadersLike
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def couple(a: Dialog, b: Dialog) -> None:
         if other.connected:
             other.destroy(why)
 
-    pair(a, b)
-    a._on_ending(lambda why: end(b, why))
-    b._on_ending(lambda why: end(a, why))
+    try:
+        pair(a, b)
+        a._on_ending(lambda why: end(b, why))
+        b._on_ending(lambda why: end(a, why))
+    except AttributeError as error:
+        raise no_dialogs("couple", error, a, b) from None

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from drachtwist import sip
-from drachtwist.sip.headers import Headers
+from drachtwist.app.option_types import SDP_BEGINS
+from drachtwist.sip.headers import Headers, HeadersLike
 
 if TYPE_CHECKING:
     pass
 
-__all__ = ["SdpHook", "keep_type", "resolve"]
+__all__ = ["SdpHook", "keep_type", "resolve", "typed"]
 
 SdpHook = Any
 """A session description, something awaitable that becomes one, or a function that gives either
@@ -29,8 +30,21 @@ async def resolve(value: Any, *args: Any) -> Any:
     return value
 
 
+def typed(headers: HeadersLike, message: sip.Message, body: Any) -> HeadersLike:
+    """Return headers that say what a body is which is passed on as it came, if that is not seen.
+
+    :param message: has its type.
+    :param body: servers see what one is that begins as a session description does.
+    """
+    if not body or body[:3] in SDP_BEGINS:
+        return headers
+    given = Headers(headers)
+    keep_type(given, message, body)
+    return given.items()
+
+
 def keep_type(headers: Headers, message: sip.Message, body: bytes | str) -> None:
-    """Give headers the Content-Type of a message whose body is passed on.
+    """Take over the Content-Type of a message whose body is passed on.
 
     :param body: what is sent; nothing is set for an empty one.
     """

@@ -34,6 +34,7 @@ from drachtwist.app.dialog.requests import Requester
 from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, WITH_CONTACT, DialogRequest
 from drachtwist.app.received import ReceivedResponse
@@ -65,9 +66,11 @@ class RingingCall(Protocol):
     @property
     def rings(self) -> bool:
         """Whether there is an early dialog."""
+        ...
 
     def early_dialog(self, tag: str = "") -> EarlyDialog:
         """Return the early dialog with whom rings."""
+        ...
 
     def hung_up(self, tag: str) -> None:
         """The callee ended an early dialog."""
@@ -146,6 +149,10 @@ class EarlyDialog(Requester):
 
     def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
         """Call a handler, with (req, res), for each request of a method; it has to answer."""
+        if not isinstance(method, str):
+            raise no_method(method)
+        if not callable(handler):
+            raise no_handler(handler)
         self._handlers[method.upper()] = handler
         return handler
 
@@ -179,6 +186,8 @@ class EarlyDialog(Requester):
             ended), for an offer while another one waits for its answer (RFC 3311 section 5.1), and
             for what cannot be sent as one well-formed message.
         """
+        if not isinstance(method, str):
+            raise no_method(method)
         method = method.upper()
         if method in _NOT_HERE:
             raise LocalProtocolError(f"{method} has no place before the call is answered")
@@ -365,7 +374,7 @@ class EarlyDialog(Requester):
             res.send(200)
 
     def end(self, *, answered: bool) -> None:
-        """The INVITE has its final response.
+        """End it, since the INVITE has its final response.
 
         :param answered: there is a dialog now, in which what was sent is answered.
         """
@@ -426,6 +435,7 @@ class Dispatch(Ender, Protocol):
 
     def chain(self, method: str) -> Chain:
         """Return the handlers that see the requests of a method."""
+        ...
 
 
 def find(state: Connection, req: Request, dialog_id: str) -> Request | RingingCall | None:

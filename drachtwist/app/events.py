@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IAddress
 from drachtwist.app.call_records import CallRecord, CallSummary
 from drachtwist.app.dialog_info import DialogState
 from drachtwist.app.handlers import AnyHandler, call_logged
+from drachtwist.app.mistakes import no_handler
 from drachtwist.app.ports import CallTeller
 from drachtwist.net.protocol import DrachtioProtocol
 
@@ -46,6 +47,8 @@ class Event(Generic[P]):
 
         :returns: the handler, for decorators.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         self.handlers += (handler,)
         return handler
 

@@ -18,7 +18,7 @@ from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.bridged_offers import pass_late_answer
 from drachtwist.app.call_options import SimringOptions, TargetOptions, TriedOptions
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import SdpHook, resolve
+from drachtwist.app.descriptions import SdpHook, resolve, typed
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
@@ -175,6 +175,8 @@ class Simring:
             raise unreachable
         sdp = self._local_sdp_b
         self._offer = req.body if sdp is None else await resolve(sdp, req.body, req)
+        if sdp is None:
+            self._headers = typed(self._headers, req, self._offer)
         req.on_cancel(self._cancelled)
         self._ready = True
         waiting, self._waiting = self._waiting, []
@@ -193,6 +195,8 @@ class Simring:
             if self._local_sdp_a is not None:
                 answer = await resolve(self._local_sdp_a, answer, uac.res)
             headers = self._passing.of_response(uac.res)
+            if self._local_sdp_a is None:
+                headers = typed(headers, uac.res, answer)
             uas = await create_uas(req, res, local_sdp=answer, headers=headers)
         except BaseException:
             uac.destroy()
@@ -217,7 +221,9 @@ class Simring:
             answering = calling.start(self._offer)
         except Exception:
             self._failure = Failure()
-            _log.failure("cannot call {uri}", uri=uri)
+            _log.failure(
+                "cannot call {uri}, Call-ID {call_id}", uri=uri, call_id=self._req.get("Call-ID")
+            )
             self._calling = {one: to for one, to in self._calling.items() if to != uri}
             return
         answering.addCallback(self._answered, calling)

@@ -18,6 +18,7 @@ from drachtwist.app.bridged_headers import (
 )
 from drachtwist.app.descriptions import keep_type, resolve
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.mistakes import no_dialogs
 from drachtwist.app.outgoing import WITH_CONTACT
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.refer_ids import ReferIds
@@ -59,9 +60,12 @@ def forward_in_dialog(
     """
     hooks = dict(sdp or {})
     refers = {a: ReferIds(), b: ReferIds()}
-    for source, target in ((a, b), (b, a)):
-        for method in methods:
-            _forward(source, target, method.upper(), tuple(headers), hooks, refers)
+    try:
+        for source, target in ((a, b), (b, a)):
+            for method in methods:
+                _forward(source, target, method.upper(), tuple(headers), hooks, refers)
+    except AttributeError as error:
+        raise no_dialogs("forward_in_dialog", error, a, b) from None
 
 
 def _forward(

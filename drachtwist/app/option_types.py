@@ -15,10 +15,19 @@ from twisted.internet.defer import Deferred
 
 from drachtwist import sip
 from drachtwist.app.destinations import is_target
+from drachtwist.app.mistakes import said
 from drachtwist.errors import LocalProtocolError
-from drachtwist.sip.headers import checked_lines, checked_name
+from drachtwist.net.tls import TlsOptions
+from drachtwist.sip.headers import HeadersLike, checked_lines, checked_name
 
-__all__ = ["check_calling", "check_options"]
+__all__ = [
+    "SDP_BEGINS",
+    "check_calling",
+    "check_connecting",
+    "check_description",
+    "check_modification",
+    "check_options",
+]
 
 
 def _is_text(value: Any) -> bool:
@@ -26,7 +35,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_body(value: Any) -> bool:
-    return isinstance(value, str | bytearray | memoryview) or hasattr(value, "__bytes__")
+    # bytes have __bytes__ since Python 3.11.
+    return isinstance(value, str | bytes | bytearray | memoryview) or hasattr(value, "__bytes__")
 
 
 def _is_seconds(value: Any) -> bool:
@@ -40,7 +50,7 @@ def _is_credentials(value: Any) -> bool:
 
 
 def _is_headers(value: Any) -> bool:
-    """Whether these are headers; what is wrong in them is told as it is found.
+    """Return whether these are headers; what is wrong in them is told as it is found.
 
     :raises LocalProtocolError: for a name or a value that is none.
     """
@@ -55,7 +65,7 @@ def _is_headers(value: Any) -> bool:
             if not isinstance(name, str):
                 checked_name(name)
             if not isinstance(given, str):
-                checked_lines(given)
+                checked_lines(given, name)
         return True
     return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
@@ -148,8 +158,89 @@ def check_options(**options: Any) -> None:
             continue
         fits, wanted = _KINDS[name]
         if not fits(value):
-            given = "None" if value is None else type(value).__name__
+            raise LocalProtocolError(f"{name} takes {wanted}, not {_given(name, value)}")
+
+
+def _given(name: str, value: Any) -> str:
+    """Name what an option was given."""
+    if name in ("uris", "destinations") and isinstance(value, list | tuple):
+        wrong = next((one for one in value if not is_target(one)), None)
+        return f"{said(wrong)} among them"
+    return said(value)
+
+
+def check_modification(sdp: Any) -> None:
+    """Refuse what changes no session.
+
+    :raises LocalProtocolError: for what is neither a session description nor one of the two words.
+    """
+    given = said(sdp)
+    if isinstance(sdp, str | bytes):
+        if sdp in _WORDS or sdp[:3] in SDP_BEGINS:
+            return
+        given = repr(sdp[:40])
+    elif _is_body(sdp):
+        return
+    raise LocalProtocolError(
+        f"modify() takes a session description, 'hold' or 'unhold', not {given}"
+    )
+
+
+_WORDS = ("hold", "unhold")
+SDP_BEGINS = ("v=0", b"v=0")
+"""What a session description begins with (RFC 8866 section 5.1)."""
+
+
+def check_description(body: Any, headers: HeadersLike) -> None:
+    """Refuse a body that is no session description, unless headers say what it is.
+
+    Servers take it for one only when it begins as one, and refuse it, or send it without a type.
+
+    :raises LocalProtocolError: says what it is.
+    """
+    if isinstance(body, str | bytes):
+        given = repr(body[:40])
+    elif bytes(body).startswith(b"v=0"):
+        return
+    else:
+        given = type(body).__name__
+    if not sip.Headers(headers).has("Content-Type"):
+        raise LocalProtocolError(
+            f"no session description, which begins with v=0: {given}; any other body needs a"
+            " Content-Type header"
+        )
+
+
+def check_connecting(**options: Any) -> None:
+    """Refuse options of a connection, or of a listener, of the wrong kind.
+
+    :raises LocalProtocolError: says which one, what it was given, and what it takes.
+    """
+    for name, value in options.items():
+        fits, wanted = _CONNECTING[name]
+        if not fits(value):
+            shows = name == "port" or (name != "secret" and isinstance(value, int | float))
+            given = repr(value) if shows else said(value)
             raise LocalProtocolError(f"{name} takes {wanted}, not {given}")
+
+
+def _is_port(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535
+
+
+_CONNECTING: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("secret", "host"), (_is_text, "text")),
+    "port": (_is_port, "a number from 0 to 65535"),
+    "tls": (
+        lambda value: value is None or isinstance(value, TlsOptions | bool),
+        "TlsOptions, True or False",
+    ),
+    "ping_interval": (
+        lambda value: value is None or _is_seconds(value),
+        "a number of seconds, or None",
+    ),
+    **dict.fromkeys(("pong_timeout", "drain"), (_is_seconds, "a number of seconds")),
+}
 
 
 def check_calling(options: Mapping[str, object]) -> None:

@@ -39,7 +39,7 @@ class Outcome(Awaited[_T]):
     later is.
     """
 
-    def __iter__(self) -> Generator[Deferred[_T], None, _T]:
+    def __await__(self) -> Generator[Deferred[_T], None, _T]:
         """Wait for it."""
         if (
             self.called
@@ -49,8 +49,6 @@ class Outcome(Awaited[_T]):
         ):
             return self._thrown_in()
         return self._wait()
-
-    __await__ = __iter__
 
     def _thrown_in(self) -> Generator[Deferred[_T], None, _T]:
         yield self

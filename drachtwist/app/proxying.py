@@ -16,6 +16,7 @@ from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.connection import Server
 from drachtwist.app.destinations import Target, path_of, place_of
+from drachtwist.app.mistakes import no_request
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.request import Request
@@ -119,7 +120,10 @@ def proxy_request(
             provisional_timeout=provisional_timeout,
             final_timeout=final_timeout,
         )
-    state = req._state
+    try:
+        state = req._state
+    except AttributeError as error:
+        raise no_request("proxy_request", error, req) from None
     # A Route says where to, whatever the target is.
     others = req.has("Route") and survives(state, OTHER_SCHEMES)
     if destinations is None:
@@ -186,7 +190,7 @@ def _served(ways: list[tuple[str, str]], server: Server) -> list[str]:
 
 @lru_cache(64)
 def _may_serve_tls(host_ports: tuple[str, ...]) -> bool:
-    """Whether a server has a transport that is encrypted, or does not say which it has."""
+    """Return whether a server has a transport that is encrypted, or does not say which it has."""
     served = {one.partition("/")[0] for one in host_ports}
     return not served or bool(served & _SECURE)
 

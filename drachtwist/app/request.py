@@ -22,6 +22,7 @@ from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
 from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.mistakes import no_handler
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
 from drachtwist.app.response import Response, make_response
@@ -151,6 +152,8 @@ class Request(Received, sip.Request):
         the transaction is gone, or the connection to the server is lost. One that is added too late
         is called at once.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         if self.canceled or (self._answer is _OPEN and self._state.link.closed):
             self._call(handler, self._extras.cancel if self._extras else None)
         else:
@@ -186,6 +189,8 @@ class Request(Received, sip.Request):
         an offer with 491 while one of ours is not answered, with 500 and Retry-After while one of
         the caller's is not, anything else with 200.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         if self._answer is _OPEN:
             self._extended().on_update = handler
         return handler
@@ -228,7 +233,7 @@ class Request(Received, sip.Request):
         return LocalProtocolError("the request has its final response already")
 
     def _shares_transaction(self) -> bool:
-        """Whether it came with the transaction id of another request."""
+        """Return whether it came with the transaction id of another request."""
         return self._extras is not None and self._extras.shares_transaction
 
     # Inside
@@ -278,7 +283,7 @@ class Request(Received, sip.Request):
         self._tell(cancel)
 
     def _answered_finally(self) -> None:
-        """A final response is on its way, and confirmed."""
+        """Note that a final response is on its way, and confirmed."""
         state = self._state
         extras = self._extras
         if extras is None or not extras.shares_transaction:
@@ -324,7 +329,7 @@ class Request(Received, sip.Request):
                 waiter.callback(result)
 
     def _drop_early(self) -> None:
-        """The early dialog is over, if there is one."""
+        """End the early dialog, if there is one."""
         extras = self._extras
         if extras is None:
             return
@@ -365,12 +370,12 @@ class Request(Received, sip.Request):
         return extras.queue
 
     def _holds(self, status: int) -> bool:
-        """Whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
+        """Return whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
         extras = self._extras
         return extras is not None and extras.queue is not None and extras.queue.holds(status)
 
     def _may_send(self) -> bool:
-        """Whether there is still somebody to send a response to."""
+        """Return whether there is still somebody to send a response to."""
         return self._answer is _OPEN and not self._state.link.closed
 
     def _hold(self, send: Callable[[], None]) -> None:

@@ -26,12 +26,13 @@ from twisted.logger import LogLevel
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.mistakes import no_handler, said
 from drachtwist.app.outcomes import started
 from drachtwist.app.results import Receipt, fail_later, references
 from drachtwist.app.validation import names
 from drachtwist.errors import CommandRefused, ConnectionLost, LocalProtocolError, SipError
 from drachtwist.net.logs import Logger
-from drachtwist.sip.encoding import encode_response
+from drachtwist.sip.encoding import checked_status, encode_response
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.sip.options import RELIABLE, lists_option
 from drachtwist.sip.registry import is_legible
@@ -142,7 +143,13 @@ class Response(sip.Message):
             provisional response to anything but a new INVITE, which servers turn into a 500.
         """
         req = self.req
-        if status < 200:
+        try:
+            is_provisional = status < 200
+        except TypeError:
+            is_provisional = checked_status(status) < 200  # which says what a status is
+        if is_provisional:
+            if on_prack is not None and not callable(on_prack):
+                raise LocalProtocolError(f"on_prack takes a function, not {said(on_prack)}")
             if req.method != "INVITE" or req._token(9):
                 raise LocalProtocolError(f"only a new INVITE has provisional responses: {status}")
             if not (headers is None or isinstance(headers, (Mapping, list))):
@@ -169,6 +176,8 @@ class Response(sip.Message):
         it returns is awaited, and the response, as those behind it, waits so long. One that fails
         is logged, and the response goes out all the same.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         self.req._extended().on_send.append(handler)
         return handler
 
@@ -193,7 +202,11 @@ class Response(sip.Message):
             send()
 
         extras.send_lock.run(lambda: started(prepared())).addErrback(
-            lambda failure: _log.failure("a response could not be sent", failure)
+            lambda failure: _log.failure(
+                "a response could not be sent, Call-ID {call_id}",
+                failure,
+                call_id=self.req.get("Call-ID"),
+            )
         )
 
     def _begin(

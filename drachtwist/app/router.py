@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.handlers import AnyHandler, settle
+from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.logs import Logger
 from drachtwist.net.tasks import Awaited
@@ -54,7 +55,7 @@ def arity(handler: _Function) -> int:
     :raises LocalProtocolError: when it cannot be a handler.
     """
     if not callable(handler):
-        raise LocalProtocolError(f"not a handler: {handler!r}")
+        raise no_handler(handler)
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):
@@ -68,8 +69,10 @@ def arity(handler: _Function) -> int:
         ):
             wanted += 1
     if wanted not in (_PLAIN, _MIDDLEWARE, _ERROR):
+        name = getattr(handler, "__name__", None) or repr(handler)
+        arguments = "1 argument" if wanted == 1 else f"{wanted} arguments"
         raise LocalProtocolError(
-            f"{handler!r} takes {wanted} arguments: a handler takes (req, res), (req, res, next)"
+            f"{name}() takes {arguments}: a handler takes (req, res), (req, res, next)"
             " or (error, req, res, next)"
         )
     return wanted
@@ -132,6 +135,8 @@ class Router:
 
         :raises LocalProtocolError: when it is no method.
         """
+        if not isinstance(method, str):
+            raise no_method(method)
 
         def decorate(handler: AnyHandler) -> AnyHandler:
             self.use(method, handler)
@@ -273,7 +278,7 @@ class Ender(Protocol):
         """A handler failed, and no error handler took it."""
 
     def left_open(self, req: Request, handler: Callable[..., Any]) -> None:
-        """A handler has ended, has handed the request to no other one, and nothing was sent."""
+        """Report a handler that ended, though nothing was sent nor handed to another one."""
 
 
 class Chain:
@@ -390,6 +395,8 @@ class _Waiting:
     """A handler that is not done yet; meanwhile the connection of its request stays open."""
 
     __slots__ = ("_chain", "_following", "_held", "_index", "_over", "_req", "_res", "failed")
+
+    _chain: Chain
 
     def __init__(
         self,

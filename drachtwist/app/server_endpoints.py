@@ -16,6 +16,8 @@ from twisted.python.failure import Failure
 
 from drachtwist.app.events import Events
 from drachtwist.app.lifecycle import Lifecycle
+from drachtwist.app.mistakes import said
+from drachtwist.app.option_types import check_connecting
 from drachtwist.errors import ConnectionFailed, LocalProtocolError, StartFailed
 from drachtwist.net import tasks
 from drachtwist.net.endpoints import (
@@ -59,10 +61,12 @@ class Owner(Protocol):
     @property
     def reactor(self) -> Any:
         """The reactor."""
+        ...
 
     @property
     def clock(self) -> IReactorTime:
         """What deadlines hang on."""
+        ...
 
 
 class ServerEndpoints:
@@ -94,6 +98,14 @@ class ServerEndpoints:
         pong_timeout: float,
     ) -> InboundConnection:
         """Connect to a server; see :meth:`drachtwist.app.srf.Srf.connect`."""
+        check_connecting(
+            secret=secret,
+            tls=tls,
+            ping_interval=ping_interval,
+            pong_timeout=pong_timeout,
+        )
+        if endpoint is None:
+            check_connecting(host=host, port=port)
         reactor = self._owner.reactor
         tasks.look()
         options = (TlsOptions() if tls is True else tls) or None
@@ -182,6 +194,11 @@ class ServerEndpoints:
         pong_timeout: float,
     ) -> OutboundListener:
         """Listen for servers; see :meth:`drachtwist.app.srf.Srf.listen`."""
+        check_connecting(secret=secret, ping_interval=ping_interval, pong_timeout=pong_timeout)
+        if tls is not None and not isinstance(tls, TlsOptions):
+            raise LocalProtocolError(f"tls takes TlsOptions, not {said(tls)}")
+        if endpoint is None:
+            check_connecting(host=host, port=port)
         reactor = self._owner.reactor
         tasks.look()
         if endpoint is None:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -40,7 +40,8 @@ from drachtwist.app.ended_calls import EndedCalls
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.option_types import check_options
+from drachtwist.app.mistakes import misplaced_options
+from drachtwist.app.option_types import check_connecting, check_options
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.received import ReceivedResponse
@@ -290,6 +291,7 @@ class Srf(Router):
         :param drain: seconds that the calls get to end by themselves.
         :returns: fires when everything is closed.
         """
+        check_connecting(drain=drain)
         return self._connections.stop(drain)
 
     @property
@@ -343,7 +345,7 @@ class Srf(Router):
         self,
         req: Request,
         res: Response,
-        *,
+        *misplaced: NoReturn,
         local_sdp: SdpSource = None,
         headers: HeadersLike = None,
     ) -> Deferred[Dialog]:
@@ -360,12 +362,14 @@ class Srf(Router):
         :raises LocalProtocolError: for other methods, and for what cannot be sent as one
             well-formed message.
         """
+        if misplaced:
+            raise misplaced_options("create_uas", misplaced)
         return create_uas(req, res, local_sdp=local_sdp, headers=headers)
 
     def create_uac(
         self,
         uri: Target,
-        *,
+        *misplaced: NoReturn,
         method: str = "INVITE",
         headers: HeadersLike = None,
         local_sdp: SdpSource = None,
@@ -422,6 +426,8 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if misplaced:
+            raise misplaced_options("create_uac", misplaced)
         if local_sdp is not None and type(local_sdp) is not str and type(local_sdp) is not bytes:
             check_options(local_sdp=local_sdp)
         return prepare_uac(
@@ -449,7 +455,7 @@ class Srf(Router):
         req: Request,
         res: Response,
         uri: Target,
-        *,
+        *misplaced: NoReturn,
         local_sdp_a: SdpHook = None,
         local_sdp_b: SdpHook = None,
         headers: HeadersLike | Callable[[Request], HeadersLike] = None,
@@ -499,6 +505,8 @@ class Srf(Router):
             :meth:`create_uas` do.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if misplaced:
+            raise misplaced_options("create_b2bua", misplaced)
         return create_b2bua(
             self._connections,
             req,
@@ -530,7 +538,7 @@ class Srf(Router):
         self,
         req: Request,
         destinations: Target | Sequence[Target] | None = None,
-        *,
+        *misplaced: NoReturn,
         forking: str = "sequential",
         record_route: bool = False,
         follow_redirects: bool = False,
@@ -559,6 +567,8 @@ class Srf(Router):
             :exc:`SipError` 416 when the Request-URI, which nobody replaces, is no SIP URI.
         :raises LocalProtocolError: for destinations and times that are none.
         """
+        if misplaced:
+            raise misplaced_options("proxy_request", misplaced)
         return proxy_request(
             req,
             destinations,
@@ -574,7 +584,7 @@ class Srf(Router):
     def request(
         self,
         uri: Target,
-        *,
+        *misplaced: NoReturn,
         method: str,
         headers: HeadersLike = None,
         body: bytes | str = b"",
@@ -594,6 +604,8 @@ class Srf(Router):
         :raises ConnectionFailed: when there is no connection.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if misplaced:
+            raise misplaced_options("request", misplaced)
         check_options(
             uri=uri,
             method=method,

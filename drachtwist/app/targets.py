@@ -58,6 +58,8 @@ def complete_uri(uri: str, others: bool = False) -> str:
     :raises LocalProtocolError: for what is no URI to send a request to.
     """
     if not _SIP.match(uri):
+        if not uri or uri.isspace():
+            raise LocalProtocolError(f"no SIP URI: {uri!r}")
         if _has_scheme(uri):
             if others and _OTHER.match(uri):
                 return _checked(uri)
@@ -99,7 +101,7 @@ def referred_to(target: str) -> str:
 
 
 def can_be_called(uri: str, *, routed: bool) -> bool:
-    """Whether a contact of a redirect is of any use.
+    """Return whether a contact of a redirect is of any use.
 
     :param routed: whether the request goes to a proxy.
     """
@@ -146,12 +148,12 @@ def check_request(state: Connection, method: str, uri: str, headers: HeadersLike
 
 
 def is_embedded(version: str) -> bool:
-    """Whether a server is one of this package."""
+    """Return whether a server is one of this package."""
     return version.endswith(_EMBEDDED)
 
 
 def survives(state: Connection, setting: str) -> bool:
-    """Whether a server is known to survive what a setting is about."""
+    """Return whether a server is known to survive what a setting is about."""
     version = state.server.version
     since = state.owner.settings.get(setting)
     if is_embedded(version):

@@ -24,6 +24,7 @@ from drachtwist.app.call_options import CallOptions
 from drachtwist.app.dialog import Dialog, DialogEnd
 from drachtwist.app.dialog_table import Role
 from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.mistakes import no_dialogs, said
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -146,7 +147,17 @@ def transfer(
     :raises LocalProtocolError: for a dialog that is over, for a number without a domain, and for
         what cannot be sent.
     """
-    if not dialog.connected or dialog.dialog_type != "INVITE":
+    try:
+        is_up = dialog.connected and dialog.dialog_type == "INVITE"
+    except AttributeError as error:
+        raise no_dialogs("transfer", error, dialog) from None
+    if not isinstance(target, str | Dialog):
+        if isinstance(target, Deferred):
+            raise LocalProtocolError("the dialog with the target was not awaited")
+        raise LocalProtocolError(
+            f"the target of a transfer is a URI as text, or a dialog, not {said(target)}"
+        )
+    if not is_up:
         raise LocalProtocolError("only a call that is up can be transferred")
     if isinstance(target, Dialog):
         if not target.connected:

@@ -24,7 +24,7 @@ from drachtwist.app.client_request import ClientRequest
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import SdpSource
-from drachtwist.app.option_types import check_options
+from drachtwist.app.option_types import SDP_BEGINS, check_description, check_options
 from drachtwist.app.outcomes import Outcome, started
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.ports import ConnectionFinder
@@ -112,6 +112,9 @@ def prepare_uac(
     """Make a call that waits for :meth:`PlacedCall.start`.
 
     The parameters are those of :meth:`drachtwist.app.srf.Srf.create_uac`.
+
+    :raises ConnectionFailed: when there is no connection.
+    :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
     if (
         type(uri) is not str
@@ -187,7 +190,7 @@ class PendingCall(Outcome[Dialog]):
 
 
 def _cancel_call(pending: Deferred[Dialog]) -> None:
-    """Nobody waits for a call any more."""
+    """Cancel a call that nobody waits for any more."""
     calling = pending._calling() if isinstance(pending, PendingCall) else None
     if calling is not None:
         calling.cancel()
@@ -241,6 +244,8 @@ class PlacedCall:
         if self._given_up or self.deferred.called:
             client.forget()
             return
+        if sdp and sdp[:3] not in SDP_BEGINS:
+            check_description(sdp, client.headers)
         client.body = sdp or b""
         client.on_final = self._final
         client.on_bye = self._hung_up
@@ -270,7 +275,7 @@ class PlacedCall:
         self.client.cancel(headers)
 
     def cancel(self) -> None:
-        """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
+        """Cancel it: the Deferred fails at once, the rest is done behind it."""
         self._given_up = True
         self.client.cancel()
 

@@ -18,7 +18,8 @@ from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.interfaces import Sdp, SdpSource
-from drachtwist.app.option_types import check_options
+from drachtwist.app.mistakes import no_request
+from drachtwist.app.option_types import SDP_BEGINS, check_description, check_options
 from drachtwist.app.outcomes import Outcome, already_failed, started
 from drachtwist.app.outgoing import Farewell
 from drachtwist.app.request import Request
@@ -52,7 +53,10 @@ def create_uas(
     headers: HeadersLike = None,
 ) -> Deferred[Dialog]:
     """Accept an INVITE or SUBSCRIBE; see :meth:`drachtwist.app.srf.Srf.create_uas`."""
-    method = req.method
+    try:
+        method = req.method
+    except AttributeError as error:
+        raise no_request("create_uas", error, req, res) from None
     if method not in ("INVITE", "SUBSCRIBE"):
         raise LocalProtocolError(f"a {method} makes no dialog")
     if type(local_sdp) not in _USUAL_SDP or type(headers) not in _USUAL_HEADERS:
@@ -139,6 +143,8 @@ class _Accepting:
     def _send(self, sdp: Sdp) -> None:
         res = self.res
         req = res.req
+        if sdp and sdp[:3] not in SDP_BEGINS:
+            check_description(sdp, res._all_headers(self._headers, True))
         message = res._encode(self.status, None, self._headers, sdp)
         self._headers = None
         if req._extras is not None and req._holds(self.status):

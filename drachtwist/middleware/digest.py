@@ -143,7 +143,16 @@ class DigestAuth:
         check_uri: bool = False,
         on_failure: Callable[[Request, str], Any] | None = None,
     ) -> None:
+        if not isinstance(realm, str) and not callable(realm):
+            raise LocalProtocolError(
+                f"realm takes text, or a function of the request, not {type(realm).__name__}"
+            )
         self.realm = realm
+        if not callable(lookup) and not ICredentialsChecker.providedBy(lookup):
+            given = "None" if lookup is None else type(lookup).__name__
+            raise LocalProtocolError(
+                f"lookup takes a function, or a checker of twisted.cred, not {given}"
+            )
         if ICredentialsChecker.providedBy(lookup):
             check_checker(lookup)
         self._lookup = lookup
@@ -196,9 +205,9 @@ class DigestAuth:
             return
         if not await self._is_right(credentials, req, realm):
             _log.info(
-                "wrong credentials of {user} from {address}, Call-ID {call_id}",
+                "wrong credentials of {user} from {peer}, Call-ID {call_id}",
                 user=credentials.username,
-                address=req.source_address,
+                peer=req.source_address,
                 call_id=req.get("Call-ID"),
             )
             if self._on_failure is not None:

@@ -20,7 +20,7 @@ from drachtwist.app.interfaces import Next
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.app.srf import Srf
-from drachtwist.errors import MessageError
+from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.middleware.bindings import (
     Binding,
     ILocationStore,
@@ -221,6 +221,14 @@ class Registrar:
         clock: IReactorTime | None = None,
     ) -> None:
         self.store = MemoryLocationStore() if store is None else store
+        for name, seconds in (
+            ("min_expires", min_expires),
+            ("default_expires", default_expires),
+            ("max_expires", max_expires),
+        ):
+            if not isinstance(seconds, int) or isinstance(seconds, bool):
+                given = type(seconds).__name__
+                raise LocalProtocolError(f"{name} takes a number of seconds, not {given}")
         self._domains = None if domains is None else {domain.lower() for domain in domains}
         self._times = {
             "min_expires": min_expires,

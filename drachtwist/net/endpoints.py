@@ -24,7 +24,7 @@ directory of certificates), so these strings never reach Twisted's parser.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Union
@@ -205,7 +205,7 @@ def to_connect(
     if IStreamClientEndpoint.providedBy(endpoint):
         # Whether TLS is inside is not seen before there is a connection.
         return Connect(endpoint, type(endpoint).__name__.strip("_"), False)
-    raise LocalProtocolError(f"no endpoint to connect to: {endpoint!r}")
+    raise LocalProtocolError(f"no endpoint to connect to: {endpoint!r}{_hint(endpoint)}")
 
 
 def to_listen(
@@ -231,9 +231,16 @@ def to_listen(
     elif IStreamServerEndpoint.providedBy(endpoint):
         listen = Listen(endpoint, type(endpoint).__name__.strip("_"), False)
     else:
-        raise LocalProtocolError(f"no endpoint to listen on: {endpoint!r}")
+        raise LocalProtocolError(f"no endpoint to listen on: {endpoint!r}{_hint(endpoint)}")
     networks = parse_networks(allow)
     return listen if listen.allow or not networks else replace(listen, allow=networks)
+
+
+def _hint(endpoint: object) -> str:
+    """Say how to write what others write as an object."""
+    if isinstance(endpoint, Mapping):
+        return "; host and port are given by name: host=..., port=..."
+    return ""
 
 
 _TLS_ARGUMENTS = {
@@ -301,6 +308,8 @@ def parse_endpoint(reactor: Any, text: str, tls: TlsOptions | None = None) -> En
         raise
     except ValueError as error:
         raise EndpointError(text, f"not an endpoint ({error})") from None
+    if len(positional) == 1:
+        raise EndpointError(text, "not an endpoint (the port is missing)")
     raise EndpointError(text, "not an endpoint")
 
 
@@ -377,7 +386,10 @@ def _unescape(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    try:
+        port = int(text)
+    except ValueError:
+        raise ValueError(f"the port {text!r} is no number") from None
     if not 0 <= port < 65536:
         raise ValueError(f"port {port} is not 0 to 65535")
     return port

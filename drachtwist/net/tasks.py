@@ -27,7 +27,7 @@ from contextvars import Context, copy_context
 from enum import Enum
 from functools import partial
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList
@@ -76,11 +76,34 @@ _tasks: set[asyncio.Task[None]] = set()
 """Those that run coroutines here: nobody else holds on to them."""
 
 
+_MISSING = (
+    "it is the Deferred of a result that may come later. Is an 'await' missing in front of what"
+    " gave it?"
+)
+
+
 class Awaited(Deferred[_T]):
-    """A Deferred that tasks of asyncio can await too, under the asyncio reactor."""
+    """A Deferred that tasks of asyncio can await too, under the asyncio reactor.
+
+    Who takes it for its result is told so.
+    """
 
     # Replaced by look().
     _wait = Deferred.__iter__
+
+    if not TYPE_CHECKING:  # type checkers find it out by themselves
+        __await__ = Deferred.__iter__
+
+        def __iter__(self) -> NoReturn:
+            """Refuse to be unpacked: only waiting gives the result."""
+            raise TypeError(f"{type(self).__name__!r} object is not iterable: {_MISSING}")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            # Twisted asks for the result before there is one; other tools for what begins so.
+            if name == "result" or name.startswith("_"):
+                raise AttributeError(name)
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}: {_MISSING}")
 
 
 def look() -> None:
@@ -92,7 +115,7 @@ def look() -> None:
         return
     is_active = True
     kind: Any = Awaited
-    kind._wait = kind.__iter__ = kind.__await__ = _wait_anywhere
+    kind._wait = kind.__await__ = _wait_anywhere
 
 
 def running() -> asyncio.AbstractEventLoop | None:

@@ -196,6 +196,17 @@ class ServerConfig:
             if isinstance(value, str) or not isinstance(value, Iterable):
                 raise LocalProtocolError(f"{name} is a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
+        for name, allowed in (
+            ("default_refresher", (None, "uac", "uas")),
+            ("nat_detection", ("usual", "aggressive", "off")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
+        self._check_numbers()
+        self._check_addresses()
+
+    def _check_numbers(self) -> None:
         if self.shortest_session < 1:
             raise LocalProtocolError(
                 f"a session lasts a second or more, not {self.shortest_session}"
@@ -205,20 +216,6 @@ class ServerConfig:
                 "orphan_grace and max_orphans are numbers from 0 on, not"
                 f" {self.orphan_grace!r} and {self.max_orphans!r}"
             )
-        object.__setattr__(self, "extensions", frozenset(tag.lower() for tag in self.extensions))
-        for contact in self.contacts:
-            if not isinstance(contact, (str, Contact)):
-                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
-        if not self.contacts:
-            raise LocalProtocolError("a server needs a contact to serve SIP on")
-        for name, allowed in (
-            ("default_refresher", (None, "uac", "uas")),
-            ("nat_detection", ("usual", "aggressive", "off")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise LocalProtocolError(f"{name} is one of {allowed}, not {getattr(self, name)!r}")
-        for server in self.name_servers:
-            name_server(server)
         if self.udp_mtu is not None and self.udp_mtu < 0:
             raise LocalProtocolError(f"udp_mtu is a number of bytes, not {self.udp_mtu!r}")
         for name, most in (("capture_port", 65535), ("capture_id", (1 << 32) - 1)):
@@ -228,6 +225,15 @@ class ServerConfig:
             number = getattr(self, name)
             if number is not None and not 1 <= number <= most:
                 raise LocalProtocolError(f"{name} is a number from 1 to {most}, not {number!r}")
+
+    def _check_addresses(self) -> None:
+        for contact in self.contacts:
+            if not isinstance(contact, (str, Contact)):
+                raise LocalProtocolError(f"a contact is a text or a Contact, not {contact!r}")
+        if not self.contacts:
+            raise LocalProtocolError("a server needs a contact to serve SIP on")
+        for server in self.name_servers:
+            name_server(server)
         if self.outbound_proxy is not None:
             try:
                 proxy = Uri.parse(self.outbound_proxy)

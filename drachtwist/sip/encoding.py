@@ -13,7 +13,13 @@ from typing import Any
 from drachtwist.errors import LocalProtocolError, MessageError
 from drachtwist.sip import grammar
 from drachtwist.sip.fields import Address
-from drachtwist.sip.headers import HeadersLike, checked_name, checked_value, header_key
+from drachtwist.sip.headers import (
+    HeadersLike,
+    checked_name,
+    checked_value,
+    header_key,
+    no_headers,
+)
 from drachtwist.sip.registry import LISTS, METHODS, SINGLES
 from drachtwist.sip.status import REASONS, reason_phrase
 from drachtwist.sip.uri import AnyUri
@@ -95,6 +101,11 @@ def encode_response(
     start = _STATUS_LINES.get(status) if reason is None else None
     if start is None:
         checked_status(status)
+        if reason is not None and not isinstance(reason, str):
+            raise LocalProtocolError(
+                f"a reason is text, not {type(reason).__name__}; headers and a body are given by"
+                " name: send(status, headers=..., body=...)"
+            )
         start = status_line(status, reason)
     return _encode(start, headers, body, typed)
 
@@ -123,26 +134,29 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
-        pairs: Iterable[Any] = headers
+        pairs: Any = headers
         if type(headers) is dict or (type(headers) is not list and isinstance(headers, Mapping)):
             pairs = headers.items()
-        for name, value in pairs:
-            write = _KNOWN_NAMES.get(name)
-            if write is None:
-                write = _learn_name(name)
-            if write is False:
-                continue
-            if type(value) is str:
-                lines.append(f"{name}: {value}")
-                if typed and write is not True and value not in write.legible:
-                    _check_typed(name, value, write)
-            elif isinstance(value, (list, tuple)):
-                lines += [f"{name}: {checked_value(item)}" for item in value]
-                if typed and write is not True:
-                    for item in value:
-                        _check_typed(name, str(item), write)
-            else:
-                lines.append(f"{name}: {checked_value(value)}")
+        try:
+            for name, value in pairs:
+                write = _KNOWN_NAMES.get(name)
+                if write is None:
+                    write = _learn_name(name)
+                if write is False:
+                    continue
+                if type(value) is str:
+                    lines.append(f"{name}: {value}")
+                    if typed and write is not True and value not in write.legible:
+                        _check_typed(name, value, write)
+                elif isinstance(value, (list, tuple)):
+                    lines += [f"{name}: {checked_value(item, name)}" for item in value]
+                    if typed and write is not True:
+                        for item in value:
+                            _check_typed(name, str(item), write)
+                else:
+                    lines.append(f"{name}: {checked_value(value, name)}")
+        except (TypeError, ValueError) as error:
+            raise no_headers(headers, error) from None
     if type(body) is str:
         body = body.encode("utf-8", "surrogateescape")
     elif type(body) is not bytes:
@@ -199,7 +213,8 @@ def encoded_body(body: bytes | str) -> bytes:
     """
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
-    if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):
+    # bytes have __bytes__ since Python 3.11.
+    if isinstance(body, bytes | bytearray | memoryview) or hasattr(body, "__bytes__"):
         return bytes(body)
     raise LocalProtocolError(f"a body is text or bytes, not {type(body).__name__}")
 
@@ -230,8 +245,8 @@ def checked_status(status: int) -> int:
 
     :raises LocalProtocolError: for what is not from 100 to 699.
     """
-    if not isinstance(status, int) or not 100 <= status <= 699:
-        raise LocalProtocolError(f"not a status from 100 to 699: {status!r}")
+    if not isinstance(status, int) or isinstance(status, bool) or not 100 <= status <= 699:
+        raise LocalProtocolError(f"a status is a number from 100 to 699, not {status!r}")
     return status
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
-from drachtwist.errors import LocalProtocolError
+from drachtwist.errors import DrachtwistError, LocalProtocolError
 from drachtwist.sip import grammar
 
 __all__ = ["HeaderValue", "Headers", "HeadersLike", "header_key"]
@@ -86,28 +86,53 @@ def checked_name(name: str) -> str:
     return name
 
 
-def checked_value(value: object) -> str:
+def checked_value(value: object, name: str = "") -> str:
     """Return the text of a header value that is to be sent.
 
+    :param name: of the header.
     :raises LocalProtocolError: when it holds CR, LF or NUL.
     """
     if value is None or isinstance(value, _NO_VALUES):
         given = "None" if value is None else type(value).__name__
-        raise LocalProtocolError(f"a header value is text or a number, not {given}")
+        what = f"the value of the header {name!r}" if name else "a header value"
+        raise LocalProtocolError(f"{what} is text or a number, not {given}")
     text = value if type(value) is str else str(value)
     if grammar.has_line_break(text):
         raise LocalProtocolError(f"line break or NUL in a header value: {text!r}")
     return text
 
 
-def checked_lines(value: object) -> list[str]:
+def checked_lines(value: object, name: str = "") -> list[str]:
     """Return the texts of a header's lines: several for a list or tuple, otherwise one.
 
+    :param name: of the header.
     :raises LocalProtocolError: when one of them holds CR, LF or NUL.
     """
     if isinstance(value, (list, tuple)):
-        return [checked_value(item) for item in value]
-    return [checked_value(value)]
+        return [checked_value(item, name) for item in value]
+    return [checked_value(value, name)]
+
+
+def no_headers(headers: object, error: Exception) -> Exception:
+    """Make the error of who gives something else than headers.
+
+    :param error: what came of it, which stays when it says what is wrong.
+    """
+    if isinstance(error, DrachtwistError) or _are_headers(headers):
+        return error
+    given = type(headers).__name__
+    return LocalProtocolError(
+        f"headers takes a mapping of names to values, or pairs of them, not {given}"
+    )
+
+
+def _are_headers(given: object) -> bool:
+    """Return whether these are headers, whatever is wrong with them."""
+    if isinstance(given, list | tuple):
+        return all(isinstance(one, list | tuple) and len(one) == 2 for one in given)
+    return isinstance(given, Mapping | Headers) or (
+        isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    )
 
 
 class Headers:
@@ -137,14 +162,17 @@ class Headers:
         self._fields = fields = []
         if headers is None:
             return
-        pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
-        for name, value in pairs:
-            key = header_key(checked_name(name))
-            if type(value) is str and not grammar.has_line_break(value):
-                fields.append((key, name, value, None))
-            else:
-                for text in checked_lines(value):
-                    fields.append((key, name, text, None))
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+        try:
+            for name, value in pairs:
+                key = header_key(checked_name(name))
+                if type(value) is str and not grammar.has_line_break(value):
+                    fields.append((key, name, value, None))
+                else:
+                    for text in checked_lines(value, name):
+                        fields.append((key, name, text, None))
+        except (TypeError, ValueError) as error:
+            raise no_headers(headers, error) from None
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Headers:

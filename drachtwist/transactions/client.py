@@ -32,6 +32,14 @@ from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
 
 __all__ = ["InviteClient", "NonInviteClient"]
 
+# Asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_CALLING = State.CALLING
+_TRYING = State.TRYING
+_PROCEEDING = State.PROCEEDING
+_COMPLETED = State.COMPLETED
+_ACCEPTED = State.ACCEPTED
+_TERMINATED = State.TERMINATED
+
 
 class InviteClient(Transaction):
     """Client side of an INVITE (RFC 3261 section 17.1.1, RFC 6026 section 7.2).
@@ -62,7 +70,7 @@ class InviteClient(Transaction):
     def __init__(
         self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
     ) -> None:
-        super().__init__(State.CALLING, timing, reliable)
+        super().__init__(_CALLING, timing, reliable)
         self.request = request
         self._data = bytes(request)
         self._ack: bytes | None = None
@@ -80,11 +88,11 @@ class InviteClient(Transaction):
         """Take in a response, found by its key (see :mod:`~drachtwist.transactions.matching`)."""
         status = response.status
         state = self.state
-        if state is State.CALLING or state is State.PROCEEDING:
+        if state is _CALLING or state is _PROCEEDING:
             if status < 200:
                 return self._provisional(response, now)
             if status < 300:
-                self._become(State.ACCEPTED)
+                self._become(_ACCEPTED)
                 self.lingers = True
                 self._wait(None, now + self.timing.m)  # Timer M
                 return [Deliver(response)]
@@ -92,18 +100,18 @@ class InviteClient(Transaction):
             effects: list[Effect] = [Transmit(self._ack), Deliver(response)]
             # Timer D
             until = None if self.reliable else now + self.timing.d
-            return effects + self._linger(State.COMPLETED, until)
-        if state is State.ACCEPTED and 200 <= status < 300:
+            return effects + self._linger(_COMPLETED, until)
+        if state is _ACCEPTED and 200 <= status < 300:
             return [Deliver(response)]
-        if state is State.COMPLETED and status >= 300:
+        if state is _COMPLETED and status >= 300:
             assert self._ack is not None
             return [Transmit(self._ack)]
         return []
 
     def _provisional(self, response: Response, now: float) -> list[Effect]:
         effects: list[Effect] = [Deliver(response)]
-        first = self.state is State.CALLING
-        self._become(State.PROCEEDING)
+        first = self.state is _CALLING
+        self._become(_PROCEEDING)
         if self._cancel:
             self._cancel = False
             self._wait(None, now + self.timing.lifetime)
@@ -121,9 +129,9 @@ class InviteClient(Transaction):
         provisional response, or never if there was a final one. Once it came, the transaction
         gives up after 64*T1.
         """
-        if self.state is State.CALLING:
+        if self.state is _CALLING:
             self._cancel = True
-        elif self.state is State.PROCEEDING and self._give_up_at is None:
+        elif self.state is _PROCEEDING and self._give_up_at is None:
             self._wait(None, now + self.timing.lifetime)
             return [SEND_CANCEL]
         return []
@@ -131,12 +139,12 @@ class InviteClient(Transaction):
     def tick(self, now: float) -> list[Effect]:
         """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
-            waiting = self.state in (State.CALLING, State.PROCEEDING)
+            waiting = self.state in (_CALLING, _PROCEEDING)
             self._terminate()
             return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
         if self._repeat_at is None or now < self._repeat_at:
             return []
-        if self.state is State.PROCEEDING:  # Timer C
+        if self.state is _PROCEEDING:  # Timer C
             self._wait(None, None)
             return [RING_TIMED_OUT]
         self._interval *= 2
@@ -145,7 +153,7 @@ class InviteClient(Transaction):
 
     def transport_failed(self, now: float) -> list[Effect]:
         """Note that the request, or the ACK, could not be sent."""
-        if self.state in (State.TERMINATED, State.ACCEPTED):
+        if self.state in (_TERMINATED, _ACCEPTED):
             return []
         self._terminate()
         return [TRANSPORT_FAILED, TERMINATED]
@@ -168,7 +176,7 @@ class NonInviteClient(Transaction):
             State.COMPLETED: "200-699, over UDP",
             State.TERMINATED: "Timer F; 200-699 over streams; transport fails",
         },
-        State.COMPLETED: {State.TERMINATED: "Timer K; transport fails"},
+        State.COMPLETED: {State.TERMINATED: "Timer K"},
         State.TERMINATED: {},
     }
 
@@ -177,7 +185,7 @@ class NonInviteClient(Transaction):
     def __init__(
         self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
     ) -> None:
-        super().__init__(State.TRYING, timing, reliable)
+        super().__init__(_TRYING, timing, reliable)
         self.request = request
         self._data = bytes(request)
 
@@ -190,33 +198,31 @@ class NonInviteClient(Transaction):
 
     def receive(self, response: Response, now: float) -> list[Effect]:
         """Take in a response, found by its key (see :mod:`~drachtwist.transactions.matching`)."""
-        if self.state is not State.TRYING and self.state is not State.PROCEEDING:
+        if self.state is not _TRYING and self.state is not _PROCEEDING:
             return []
         effects: list[Effect] = [Deliver(response)]
         if response.status < 200:
-            self._become(State.PROCEEDING)
+            self._become(_PROCEEDING)
             return effects
         # Timer K
-        return effects + self._linger(
-            State.COMPLETED, None if self.reliable else now + self.timing.k
-        )
+        return effects + self._linger(_COMPLETED, None if self.reliable else now + self.timing.k)
 
     def tick(self, now: float) -> list[Effect]:
         """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
-            waiting = self.state is not State.COMPLETED
+            waiting = self.state is not _COMPLETED
             self._terminate()
             return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
         if self._repeat_at is None or now < self._repeat_at:
             return []
         t2 = self.timing.t2
-        self._interval = t2 if self.state is State.PROCEEDING else min(2 * self._interval, t2)
+        self._interval = t2 if self.state is _PROCEEDING else min(2 * self._interval, t2)
         self._wait(now + self._interval, self._give_up_at)  # Timer E
         return [Transmit(self._data)]
 
     def transport_failed(self, now: float) -> list[Effect]:
         """Note that the request could not be sent."""
-        if self.state in (State.TERMINATED, State.COMPLETED):
+        if self.state in (_TERMINATED, _COMPLETED):
             return []
         self._terminate()
         return [TRANSPORT_FAILED, TERMINATED]

@@ -58,6 +58,10 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # there is one of each; Enum's own takes a call
 
 
+# Asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_TERMINATED = State.TERMINATED
+
+
 @dataclass(frozen=True, slots=True)
 class Transmit:
     """Send these bytes to the other end of the transaction."""
@@ -181,7 +185,7 @@ class Transaction(Machine):
         self.state = state
 
     def _terminate(self) -> None:
-        self._become(State.TERMINATED)
+        self._become(_TERMINATED)
         self._repeat_at = self._give_up_at = self.deadline = None
 
     def _linger(self, state: State, until: float | None) -> list[Effect]:
@@ -196,7 +200,7 @@ class Transaction(Machine):
 
     def abandon(self) -> list[Effect]:
         """End at once, without a word to the other side."""
-        if self.state is State.TERMINATED:
+        if self.state is _TERMINATED:
             return []
         self._terminate()
         return [TERMINATED]

@@ -29,6 +29,14 @@ from drachtwist.transactions.timing import DEFAULT_TIMING, Timing
 
 __all__ = ["InviteServer", "NonInviteServer", "trying"]
 
+# Asked for with every message; up to Python 3.11 a look into an Enum takes a call.
+_TRYING = State.TRYING
+_PROCEEDING = State.PROCEEDING
+_COMPLETED = State.COMPLETED
+_CONFIRMED = State.CONFIRMED
+_ACCEPTED = State.ACCEPTED
+_TERMINATED = State.TERMINATED
+
 
 class _Server(Transaction):
     """What both server transactions share: the last response."""
@@ -92,7 +100,7 @@ class InviteServer(_Server):
         reliable: bool = False,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
-        super().__init__(State.PROCEEDING, request, reliable, timing)
+        super().__init__(_PROCEEDING, request, reliable, timing)
 
     def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
         """Send a response that is bytes already.
@@ -100,10 +108,10 @@ class InviteServer(_Server):
         :param status: its status code.
         """
         state = self.state
-        if state is State.ACCEPTED and 200 <= status < 300:
+        if state is _ACCEPTED and 200 <= status < 300:
             self._last = data
             return [Transmit(data)]
-        if state is not State.PROCEEDING:
+        if state is not _PROCEEDING:
             return []
         self._last = data
         self.status = status
@@ -112,11 +120,11 @@ class InviteServer(_Server):
             return effects
         timing = self.timing
         if status < 300:
-            self._become(State.ACCEPTED)
+            self._become(_ACCEPTED)
             self.lingers = True
             self._wait(None, now + timing.l)  # Timer L
             return effects
-        self._become(State.COMPLETED)
+        self._become(_COMPLETED)
         self._interval = timing.g
         self._wait(None if self.reliable else now + self._interval, now + timing.h)
         return effects
@@ -128,23 +136,23 @@ class InviteServer(_Server):
         """
         state = self.state
         if request.method == "ACK":
-            if state is State.ACCEPTED:
+            if state is _ACCEPTED:
                 return [Deliver(request)]
-            if state is State.COMPLETED:
+            if state is _COMPLETED:
                 # Timer I
                 until = None if self.reliable else now + self.timing.i
-                return self._linger(State.CONFIRMED, until)
+                return self._linger(_CONFIRMED, until)
             return []
         if self._last is None or request.method != "INVITE":
             return []
-        if state is State.CONFIRMED or state is State.TERMINATED:
+        if state is _CONFIRMED or state is _TERMINATED:
             return []
         return [Transmit(self._last)]
 
     def tick(self, now: float) -> list[Effect]:
         """Note the time."""
         if self._give_up_at is not None and now >= self._give_up_at:
-            waiting = self.state is State.COMPLETED  # Timer H
+            waiting = self.state is _COMPLETED  # Timer H
             self._terminate()
             return [TIMED_OUT, TERMINATED] if waiting else [TERMINATED]
         if self._repeat_at is None or now < self._repeat_at:
@@ -156,7 +164,7 @@ class InviteServer(_Server):
 
     def transport_failed(self, now: float) -> list[Effect]:
         """Note that a response could not be sent; the transaction stays (RFC 6026)."""
-        if self.state in (State.TERMINATED, State.CONFIRMED):
+        if self.state in (_TERMINATED, _CONFIRMED):
             return []
         return [TRANSPORT_FAILED]
 
@@ -187,29 +195,27 @@ class NonInviteServer(_Server):
     def __init__(
         self, request: Request, *, reliable: bool = False, timing: Timing = DEFAULT_TIMING
     ) -> None:
-        super().__init__(State.TRYING, request, reliable, timing)
+        super().__init__(_TRYING, request, reliable, timing)
 
     def respond_bytes(self, status: int, data: bytes, now: float) -> list[Effect]:
         """Send a response that is bytes already.
 
         :param status: its status code.
         """
-        if self.state is not State.TRYING and self.state is not State.PROCEEDING:
+        if self.state is not _TRYING and self.state is not _PROCEEDING:
             return []
         self._last = data
         self.status = status
         effects: list[Effect] = [Transmit(data)]
         if status < 200:
-            self._become(State.PROCEEDING)
+            self._become(_PROCEEDING)
             return effects
         # Timer J
-        return effects + self._linger(
-            State.COMPLETED, None if self.reliable else now + self.timing.j
-        )
+        return effects + self._linger(_COMPLETED, None if self.reliable else now + self.timing.j)
 
     def receive(self, request: Request, now: float) -> list[Effect]:
         """Take in the request once more."""
-        if self._last is None or self.state is State.TERMINATED:
+        if self._last is None or self.state is _TERMINATED:
             return []
         return [Transmit(self._last)]
 
@@ -222,7 +228,7 @@ class NonInviteServer(_Server):
 
     def transport_failed(self, now: float) -> list[Effect]:
         """Note that a response could not be sent."""
-        if self.state is State.TERMINATED:
+        if self.state is _TERMINATED:
             return []
         self._terminate()
         return [TRANSPORT_FAILED, TERMINATED]

@@ -17,7 +17,7 @@ line and look into it when asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NewType, Union
 
@@ -86,6 +86,8 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(tags, str):
         raise LocalProtocolError(f"tags are a list of texts, not the text {tags!r}")
+    if isinstance(tags, Mapping):
+        raise LocalProtocolError(f"tags are a list of texts, not {tags!r}")
     if len(tags) > _MAX_TAGS:
         raise LocalProtocolError(f"{len(tags)} tags, over the {_MAX_TAGS} that are allowed")
     for tag in tags:

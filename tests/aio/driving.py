@@ -355,17 +355,11 @@ class CancellingTests(AsyncioTestCase):
                 res.send(408)
 
         self.ask()
-        invite: Any
-        [invite] = await self.next_sent()
-        self.whole.respond(invite, 180)
         await self.until(lambda: self.seen)
+        invite = self.asked("INVITE")
+        self.whole.respond(invite, 180)
         self.assertIn("CANCEL", self.whole.heads())
         self.whole.respond(invite, 487)
-
-    async def next_sent(self) -> list[Any]:
-        """Take what is sent next."""
-        await self.turn()
-        return list(self.whole.sent())
 
     async def test_what_a_call_has_come_to_meanwhile(self) -> None:
         """A call that is up when the timeout comes is ended by whoever cancels it."""

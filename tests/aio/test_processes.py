@@ -21,7 +21,7 @@ class AsyncioReactorTests(SynchronousTestCase):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "twisted.trial", "--reactor=asyncio"),
-                *("--temp-directory", self.mktemp(), *names),
+                *("--temp-directory", os.path.abspath(self.mktemp()), *names),
             ],
             cwd=HERE.parent.parent,
             env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},

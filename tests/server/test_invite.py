@@ -76,6 +76,26 @@ class CrossingTests(InviteTestCase):
         self.assertEqual(self.bench.heads(), ["491 UPDATE"])
         self.offered(request("UPDATE", number=4, to_tag=tag))
 
+    def test_bye_behind_a_prack(self) -> None:
+        """The application answers it, in no dialog any more; if it does not, the server does."""
+        for answers in (True, False):
+            self.setUp()
+            invite = self.offered(request("INVITE", extra="Supported: 100rel"))
+            progress = self.progress(invite)
+            self.app.answer(self.prack(progress), "SIP/2.0 200 OK")
+            self.bench.take()
+            self.bench.receive(request("BYE", number=3, to_tag=progress.to.tag or ""))
+            self.assertEqual(self.bench.heads(), ["487 INVITE"])
+            self.bench.receive(request("ACK", branch="INVITE-1"))
+            bye, cancel = self.app.take()
+            self.assertIn("\r\nCANCEL ", cancel)
+            if answers:
+                [echo] = self.app.answer(transaction(bye), "SIP/2.0 200 OK")
+                self.assertIn(f"|{transaction(bye)}|||Msg sent:|", echo)
+                self.assertEqual(self.bench.heads(), ["200 BYE"])
+            else:
+                self.assertEqual(self.seen(33), [(32.0, "500 BYE")])
+
     def test_bye_says_why(self) -> None:
         """Why a caller leaves before the answer is told the application, as of a CANCEL."""
         _, tag = self.ringing()

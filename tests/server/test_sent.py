@@ -220,3 +220,53 @@ class OutcomeTests(SentTestCase):
         byes = [one for one in self.bench.take() if head(one) == "BYE"]
         self.assertEqual(len(byes), 2)
         self.assertEqual(len(records.take()), 1)
+
+
+class AcceptedTests(SentTestCase):
+    """An INVITE from its 2xx on."""
+
+    def test_late_ack(self) -> None:
+        """An ACK that comes when the transaction is gone is waited for no more."""
+        [told] = self.respond(self.ask(), 200)
+        self.seen(33)
+        counts = self.bench.core.counts()
+        self.assertEqual((counts["client_transactions"], counts["deadlines"]), (0, 1))
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        self.assertEqual(self.bench.heads(), ["ACK"])
+        self.assertEqual(self.bench.core.counts()["deadlines"], 0)
+
+    def test_description_of_a_refresh(self) -> None:
+        """A refresh of the server has the description that the application sent last."""
+        timer = "Session-Expires: 90;refresher=uac"
+        first, second = ("v=0\r\no=- 1 1 IN IP4 h\r\n", "v=0\r\no=- 1 2 IN IP4 h\r\n")
+        for bodies, expected in (((first, ""), first), ((first, second), second)):
+            self.setUp()
+            dialog = ""
+            for body in bodies:
+                route = dialog or ""
+                self.app.command(f"sip||{route}\r\nINVITE {TARGET} SIP/2.0\r\n\r\n{body}")
+                invite = self.request(self.bench.take()[-1])
+                self.assertEqual(invite.body, body.encode())
+                [told] = self.respond(invite, 200, extra=timer)
+                dialog = told.split("|")[9]
+                self.app.ask(dialog, "ACK sip:placeholder SIP/2.0")
+                self.bench.take()
+            self.bench.clock.pump([1.0] * 60)
+            refresh = self.request(self.bench.take()[0])
+            self.assertEqual((refresh.method, refresh.body), ("INVITE", expected.encode()))
+
+    def test_answered_bye(self) -> None:
+        """A BYE of the server that was answered goes to no other place, whatever comes later."""
+        self.bench.zone = {("A", "proxy.test"): ["127.0.0.8", "127.0.0.9"]}
+        invite = self.ask()
+        self.respond(invite, 180)
+        self.app.command(f"sip|{self.asked_id}|\r\nCANCEL {TARGET} SIP/2.0\r\n\r\n")
+        [told] = self.respond(invite, 200, extra="Record-Route: <sip:proxy.test;lr>")
+        self.bench.take()
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        flow, data = self.bench.wire.sent[-1]
+        bye = self.request(self.bench.take()[-1])
+        self.assertEqual((bye.method, flow.remote_host), ("BYE", "127.0.0.8"))
+        self.bench.receive(reply(bye, 200), port=5060, host="127.0.0.8")
+        self.bench.core.sip_send_failed(flow, OSError("refused"), data)
+        self.assertEqual(self.bench.take(), [])

@@ -19,7 +19,9 @@ from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
 from drachtwist.app.dialog.requests import EstablishedRequester
 from drachtwist.app.dialog.state import DialogEnd, DialogEnded, why_over
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.notify_queue import NotifyQueue
+from drachtwist.app.option_types import check_modification
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
@@ -50,6 +52,8 @@ class Dialog(DialogParts, EstablishedRequester):
         It gets the BYE or NOTIFY that ended it, None when the connection was lost; :attr:`ended`
         tells more. It is called at once when the dialog is over already.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         if self._end is None:
             self._on_destroy += (handler,)
         elif self._end is not DialogEnd.LOCAL:
@@ -71,6 +75,8 @@ class Dialog(DialogParts, EstablishedRequester):
 
         While a re-INVITE of the peer is being answered, the ACK of that answer is waited for.
         """
+        if not callable(handler):
+            raise no_handler(handler)
         due = None if self._reinvites is None else self._reinvites.due
         if due is not None:
             number = number_of(due)
@@ -175,6 +181,8 @@ class Dialog(DialogParts, EstablishedRequester):
             request, with :exc:`ConnectionLost`.
         :raises LocalProtocolError: for what cannot be sent as one well-formed message.
         """
+        if not isinstance(method, str):
+            raise no_method(method)
         method = method.upper()
         if method in ("ACK", "CANCEL"):
             raise LocalProtocolError(f"{method} gets no response: it is no request for itself")
@@ -214,6 +222,7 @@ class Dialog(DialogParts, EstablishedRequester):
             is not on hold, with :exc:`CommandRefused` and :exc:`ConnectionLost`.
         :raises LocalProtocolError: for headers that cannot be sent.
         """
+        check_modification(sdp)
         if not self.connected:
             return already_failed(why_over(self._end))
         modification = Modification(sdp, headers)
@@ -284,7 +293,7 @@ class Dialog(DialogParts, EstablishedRequester):
     _run = incoming.run
 
     def _is_asked(self) -> bool:
-        """Whether a re-INVITE of the peer is not answered."""
+        """Return whether a re-INVITE of the peer is not answered."""
         return self._reinvites is not None and self._reinvites.is_asked
 
     def _when_confirmed(self) -> Deferred[Request]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.request import Request
 
 __all__ = ["Listener"]
@@ -27,6 +28,8 @@ class Listener:
         The handlers of INVITE (:meth:`on_modify`) and UPDATE see what changes the session; they
         are not asked when :meth:`on_hold`, :meth:`on_unhold` or :meth:`on_refresh` fits better.
         """
+        if not isinstance(method, str):
+            raise no_method(method)
         if handler is None:
             return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
@@ -94,6 +97,8 @@ class Listener:
         raise NotImplementedError
 
     def _add(self, event: str, handler: AnyHandler) -> AnyHandler:
+        if not callable(handler):
+            raise no_handler(handler)
         handlers = self._need_handlers()
         handlers[event] = (*handlers.get(event, ()), handler)
         return handler

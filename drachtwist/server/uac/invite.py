@@ -188,7 +188,7 @@ class SentInvite(SentRequest):
         kind = type(effect)
         if kind is SendCancel:
             self._send_cancel()
-        elif kind is RingTimedOut and not self.cancelled:
+        elif kind is RingTimedOut:
             self.cancel()
 
     def _send_cancel(self) -> None:
