@@ -32,6 +32,7 @@ import twisted.internet
 from twisted.application.twist._options import TwistOptions
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -59,6 +60,7 @@ from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.service import DrachtioServer
 from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
 from drachtwist.tracing.pcapng import read_pcapng
+from drachtwist.tracing.story import Story
 from drachtwist.transactions import cancel_for
 from drachtwist.wire.decisions import RoutingQuery, parse_decision
 from tests.app.doubles import OFFER
@@ -183,7 +185,7 @@ class PageTests(SynchronousTestCase):
         texts = [one for one in in_language("text") if one.page.name != "architecture.md"]
         self.assertEqual(
             [block.name for block in texts],
-            ["wrong-option", "call-ladder", "check", "ladder", "test-ladder"],
+            ["wrong-option", "call-ladder", "check", "call-lines", "ladder", "test-ladder"],
         )
 
     def test_readme_opens_with_two_commands(self) -> None:
@@ -270,6 +272,25 @@ class PageTests(SynchronousTestCase):
         drawn.append(drawn[2])
         self.assertEqual([line.rstrip() for line in drawn], lines)
 
+    def test_call_lines(self) -> None:
+        """The lines about calls are those that the log has."""
+        story = Story(lambda: 0.0)
+        lines = example("call-lines").text.splitlines()
+        with capturedLogs() as logs:
+            for line in lines:
+                invite = (
+                    "INVITE x SIP/2.0\r\nFrom: <sip:alice@192.0.2.1>\r\nTo: <sip:bob@example.net>"
+                    f"\r\nCall-ID: {line.rpartition(' ')[2]}\r\n\r\n"
+                ).encode()
+                found = re.search(r" (\d{3}) .* after ([0-9.]+) s", line)
+                if found is None:
+                    story.over(invite, "the caller", 62.5)
+                else:
+                    story.refused(invite, int(found[1]), "", float(found[2]))
+        self.assertEqual([formatEvent(one) for one in logs], lines)
+        levels = [one["log_level"].name for one in logs]
+        self.assertEqual(levels, ["info", "info", "warn"])
+
     def test_xml(self) -> None:
         """The configuration of the real server is well-formed, and says what the text says."""
         handlers, admin = [ElementTree.fromstring(block.text) for block in in_language("xml")]
@@ -318,6 +339,10 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist.net.endpoints",
         "drachtwist.server.config",
         "drachtwist.testing",
+        "drachtwist.net.tap",
+        "drachtwist.tracing",
+        "drachtwist.tracing.hep",
+        "drachtwist.tracing.pcapng",
         "drachtwist.wire.commands",
         "drachtwist.wire.decisions",
         "drachtwist.wire.frames",
@@ -1051,11 +1076,16 @@ class ExampleTests(TestCase):
         """With a little more the exit status is 0."""
         self.assertEqual(await self.tac(example("tac").text + example("exit-status").text), 0)
 
-    async def tac(self, text: str) -> int:
-        """Run a .tac file; give the exit status."""
-        admin, sip = free_port(), free_port()
+    async def test_start_status(self) -> None:
+        """What an application cannot open ends the process with status 1, and why."""
+        failing = "\n@srf.on_start\ndef bad():\n    raise OSError('no disk')\n"
+        peer = self.twistd_on(example("tac").text + failing + example("start-status").text)
+        self.assertEqual(await peer.ended, 1, str(peer))
+        self.assertIn(b"bad failed: OSError: no disk", peer.output)
+
+    def twistd_on(self, text: str) -> Peer:
+        """Start twistd with a .tac file."""
         path = Path(self.mktemp()).absolute().with_suffix(".tac")
-        text = text.replace("9022", str(admin)).replace("5060", str(sip))
         path.write_text(text, "utf-8")
         peer = Peer("twistd -ny app.tac")
         arguments = [
@@ -1063,10 +1093,16 @@ class ExampleTests(TestCase):
             *("-n", "--pidfile=", "-y", str(path)),
         ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        installed: Any = reactor
-        installed.spawnProcess(peer, arguments[0], arguments, environment)
+        cast(Any, reactor).spawnProcess(peer, arguments[0], arguments, environment)
         self.addCleanup(peer.kill, "KILL")
+        return peer
+
+    async def tac(self, text: str) -> int:
+        """Run a .tac file; give the exit status."""
+        admin, sip = free_port(), free_port()
+        peer = self.twistd_on(text.replace("9022", str(admin)).replace("5060", str(sip)))
         await peer.when_prints("starting up")
+        installed: Any = reactor
         phone = Phone(("127.0.0.1", sip), clock=installed)
         listening = installed.listenUDP(0, phone, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)

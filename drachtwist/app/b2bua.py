@@ -327,7 +327,7 @@ class _Bridge:
         return waiting
 
     def _is_another(self, response: sip.Message) -> bool:
-        """Whether a response is from somebody else than A has the offer of."""
+        """Return whether a response is from somebody else than A has the offer of."""
         return self._offers is not None and self._offers.tag != (response.to_tag or "")
 
     def _reliably(self, response: ReceivedResponse) -> HeadersLike:
@@ -356,7 +356,7 @@ class _Bridge:
             early.on_request("PRACK", self._updated_by_a)
 
     async def _updated_by_a(self, update: Request, res: Response) -> None:
-        """A changes its offer before B has answered, in an UPDATE or a PRACK (RFC 3311)."""
+        """Pass on an offer that A changes before B has answered (RFC 3311)."""
         client = self._calling.client
         early = client.early_dialog() if client.rings else None
         await pass_offer(update, res, early, self._local_sdp_b, self._local_sdp_a)

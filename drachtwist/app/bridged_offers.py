@@ -72,7 +72,7 @@ class EarlyOffers:
         self._tell(answer)
 
     def give_up(self) -> None:
-        """There is no answer before the call is up."""
+        """Take it that there is no answer before the call is up."""
         self._tell(b"")
 
     def _tell(self, answer: bytes | str) -> None:

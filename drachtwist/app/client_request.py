@@ -266,7 +266,7 @@ class ClientRequest:
             self.headers = joined.items()
 
     def give(self, headers: HeadersLike) -> None:
-        """Give it other headers than it was made with."""
+        """Take other headers than it was made with."""
         self.headers = self._given = headers
 
     def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
@@ -380,7 +380,7 @@ class ClientRequest:
         state.confirm(self._transaction_id, self)
 
     def _unsent(self, error: CommandRefused | LocalProtocolError) -> None:
-        """The request cannot be sent; there may be another contact to try."""
+        """Try another contact, if there is one, since the request cannot be sent."""
         redirects = self._redirects
         if redirects is None or self.cancelled:
             self._end(error)
@@ -398,7 +398,7 @@ class ClientRequest:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops: an INVITE that is not answered is cancelled."""
+        """Cancel an INVITE that is not answered, since the application stops."""
         if self.method == "INVITE":
             self.cancel()
 
@@ -450,7 +450,7 @@ class ClientRequest:
         if number is not None:
             self._prack_with(response, result)
         elif result is not None:
-            settle(result, _provisional_done)
+            settle(result, partial(_provisional_done, response))
 
     def _rings(self, response: ReceivedResponse, dialog_id: str) -> Ringing:
         """Know the early dialog that a provisional response makes, and wait no longer than that."""
@@ -541,7 +541,11 @@ class ClientRequest:
         waiting.addCallbacks(lambda sdp: self._prack(response, sdp), self._prack_failed)
 
     def _prack_failed(self, failure: Failure) -> None:
-        _log.failure("no answer for a reliable provisional response", failure)
+        _log.failure(
+            "no answer for a reliable provisional response, Call-ID {call_id}",
+            failure,
+            call_id=None if self.request is None else self.request.get("Call-ID"),
+        )
         self.cancel()
 
     def _prack(self, response: ReceivedResponse, sdp: bytes | str | None) -> None:
@@ -666,7 +670,8 @@ class ClientRequest:
                 if failure is None:
                     each.callback(outcome)  # type: ignore[arg-type]
                 else:
-                    each.fail(failure, partial(_log_failure, self.method, self.uri))
+                    call_id = None if self.request is None else self.request.get("Call-ID")
+                    each.fail(failure, partial(_log_failure, self.method, self.uri, call_id))
         # What knows us must not be known by us any more: cycles would wait to be collected.
         self.request = None
         if self.challenged is not None:
@@ -704,11 +709,24 @@ def send_request(
     return pending
 
 
-def _log_failure(method: str, uri: str, error: Exception) -> None:
-    """Log a failure that nobody listens to."""
-    _log.info("{method} to {uri} failed: {error}", method=method, uri=uri, error=error)
+def _log_failure(method: str, uri: str, call_id: str | None, error: Exception) -> None:
+    """Log a failure that nobody listens to.
+
+    :param call_id: of the request; None when it was not sent.
+    """
+    _log.info(
+        "{method} to {uri} failed: {error}, Call-ID {call_id}",
+        method=method,
+        uri=uri,
+        error=error,
+        call_id=call_id,
+    )
 
 
-def _provisional_done(failure: Failure | None) -> None:
+def _provisional_done(response: ReceivedResponse, failure: Failure | None) -> None:
     if failure is not None:
-        _log.failure("a provisional handler failed", failure)
+        _log.failure(
+            "a provisional handler failed, Call-ID {call_id}",
+            failure,
+            call_id=response.get("Call-ID"),
+        )

@@ -40,7 +40,7 @@ def typed(headers: HeadersLike, message: sip.Message, body: Any) -> HeadersLike:
 
 
 def keep_type(headers: Headers, message: sip.Message, body: bytes | str) -> None:
-    """Give headers the Content-Type of a message whose body is passed on.
+    """Take over the Content-Type of a message whose body is passed on.
 
     :param body: what is sent; nothing is set for an empty one.
     """

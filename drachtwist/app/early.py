@@ -66,9 +66,11 @@ class RingingCall(Protocol):
     @property
     def rings(self) -> bool:
         """Whether there is an early dialog."""
+        ...
 
     def early_dialog(self, tag: str = "") -> EarlyDialog:
         """Return the early dialog with whom rings."""
+        ...
 
     def hung_up(self, tag: str) -> None:
         """The callee ended an early dialog."""
@@ -372,7 +374,7 @@ class EarlyDialog(Requester):
             res.send(200)
 
     def end(self, *, answered: bool) -> None:
-        """The INVITE has its final response.
+        """End it, since the INVITE has its final response.
 
         :param answered: there is a dialog now, in which what was sent is answered.
         """
@@ -433,6 +435,7 @@ class Dispatch(Ender, Protocol):
 
     def chain(self, method: str) -> Chain:
         """Return the handlers that see the requests of a method."""
+        ...
 
 
 def find(state: Connection, req: Request, dialog_id: str) -> Request | RingingCall | None:

@@ -222,7 +222,9 @@ class Simring:
             answering = calling.start(self._offer)
         except Exception:
             self._failure = Failure()
-            _log.failure("cannot call {uri}", uri=uri)
+            _log.failure(
+                "cannot call {uri}, Call-ID {call_id}", uri=uri, call_id=self._req.get("Call-ID")
+            )
             self._calling = {one: to for one, to in self._calling.items() if to != uri}
             return
         answering.addCallback(self._answered, calling)

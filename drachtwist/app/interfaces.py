@@ -36,6 +36,7 @@ class Next(Protocol):
         :param error: hand this error to the next error handler instead.
         :returns: fires when the handler that was handed the request is done; it never fails.
         """
+        ...
 
 
 class RequestHandler(Protocol):
@@ -43,6 +44,7 @@ class RequestHandler(Protocol):
 
     def __call__(self, req: Request, res: Response, /) -> HandlerResult:
         """Take a request, and the way to answer it."""
+        ...
 
 
 class Middleware(Protocol):
@@ -50,6 +52,7 @@ class Middleware(Protocol):
 
     def __call__(self, req: Request, res: Response, next: Next, /) -> HandlerResult:
         """Take a request, the way to answer it, and the way to hand it on."""
+        ...
 
 
 class ErrorHandler(Protocol):
@@ -59,6 +62,7 @@ class ErrorHandler(Protocol):
         self, error: Exception, req: Request, res: Response, next: Next, /
     ) -> HandlerResult:
         """Take an error, and the request with it."""
+        ...
 
 
 Handler = Union[RequestHandler, Middleware, ErrorHandler]  # noqa: UP007 - evaluated on Python 3.10

@@ -35,7 +35,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_body(value: Any) -> bool:
-    return isinstance(value, str | bytearray | memoryview) or hasattr(value, "__bytes__")
+    # bytes have __bytes__ since Python 3.11.
+    return isinstance(value, str | bytes | bytearray | memoryview) or hasattr(value, "__bytes__")
 
 
 def _is_seconds(value: Any) -> bool:
@@ -49,7 +50,7 @@ def _is_credentials(value: Any) -> bool:
 
 
 def _is_headers(value: Any) -> bool:
-    """Whether these are headers; what is wrong in them is told as it is found.
+    """Return whether these are headers; what is wrong in them is told as it is found.
 
     :raises LocalProtocolError: for a name or a value that is none.
     """

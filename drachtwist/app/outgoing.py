@@ -229,7 +229,7 @@ class DialogRequest:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops, which makes no difference."""
+        """Go on, although the application stops."""
 
     def give_up(self) -> None:
         """Wait no longer."""
@@ -237,12 +237,12 @@ class DialogRequest:
         self._end(made_up_response(self.state, 408, "Request Timeout"))
 
     def give_up_later(self) -> None:
-        """The dialog is over: wait a little for what may still come."""
+        """Wait a little for what may still come, since the dialog is over."""
         if self._timer is None:
             self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
 
     def terminate(self) -> None:
-        """The dialog is over, and the server forgot this request with it."""
+        """Fail: the dialog is over, and the server forgot this request with it."""
         if self.state.requests.pop(self._transaction_id, None) is not None:
             self._end(SipError(487, "Request Terminated"))
 
@@ -279,7 +279,13 @@ def _log_failure(method: str, dialog_id: str, error: Exception) -> None:
         method=method,
         dialog_id=dialog_id,
         error=error,
+        call_id=_call_id(dialog_id),
     )
+
+
+def _call_id(dialog_id: str) -> str:
+    """Return the Call-ID in a name of a dialog."""
+    return dialog_id.partition(";from-tag=")[0]
 
 
 class _AckSent:
@@ -297,6 +303,7 @@ class _AckSent:
                 "ACK in dialog {dialog_id} refused: {text}",
                 dialog_id=self._dialog_id,
                 text=answer.text,
+                call_id=_call_id(self._dialog_id),
             )
 
     def link_lost(self, reason: ConnectionLost) -> None:
@@ -394,4 +401,4 @@ class Farewell:
         """The connection went away again."""
 
     def hang_up(self) -> None:
-        """The application stops, which makes no difference."""
+        """Go on, although the application stops."""

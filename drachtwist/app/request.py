@@ -234,7 +234,7 @@ class Request(Received, sip.Request):
         return LocalProtocolError("the request has its final response already")
 
     def _shares_transaction(self) -> bool:
-        """Whether it came with the transaction id of another request."""
+        """Return whether it came with the transaction id of another request."""
         return self._extras is not None and self._extras.shares_transaction
 
     # Inside
@@ -284,7 +284,7 @@ class Request(Received, sip.Request):
         self._tell(cancel)
 
     def _answered_finally(self) -> None:
-        """A final response is on its way, and confirmed."""
+        """Note that a final response is on its way, and confirmed."""
         state = self._state
         extras = self._extras
         if extras is None or not extras.shares_transaction:
@@ -330,7 +330,7 @@ class Request(Received, sip.Request):
                 waiter.callback(result)
 
     def _drop_early(self) -> None:
-        """The early dialog is over, if there is one."""
+        """End the early dialog, if there is one."""
         extras = self._extras
         if extras is None:
             return
@@ -371,12 +371,12 @@ class Request(Received, sip.Request):
         return extras.queue
 
     def _holds(self, status: int) -> bool:
-        """Whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
+        """Return whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
         extras = self._extras
         return extras is not None and extras.queue is not None and extras.queue.holds(status)
 
     def _may_send(self) -> bool:
-        """Whether there is still somebody to send a response to."""
+        """Return whether there is still somebody to send a response to."""
         return self._answer is _OPEN and not self._state.link.closed
 
     def _hold(self, send: Callable[[], None]) -> None:

@@ -202,7 +202,11 @@ class Response(sip.Message):
             send()
 
         extras.send_lock.run(lambda: started(prepared())).addErrback(
-            lambda failure: _log.failure("a response could not be sent", failure)
+            lambda failure: _log.failure(
+                "a response could not be sent, Call-ID {call_id}",
+                failure,
+                call_id=self.req.get("Call-ID"),
+            )
         )
 
     def _begin(

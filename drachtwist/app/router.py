@@ -298,7 +298,7 @@ class Ender(Protocol):
         """A handler failed, and no error handler took it."""
 
     def left_open(self, req: Request, handler: Callable[..., Any]) -> None:
-        """A handler has ended, has handed the request to no other one, and nothing was sent."""
+        """Report a handler that ended, though nothing was sent nor handed to another one."""
 
 
 class Chain:
@@ -415,6 +415,8 @@ class _Waiting:
     """A handler that is not done yet; meanwhile the connection of its request stays open."""
 
     __slots__ = ("_chain", "_following", "_held", "_index", "_over", "_req", "_res", "failed")
+
+    _chain: Chain
 
     def __init__(
         self,

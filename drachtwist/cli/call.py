@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,6 @@ async def place(reactor: Any, options: Any, leave: Leave) -> int:
 
 
 def _keys(text: str) -> str:
-    import argparse
-
     wrong = next((key for key in text.upper() if key not in KEYS + ","), None)
     if wrong is not None:
         raise argparse.ArgumentTypeError(f"{wrong!r} is no key: {KEYS}")

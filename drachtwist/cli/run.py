@@ -28,11 +28,14 @@ from drachtwist.cli.watching import Watch, files_below, loaded_files
 from drachtwist.hosting import app_tap
 from drachtwist.net.contacts import Contact
 from drachtwist.net.sip.listening import read_contact
+from drachtwist.net.steady import steady
 
 __all__ = ["Console", "RunOptions", "main", "read"]
 
 EVERY = 0.4
 """Seconds between two looks at the files."""
+SETTLES = 0.1
+"""Seconds that whoever writes a file has for the rest."""
 
 _NOISE = re.compile(
     r"(.* )?(starting on \d|starting on '|\((TCP|UDP|TLS)?.*Port \d+ Closed\))|"
@@ -78,7 +81,7 @@ class RunOptions(app_tap.Options):
         try:
             installReactor(name)
         except NoSuchReactor:
-            names = ", ".join(sorted(one.shortName for one in getReactorTypes()))
+            names = ", ".join(sorted(str(one.shortName) for one in getReactorTypes()))
             raise usage.UsageError(f"--reactor {name!r} is none of {names}") from None
         except ReactorAlreadyInstalledError:
             raise usage.UsageError(f"--reactor {name}: another one is installed already") from None
@@ -99,7 +102,10 @@ class RunOptions(app_tap.Options):
         super().parseOptions(words)
 
     def parseArgs(self, *words: str) -> None:
-        """Take the application."""
+        """Take the application.
+
+        :raises UsageError: unless there is exactly one.
+        """
         if len(words) > 1 or (words and self["app"] is not None):
             raise usage.UsageError(f"what is {words[-1]!r}? There is one application")
         if words:
@@ -138,18 +144,25 @@ class Console:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run an application."""
+    """Run an application.
+
+    :raises CommandError: when it cannot be run.
+    """
     options = read(words)
     screen = Screen()
     reloads = bool(options["reload"])
+    watch = Watch()
+    if reloads:
+        # As they are before they are read: what changes meanwhile has changed.
+        watch.add(files_below(_directory(options["settings"].app)))
     try:
         service = app_tap.makeService(options)
     except SystemExit as error:
         if not reloads:
             raise CommandError(f"{error}") from None
         screen.warn(f"{error}")
-        return _wait(screen, options["settings"].app)
-    return _serve(service, options, screen)
+        return _wait(screen, options["settings"].app, watch)
+    return _serve(service, options, screen, watch)
 
 
 def read(words: Sequence[str]) -> RunOptions:
@@ -165,32 +178,31 @@ def read(words: Sequence[str]) -> RunOptions:
     return options
 
 
-def _serve(service: Any, options: RunOptions, screen: Screen) -> int:
+def _serve(service: Any, options: RunOptions, screen: Screen, watch: Watch) -> int:
     """Run the reactor with an application on it."""
     from twisted.internet import reactor as found
 
     reactor: Any = found
     settings = options["settings"]
     globalLogBeginner.beginLoggingTo([Console(screen)], redirectStandardIO=False)
-    if settings.server is not None and settings.app is not None:
-        screen.say(
-            f"{settings.app} answers {_address(settings.server.contacts[0])}; Ctrl-C stops it"
-        )
-    changed: list[str] = []
-    watch = Watch()
-    stopped = False
+    where = _address(settings.server.contacts[0]) if settings.server is not None else None
+    answers = f" answers {where}" if where else ""
+    screen.say(f"{settings.app or settings.routing_app}{answers}; Ctrl-C stops it")
+    stopped = again = False
 
     def look() -> None:
-        if stopped:
-            return
         found = watch.add(loaded_files())
-        if found and not changed:
-            # Whoever writes is given a moment for the rest.
-            changed.extend(found)
+        if found:
             screen.say(f"{_shown(found[0])} has changed: starting again")
-            reactor.callLater(0.1, reactor.stop)
-        elif not changed:
-            reactor.callLater(EVERY, look)
+            steady(reactor).callLater(SETTLES, start_again)
+        elif not stopped:
+            steady(reactor).callLater(EVERY, look)
+
+    def start_again() -> None:
+        nonlocal again
+        if not stopped:
+            again = True
+            reactor.stop()
 
     def stop() -> Any:
         nonlocal stopped
@@ -202,19 +214,24 @@ def _serve(service: Any, options: RunOptions, screen: Screen) -> int:
     if options["reload"]:
         reactor.callWhenRunning(look)
     reactor.run()
-    if changed:
+    if again:
         _again()
     if service.failed:
-        return _wait(screen, settings.app) if options["reload"] else Exit.FAILED
+        return _wait(screen, settings.app, watch) if options["reload"] else Exit.FAILED
     return Exit.OK
 
 
-def _wait(screen: Screen, app: str) -> int:
+def _directory(app: str | None) -> Path:
+    """Return where the files of an application are, as far as its name says."""
+    source, found, _ = (app or "").partition(".py:")
+    if found or source.endswith(".py"):
+        return Path(source).resolve().parent
+    return Path.cwd()
+
+
+def _wait(screen: Screen, app: str | None, watch: Watch) -> int:
     """Wait until a file changes, since nothing can be run as they are."""
-    source = app.rpartition(":")[0] if not app.endswith(".py") and ":" in app else app
-    directory = Path(source).resolve().parent if source.endswith(".py") else Path.cwd()
-    watch = Watch()
-    watch.add(files_below(directory))
+    directory = _directory(app)
     screen.say("waiting until a file changes; Ctrl-C stops it")
     try:
         while True:
@@ -239,8 +256,10 @@ def _shown(file: str) -> str:
     return file if shown.startswith("..") else shown
 
 
-def _address(contact: str | Contact) -> str:
-    """Return what somebody on this machine calls."""
+def _address(contact: str | Contact) -> str | None:
+    """Return what somebody on this machine calls; None while that is open."""
     host, port, _ = read_contact(contact if isinstance(contact, str) else contact.uri)
+    if not port:
+        return None
     host = "127.0.0.1" if host in ("*", "0.0.0.0") else host
     return f"sip:hello@{f'[{host}]' if ':' in host else host}:{port}"

@@ -15,6 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, FirstError, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
@@ -179,6 +180,9 @@ class ApplicationService(Service):
 
     async def _start(self) -> None:
         settings = self._settings
+        tasks.look()
+        if tasks.is_active and tasks.running() is None:
+            await deferLater(self._reactor, 0)  # whose loop is about to run
         if settings.routing is not None:
             await self._listen_for_questions(settings.routing)
         if settings.app is None:

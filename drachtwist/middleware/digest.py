@@ -205,9 +205,9 @@ class DigestAuth:
             return
         if not await self._is_right(credentials, req, realm):
             _log.info(
-                "wrong credentials of {user} from {address}, Call-ID {call_id}",
+                "wrong credentials of {user} from {peer}, Call-ID {call_id}",
                 user=credentials.username,
-                address=req.source_address,
+                peer=req.source_address,
                 call_id=req.get("Call-ID"),
             )
             if self._on_failure is not None:

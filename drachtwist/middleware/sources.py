@@ -97,7 +97,12 @@ class SourceFilter:
         """Refuse those who may not ask."""
         if self.allows(req.source_address) or not may_refuse(req):
             return next()
-        _log.info("refused {method} from {address}", method=req.method, address=req.source_address)
+        _log.info(
+            "refused {method} from {peer}, Call-ID {call_id}",
+            method=req.method,
+            peer=req.source_address,
+            call_id=req.get("Call-ID"),
+        )
         res.send(self._status)
         return None
 
@@ -183,7 +188,10 @@ class BlockScanners:
         if agent is None or self._pattern.search(agent) is None or not may_refuse(req):
             return next()
         _log.info(
-            "refused the scanner {agent} from {address}", agent=agent, address=req.source_address
+            "refused the scanner {agent} from {peer}, Call-ID {call_id}",
+            agent=agent,
+            peer=req.source_address,
+            call_id=req.get("Call-ID"),
         )
         res.send(self._status)
         return None

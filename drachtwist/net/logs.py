@@ -3,15 +3,17 @@
 What peers write is quoted in lines that operators read. Whatever of it is long is shortened on its
 way into an event: a text, octets, and what an exception says. What is no text (octets that are no
 UTF-8, controls) is escaped: a file that is UTF-8 would refuse the whole line, and a terminal might
-do what it says. All of the package logs through this.
+do what it says. An address is shown as people write it. All of the package logs through this.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import ILogObserver, LogLevel
 from twisted.logger import Logger as _Logger
 from twisted.python.failure import Failure
@@ -53,6 +55,11 @@ def _escaped(text: str) -> str:
 def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return _escaped(shorten(value))
+    if isinstance(value, (IPv4Address, IPv6Address)):
+        host = f"[{value.host}]" if ":" in value.host else value.host
+        return f"{host}:{value.port}"
+    if isinstance(value, UNIXAddress):
+        return _escaped(shorten(os.fsdecode(value.name or "") or "a UNIX socket"))
     if isinstance(value, (bytes, bytearray)) and len(value) > SHOWN:
         return shorten(repr(value))
     if isinstance(value, Exception):  # a Failure is none; it has a traceback to show

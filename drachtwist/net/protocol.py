@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
-from drachtwist.errors import ConnectionLost, DrachtwistError
+from drachtwist.errors import AuthenticationError, ConnectionLost, DrachtwistError
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.backlog import Backlog, Backlogged
 from drachtwist.net.logs import Logger
@@ -363,6 +363,9 @@ class DrachtioProtocol(_Clocked):
 
     def _break(self, error: DrachtwistError) -> None:
         self._error = error
+        if isinstance(error, AuthenticationError) and not self.outbound:
+            self.abort()  # whoever connects tells of it
+            return
         self._alerts.note(
             "broken_frames",
             "closing the connection to {peer}: {error}",

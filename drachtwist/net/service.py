@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
@@ -65,6 +65,12 @@ class BackOff:
         return full * (0.5 + self._jitter() / 2)
 
 
+class _QuietClient(ClientService):
+    """Says nothing of its attempts: we do, and know which endpoint that is, and when it is none."""
+
+    _log = Logger(observer=cast(Any, lambda event: None))
+
+
 class InboundConnection(Service):
     """A connection to a server that comes back by itself.
 
@@ -105,12 +111,13 @@ class InboundConnection(Service):
         self._until_connected: Observers[DrachtioProtocol] = Observers()
         self._until_ready: Observers[DrachtioProtocol] = Observers()
         self._ready = False
+        self._is_refused = False
         self.link: DrachtioProtocol | None = None
         """The connection while it is up."""
         # The service's own prepareConnection is not used: a connection that closes while it is
         # being prepared leaves ClientService without a transition to make. So it counts an open
         # connection as success, and what to wait is counted here.
-        self._client = ClientService(
+        self._client = _QuietClient(
             _Reporting(connect.endpoint, self._attempt_failed),
             _Watched(factory, self._up, self._routed, self._closed),
             retryPolicy=self._wait,
@@ -226,6 +233,7 @@ class InboundConnection(Service):
             if isinstance(error, AuthenticationError):
                 self._failures = 1 << 10
                 if not self._retry_refused:
+                    self._is_refused = True
                     # Not at once: ClientService is yet to learn of the loss.
                     self._clock.callLater(0, self._give_up, error)
 
@@ -251,8 +259,14 @@ class InboundConnection(Service):
     def _wait(self, attempts: int) -> float:
         self._failures += 1
         delay = self._back_off(self._failures)
-        if self.running and self._on_reconnecting is not None:
-            self._on_reconnecting(delay)
+        if self.running and not self._is_refused:
+            self._log.info(
+                "{endpoint}: trying again in {seconds:.0f} s",
+                endpoint=self._connect.text,
+                seconds=delay,
+            )
+            if self._on_reconnecting is not None:
+                self._on_reconnecting(delay)
         return delay
 
     def _end(self, error: Exception) -> None:

@@ -146,7 +146,7 @@ class SteadyClock:
             try:
                 call.func(*call.args, **call.kw)
             except Exception:
-                self._log.failure("a delayed call failed: {call!r}", call=call)
+                self._log.failure("a delayed call failed: {delayed!r}", delayed=call)
         self._arm()
 
 

@@ -69,6 +69,7 @@ class DatagramSocket(Protocol):
 
     def send(self, data: bytes, host: str, port: int) -> Exception | None:
         """Send a datagram; return what is wrong, when it certainly cannot arrive."""
+        ...
 
     def close(self) -> None:
         """Close the socket; nothing is received any more."""
@@ -186,7 +187,7 @@ class UdpSocket:
             try:
                 self._handler.datagram_received(data, address[0], address[1])
             except Exception:
-                self._log.failure("a datagram from {host} made us fail", host=address[0])
+                self._log.failure("a datagram from {peer} made us fail", peer=address[0])
 
     def readConnectionLost(self, reason: Failure) -> None:
         """Note that errors are waiting and nothing else, which takes us off the reactor."""

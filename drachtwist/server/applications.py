@@ -151,7 +151,7 @@ class Applications:
 
     def _no_application(self, address: AppAddress, why: object) -> None:
         self._alerts.note(
-            "no_application", "no application at {address}: {error}", address=address, error=why
+            "no_application", "no application at {peer}: {error}", peer=str(address), error=why
         )
 
     # Questions

@@ -134,7 +134,7 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
-        pairs: Iterable[Any] = headers
+        pairs: Any = headers
         if type(headers) is dict or (type(headers) is not list and isinstance(headers, Mapping)):
             pairs = headers.items()
         try:
@@ -213,7 +213,8 @@ def encoded_body(body: bytes | str) -> bytes:
     """
     if isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
-    if isinstance(body, bytearray | memoryview) or hasattr(body, "__bytes__"):
+    # bytes have __bytes__ since Python 3.11.
+    if isinstance(body, bytes | bytearray | memoryview) or hasattr(body, "__bytes__"):
         return bytes(body)
     raise LocalProtocolError(f"a body is text or bytes, not {type(body).__name__}")
 

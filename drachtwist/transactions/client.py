@@ -176,7 +176,7 @@ class NonInviteClient(Transaction):
             State.COMPLETED: "200-699, over UDP",
             State.TERMINATED: "Timer F; 200-699 over streams; transport fails",
         },
-        State.COMPLETED: {State.TERMINATED: "Timer K; transport fails"},
+        State.COMPLETED: {State.TERMINATED: "Timer K"},
         State.TERMINATED: {},
     }
 

@@ -230,7 +230,7 @@ class ApplicationSession:
     # What the shell calls
 
     def start(self, now: float) -> None:
-        """The connection is open: authenticate. The application speaks first, in both modes."""
+        """Authenticate, now that the connection is open; the application speaks first."""
         self.state = SessionState.AUTHENTICATING
         self.heard = now
         # An unanswered authentication is as dead a link as an unanswered ping.
@@ -348,15 +348,16 @@ class ApplicationSession:
         message_id = new_id()
         start = f"{message_id}|{line}\r\n".encode("utf-8", "surrogateescape")
         size = len(start) + len(message)
-        may_leave = self.state is _AUTHENTICATED and not self._queue and not self._lone
-        if size > self._lone_payload or not may_leave:
+        if (
+            size > self._lone_payload
+            or self._queue
+            or self._lone
+            or self.state is not _AUTHENTICATED
+        ):
             return self._send(start[len(message_id) + 1 :] + message, waiter)
         self._pending[message_id] = waiter
-        out = self._out
-        out.append(b"%d#" % size)
-        out.append(start)
-        out.append(message)
-        return MessageId(message_id)
+        self._out += (b"%d#" % size, start, message)
+        return message_id  # type: ignore[return-value]
 
     def set_routes(self, verbs: Iterable[str]) -> None:
         """Want exactly these verbs."""

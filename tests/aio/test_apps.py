@@ -225,6 +225,44 @@ def _json() -> Any:
     return Headers({"Content-Type": ["application/json"]})
 
 
+FACTORY = """
+import asyncio
+
+from drachtwist import Srf
+
+
+async def make_srf():
+    await asyncio.sleep(0.01)
+    srf = Srf()
+    srf.on_start(begin)
+    return srf
+
+
+async def begin():
+    print("begins in", type(asyncio.current_task()).__name__)
+    raise OSError("no disk")
+"""
+
+
+class FactoryTests(AppTestCase):
+    async def test_factory(self) -> None:
+        """What makes an application, and what it needs, may await asyncio; its failure is told."""
+        Path(self.directory, "made.py").write_text(FACTORY)
+        peer = self.spawn(
+            "twist --reactor=asyncio",
+            *(
+                sys.executable,
+                "-c",
+                "from twisted.application.twist._twist import Twist; Twist.main()",
+            ),
+            *("--reactor=asyncio", "drachtio", "--app", "made.py:make_srf"),
+        )
+        self.assertEqual(await peer.ended, 1, str(peer))
+        self.assertIn(b"begins in Task", peer.output, str(peer))
+        self.assertIn(b"cannot start: begin failed: OSError: no disk", peer.output)
+        self.assertNotIn(b"Traceback", peer.output)
+
+
 PROGRAM = """
 import asyncio
 import sys

@@ -14,6 +14,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist.cli import run as command
 from drachtwist.cli.outcomes import Exit
 from drachtwist.cli.picture import Screen
 from drachtwist.cli.run import Console, RunOptions
@@ -72,6 +73,31 @@ class WatchTests(DirectoryTestCase):
         others = [sys.modules[name] for name in ("os", "twisted", "drachtwist.app.srf")]
         for other in others:
             self.assertNotIn(other.__file__, found)
+
+
+class DirectoryTests(DirectoryTestCase):
+    def test_directories(self) -> None:
+        """The files of an application are beside its own, or below the current directory."""
+        here = Path.cwd()
+        for app, directory in (
+            ("app.py", here),
+            ("calls/menu.py", here / "calls"),
+            ("calls/menu.py:make", here / "calls"),
+            ("calls.menu:make", here),
+            ("calls.menu", here),
+            (None, here),
+        ):
+            self.assertEqual(command._directory(app), directory, app)
+
+    def test_addresses(self) -> None:
+        """What can be called is said, unless the port is chosen later."""
+        for contact, address in (
+            ("sip:127.0.0.1:5070;transport=udp,tcp", "sip:hello@127.0.0.1:5070"),
+            ("sip:*;transport=udp", "sip:hello@127.0.0.1:5060"),
+            ("sip:[::1]:5070", "sip:hello@[::1]:5070"),
+            ("sip:127.0.0.1:0", None),
+        ):
+            self.assertEqual(command._address(contact), address)
 
 
 class OptionsTests(DirectoryTestCase):

@@ -313,6 +313,22 @@ class CallerTests(CallingTestCase):
         self.peer(invite, "UPDATE", 2)
         self.assertEqual(len(self.app.take()), 1)
 
+    def test_ringing_without_an_offer(self) -> None:
+        """An INVITE without an offer is crossed by none, whoever of those that ring has one."""
+        self.app.command("sip||\r\nINVITE sip:bob@127.0.0.1:32071 SIP/2.0\r\n\r\n")
+        invite = self.request(self.bench.take()[-1])
+        self.respond(invite, 183, tag="z", extra="Require: 100rel\nRSeq: 7")
+        self.respond(invite, 180)
+        self.peer(invite, "UPDATE", 1, offer=True)
+        self.assertEqual((self.bench.heads(), len(self.app.take())), ([], 1))
+
+    def test_bye_without_ringing(self) -> None:
+        """Who has not rung has no call to leave."""
+        self.app.command("sip||\r\nINVITE sip:bob@127.0.0.1:32071 SIP/2.0\r\n\r\n")
+        invite = self.request(self.bench.take()[-1])
+        self.peer(invite, "BYE", 1)
+        self.assertEqual((self.bench.heads(), self.app.take()), (["481 BYE"], []))
+
     def test_numbers_of_the_peer(self) -> None:
         """The peer may begin with any number."""
         invite = self.ask()

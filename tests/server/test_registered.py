@@ -10,7 +10,9 @@ from tests.server.test_uas import ServerTestCase, transaction
 
 
 class RegisteredTests(ServerTestCase):
-    def register(self, *, expires: str = "Expires: 60", protocol: str = "tcp") -> None:
+    def register(
+        self, *, expires: str = "Expires: 60", protocol: str = "tcp", answer: str = "200 OK"
+    ) -> None:
         """Let a client register, and accept that."""
         self.bench.clock.advance(0.25)
         text = request("REGISTER", call=f"r{self.bench.clock.seconds()}{expires}")
@@ -18,7 +20,7 @@ class RegisteredTests(ServerTestCase):
         self.bench.receive(text, 40000, protocol)
         [frame] = self.app.take()
         contact = "Contact: <sip:alice@phone.invalid>"
-        self.app.answer(transaction(frame), f"SIP/2.0 200 OK\r\n{contact}\r\n{expires}")
+        self.app.answer(transaction(frame), f"SIP/2.0 {answer}\r\n{contact}\r\n{expires}")
         self.bench.take()
 
     def call(
@@ -61,6 +63,12 @@ class RegisteredTests(ServerTestCase):
         self.register(expires="Expires: 0")
         self.call()
         self.assertEqual(len(self.bench.looked_up), 2)
+
+    def test_not_accepted(self) -> None:
+        """Only a 200 registers somebody: 202 is none to a REGISTER."""
+        self.register(answer="202 Accepted")
+        self.call()
+        self.assertEqual(len(self.bench.looked_up), 1)
 
     def test_not_for_all(self) -> None:
         """Registrations over UDP are not remembered, and not all methods look for them."""

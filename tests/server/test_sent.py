@@ -254,3 +254,19 @@ class AcceptedTests(SentTestCase):
             self.bench.clock.pump([1.0] * 60)
             refresh = self.request(self.bench.take()[0])
             self.assertEqual((refresh.method, refresh.body), ("INVITE", expected.encode()))
+
+    def test_answered_bye(self) -> None:
+        """A BYE of the server that was answered goes to no other place, whatever comes later."""
+        self.bench.zone = {("A", "proxy.test"): ["127.0.0.8", "127.0.0.9"]}
+        invite = self.ask()
+        self.respond(invite, 180)
+        self.app.command(f"sip|{self.asked_id}|\r\nCANCEL {TARGET} SIP/2.0\r\n\r\n")
+        [told] = self.respond(invite, 200, extra="Record-Route: <sip:proxy.test;lr>")
+        self.bench.take()
+        self.app.ask(told.split("|")[9], "ACK sip:placeholder SIP/2.0")
+        flow, data = self.bench.wire.sent[-1]
+        bye = self.request(self.bench.take()[-1])
+        self.assertEqual((bye.method, flow.remote_host), ("BYE", "127.0.0.8"))
+        self.bench.receive(reply(bye, 200), port=5060, host="127.0.0.8")
+        self.bench.core.sip_send_failed(flow, OSError("refused"), data)
+        self.assertEqual(self.bench.take(), [])

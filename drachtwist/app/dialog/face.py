@@ -293,7 +293,7 @@ class Dialog(DialogParts, EstablishedRequester):
     _run = incoming.run
 
     def _is_asked(self) -> bool:
-        """Whether a re-INVITE of the peer is not answered."""
+        """Return whether a re-INVITE of the peer is not answered."""
         return self._reinvites is not None and self._reinvites.is_asked
 
     def _when_confirmed(self) -> Deferred[Request]:

@@ -9,7 +9,6 @@ by then is answered 500 for it.
 
 from __future__ import annotations
 
-from drachtwist.server.compose import new_tag
 from drachtwist.server.dialogs import Dialog
 from drachtwist.server.incoming import Incoming
 from drachtwist.server.roles import Forming
@@ -71,7 +70,6 @@ class InDialog:
         if method == "INVITE":
             core.carriers.send(incoming.flow, trying(request))
             if to_tag is None:
-                incoming.to_tag = new_tag()
                 refuse(incoming, 491)
                 return True
         elif to_tag is None:
