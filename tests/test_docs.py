@@ -339,6 +339,10 @@ class ReferenceTests(SynchronousTestCase):
         "drachtwist.net.endpoints",
         "drachtwist.server.config",
         "drachtwist.testing",
+        "drachtwist.net.tap",
+        "drachtwist.tracing",
+        "drachtwist.tracing.hep",
+        "drachtwist.tracing.pcapng",
         "drachtwist.wire.commands",
         "drachtwist.wire.decisions",
         "drachtwist.wire.frames",
@@ -1072,11 +1076,16 @@ class ExampleTests(TestCase):
         """With a little more the exit status is 0."""
         self.assertEqual(await self.tac(example("tac").text + example("exit-status").text), 0)
 
-    async def tac(self, text: str) -> int:
-        """Run a .tac file; give the exit status."""
-        admin, sip = free_port(), free_port()
+    async def test_start_status(self) -> None:
+        """What an application cannot open ends the process with status 1, and why."""
+        failing = "\n@srf.on_start\ndef bad():\n    raise OSError('no disk')\n"
+        peer = self.twistd_on(example("tac").text + failing + example("start-status").text)
+        self.assertEqual(await peer.ended, 1, str(peer))
+        self.assertIn(b"bad failed: OSError: no disk", peer.output)
+
+    def twistd_on(self, text: str) -> Peer:
+        """Start twistd with a .tac file."""
         path = Path(self.mktemp()).absolute().with_suffix(".tac")
-        text = text.replace("9022", str(admin)).replace("5060", str(sip))
         path.write_text(text, "utf-8")
         peer = Peer("twistd -ny app.tac")
         arguments = [
@@ -1084,10 +1093,16 @@ class ExampleTests(TestCase):
             *("-n", "--pidfile=", "-y", str(path)),
         ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        installed: Any = reactor
-        installed.spawnProcess(peer, arguments[0], arguments, environment)
+        cast(Any, reactor).spawnProcess(peer, arguments[0], arguments, environment)
         self.addCleanup(peer.kill, "KILL")
+        return peer
+
+    async def tac(self, text: str) -> int:
+        """Run a .tac file; give the exit status."""
+        admin, sip = free_port(), free_port()
+        peer = self.twistd_on(text.replace("9022", str(admin)).replace("5060", str(sip)))
         await peer.when_prints("starting up")
+        installed: Any = reactor
         phone = Phone(("127.0.0.1", sip), clock=installed)
         listening = installed.listenUDP(0, phone, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)

@@ -131,7 +131,7 @@ class Realms:
         self._kept: Answers = {}
 
     def __bool__(self) -> bool:
-        """Whether anything was answered."""
+        """Return whether anything was answered."""
         return bool(self._kept)
 
     def adopt(self, kept: Mapping[tuple[str, str], Kept]) -> None:
@@ -207,7 +207,7 @@ class Challenged:
         self._count = 0
 
     def may_answer(self) -> bool:
-        """Whether another challenge is to be answered."""
+        """Return whether another challenge is to be answered."""
         return self.request is not None and self._count < _MAX_CHALLENGES
 
     def move(self) -> None:

@@ -52,7 +52,7 @@ class Cancel:
         self._timer = self._clock.callLater(SILENCE, self._waited_long_enough)
 
     def stop(self) -> None:
-        """The INVITE has its outcome."""
+        """Stop, since the INVITE has its outcome."""
         timer, self._timer = self._timer, None
         self._on_silence = None
         if timer is not None and timer.active():

@@ -266,7 +266,7 @@ class ClientRequest:
             self.headers = joined.items()
 
     def give(self, headers: HeadersLike) -> None:
-        """Give it other headers than it was made with."""
+        """Take other headers than it was made with."""
         self.headers = self._given = headers
 
     def wait(self, deferred: PendingRequest | None = None) -> Deferred[ReceivedResponse]:
@@ -380,7 +380,7 @@ class ClientRequest:
         state.confirm(self._transaction_id, self)
 
     def _unsent(self, error: CommandRefused | LocalProtocolError) -> None:
-        """The request cannot be sent; there may be another contact to try."""
+        """Try another contact, if there is one, since the request cannot be sent."""
         redirects = self._redirects
         if redirects is None or self.cancelled:
             self._end(error)
@@ -398,7 +398,7 @@ class ClientRequest:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops: an INVITE that is not answered is cancelled."""
+        """Cancel an INVITE that is not answered, since the application stops."""
         if self.method == "INVITE":
             self.cancel()
 

@@ -68,10 +68,12 @@ class Owner(Protocol):
     @property
     def clock(self) -> IReactorTime:
         """What deadlines hang on."""
+        ...
 
     @property
     def is_closing(self) -> bool:
         """Whether everything that is open is ended."""
+        ...
 
     def unused(self, state: Connection, /) -> None:
         """Nothing uses a connection any more."""
@@ -154,11 +156,11 @@ class Connection:
         """Closes an outbound connection that brings no request."""
 
     def use(self) -> None:
-        """Something began that needs the connection."""
+        """Note that something began which needs the connection."""
         self.link.uses += 1
 
     def release(self) -> None:
-        """Something that needed the connection is over."""
+        """Note that something is over which needed the connection."""
         link = self.link
         link.uses -= 1
         if not link.uses:
@@ -200,7 +202,7 @@ class Connection:
         self.calling.clear()
 
     def is_ambiguous(self, dialog_id: str) -> bool:
-        """Whether both sides of a call have this dialog id here, which is a call to oneself."""
+        """Return whether both sides of a call, one to oneself, have this dialog id here."""
         dialogs = self.dialogs
         return dialog_id in dialogs.shared or (
             (dialog_id in self.early or dialog_id in self.calling)
@@ -209,7 +211,7 @@ class Connection:
         )
 
     def confirm(self, transaction_id: str, request: PendingRequest) -> None:
-        """The server named the transaction of a request of ours."""
+        """Note the transaction that the server gave a request of ours."""
         self.unconfirmed -= 1
         self.requests[transaction_id] = request
         if self.strays:
@@ -217,7 +219,7 @@ class Connection:
                 request.responded(tokens, raw)
 
     def unconfirm(self) -> None:
-        """The server refused a request of ours."""
+        """Note that the server refused a request of ours."""
         self.unconfirmed -= 1
 
     def stray(self, tokens: Any, raw: bytes) -> bool:

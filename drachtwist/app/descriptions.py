@@ -14,11 +14,7 @@ from drachtwist.sip.headers import Headers, HeadersLike
 if TYPE_CHECKING:
     pass
 
-__all__ = ["SdpHook", "keep_type", "resolve", "typed"]
-
-SdpHook = Any
-"""A session description, something awaitable that becomes one, or a function that gives either
-when it is called with the other side's description and message."""
+__all__ = ["keep_type", "resolve", "typed"]
 
 
 async def resolve(value: Any, *args: Any) -> Any:
@@ -44,7 +40,7 @@ def typed(headers: HeadersLike, message: sip.Message, body: Any) -> HeadersLike:
 
 
 def keep_type(headers: Headers, message: sip.Message, body: bytes | str) -> None:
-    """Give headers the Content-Type of a message whose body is passed on.
+    """Take over the Content-Type of a message whose body is passed on.
 
     :param body: what is sent; nothing is set for an empty one.
     """

@@ -21,20 +21,24 @@ class Reachable(Protocol):
     @property
     def uri(self) -> str:
         """The Request-URI."""
+        ...
 
     @property
     def route(self) -> str:
         """A SIP URI to send requests to instead of :attr:`uri`; empty when that will do."""
+        ...
 
     @property
     def path(self) -> Sequence[str]:
         """The Route of requests, the next hop first (RFC 3327)."""
+        ...
 
     @property
     def place(self) -> str:
         """One URI for both, for proxies: they send requests where their Request-URI says, unless
         they are told of a Path.
         """
+        ...
 
 
 Target = Union[str, Reachable]  # noqa: UP007 - evaluated on Python 3.10
@@ -42,7 +46,7 @@ Target = Union[str, Reachable]  # noqa: UP007 - evaluated on Python 3.10
 
 
 def is_target(value: object) -> bool:
-    """Whether this is somebody to call."""
+    """Return whether this is somebody to call."""
     return isinstance(value, str) or all(
         hasattr(value, name) for name in ("uri", "route", "path", "place")
     )

@@ -46,7 +46,7 @@ def role_of(dialog_id: str, raw: bytes, by_server: bool) -> Role | None:
 
 
 def _is_from(raw: bytes, tag: bytes) -> bool:
-    """Whether the From of a message has this tag.
+    """Return whether the From of a message has this tag.
 
     Nearly always it is written ``From: ...;tag=...`` on one line, where a look is enough.
     """

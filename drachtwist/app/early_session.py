@@ -18,9 +18,11 @@ class _Dialog(Protocol):
     @property
     def is_caller(self) -> bool:
         """Whether the application called."""
+        ...
 
     def _need_session(self) -> Any:
         """Return what the two sides described."""
+        ...
 
 
 class EarlySession:

@@ -73,7 +73,7 @@ class Keeper:
         self._losses: list[Loss] = []
 
     def __bool__(self) -> bool:
-        """Whether any call waits."""
+        """Return whether any call waits."""
         return bool(self._losses)
 
     def take(self, state: Connection, reason: str) -> None:
@@ -97,7 +97,7 @@ class Keeper:
         self._losses.append(loss)
 
     def give_back(self, state: Connection) -> None:
-        """Give calls to a connection to the server that they are on."""
+        """Hand calls to a connection to the server that they are on."""
         mine = [one for one in self._losses if one.of.link.host_ports == state.link.host_ports]
         for loss in mine:
             self._drop(loss)

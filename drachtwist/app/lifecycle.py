@@ -189,7 +189,7 @@ class _named:
         self._name = _name(function)
 
     def __enter__(self) -> None:
-        """Nothing has failed."""
+        """Begin; nothing has failed so far."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, CancelledError):

@@ -21,9 +21,11 @@ class Sender(Protocol):
 
     def _new_request(self, method: str, /) -> Any:
         """Make a request that is sent later."""
+        ...
 
     def _send(self, request: Any, headers: HeadersLike, body: bytes | str, /) -> Any:
-        """Send it."""
+        """Send a NOTIFY that was queued."""
+        ...
 
 
 class NotifyQueue:
@@ -62,7 +64,7 @@ class NotifyQueue:
             self._send_next()
 
     def give_up(self, error: Exception) -> None:
-        """The dialog is over: the peer is told nothing more."""
+        """Tell the peer nothing more, since the dialog is over."""
         self._queue.clear()
         self._until_empty.fail(lambda: error)
 

@@ -50,7 +50,7 @@ def _is_credentials(value: Any) -> bool:
 
 
 def _is_headers(value: Any) -> bool:
-    """Whether these are headers; what is wrong in them is told as it is found.
+    """Return whether these are headers; what is wrong in them is told as it is found.
 
     :raises LocalProtocolError: for a name or a value that is none.
     """

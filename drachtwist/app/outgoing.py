@@ -229,7 +229,7 @@ class DialogRequest:
         self._end(reason)
 
     def hang_up(self) -> None:
-        """The application stops, which makes no difference."""
+        """Go on, although the application stops."""
 
     def give_up(self) -> None:
         """Wait no longer."""
@@ -237,12 +237,12 @@ class DialogRequest:
         self._end(made_up_response(self.state, 408, "Request Timeout"))
 
     def give_up_later(self) -> None:
-        """The dialog is over: wait a little for what may still come."""
+        """Wait a little for what may still come, since the dialog is over."""
         if self._timer is None:
             self._timer = self.state.clock.callLater(_SILENCE, self.give_up)
 
     def terminate(self) -> None:
-        """The dialog is over, and the server forgot this request with it."""
+        """Fail: the dialog is over, and the server forgot this request with it."""
         if self.state.requests.pop(self._transaction_id, None) is not None:
             self._end(SipError(487, "Request Terminated"))
 
@@ -401,4 +401,4 @@ class Farewell:
         """The connection went away again."""
 
     def hang_up(self) -> None:
-        """The application stops, which makes no difference."""
+        """Go on, although the application stops."""

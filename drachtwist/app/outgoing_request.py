@@ -21,9 +21,10 @@ class _Client(Protocol):
 
     def wait(self) -> Deferred[ReceivedResponse]:
         """Wait for the outcome."""
+        ...
 
     def cancel(self, headers: HeadersLike = None) -> None:
-        """Cancel it."""
+        """Send CANCEL, with further headers."""
 
 
 class OutgoingRequest(Received, sip.Request):

@@ -50,6 +50,7 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Any, *args: Any, **kw: Any) -> IDelayedCall:
         """Call a function after so many seconds."""
+        ...
 
 
 class CommandListener(Protocol):
@@ -67,6 +68,7 @@ class ConnectionFinder(Protocol):
 
     def find(self, of: Any) -> Any:
         """Return the connection that something belongs to; see ``Connections.find``."""
+        ...
 
 
 class EndedDialog(Protocol):
@@ -81,6 +83,7 @@ class PendingInvite(Protocol):
 
     def _invite(self) -> Any:
         """Return the request itself."""
+        ...
 
     def _cancelled(self, cancel: Any) -> None:
         """The caller gave up: with a CANCEL, with a BYE, or None when only the server says so."""
@@ -103,4 +106,4 @@ class PendingRequest(Protocol):
         """The connection went away."""
 
     def hang_up(self) -> None:
-        """The application stops."""
+        """Give up what can be given up, since the application stops."""

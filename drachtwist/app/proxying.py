@@ -190,7 +190,7 @@ def _served(ways: list[tuple[str, str]], server: Server) -> list[str]:
 
 @lru_cache(64)
 def _may_serve_tls(host_ports: tuple[str, ...]) -> bool:
-    """Whether a server has a transport that is encrypted, or does not say which it has."""
+    """Return whether a server has a transport that is encrypted, or does not say which it has."""
     served = {one.partition("/")[0] for one in host_ports}
     return not served or bool(served & _SECURE)
 

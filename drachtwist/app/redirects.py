@@ -36,7 +36,7 @@ class Redirects:
         self._tried: set[str] = set()
 
     def __bool__(self) -> bool:
-        """Whether a contact is left to be tried."""
+        """Return whether a contact is left to be tried."""
         return bool(self._targets)
 
     def add(self, response: ReceivedResponse, asked: set[str]) -> bool:

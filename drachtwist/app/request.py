@@ -21,7 +21,8 @@ from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
-from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.handlers import run_handler
+from drachtwist.app.interfaces import AnyRequestHandler, AnyToldOfEnd
 from drachtwist.app.mistakes import no_handler
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
@@ -145,7 +146,7 @@ class Request(Received, sip.Request):
         early: EarlyDialog = self._state.owner.early_dialogs.of_caller(self)
         return early
 
-    def on_cancel(self, handler: AnyHandler) -> AnyHandler:
+    def on_cancel(self, handler: AnyToldOfEnd) -> AnyToldOfEnd:
         """Call a handler when the caller gives up before the INVITE was answered.
 
         It gets the CANCEL (or the BYE, in an early dialog), or None when the server only said that
@@ -182,7 +183,7 @@ class Request(Received, sip.Request):
         if self._extras is not None and waiting in self._extras.waiting:
             self._extras.waiting.remove(waiting)
 
-    def on_update(self, handler: AnyHandler) -> AnyHandler:
+    def on_update(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle UPDATE requests that come before this INVITE is answered.
 
         The handler takes (req, res). Without one they are answered as RFC 3311 section 5.2 wants:
@@ -233,7 +234,7 @@ class Request(Received, sip.Request):
         return LocalProtocolError("the request has its final response already")
 
     def _shares_transaction(self) -> bool:
-        """Whether it came with the transaction id of another request."""
+        """Return whether it came with the transaction id of another request."""
         return self._extras is not None and self._extras.shares_transaction
 
     # Inside
@@ -283,7 +284,7 @@ class Request(Received, sip.Request):
         self._tell(cancel)
 
     def _answered_finally(self) -> None:
-        """A final response is on its way, and confirmed."""
+        """Note that a final response is on its way, and confirmed."""
         state = self._state
         extras = self._extras
         if extras is None or not extras.shares_transaction:
@@ -329,7 +330,7 @@ class Request(Received, sip.Request):
                 waiter.callback(result)
 
     def _drop_early(self) -> None:
-        """The early dialog is over, if there is one."""
+        """End the early dialog, if there is one."""
         extras = self._extras
         if extras is None:
             return
@@ -370,12 +371,12 @@ class Request(Received, sip.Request):
         return extras.queue
 
     def _holds(self, status: int) -> bool:
-        """Whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
+        """Return whether a response has to wait for a PRACK, or for the answer to an UPDATE."""
         extras = self._extras
         return extras is not None and extras.queue is not None and extras.queue.holds(status)
 
     def _may_send(self) -> bool:
-        """Whether there is still somebody to send a response to."""
+        """Return whether there is still somebody to send a response to."""
         return self._answer is _OPEN and not self._state.link.closed
 
     def _hold(self, send: Callable[[], None]) -> None:

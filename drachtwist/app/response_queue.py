@@ -38,6 +38,7 @@ class _Answerable(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it has no final response."""
+        ...
 
 
 class ResponseQueue:
@@ -72,7 +73,7 @@ class ResponseQueue:
         self._update_timer: IDelayedCall | None = None
 
     def holds(self, status: int) -> bool:
-        """Whether a response of this status has to wait now.
+        """Return whether a response of this status has to wait now.
 
         A 100 never does, and a refusal waits for a PRACK only.
         """

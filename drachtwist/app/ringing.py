@@ -72,7 +72,7 @@ class Ringing:
         return last
 
     def is_repeated(self, number: str, response: ReceivedResponse) -> bool:
-        """Whether a reliable response came before; from now on it did (RFC 3262 section 4).
+        """Return whether a reliable response came before; from now on it did (RFC 3262 section 4).
 
         :param number: its RSeq.
         """
@@ -83,7 +83,7 @@ class Ringing:
         return False
 
     def repeat(self) -> None:
-        """The INVITE is sent again, and what comes of it counts anew."""
+        """Begin anew, since the INVITE is sent again."""
         self._pracked.clear()
 
     def early_dialog(
@@ -119,7 +119,7 @@ class Ringing:
         return self._early.get(_tag_of(response)) if self._early else None
 
     def stops(self, tag: str) -> bool:
-        """One of several that ring hung up.
+        """Note that one of several that ring hung up.
 
         :returns: whether others ring.
         """
@@ -133,7 +133,7 @@ class Ringing:
         return True
 
     def end(self, *, answered: bool) -> None:
-        """The INVITE has its outcome.
+        """Forget who rings, since the INVITE has its outcome.
 
         :param answered: there is a dialog now.
         """

@@ -61,10 +61,12 @@ class Owner(Protocol):
     @property
     def reactor(self) -> Any:
         """The reactor."""
+        ...
 
     @property
     def clock(self) -> IReactorTime:
         """What deadlines hang on."""
+        ...
 
 
 class ServerEndpoints:

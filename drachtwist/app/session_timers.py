@@ -44,13 +44,16 @@ class _Dialog(Protocol):
     @property
     def is_caller(self) -> bool:
         """Whether the application called."""
+        ...
 
     @property
     def res(self) -> sip.Message:
         """The response that established it."""
+        ...
 
     def _local_response(self) -> sip.Response:
         """Return that of ours as it was sent."""
+        ...
 
 
 def agreed_at_first(dialog: _Dialog) -> SessionTimer | None:

@@ -101,7 +101,7 @@ def referred_to(target: str) -> str:
 
 
 def can_be_called(uri: str, *, routed: bool) -> bool:
-    """Whether a contact of a redirect is of any use.
+    """Return whether a contact of a redirect is of any use.
 
     :param routed: whether the request goes to a proxy.
     """
@@ -148,12 +148,12 @@ def check_request(state: Connection, method: str, uri: str, headers: HeadersLike
 
 
 def is_embedded(version: str) -> bool:
-    """Whether a server is one of this package."""
+    """Return whether a server is one of this package."""
     return version.endswith(_EMBEDDED)
 
 
 def survives(state: Connection, setting: str) -> bool:
-    """Whether a server is known to survive what a setting is about."""
+    """Return whether a server is known to survive what a setting is about."""
     version = state.server.version
     since = state.owner.settings.get(setting)
     if is_embedded(version):

@@ -112,6 +112,9 @@ def prepare_uac(
     """Make a call that waits for :meth:`PlacedCall.start`.
 
     The parameters are those of :meth:`drachtwist.app.srf.Srf.create_uac`.
+
+    :raises ConnectionFailed: when there is no connection.
+    :raises LocalProtocolError: for what cannot be sent as one well-formed message.
     """
     if (
         type(uri) is not str
@@ -187,7 +190,7 @@ class PendingCall(Outcome[Dialog]):
 
 
 def _cancel_call(pending: Deferred[Dialog]) -> None:
-    """Nobody waits for a call any more."""
+    """Cancel a call that nobody waits for any more."""
     calling = pending._calling() if isinstance(pending, PendingCall) else None
     if calling is not None:
         calling.cancel()
@@ -272,7 +275,7 @@ class PlacedCall:
         self.client.cancel(headers)
 
     def cancel(self) -> None:
-        """Nobody waits any more: the Deferred fails at once, the rest is done behind it."""
+        """Cancel it: the Deferred fails at once, the rest is done behind it."""
         self._given_up = True
         self.client.cancel()
 

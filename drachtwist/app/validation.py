@@ -47,7 +47,7 @@ def without_nuls(raw: bytes) -> bytes:
 
 
 def names(dialog_id: str, message: Message) -> bool:
-    """Whether a server's name for a dialog is that of the dialog which a message belongs to.
+    """Return whether a server's name for a dialog is that of the dialog which a message belongs to.
 
     :param dialog_id: what the server said.
     :param message: a message with the From of the request that made the dialog.

@@ -19,7 +19,10 @@ MOST = 1 << 20
 
 
 def main(words: Sequence[str]) -> int:
-    """Draw what is in a file."""
+    """Draw what is in a file.
+
+    :raises CommandError: when it cannot be read, or has no such call.
+    """
     options = read(words)
     screen = Screen()
     try:

@@ -28,6 +28,7 @@ from drachtwist.cli.watching import Watch, files_below, loaded_files
 from drachtwist.hosting import app_tap
 from drachtwist.net.contacts import Contact
 from drachtwist.net.sip.listening import read_contact
+from drachtwist.net.steady import steady
 
 __all__ = ["Console", "RunOptions", "main", "read"]
 
@@ -80,7 +81,7 @@ class RunOptions(app_tap.Options):
         try:
             installReactor(name)
         except NoSuchReactor:
-            names = ", ".join(sorted(one.shortName for one in getReactorTypes()))
+            names = ", ".join(sorted(str(one.shortName) for one in getReactorTypes()))
             raise usage.UsageError(f"--reactor {name!r} is none of {names}") from None
         except ReactorAlreadyInstalledError:
             raise usage.UsageError(f"--reactor {name}: another one is installed already") from None
@@ -101,7 +102,10 @@ class RunOptions(app_tap.Options):
         super().parseOptions(words)
 
     def parseArgs(self, *words: str) -> None:
-        """Take the application."""
+        """Take the application.
+
+        :raises UsageError: unless there is exactly one.
+        """
         if len(words) > 1 or (words and self["app"] is not None):
             raise usage.UsageError(f"what is {words[-1]!r}? There is one application")
         if words:
@@ -140,7 +144,10 @@ class Console:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run an application."""
+    """Run an application.
+
+    :raises CommandError: when it cannot be run.
+    """
     options = read(words)
     screen = Screen()
     reloads = bool(options["reload"])
@@ -187,9 +194,9 @@ def _serve(service: Any, options: RunOptions, screen: Screen, watch: Watch) -> i
         found = watch.add(loaded_files())
         if found:
             screen.say(f"{_shown(found[0])} has changed: starting again")
-            reactor.callLater(SETTLES, start_again)
+            steady(reactor).callLater(SETTLES, start_again)
         elif not stopped:
-            reactor.callLater(EVERY, look)
+            steady(reactor).callLater(EVERY, look)
 
     def start_again() -> None:
         nonlocal again

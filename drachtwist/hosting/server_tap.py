@@ -131,8 +131,6 @@ class Options(CommandLine):
         """Extension that callers may require though nobody registered it; * for any.
 
         May be repeated. Requests that require others are answered 420.
-
-        :raises UsageError: when it is no option tag.
         """
         if tag != "*" and not is_token(tag):
             raise usage.UsageError(f"--extension {tag!r} is no option tag")

@@ -24,22 +24,27 @@ class Way(Protocol):
     @property
     def protocol(self) -> str:
         """``udp``, ``tcp``, ``tls``, ``ws`` or ``wss``."""
+        ...
 
     @property
     def remote_host(self) -> str:
         """The peer's address, without brackets."""
+        ...
 
     @property
     def remote_port(self) -> int:
         """The peer's port."""
+        ...
 
     @property
     def local_host(self) -> str:
         """Our address as the peer sees it."""
+        ...
 
     @property
     def local_port(self) -> int:
         """The port that we listen on with this transport."""
+        ...
 
 
 class SipTap(Protocol):

@@ -69,6 +69,7 @@ class DatagramSocket(Protocol):
 
     def send(self, data: bytes, host: str, port: int) -> Exception | None:
         """Send a datagram; return what is wrong, when it certainly cannot arrive."""
+        ...
 
     def close(self) -> None:
         """Close the socket; nothing is received any more."""

@@ -59,10 +59,12 @@ class Attempting(Protocol):
     @property
     def carriers(self) -> Carriers:
         """What sends."""
+        ...
 
     @property
     def ways(self) -> Ways:
         """What finds where to."""
+        ...
 
     @property
     def transactions(self) -> TransactionLayer[Any, Any]:
@@ -77,6 +79,7 @@ class Attempting(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether the server has stopped."""
+        ...
 
 
 class Transacting:

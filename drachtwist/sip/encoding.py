@@ -134,7 +134,7 @@ def encode_request(
 def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) -> bytes:
     lines = [start]
     if headers is not None:
-        pairs: Iterable[Any] = headers
+        pairs: Any = headers
         if type(headers) is dict or (type(headers) is not list and isinstance(headers, Mapping)):
             pairs = headers.items()
         try:

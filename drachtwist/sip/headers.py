@@ -127,7 +127,7 @@ def no_headers(headers: object, error: Exception) -> Exception:
 
 
 def _are_headers(given: object) -> bool:
-    """Whether these are headers, whatever is wrong with them."""
+    """Return whether these are headers, whatever is wrong with them."""
     if isinstance(given, list | tuple):
         return all(isinstance(one, list | tuple) and len(one) == 2 for one in given)
     return isinstance(given, Mapping | Headers) or (
@@ -162,7 +162,7 @@ class Headers:
         self._fields = fields = []
         if headers is None:
             return
-        pairs: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers
+        pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
         try:
             for name, value in pairs:
                 key = header_key(checked_name(name))

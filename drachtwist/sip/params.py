@@ -42,7 +42,7 @@ class Params(Mapping[str, "str | None"]):
     def __init__(
         self, pairs: Mapping[str, str | int | None] | Iterable[tuple[str, str | int | None]] = ()
     ) -> None:
-        items: Iterable[Any] = pairs.items() if isinstance(pairs, Mapping) else pairs
+        items: Any = pairs.items() if isinstance(pairs, Mapping) else pairs
         self._pairs = given = tuple((n, None if v is None else str(v)) for n, v in items)
         self._written = None
         for name, value in given:

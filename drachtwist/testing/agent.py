@@ -129,7 +129,7 @@ class User:
         raise NotImplementedError
 
     def passes(self, message: Message) -> bool:
-        """Whether to look at a message at all."""
+        """Return whether to look at a message at all."""
         raise NotImplementedError
 
 
@@ -359,7 +359,7 @@ class _Stream(Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         if self.transport is not None:
             self.transport.loseConnection()
 

@@ -147,7 +147,7 @@ class Call:
         return succeed(self) if self.over else self._until_over.wait()
 
     def hears(self, other: Call) -> bool:
-        """Whether the sound of another call comes here, by what the descriptions say."""
+        """Return whether the sound of another call comes here, by what the descriptions say."""
         there = place_of(other.remote_sdp)
         return (
             self.up
@@ -158,7 +158,7 @@ class Call:
         )
 
     def talks_to(self, other: Call) -> bool:
-        """Whether both calls hear each other: the application has connected them."""
+        """Return whether both calls hear each other: the application has connected them."""
         return self.hears(other) and other.hears(self)
 
     @property
@@ -664,7 +664,7 @@ class Call:
         self.phone.watch(repeater)
 
     def give_up(self, repeater: Repeater) -> None:
-        """Nobody acknowledges."""
+        """Fail, since nobody acknowledges."""
         if isinstance(repeater, AnswerRepeater) and self.up:
             self.phone.remark("no ACK came")
             self.hang_up()

@@ -67,12 +67,12 @@ class Exchange:
     # What the phone tells
 
     def end(self) -> None:
-        """There is a final response."""
+        """Note that there is a final response."""
         self._over = True
         self._until_over.fire(self.responses[-1])
 
     def give_up(self) -> None:
-        """Nobody answers."""
+        """Fail, since nobody answers."""
         self._over = self.timed_out = True
         self._until_over.fail(self._silence)
 

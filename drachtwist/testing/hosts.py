@@ -84,7 +84,10 @@ class Port:
         self.is_open = False
 
     def startListening(self) -> None:
-        """Take in connections from now on."""
+        """Take in connections from now on.
+
+        :raises CannotListenError: when the port is taken.
+        """
         if (self.host, self.port) in self._net.ports:
             raise CannotListenError(self.host, self.port, OSError("the address is in use"))
         self._net.ports[self.host, self.port] = self
@@ -267,7 +270,10 @@ class Host:
         """Do nothing."""
 
     def callFromThread(self, callable: Any, *args: Any, **kw: Any) -> None:
-        """Call something in turn; from another thread it is too late for that."""
+        """Call something in turn.
+
+        :raises RuntimeError: in another thread, where it is too late for that.
+        """
         if threading.get_ident() != self.internet.thread:
             raise RuntimeError("threads and a network in memory do not go together")
         self.internet.clock.soon(lambda: callable(*args, **kw))

@@ -35,17 +35,21 @@ class Network(Protocol):
     @property
     def phones(self) -> Mapping[str, Phone]:
         """The phones."""
+        ...
 
     @property
     def servers(self) -> Mapping[str, Server]:
         """The servers."""
+        ...
 
     @property
     def applications(self) -> Mapping[str, Srf]:
         """The applications."""
+        ...
 
     def other_connections(self) -> list[str]:
         """Name the connections that carry neither frames nor SIP."""
+        ...
 
 
 def left_at_once(net: Network) -> list[str]:

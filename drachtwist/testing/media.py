@@ -95,7 +95,7 @@ def place_of(sdp: Sdp | None) -> tuple[str, int] | None:
 
 
 def goes(local: Sdp | None, remote: Sdp | None) -> bool:
-    """Whether sound goes out, by what both sides have said."""
+    """Return whether sound goes out, by what both sides have said."""
     mine, theirs = _sound(local), _sound(remote)
     if mine is None or theirs is None:
         return False

@@ -219,6 +219,7 @@ class Network:
             unless given.
         :param options: of :meth:`Srf.connect` and :meth:`Srf.listen`.
         :returns: the application, connected.
+        :raises PhoneError: for what is no application, and for another mode.
         """
         if not isinstance(app, Srf):
             raise PhoneError(f"an application is an Srf, not {app!r}; net.load() loads a file")
@@ -292,7 +293,7 @@ class Network:
         return phone
 
     def host(self, name: str, where: Phone | Server | Host | str) -> None:
-        """Give a name its address.
+        """Let a name have an address.
 
         :param where: a phone, a server, or an address.
         """
@@ -353,6 +354,7 @@ class Network:
 
         :param within: seconds after which it is too late.
         :raises NothingHappens: when it is too late, or nothing will happen any more.
+        :raises TypeError: for what waits for something else than a Deferred.
         """
         if isinstance(waiting, Deferred):
             return cast(T, self._wait(waiting, "what is awaited does not come", within))
@@ -521,7 +523,7 @@ class Network:
 
 
 def _is_known(deferred: Deferred[Any]) -> bool:
-    """Whether a Deferred has its result."""
+    """Return whether a Deferred has its result."""
     return (
         deferred.called
         and not deferred.paused

@@ -295,7 +295,10 @@ class Phone(User):
         self.agent.close()
 
     def uri_of(self, to: Any) -> str:
-        """Write whom a request is for as a URI."""
+        """Write whom a request is for as a URI.
+
+        :raises PhoneError: for nobody.
+        """
         if isinstance(to, Phone):
             return to.aor if to.server is self.server else to.uri
         text = str(to)
@@ -428,7 +431,7 @@ class Phone(User):
     # What comes
 
     def passes(self, message: Message) -> bool:
-        """Whether to look at a message at all."""
+        """Return whether to look at a message at all."""
         for rule in self._ignored:
             if rule[1](message):
                 if rule[0] is not None:
@@ -520,7 +523,7 @@ class Phone(User):
         if text is None:
             return None
         call_id, *params = [part.strip() for part in text.split(";")]
-        tags = dict(part.partition("=")[::2] for part in params)
+        tags = {name: tag for name, _, tag in (part.partition("=") for part in params)}
         for call in self.calls:
             if call.up and call.call_id == call_id and call.local_tag == tags.get("to-tag"):
                 return call

@@ -217,7 +217,7 @@ class Player:
         return "cymru"
 
     def belongs(self, one: Line, other: Line) -> bool:
-        """Whether two frames come in one read."""
+        """Return whether two frames come in one read."""
         if other.event != "frame" or other.sender != "server":
             return False
         if one.connection != other.connection or self.reads in ("single", "cut"):
@@ -268,7 +268,10 @@ class Player:
         link.collect()
 
     def expect(self, line: Line) -> None:
-        """See to it that our application says what was said then."""
+        """See to it that our application says what was said then.
+
+        :raises Mismatch: when it does not.
+        """
         link = self.links[line.connection]
         link.collect()
         frame = line.frame.decode("utf-8")
@@ -296,7 +299,7 @@ class Player:
         raise Mismatch(f"expected\n{recorded}\nbut there is\n{pending}")
 
     def matches(self, recorded: str, ours: str) -> bool:
-        """Whether a command of ours is the counterpart of one that was recorded."""
+        """Return whether a command of ours is the counterpart of one that was recorded."""
         if not recorded.startswith("sip|"):
             if recorded.startswith("remove_route|"):
                 return ours.startswith("remove_route|")  # the server does not look further
@@ -306,7 +309,10 @@ class Player:
         return line == other and _start(line, message) == _start(other, text)
 
     def compare(self, recorded: str, ours: str) -> None:
-        """Compare two messages in meaning."""
+        """Compare two messages in meaning.
+
+        :raises Mismatch: when they differ.
+        """
         theirs, mine = message_of(recorded), message_of(ours)
         in_dialog = not recorded.startswith("sip|||") and not recorded.startswith("sip||\r\n")
         given = _given(mine, in_dialog)
@@ -326,7 +332,7 @@ class Player:
 
 
 def _says_where(message: sip.Message) -> bool:
-    """Whether a message should have a Contact (RFC 3311 section 5, RFC 6665 section 4.1.3)."""
+    """Say whether a message should have a Contact (RFC 3311 section 5, RFC 6665 section 4.1.3)."""
     if isinstance(message, sip.Request):
         return message.method in ("NOTIFY", "UPDATE")
     return (message.get("CSeq") or "").endswith("UPDATE")

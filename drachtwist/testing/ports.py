@@ -44,29 +44,37 @@ class Telephone(Protocol):
     @property
     def uri(self) -> str:
         """Its Contact."""
+        ...
 
     @property
     def aor(self) -> str:
         """The address of its user."""
+        ...
 
     @property
     def server_address(self) -> Address:
         """Where requests go that belong to no dialog."""
+        ...
 
     def uri_of(self, to: Any) -> str:
         """Write whom a request is for as a URI."""
+        ...
 
     def via(self) -> str:
         """Write a Via with a new branch."""
+        ...
 
     def now(self) -> float:
         """Return the time."""
+        ...
 
     def next_media_port(self) -> int:
         """Return a port for the sound of a call."""
+        ...
 
     def next_hop(self, uri: str) -> Address:
         """Return where a URI leads."""
+        ...
 
     def transmit(self, data: bytes, target: Address) -> None:
         """Send octets."""
@@ -75,15 +83,19 @@ class Telephone(Protocol):
         self, request: Request, target: Address, told: Callable[[Response | None], object]
     ) -> ClientTransaction:
         """Send a request."""
+        ...
 
     def send_in(self, call: Any, request: Request) -> Exchange:
         """Send a request in the dialog of a call."""
+        ...
 
     def reply_to(self, request: Request) -> int | None:
         """Return what the test wants to be answered; None for nothing."""
+        ...
 
     def with_credentials(self, request: Request, response: Response) -> Request | None:
         """Make a request again, with an answer to the challenge; None when that is no use."""
+        ...
 
     def follow(self, call: Any, request: Request) -> None:
         """Call whom a REFER names, and tell how that goes."""
@@ -105,3 +117,4 @@ class Telephone(Protocol):
 
     def invite(self, to: Any, *, sdp: OwnSdp = None, headers: HeadersLike = None) -> Any:
         """Call somebody."""
+        ...

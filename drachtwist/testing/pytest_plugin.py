@@ -20,7 +20,7 @@ _FIXTURE = "sip"
 
 @pytest.fixture(name=_FIXTURE)
 def sip(request: pytest.FixtureRequest) -> Iterator[Network]:
-    """A network in memory for one test: applications, servers and phones (drachtwist.testing)."""
+    """Make a network in memory for a test: applications, servers, phones (drachtwist.testing)."""
     from drachtwist.testing.network import Network
 
     net = Network()

@@ -78,7 +78,7 @@ class Story:
             self._tell(True, text, invite, seconds, other_call_id, problem=problem)
 
     def _may(self) -> bool:
-        """Whether there is room for a line in this second."""
+        """Return whether there is room for a line in this second."""
         second = int(self.seconds())
         if second != self._second:
             self._second, self._told = second, 0

@@ -36,7 +36,7 @@ _ORDINARY = frozenset((401, 403, 404, 407, 410, 480, 484, 486, 487, 491, 600, 60
 
 
 def is_failure(status: int) -> bool:
-    """Whether a final status means that something went wrong, rather than that somebody said no."""
+    """Return whether a final status says that something went wrong; somebody may have said no."""
     return status >= 400 and status not in _ORDINARY
 
 

@@ -230,7 +230,7 @@ class ApplicationSession:
     # What the shell calls
 
     def start(self, now: float) -> None:
-        """The connection is open: authenticate. The application speaks first, in both modes."""
+        """Authenticate, now that the connection is open; the application speaks first."""
         self.state = SessionState.AUTHENTICATING
         self.heard = now
         # An unanswered authentication is as dead a link as an unanswered ping.

@@ -24,8 +24,10 @@ from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.reactors import Leave
 from drachtwist.hosting.loading import load_application
 from drachtwist.middleware import DigestAuth, Registrar
+from drachtwist.net.tls import TlsOptions
 from drachtwist.server.config import ServerConfig
 from drachtwist.server.service import DrachtioServer
+from tests.certificates import identity
 
 ROOT = Path(__file__).parent.parent.parent
 ALONE = ("--contact", "sip:127.0.0.1:0;transport=udp,tcp")
@@ -41,6 +43,7 @@ class TelephoneTestCase(TestCase):
     """Telephones with an application."""
 
     timeout = 60
+    contact = "sip:127.0.0.1:0;transport=udp,tcp"
 
     def setUp(self) -> Any:
         """Let an application listen, and take what commands print."""
@@ -53,7 +56,9 @@ class TelephoneTestCase(TestCase):
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        config = ServerConfig(admin_port=0, contacts=("sip:127.0.0.1:0;transport=udp,tcp",))
+        me = identity()
+        tls = TlsOptions(key=me.key, certificate=me.certificate)
+        config = ServerConfig(admin_port=0, contacts=(self.contact,), tls=tls)
         self.server = DrachtioServer(config, reactor)
         self.server.startService()
         self.addCleanup(self.server.stopService)
@@ -340,6 +345,32 @@ class RequestTests(TelephoneTestCase):
         self.patch(os, "environ", {**os.environ, PASSWORD: "secret"})
         read = send.read((self.uri(), "--auth", "ann"))
         self.assertEqual(read.credentials, ("ann", "secret"))
+
+
+class TlsTests(TelephoneTestCase):
+    contact = "sip:127.0.0.1:0;transport=tls"
+
+    async def ask(self, uri: str, *words: str) -> Exit:
+        """Ask whether somebody is there; give the exit status."""
+        read = options.read((uri, *words))
+        try:
+            return Exit(await options.ask(reactor, read, Leave()))
+        except CommandError as error:
+            return error.exit
+
+    async def test_trust(self) -> None:
+        """A certificate is verified, by the authority that is named, unless that is not wanted."""
+        self.srf.options(lambda req, res: res.send(200))
+        certificate = Path(self.mktemp())
+        certificate.write_bytes(identity().certificate)
+        uri = f"sip:127.0.0.1:{self.port};transport=tls"
+        self.assertEqual(await self.ask(uri), Exit.NO_ANSWER)
+        self.assertEqual(await self.ask(uri, "--ca", str(certificate)), Exit.OK)
+        self.assertEqual(await self.ask(uri, "--insecure"), Exit.OK)
+        sips = f"sips:127.0.0.1:{self.port}"
+        self.assertEqual(await self.ask(sips), Exit.NO_ANSWER)
+        self.assertEqual(await self.ask(sips, "--ca", str(certificate)), Exit.OK)
+        self.assertEqual(await self.ask(sips, "--insecure"), Exit.OK)
 
 
 class RegisterTests(TelephoneTestCase):

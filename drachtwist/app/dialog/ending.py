@@ -66,7 +66,7 @@ def send_last(
 
 
 def _must_wait(dialog: DialogParts) -> bool:
-    """Whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
+    """Return whether an ACK, or the answer to what the peer is told, has to come before a BYE."""
     if dialog._traffic is None and (dialog._acked or dialog.type == "uac"):
         return False  # as nearly always
     if dialog._state.owner.is_closing:
@@ -148,7 +148,7 @@ def over(dialog: DialogParts, end: DialogEnd, req: Request | None = None, text: 
 
 
 def is_settled(dialog: DialogParts) -> bool:
-    """Whether a call is up, and nothing is under way whose outcome a lost connection would hide."""
+    """Return whether a call is up, and nothing under way that a lost connection would hide."""
     reinvites, traffic = dialog._reinvites, dialog._traffic
     return (
         dialog.connected
@@ -162,7 +162,7 @@ def is_settled(dialog: DialogParts) -> bool:
 
 
 def _give_up(dialog: DialogParts, end: DialogEnd) -> None:
-    """Nothing in the dialog gets an answer any more."""
+    """Fail whatever waits in the dialog, as nothing gets an answer any more."""
     reinvites, traffic = dialog._reinvites, dialog._traffic
     if traffic is not None:
         for referral in tuple(traffic.referrals):

@@ -54,7 +54,7 @@ def deliver(dialog: DialogParts, state: Connection, tokens: Sequence[str], raw: 
 
 
 def handle(dialog: DialogParts, req: Request) -> None:
-    """Give a request to whom it is for, or answer it."""
+    """Hand a request to whom it is for, or answer it."""
     method = req.method
     if method == "BYE":
         answer_ok(req)

@@ -133,7 +133,7 @@ def _answered(
 
 
 def _repeats(described: Sdp, before: bytes) -> bool:
-    """Whether a description says by its origin that it is the one before."""
+    """Return whether a description says by its origin that it is the one before."""
     origin = described.value("o")
     if origin is None or f"o={origin}".encode("utf-8", "surrogateescape") not in before:
         return False

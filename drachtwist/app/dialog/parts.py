@@ -35,15 +35,15 @@ class DialogParts(DialogCore, Listener):
         """Return the re-INVITEs; make them, if there were none so far."""
         raise NotImplementedError
 
-    def _run(self, handlers: Sequence[Callable[..., Any]], req: Request) -> None:
+    def _run(self, handlers: Sequence[Callable[..., Any]], req: Request, /) -> None:
         """Run handlers that have to answer a request."""
         raise NotImplementedError
 
-    def _last_answered(self, result: ReceivedResponse | Exception) -> None:
+    def _last_answered(self, result: ReceivedResponse | Exception, /) -> None:
         """Note what came of the request that was to end the dialog."""
         raise NotImplementedError
 
-    def _over(self, end: DialogEnd, req: Request | None = None, text: str = "") -> None:
+    def _over(self, end: DialogEnd, req: Request | None = None, text: str = "", /) -> None:
         """End the dialog."""
         raise NotImplementedError
 

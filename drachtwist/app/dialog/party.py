@@ -24,9 +24,11 @@ class _Dialog(Protocol):
     @property
     def _session(self) -> _Session | None:
         """What changed since."""
+        ...
 
     def _message(self, is_local: bool) -> sip.Message:
         """Return the message that tells about a side."""
+        ...
 
 
 class Party:

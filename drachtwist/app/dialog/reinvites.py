@@ -286,13 +286,13 @@ class Reinvites:
         self._confirming = req
 
     def is_confirmed_by(self, ack: Request) -> bool:
-        """Whether an ACK is that of the re-INVITE which is to be confirmed."""
+        """Return whether an ACK is that of the re-INVITE which is to be confirmed."""
         # Otherwise it is that of an INVITE before it, once more.
         confirming = self._confirming
         return confirming is not None and number_of(ack) == number_of(confirming)
 
     def take_ack(self, ack: Request) -> None:
-        """The re-INVITE of the peer is confirmed."""
+        """Note that the re-INVITE of the peer is confirmed."""
         self._confirming = None
         self._confirmed.fire(ack)
 
@@ -303,7 +303,7 @@ class Reinvites:
     # The end
 
     def stop(self) -> None:
-        """The dialog is over: nothing is sent any more."""
+        """Send nothing any more, since the dialog is over."""
         self._confirming = self._incoming = None
         request = self._request
         self._enter(_IDLE)

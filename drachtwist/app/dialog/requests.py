@@ -128,6 +128,7 @@ class Referral(Protocol):
 
     def notified(self, req: Request) -> bool:
         """Take a NOTIFY, if it is about this one."""
+        ...
 
     def dialog_over(self, end: DialogEnd) -> None:
         """The dialog is over, and with it the subscription."""

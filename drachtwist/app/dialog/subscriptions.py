@@ -27,7 +27,7 @@ class Subscriptions:
         return tuple(self._keys)
 
     def has(self, event: str | None) -> bool:
-        """Whether there is one to this event."""
+        """Return whether there is one to this event."""
         return key_of(event) in self._keys
 
     def accept(self, event: str | None) -> None:

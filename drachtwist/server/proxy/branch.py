@@ -53,28 +53,34 @@ class Searching(Protocol):
     @property
     def core(self) -> Core:
         """What sends."""
+        ...
 
     @property
     def incoming(self) -> Incoming:
         """The request that is forwarded."""
+        ...
 
     @property
     def mark(self) -> str:
         """What its branches end with."""
+        ...
 
     @property
     def forwarding(self) -> Forwarding:
         """What writes the request as it is forwarded."""
+        ...
 
     @property
     def provisional_timeout(self) -> float | None:
         """Seconds within which a target has to respond at all."""
+        ...
 
     @property
     def final_timeout(self) -> float | None:
         """Seconds within which a target has to respond finally."""
+        ...
 
-    def responded(self, branch: Branch, response: Response) -> None:
+    def responded(self, branch: Branch, response: Response, /) -> None:
         """Take in a response."""
 
     def refused(self, branch: Branch, response: Response) -> None:

@@ -35,26 +35,32 @@ class Target(Protocol):
     @property
     def uri(self) -> str:
         """The Request-URI for it, where that is the proxy's to choose."""
+        ...
 
     @property
     def path(self) -> Sequence[Address] | None:
         """The Path that leads to it, None if there is none."""
+        ...
 
     @property
     def method(self) -> str:
         """The method."""
+        ...
 
     @property
     def branch(self) -> str:
         """The branch of the Via."""
+        ...
 
     @property
     def breadth(self) -> int | None:
         """Its part of the Max-Breadth, None if there is none."""
+        ...
 
     @property
     def instead(self) -> Flow | None:
         """The UDP flow that it would have taken, if it goes over TCP because it is long."""
+        ...
 
 
 class Forwarding:

@@ -130,7 +130,7 @@ class SentRequest(Attempted):
     """The transport, as frames name it."""
     call_id: str
     from_tag: str
-    source: tuple[Flow, int]
+    source: tuple[Flow, int]  # pyright: ignore[reportIncompatibleVariableOverride]
     """Where the response at hand came from, and how many bytes it had."""
 
     def __init__(self, side: ClientSide, link: AppLink | None, method: str) -> None:
