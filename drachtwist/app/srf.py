@@ -13,10 +13,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IAddress,
     IReactorTime,
     IStreamClientEndpoint,
     IStreamServerEndpoint,
@@ -24,22 +25,22 @@ from twisted.internet.interfaces import (
 
 from drachtwist.app.authentication import Auth
 from drachtwist.app.b2bua import B2bua, create_b2bua
-from drachtwist.app.call_records import CallRecord
+from drachtwist.app.call_records import CallRecord, CallSummary
 from drachtwist.app.client_request import (
     ClientRequest,
     PendingRequest,
     send_request,
 )
 from drachtwist.app.connections import Connections
-from drachtwist.app.descriptions import SdpHook
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
+from drachtwist.app.dialog_info import DialogState
 from drachtwist.app.dialog_table import Role
 from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.ended_calls import EndedCalls
 from drachtwist.app.events import CDR_EVENTS, Events
 from drachtwist.app.handlers import AnyHandler
-from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.interfaces import SdpHook, SdpSource
 from drachtwist.app.mistakes import misplaced_options
 from drachtwist.app.option_types import check_connecting, check_options
 from drachtwist.app.outgoing_request import OutgoingRequest
@@ -62,6 +63,16 @@ from drachtwist.tracing.trace import Trace
 from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
+
+# What is returned as it was given, for decorators: a handler, by what it is told.
+_OnNothing = TypeVar("_OnNothing", bound=Callable[[], object])
+_OnLink = TypeVar("_OnLink", bound=Callable[[DrachtioProtocol], object])
+_OnError = TypeVar("_OnError", bound=Callable[[Exception], object])
+_OnSeconds = TypeVar("_OnSeconds", bound=Callable[[float], object])
+_OnAddress = TypeVar("_OnAddress", bound=Callable[[IAddress], object])
+_OnCallRecord = TypeVar("_OnCallRecord", bound=Callable[[CallRecord], object])
+_OnCallSummary = TypeVar("_OnCallSummary", bound=Callable[[CallSummary], object])
+_OnDialogState = TypeVar("_OnDialogState", bound=Callable[[DialogState], object])
 
 
 class Srf(Router):
@@ -456,8 +467,8 @@ class Srf(Router):
         res: Response,
         uri: Target,
         *misplaced: NoReturn,
-        local_sdp_a: SdpHook = None,
-        local_sdp_b: SdpHook = None,
+        local_sdp_a: SdpHook[ReceivedResponse] = None,
+        local_sdp_b: SdpHook[Request] = None,
         headers: HeadersLike | Callable[[Request], HeadersLike] = None,
         response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
         proxy_request_headers: Sequence[str] = (),
@@ -653,7 +664,7 @@ class Srf(Router):
 
     # Events
 
-    def on_start(self, handler: AnyHandler) -> AnyHandler:
+    def on_start(self, handler: _OnNothing) -> _OnNothing:
         """Call a handler, without arguments, before anything is connected or listened on.
 
         The handlers are called in the order in which they were added, each when the one before it
@@ -662,7 +673,7 @@ class Srf(Router):
         self._connections.lifecycle.add_start(handler)
         return handler
 
-    def on_stop(self, handler: AnyHandler) -> AnyHandler:
+    def on_stop(self, handler: _OnNothing) -> _OnNothing:
         """Call a handler, without arguments, when the application has stopped: all is closed.
 
         The handlers are called in the order in which they were added, each when the one before it
@@ -694,34 +705,34 @@ class Srf(Router):
         """
         return self._connections.lifecycle.start()
 
-    def on_connect(self, handler: AnyHandler) -> AnyHandler:
+    def on_connect(self, handler: _OnLink) -> _OnLink:
         """Call a handler with each connection, of either kind, once the server accepted us."""
         return self._events.connect.add(handler)
 
-    def on_ready(self, handler: AnyHandler) -> AnyHandler:
+    def on_ready(self, handler: _OnLink) -> _OnLink:
         """Call a handler with each connection that we made, once the server took our routes.
 
         From then on it hands over requests; before, they are refused if nobody else is there.
         """
         return self._events.ready.add(handler)
 
-    def on_close(self, handler: AnyHandler) -> AnyHandler:
+    def on_close(self, handler: _OnLink) -> _OnLink:
         """Call a handler with each connection that was up and is gone."""
         return self._events.close.add(handler)
 
-    def on_error(self, handler: AnyHandler) -> AnyHandler:
+    def on_error(self, handler: _OnError) -> _OnError:
         """Call a handler with the error when connecting or listening fails; repeats are spared."""
         return self._events.error.add(handler)
 
-    def on_reconnecting(self, handler: AnyHandler) -> AnyHandler:
+    def on_reconnecting(self, handler: _OnSeconds) -> _OnSeconds:
         """Call a handler with the seconds until the next attempt to connect."""
         return self._events.reconnecting.add(handler)
 
-    def on_listening(self, handler: AnyHandler) -> AnyHandler:
+    def on_listening(self, handler: _OnAddress) -> _OnAddress:
         """Call a handler with the address of each listener that is bound."""
         return self._events.listening.add(handler)
 
-    def on_cdr(self, event: str) -> Callable[[AnyHandler], AnyHandler]:
+    def on_cdr(self, event: str) -> Callable[[_OnCallRecord], _OnCallRecord]:
         """Decorate a handler of call detail records: it gets a :class:`CallRecord`.
 
         :param event: ``attempt``, ``start`` or ``stop``. There may be several handlers for each.
@@ -730,14 +741,14 @@ class Srf(Router):
         if event not in CDR_EVENTS:
             raise LocalProtocolError(f"no CDR event: {event!r}")
 
-        def decorate(handler: AnyHandler) -> AnyHandler:
+        def decorate(handler: _OnCallRecord) -> _OnCallRecord:
             self._events.cdr[event].add(handler)
             self._changed()
             return handler
 
         return decorate
 
-    def on_call_summary(self, handler: AnyHandler) -> AnyHandler:
+    def on_call_summary(self, handler: _OnCallSummary) -> _OnCallSummary:
         """Call a handler with a :class:`CallSummary` when a call is over.
 
         It joins the call detail records of the call, with durations. The server then reports all of
@@ -747,7 +758,7 @@ class Srf(Router):
         self._changed()
         return handler
 
-    def on_dialog_state(self, handler: AnyHandler) -> AnyHandler:
+    def on_dialog_state(self, handler: _OnDialogState) -> _OnDialogState:
         """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
         return self._events.dialog_state.add(handler)
 
