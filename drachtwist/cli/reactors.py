@@ -15,6 +15,7 @@ from zope.interface import provider
 from drachtwist.cli.outcomes import CommandError, Exit
 from drachtwist.cli.picture import Screen
 from drachtwist.net.observers import Observers
+from drachtwist.net.steady import steady
 from drachtwist.net.waiting import either
 
 __all__ = ["Leave", "pause", "run_on_reactor"]
@@ -99,7 +100,7 @@ async def pause(reactor: Any, seconds: float, until: Deferred[None]) -> None:
     if until.called:
         return
     waiting: Deferred[None] = Deferred()
-    timer = reactor.callLater(seconds, waiting.callback, None)
+    timer = steady(reactor).callLater(seconds, waiting.callback, None)
     await either(waiting, until)
     if timer.active():
         timer.cancel()

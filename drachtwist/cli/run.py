@@ -28,6 +28,7 @@ from drachtwist.cli.watching import Watch, files_below, loaded_files
 from drachtwist.hosting import app_tap
 from drachtwist.net.contacts import Contact
 from drachtwist.net.sip.listening import read_contact
+from drachtwist.net.steady import steady
 
 __all__ = ["Console", "RunOptions", "main", "read"]
 
@@ -193,9 +194,9 @@ def _serve(service: Any, options: RunOptions, screen: Screen, watch: Watch) -> i
         found = watch.add(loaded_files())
         if found:
             screen.say(f"{_shown(found[0])} has changed: starting again")
-            reactor.callLater(SETTLES, start_again)
+            steady(reactor).callLater(SETTLES, start_again)
         elif not stopped:
-            reactor.callLater(EVERY, look)
+            steady(reactor).callLater(EVERY, look)
 
     def start_again() -> None:
         nonlocal again

@@ -86,6 +86,21 @@ class TraceTests(SynchronousTestCase):
         for one in ("180 ", "ACK ", "BYE "):
             self.assertEqual(sum(f" {one}" in line for line in lines), 2, "\n".join(lines))
 
+    def test_other_description(self) -> None:
+        """Legs belong together because the application says so, whatever they describe."""
+        whole = Whole()
+
+        @whole.srf.invite
+        async def called(req: Request, res: Response) -> None:
+            await whole.srf.create_b2bua(req, res, TARGET, local_sdp_b=ANSWER)
+
+        whole.pump()
+        trace = whole.srf.trace
+        trace.seconds = whole.clock.seconds
+        whole.receive(request("INVITE", body=OFFER), 32070)
+        other = whole.request().get("Call-ID") or ""
+        self.assertEqual(trace.ring.related("c1"), ["c1", other])
+
     def test_sinks(self) -> None:
         """A sink that fails is told no more, and harms nobody."""
         trace = Trace(seconds=iter(range(9)).__next__)
