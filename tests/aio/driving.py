@@ -10,8 +10,10 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
+from twisted.web.test.requesthelper import DummyRequest
 
 from drachtwist import Dialog, Request, Response, SipError
+from drachtwist.middleware.webhook import RoutingResource, reject
 from drachtwist.net import tasks
 from tests.aio.cases import AsyncioTestCase, TaskGroup, need_new_asyncio, timeout
 from tests.app.doubles import ANSWER, OFFER
@@ -633,6 +635,20 @@ class CallbackTests(AsyncioTestCase):
         self.ask("BYE", to_tag=tag, number=3)
         await self.until(lambda: "over" in self.seen)
         self.assertEqual(self.seen, ["hook 200", "over"])
+
+    async def test_questions_of_servers(self) -> None:
+        """What answers the questions of servers may await."""
+
+        async def decide(query: Any) -> Any:
+            await asyncio.sleep(0)
+            await deferLater(reactor, 0, lambda: None)
+            return reject(480)
+
+        asked: Any = DummyRequest([b""])
+        asked.uri = b"/?method=INVITE"
+        RoutingResource(decide).render(asked)
+        await self.until(lambda: asked.finished)
+        self.assertIn(b"480", b"".join(asked.written))
 
     async def test_events(self) -> None:
         """Handlers of events may await, and their failures are logged."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 HERE = Path(__file__).parent
-CASES = ("driving", "own_loop", "packages", "pages")
+CASES = ("driving", "in_the_loop", "own_loop", "packages", "pages")
 """The modules whose tests are for the asyncio reactor."""
 
 
