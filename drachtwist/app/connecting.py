@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
@@ -22,6 +23,9 @@ from drachtwist.net.service import InboundConnection, OutboundListener
 from drachtwist.net.tls import TlsOptions
 
 __all__ = ["Connecting"]
+
+# Returned as it was given, for decorators.
+_OnNothing = TypeVar("_OnNothing", bound=Callable[[], object])
 
 
 class Connecting(Router):
@@ -183,7 +187,7 @@ class Connecting(Router):
 
     # Its life
 
-    def on_start(self, handler: AnyHandler) -> AnyHandler:
+    def on_start(self, handler: _OnNothing) -> _OnNothing:
         """Call a handler, without arguments, before anything is connected or listened on.
 
         The handlers are called in the order in which they were added, each when the one before it
@@ -192,7 +196,7 @@ class Connecting(Router):
         self._connections.lifecycle.add_start(handler)
         return handler
 
-    def on_stop(self, handler: AnyHandler) -> AnyHandler:
+    def on_stop(self, handler: _OnNothing) -> _OnNothing:
         """Call a handler, without arguments, when the application has stopped: all is closed.
 
         The handlers are called in the order in which they were added, each when the one before it

@@ -31,7 +31,6 @@ from drachtwist.app.client_request import (
 )
 from drachtwist.app.connecting import Connecting
 from drachtwist.app.connections import Connections
-from drachtwist.app.descriptions import SdpHook
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.dialog_table import Role
@@ -39,7 +38,7 @@ from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.ended_calls import EndedCalls
 from drachtwist.app.event_handlers import EventHandlers
 from drachtwist.app.events import Events
-from drachtwist.app.interfaces import SdpSource
+from drachtwist.app.interfaces import SdpHook, SdpSource
 from drachtwist.app.mistakes import misplaced_options
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outgoing_request import OutgoingRequest
@@ -297,8 +296,8 @@ class Srf(Connecting, EventHandlers):
         res: Response,
         uri: Target,
         *misplaced: NoReturn,
-        local_sdp_a: SdpHook = None,
-        local_sdp_b: SdpHook = None,
+        local_sdp_a: SdpHook[ReceivedResponse] = None,
+        local_sdp_b: SdpHook[Request] = None,
         headers: HeadersLike | Callable[[Request], HeadersLike] = None,
         response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
         proxy_request_headers: Sequence[str] = (),
