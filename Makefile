@@ -59,10 +59,10 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+	$(BIN)/pyright -p tests/typing --pythonpath $(BIN)/python
 
 # A minute, and it fetches Node.js unless that is there: no part of CI.
 pyright: $(VENV)/installed-dev
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -q pyright
 	$(BIN)/python .ci/pyright $(BIN)/pyright
 
 docs: $(VENV)/installed-dev

@@ -54,6 +54,8 @@ ALLOWED: dict[str, set[str]] = {
 # What public types say of each other: a request knows its application, which makes dialogs of it,
 # its response and its early dialog. These arrows are for types alone, and count in no circle.
 PUBLIC_TYPES = {
+    ("drachtwist.app.interfaces", "drachtwist.app.request"),
+    ("drachtwist.app.interfaces", "drachtwist.app.response"),
     ("drachtwist.app.received", "drachtwist.app.srf"),
     ("drachtwist.app.received", "drachtwist.app.early"),
     ("drachtwist.app.request", "drachtwist.app.early"),

@@ -19,10 +19,11 @@ from drachtwist.app.authentication import Auth
 from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.bridged_offers import EarlyOffers, pass_late_answer, pass_offer
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import SdpHook, resolve, typed
+from drachtwist.app.descriptions import resolve, typed
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.interfaces import SdpHook
 from drachtwist.app.mistakes import no_request
 from drachtwist.app.option_types import check_options
 from drachtwist.app.outcomes import started
@@ -70,8 +71,8 @@ def create_b2bua(
     res: Response,
     uri: Target,
     *,
-    local_sdp_a: SdpHook = None,
-    local_sdp_b: SdpHook = None,
+    local_sdp_a: SdpHook[ReceivedResponse] = None,
+    local_sdp_b: SdpHook[Request] = None,
     headers: HeadersLike | Callable[[Request], HeadersLike] = None,
     response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
     proxy_request_headers: Sequence[str] = (),
@@ -176,8 +177,8 @@ class _Bridge:
         req: Request,
         res: Response,
         calling: Any,
-        local_sdp_a: SdpHook,
-        local_sdp_b: SdpHook,
+        local_sdp_a: SdpHook[ReceivedResponse],
+        local_sdp_b: SdpHook[Request],
         passing: BridgedHeaders,
         pass_failure: bool,
         pass_provisional: bool,

@@ -12,9 +12,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from drachtwist.app.descriptions import SdpHook, keep_type, resolve
+from drachtwist.app.descriptions import keep_type, resolve
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.early import EarlyDialog
+from drachtwist.app.interfaces import SdpHook
+from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
 from drachtwist.errors import CommandRefused, LocalProtocolError, SipError
@@ -38,7 +40,7 @@ class EarlyOffers:
     tag: str
     """The To tag of the callee whose offer the caller has."""
 
-    def __init__(self, hook: SdpHook, tag: str) -> None:
+    def __init__(self, hook: SdpHook[Request], tag: str) -> None:
         self._hook = hook
         self._answer: bytes | str | None = None
         self._waiting: list[tuple[bytes, Deferred[bytes | str]]] = []
@@ -85,7 +87,11 @@ class EarlyOffers:
 
 
 async def pass_offer(
-    req: Request, res: Response, early: EarlyDialog | None, there: SdpHook, back: SdpHook
+    req: Request,
+    res: Response,
+    early: EarlyDialog | None,
+    there: SdpHook[Request],
+    back: SdpHook[ReceivedResponse],
 ) -> None:
     """Pass an UPDATE, or the offer of a PRACK, on in the early dialog of the other side.
 
@@ -116,7 +122,7 @@ async def pass_offer(
     res.send(response.status, response.reason, returned.items(), answer)
 
 
-async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook) -> None:
+async def pass_late_answer(uas: Dialog, uac: Dialog, hook: SdpHook[Request]) -> None:
     """Acknowledge a 200 that had the offer with the answer that is in the caller's ACK.
 
     :param hook: ``local_sdp_b``: if it is a function, it makes of the answer what the called party

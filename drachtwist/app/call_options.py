@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from drachtwist.app.authentication import Auth
-    from drachtwist.app.descriptions import SdpHook
     from drachtwist.app.dialog import Dialog
+    from drachtwist.app.interfaces import SdpHook
     from drachtwist.app.outgoing_request import OutgoingRequest
     from drachtwist.app.received import ReceivedResponse
     from drachtwist.app.request import Request
@@ -48,8 +48,8 @@ class CallOptions(TargetOptions, total=False):
 
 
 class _BridgedOptions(TargetOptions, total=False):
-    local_sdp_a: SdpHook
-    local_sdp_b: SdpHook
+    local_sdp_a: SdpHook[ReceivedResponse]
+    local_sdp_b: SdpHook[Request]
     headers: HeadersLike | Callable[[Request], HeadersLike]
     response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike]
     proxy_request_headers: Sequence[str]

@@ -14,11 +14,7 @@ from drachtwist.sip.headers import Headers, HeadersLike
 if TYPE_CHECKING:
     pass
 
-__all__ = ["SdpHook", "keep_type", "resolve", "typed"]
-
-SdpHook = Any
-"""A session description, something awaitable that becomes one, or a function that gives either
-when it is called with the other side's description and message."""
+__all__ = ["keep_type", "resolve", "typed"]
 
 
 async def resolve(value: Any, *args: Any) -> Any:

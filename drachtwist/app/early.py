@@ -33,7 +33,7 @@ from drachtwist.app.connection import Connection
 from drachtwist.app.dialog.requests import Requester
 from drachtwist.app.dialog_table import Ends, Role, role_of
 from drachtwist.app.early_session import EarlySession
-from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import AnyRequestHandler
 from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.outgoing import PLACEHOLDER, WITH_CONTACT, DialogRequest
@@ -147,7 +147,7 @@ class EarlyDialog(Requester):
 
     # What comes
 
-    def on_request(self, method: str, handler: AnyHandler) -> AnyHandler:
+    def on_request(self, method: str, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Call a handler, with (req, res), for each request of a method; it has to answer."""
         if not isinstance(method, str):
             raise no_method(method)
@@ -156,15 +156,15 @@ class EarlyDialog(Requester):
         self._handlers[method.upper()] = handler
         return handler
 
-    def on_info(self, handler: AnyHandler) -> AnyHandler:
+    def on_info(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle INFO requests, DTMF before the answer for example: ``handler(req, res)``."""
         return self.on_request("INFO", handler)
 
-    def on_notify(self, handler: AnyHandler) -> AnyHandler:
+    def on_notify(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle NOTIFY requests: ``handler(req, res)``."""
         return self.on_request("NOTIFY", handler)
 
-    def on_update(self, handler: AnyHandler) -> AnyHandler:
+    def on_update(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle UPDATE requests: ``handler(req, res)``."""
         return self.on_request("UPDATE", handler)
 

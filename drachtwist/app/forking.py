@@ -18,10 +18,11 @@ from drachtwist.app.bridged_headers import BridgedHeaders, reasons_of
 from drachtwist.app.bridged_offers import pass_late_answer
 from drachtwist.app.call_options import SimringOptions, TargetOptions, TriedOptions
 from drachtwist.app.coupling import pair
-from drachtwist.app.descriptions import SdpHook, resolve, typed
+from drachtwist.app.descriptions import resolve, typed
 from drachtwist.app.destinations import Target
 from drachtwist.app.dialog import Dialog
 from drachtwist.app.handover import hand_out
+from drachtwist.app.interfaces import SdpHook
 from drachtwist.app.option_types import check_calling, check_options
 from drachtwist.app.outcomes import started
 from drachtwist.app.received import ReceivedResponse
@@ -85,8 +86,8 @@ class Simring:
         uris: Sequence[Target] = (),
         *,
         timeout: float | None = None,
-        local_sdp_a: SdpHook = None,
-        local_sdp_b: SdpHook = None,
+        local_sdp_a: SdpHook[ReceivedResponse] = None,
+        local_sdp_b: SdpHook[Request] = None,
         headers: HeadersLike | Callable[[Request], HeadersLike] = None,
         response_headers: HeadersLike | Callable[[ReceivedResponse], HeadersLike] = None,
         proxy_request_headers: Sequence[str] = (),

@@ -21,7 +21,8 @@ from drachtwist import sip
 from drachtwist.app import dialog_info
 from drachtwist.app.answer_state import TRANSITIONS, AnswerState
 from drachtwist.app.connection import Connection
-from drachtwist.app.handlers import AnyHandler, run_handler
+from drachtwist.app.handlers import run_handler
+from drachtwist.app.interfaces import AnyRequestHandler, AnyToldOfEnd
 from drachtwist.app.mistakes import no_handler
 from drachtwist.app.outcomes import already_failed
 from drachtwist.app.received import Received
@@ -145,7 +146,7 @@ class Request(Received, sip.Request):
         early: EarlyDialog = self._state.owner.early_dialogs.of_caller(self)
         return early
 
-    def on_cancel(self, handler: AnyHandler) -> AnyHandler:
+    def on_cancel(self, handler: AnyToldOfEnd) -> AnyToldOfEnd:
         """Call a handler when the caller gives up before the INVITE was answered.
 
         It gets the CANCEL (or the BYE, in an early dialog), or None when the server only said that
@@ -182,7 +183,7 @@ class Request(Received, sip.Request):
         if self._extras is not None and waiting in self._extras.waiting:
             self._extras.waiting.remove(waiting)
 
-    def on_update(self, handler: AnyHandler) -> AnyHandler:
+    def on_update(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle UPDATE requests that come before this INVITE is answered.
 
         The handler takes (req, res). Without one they are answered as RFC 3311 section 5.2 wants:

@@ -25,7 +25,7 @@ from twisted.logger import LogLevel
 
 from drachtwist import sip
 from drachtwist.app.answer_state import AnswerState
-from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import AnySendHook
 from drachtwist.app.mistakes import no_handler, said
 from drachtwist.app.outcomes import started
 from drachtwist.app.results import Receipt, fail_later, references
@@ -169,7 +169,7 @@ class Response(sip.Message):
             self._begin(sending, status, reason, headers, body, on_prack)
         return sending.deferred
 
-    def on_send(self, handler: AnyHandler) -> AnyHandler:
+    def on_send(self, handler: AnySendHook) -> AnySendHook:
         """Ask a handler before each response that the application sends.
 
         It gets this object and the status, may set headers and a body, and may take its time: what

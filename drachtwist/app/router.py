@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union, overload
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from drachtwist.app.answer_state import AnswerState
-from drachtwist.app.handlers import AnyHandler, settle
+from drachtwist.app.handlers import settle
+from drachtwist.app.interfaces import AnyChained, Handler
 from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.errors import LocalProtocolError
 from drachtwist.net.logs import Logger
@@ -78,6 +79,10 @@ def arity(handler: _Function) -> int:
     return wanted
 
 
+_AnyLayer = TypeVar("_AnyLayer", bound="Handler | Router")
+_More = Union["Handler", "Router", list[Any], tuple[Any, ...]]
+
+
 class Router:
     """A row of handlers that can be mounted in another, or in an :class:`~drachtwist.app.srf.Srf`.
 
@@ -95,6 +100,21 @@ class Router:
     def __init__(self) -> None:
         self._layers: list[_Layer] = []
         self._mounted_in: list[Router] = []
+
+    @overload
+    def use(self, method: str, /) -> Callable[[AnyChained], AnyChained]: ...
+
+    @overload
+    def use(self, method: str, handler: _AnyLayer, /, *more: _More) -> _AnyLayer: ...
+
+    @overload
+    def use(self, handler: _AnyLayer, /, *more: _More) -> _AnyLayer: ...
+
+    @overload
+    def use(self, *handlers: _More) -> Handler | Router: ...
+
+    @overload
+    def use(self, method: str, /, *handlers: _More) -> Handler | Router: ...
 
     def use(self, *args: Any) -> Any:
         """Add handlers: ``use(handler, ...)`` for all methods, ``use(method, handler, ...)``.
@@ -130,7 +150,7 @@ class Router:
         self._changed()
         return handlers[0]
 
-    def on_request(self, method: str) -> Callable[[AnyHandler], AnyHandler]:
+    def on_request(self, method: str) -> Callable[[AnyChained], AnyChained]:
         """Decorate the handler of a method, of any name.
 
         :raises LocalProtocolError: when it is no method.
@@ -138,78 +158,78 @@ class Router:
         if not isinstance(method, str):
             raise no_method(method)
 
-        def decorate(handler: AnyHandler) -> AnyHandler:
+        def decorate(handler: AnyChained) -> AnyChained:
             self.use(method, handler)
             return handler
 
         return decorate
 
-    def ack(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def ack(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle ACKs that belong to no dialog object."""
         self.use("ACK", handler, *more)
         return handler
 
-    def bye(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def bye(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle BYEs that belong to no dialog object."""
         self.use("BYE", handler, *more)
         return handler
 
-    def cancel(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def cancel(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Do nothing: a CANCEL goes to the INVITE it is for (:meth:`Request.on_cancel`)."""
         self.use("CANCEL", handler, *more)
         return handler
 
-    def info(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def info(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle INFO requests outside of dialogs."""
         self.use("INFO", handler, *more)
         return handler
 
-    def invite(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def invite(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle new calls."""
         self.use("INVITE", handler, *more)
         return handler
 
-    def message(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def message(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle instant messages outside of dialogs."""
         self.use("MESSAGE", handler, *more)
         return handler
 
-    def notify(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def notify(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle NOTIFY requests outside of dialogs."""
         self.use("NOTIFY", handler, *more)
         return handler
 
-    def options(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def options(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle OPTIONS requests outside of dialogs."""
         self.use("OPTIONS", handler, *more)
         return handler
 
-    def prack(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def prack(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle PRACKs, which are answered with 200 otherwise."""
         self.use("PRACK", handler, *more)
         return handler
 
-    def publish(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def publish(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle PUBLISH requests."""
         self.use("PUBLISH", handler, *more)
         return handler
 
-    def refer(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def refer(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle REFER requests outside of dialogs."""
         self.use("REFER", handler, *more)
         return handler
 
-    def register(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def register(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle registrations."""
         self.use("REGISTER", handler, *more)
         return handler
 
-    def subscribe(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def subscribe(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle new subscriptions."""
         self.use("SUBSCRIBE", handler, *more)
         return handler
 
-    def update(self, handler: AnyHandler, *more: Any) -> AnyHandler:
+    def update(self, handler: _AnyLayer, *more: _More) -> _AnyLayer:
         """Handle UPDATE requests that belong to no dialog object."""
         self.use("UPDATE", handler, *more)
         return handler

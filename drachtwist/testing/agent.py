@@ -203,19 +203,21 @@ class Agent:
 
     def datagram_received(self, data: bytes, host: str, port: int) -> None:
         """Take in a datagram."""
-        if data.strip(b"\r\n\0 \t"):
-            try:
-                message = parse_datagram(data)
-            except MessageError:
-                return
-            self.take(message, (host, port))
+        data = data.lstrip(b"\r\n")
+        if not data.strip(b"\0 \t"):
+            return  # a keep-alive
+        # Not checked in whole: what a phone needs of it, it reads, and the rest is for the test.
+        kind = Response if data.startswith(b"SIP/") else Request
+        self.take(kind.from_bytes(data), (host, port))
 
     def take(self, message: Message, source: Address) -> None:
         """Take in a message."""
         self.received.append(message)
-        if not self.automatic or not self._user.passes(message):
+        if not self.automatic:
             return
         try:
+            if not self._user.passes(message):
+                return
             if isinstance(message, Response):
                 self._take_response(message)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from drachtwist.errors import MessageError
 from drachtwist.sip.message import Request, Response
 from drachtwist.testing.history import Passed
 from drachtwist.tracing.ladder import UNICODE, Ladder, Rung
@@ -15,13 +16,22 @@ _LEAST = 80
 
 
 def label(message: Request | Response | None, data: bytes) -> str:
-    """Write a message in short."""
-    if message is None:
-        return data.split(b"\r\n", 1)[0].decode("utf-8", "replace")
-    body = " [sdp]" if message.body.startswith(b"v=0") else " [body]" if message.body else ""
-    if isinstance(message, Request):
-        return f"{message.method}{body}"
-    return f"{message.status} {message.reason} ({message.cseq.method}){body}"
+    """Write a message in short; of what cannot be read the first line."""
+    try:
+        if isinstance(message, Request):
+            text = message.method
+        elif message is not None:
+            text = f"{message.status} {message.reason} ({message.cseq.method})"
+        else:
+            return _first_line(data)
+    except MessageError:
+        return _first_line(data)
+    body = message.body
+    return text + (" [sdp]" if body.startswith(b"v=0") else " [body]" if body else "")
+
+
+def _first_line(data: bytes) -> str:
+    return data.partition(b"\r\n")[0].decode("utf-8", "replace")
 
 
 def ladder(entries: Sequence[Passed], names: Mapping[str, str], began: float) -> str:

@@ -245,7 +245,7 @@ class RouteTests(SrfTestCase):
 
     def test_cdr(self) -> None:
         """Records are routed when somebody wants them."""
-        self.srf.on_cdr("start")(self.ignore)
+        self.srf.on_cdr("start")(lambda record: None)
         self.assertEqual(self.routes(), ["invite", "cdr:start"])
 
     def test_every_connection(self) -> None:

@@ -203,6 +203,16 @@ class OutcomeTests(SentTestCase):
         [cancel] = self.bench.take()
         self.assertEqual((head(cancel), cancel.get("Reason")), ("CANCEL", "SIP;cause=200"))
 
+    def test_gone_while_looked_for(self) -> None:
+        """An INVITE of an application that is gone is over at once when nobody has it."""
+        self.app.command("sip||\r\nINVITE sip:bob@example.test SIP/2.0\r\n\r\n")
+        uac = self.bench.core.uac
+        self.assertEqual(len(uac.invites), 1)
+        self.app.close()
+        self.assertEqual(len(uac.invites), 0)
+        self.bench.answer_all({("A", "example.test"): ["127.0.0.9"]})
+        self.assertEqual(self.bench.take(), [])
+
     def test_one_record(self) -> None:
         """However many places a BYE is sent to, there is one record of it."""
         self.bench = type(self.bench)(cdrs=True)

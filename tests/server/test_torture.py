@@ -415,7 +415,7 @@ class TortureCase(TestCase):
         self.registered = {}
         at = f"sip:127.0.0.1:{self.callee_line.getHost().port}"
 
-        def take(req: Request, res: Response, next: Callable[[], None]) -> None:
+        def take(req: Request, res: Response, next: Any) -> None:
             if req.called_number != "service":
                 self.taken.append(req)
             next()

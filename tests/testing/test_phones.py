@@ -435,6 +435,17 @@ class OutsideTests(SipTests, SynchronousTestCase):
         self.assertEqual(heads(mallory.received), ["100", "480", "480"])
         self.assertIn("nonsense", self.sip.ladder())
 
+    def test_nonsense_comes(self) -> None:
+        """What is no message is kept, stands in the ladder, and harms no phone."""
+        self.sip.serve(answering())
+        alice, mallory = self.sip.phone("alice"), self.sip.phone("mallory", automatic=False)
+        alice.ignore(1, "BYE")
+        for data in (b"nonsense", b"SIP/2.0 200\r\n\r\n", b"INVITE x SIP/2.0\r\n\r\n", b"\r\n"):
+            mallory.send(data, (alice.host.host, 5060))
+        self.assertEqual(len(alice.received), 3)
+        self.assertEqual(self.sip.ladder().count("not understood"), 3)
+        self.assertTrue(alice.invite("x").up)
+
     def test_ignoring(self) -> None:
         """A phone that hangs does nothing with what comes."""
         srf = Srf()

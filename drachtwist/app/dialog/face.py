@@ -18,7 +18,7 @@ from drachtwist.app.dialog.ports import OpenInvites
 from drachtwist.app.dialog.reinvites import Modification, Reinvites, number_of
 from drachtwist.app.dialog.requests import EstablishedRequester
 from drachtwist.app.dialog.state import DialogEnd, DialogEnded, why_over
-from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import AnyToldOfEnd
 from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.notify_queue import NotifyQueue
 from drachtwist.app.option_types import check_modification
@@ -46,7 +46,7 @@ class Dialog(DialogParts, EstablishedRequester):
 
     # Events
 
-    def on_destroy(self, handler: AnyHandler) -> AnyHandler:
+    def on_destroy(self, handler: AnyToldOfEnd) -> AnyToldOfEnd:
         """Call a handler when the dialog ends, unless :meth:`destroy` ended it.
 
         It gets the BYE or NOTIFY that ended it, None when the connection was lost; :attr:`ended`
@@ -70,7 +70,7 @@ class Dialog(DialogParts, EstablishedRequester):
             return succeed(ended)
         return self._need_ending().ended.wait()
 
-    def on_ack(self, handler: AnyHandler) -> AnyHandler:
+    def on_ack(self, handler: AnyToldOfEnd) -> AnyToldOfEnd:
         """Call a handler with each ACK; with None, at once, when the first came already.
 
         While a re-INVITE of the peer is being answered, the ACK of that answer is waited for.

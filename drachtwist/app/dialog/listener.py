@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.interfaces import AnyRequestHandler, AnyTold
 from drachtwist.app.mistakes import no_handler, no_method
 from drachtwist.app.request import Request
 
@@ -19,6 +20,12 @@ class Listener:
 
     # By method, or by name of the event ("hold", ...), which is in lower case; None for none.
     _handlers: dict[str, tuple[Callable[..., Any], ...]] | None
+
+    @overload
+    def on_request(self, method: str) -> Callable[[AnyRequestHandler], AnyRequestHandler]: ...
+
+    @overload
+    def on_request(self, method: str, handler: AnyRequestHandler) -> AnyRequestHandler: ...
 
     def on_request(self, method: str, handler: Any = None) -> Any:
         """Call a handler, with (req, res), for each request of a method; it has to answer.
@@ -34,62 +41,62 @@ class Listener:
             return lambda handler: self._add(method.upper(), handler)
         return self._add(method.upper(), handler)
 
-    def on_info(self, handler: AnyHandler) -> AnyHandler:
+    def on_info(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle INFO requests: ``handler(req, res)``."""
         return self._add("INFO", handler)
 
-    def on_message(self, handler: AnyHandler) -> AnyHandler:
+    def on_message(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle MESSAGE requests: ``handler(req, res)``."""
         return self._add("MESSAGE", handler)
 
-    def on_notify(self, handler: AnyHandler) -> AnyHandler:
+    def on_notify(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle NOTIFY requests: ``handler(req, res)``."""
         return self._add("NOTIFY", handler)
 
-    def on_options(self, handler: AnyHandler) -> AnyHandler:
+    def on_options(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle OPTIONS requests: ``handler(req, res)``."""
         return self._add("OPTIONS", handler)
 
-    def on_prack(self, handler: AnyHandler) -> AnyHandler:
+    def on_prack(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle PRACK requests: ``handler(req, res)``."""
         return self._add("PRACK", handler)
 
-    def on_publish(self, handler: AnyHandler) -> AnyHandler:
+    def on_publish(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle PUBLISH requests: ``handler(req, res)``."""
         return self._add("PUBLISH", handler)
 
-    def on_refer(self, handler: AnyHandler) -> AnyHandler:
+    def on_refer(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle REFER requests: ``handler(req, res)``."""
         return self._add("REFER", handler)
 
-    def on_subscribe(self, handler: AnyHandler) -> AnyHandler:
+    def on_subscribe(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle SUBSCRIBE requests that keep a subscription alive: ``handler(req, res)``."""
         return self._add("SUBSCRIBE", handler)
 
-    def on_unsubscribe(self, handler: AnyHandler) -> AnyHandler:
+    def on_unsubscribe(self, handler: AnyTold) -> AnyTold:
         """Call ``handler(req)`` when the peer ends a subscription, which is accepted already.
 
         A last NOTIFY is due (:meth:`destroy` sends it).
         """
         return self._add("unsubscribe", handler)
 
-    def on_update(self, handler: AnyHandler) -> AnyHandler:
+    def on_update(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle UPDATE requests: ``handler(req, res)``."""
         return self._add("UPDATE", handler)
 
-    def on_modify(self, handler: AnyHandler) -> AnyHandler:
+    def on_modify(self, handler: AnyRequestHandler) -> AnyRequestHandler:
         """Handle re-INVITEs: ``handler(req, res)``."""
         return self._add("INVITE", handler)
 
-    def on_refresh(self, handler: AnyHandler) -> AnyHandler:
+    def on_refresh(self, handler: AnyTold) -> AnyTold:
         """Call ``handler(req)`` for re-INVITEs that change nothing, which are accepted already."""
         return self._add("refresh", handler)
 
-    def on_hold(self, handler: AnyHandler) -> AnyHandler:
+    def on_hold(self, handler: AnyTold) -> AnyTold:
         """Call ``handler(req)`` when the peer wants no media, which is accepted already."""
         return self._add("hold", handler)
 
-    def on_unhold(self, handler: AnyHandler) -> AnyHandler:
+    def on_unhold(self, handler: AnyTold) -> AnyTold:
         """Call ``handler(req)`` when the peer wants media again, which is accepted already."""
         return self._add("unhold", handler)
 
