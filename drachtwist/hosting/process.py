@@ -52,13 +52,14 @@ def read_secret(
 def give_up(reactor: Any, problem: str, failure: Failure | None = None) -> None:
     """End the process with exit status 1 because it cannot do what it was started for.
 
-    :param problem: one line that says why.
+    :param problem: says why; of several lines, a traceback, the last one does.
     :param failure: logged with its traceback, when it is not the user's fault.
     """
     if failure is not None:
         _log.failure("{problem}", failure, problem=problem)
     else:
-        _log.critical("{problem}", problem=problem)
+        for line in problem.splitlines():  # a field is not long, see drachtwist.net.logs
+            _log.critical("{problem}", problem=line)
     # twistd knows no exit status: once the reactor has stopped it returns, and the process ends
     # with 0. So the status is set as the last thing that the process does.
     atexit.register(_exit_with_failure)

@@ -480,6 +480,16 @@ class ProcessTests(InteropTestCase):
             self.assertNotIn(b"connected", peer.output)
             self.assertNotIn(b"closed", peer.output)
 
+    async def test_broken_factory(self) -> None:
+        """The traceback of a function that should make the application is shown, however long."""
+        steps = "".join(f"def step_{n}():\n    return step_{n + 1}()\n\n" for n in range(9))
+        text = f"{steps}\ndef step_9():\n    return 1 / 0\n"
+        peer = self.start(app=self.app(text, "factory.py") + ":step_0")
+        self.assertEqual(await peer.ended, 1, str(peer))
+        for n in range(9):
+            self.assertIn(f"in step_{n}".encode(), peer.output)
+        self.assertIn(b"ZeroDivisionError", peer.output)
+
     async def test_broken_application(self) -> None:
         """An application that cannot be imported shows its traceback, and ends with status 1."""
         peer = self.start(app=self.app("1 / 0\n", "broken.py"))
