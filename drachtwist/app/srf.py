@@ -4,59 +4,52 @@
 
 =====================================  ===========================================================
 :mod:`~drachtwist.app.router`          handlers, middleware, mounted applications
+:mod:`~drachtwist.app.connecting`      connect, listen, start, stop
 :mod:`~drachtwist.app.connections`     connections that are made and waited for, and their end
 :mod:`~drachtwist.app.dispatch`        which transaction, dialog or handler gets a message
-:mod:`~drachtwist.app.events`          what else the application may be told of
+:mod:`~drachtwist.app.event_handlers`  what else the application may be told of
 =====================================  ===========================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IAddress,
     IReactorTime,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
 )
 
 from drachtwist.app.authentication import Auth
 from drachtwist.app.b2bua import B2bua, create_b2bua
-from drachtwist.app.call_records import CallRecord, CallSummary
+from drachtwist.app.call_records import CallRecord
 from drachtwist.app.client_request import (
     ClientRequest,
     PendingRequest,
     send_request,
 )
+from drachtwist.app.connecting import Connecting
 from drachtwist.app.connections import Connections
 from drachtwist.app.destinations import Target, way_to
 from drachtwist.app.dialog import Dialog
-from drachtwist.app.dialog_info import DialogState
 from drachtwist.app.dialog_table import Role
 from drachtwist.app.dispatch import NEVER_OFFERED, Dispatcher
 from drachtwist.app.ended_calls import EndedCalls
-from drachtwist.app.events import CDR_EVENTS, Events
-from drachtwist.app.handlers import AnyHandler
+from drachtwist.app.event_handlers import EventHandlers
+from drachtwist.app.events import Events
 from drachtwist.app.interfaces import SdpHook, SdpSource
 from drachtwist.app.mistakes import misplaced_options
-from drachtwist.app.option_types import check_connecting, check_options
+from drachtwist.app.option_types import check_options
 from drachtwist.app.outgoing_request import OutgoingRequest
 from drachtwist.app.proxying import ProxyResult, proxy_request
 from drachtwist.app.received import ReceivedResponse
 from drachtwist.app.request import Request
 from drachtwist.app.response import Response
-from drachtwist.app.router import Router
 from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import PendingCall, prepare_uac
 from drachtwist.app.uas import create_uas
 from drachtwist.errors import LocalProtocolError
-from drachtwist.net.endpoints import Connect, Listen
-from drachtwist.net.protocol import DrachtioProtocol
-from drachtwist.net.service import InboundConnection, OutboundListener
-from drachtwist.net.tls import TlsOptions
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.tracing.story import Story
 from drachtwist.tracing.trace import Trace
@@ -64,18 +57,8 @@ from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
 
-# What is returned as it was given, for decorators: a handler, by what it is told.
-_OnNothing = TypeVar("_OnNothing", bound=Callable[[], object])
-_OnLink = TypeVar("_OnLink", bound=Callable[[DrachtioProtocol], object])
-_OnError = TypeVar("_OnError", bound=Callable[[Exception], object])
-_OnSeconds = TypeVar("_OnSeconds", bound=Callable[[float], object])
-_OnAddress = TypeVar("_OnAddress", bound=Callable[[IAddress], object])
-_OnCallRecord = TypeVar("_OnCallRecord", bound=Callable[[CallRecord], object])
-_OnCallSummary = TypeVar("_OnCallSummary", bound=Callable[[CallSummary], object])
-_OnDialogState = TypeVar("_OnDialogState", bound=Callable[[DialogState], object])
 
-
-class Srf(Router):
+class Srf(Connecting, EventHandlers):
     """A SIP application.
 
     :param tags: what servers may know this application by: at most 20 words of at most 32
@@ -172,160 +155,6 @@ class Srf(Router):
     def reactor(self) -> Any:
         """The reactor, for what is no matter of time: endpoints of web sites, say."""
         return self._connections.reactor
-
-    # Connections
-
-    def connect(
-        self,
-        endpoint: str | Connect | IStreamClientEndpoint | None = None,
-        *,
-        secret: str,
-        host: str = "127.0.0.1",
-        port: int = 9022,
-        tls: TlsOptions | bool | None = None,
-        tags: Sequence[str] | None = None,
-        back_off: Callable[[int], float] | None = None,
-        retry_refused: bool = False,
-        ping_interval: float | None = 15.0,
-        pong_timeout: float = 10.0,
-    ) -> InboundConnection:
-        """Connect to a server, and again whenever the connection is lost.
-
-        :param endpoint: ``tcp:host:9022``, ``tls:host:9023`` or another client endpoint, as text or
-            any ``IStreamClientEndpoint``; otherwise ``host`` and ``port`` count.
-        :param secret: the server's secret.
-        :param tls: use TLS; for ``tls:`` endpoints, what the string does not say.
-        :param tags: instead of those of the application.
-        :param back_off: gives the seconds to wait after so many failures in a row.
-        :param retry_refused: keep trying after the secret was refused.
-        :param ping_interval: seconds of silence after which the server is asked whether it is
-            there; None for never.
-        :param pong_timeout: seconds after which an unanswered ping means a dead connection.
-        :returns: the connection: ``when_connected()``, ``when_ready()``, ``stop()``.
-        :raises LocalProtocolError: for an endpoint that is none, or one to listen on.
-        """
-        return self._connections.endpoints.connect(
-            endpoint,
-            secret=secret,
-            host=host,
-            port=port,
-            tls=tls,
-            tags=tags,
-            back_off=back_off,
-            retry_refused=retry_refused,
-            ping_interval=ping_interval,
-            pong_timeout=pong_timeout,
-        )
-
-    def listen(
-        self,
-        endpoint: str | Listen | IStreamServerEndpoint | None = None,
-        *,
-        secret: str,
-        host: str = "",
-        port: int = 9023,
-        tls: TlsOptions | None = None,
-        allow: Iterable[str] = (),
-        tags: Sequence[str] | None = None,
-        ping_interval: float | None = 15.0,
-        pong_timeout: float = 10.0,
-    ) -> OutboundListener:
-        """Listen for servers, which connect for one request each.
-
-        Such a connection is closed when the last transaction and dialog on it is over, unless
-        :meth:`hold_session` forbids it, and by :meth:`end_session`.
-
-        :param endpoint: ``tcp:9022``, ``tls:9023:privateKey=...:certKey=...`` or another server
-            endpoint, as text or any ``IStreamServerEndpoint``; otherwise ``host`` (an address; all
-            when empty) and ``port`` count.
-        :param secret: the secret of the servers that connect.
-        :param tls: key and certificate; for ``tls:`` endpoints, what the string does not say.
-        :param allow: networks and addresses that servers may connect from, ``10.0.0.0/8``, unless
-            the endpoint names some; all others are closed before a byte is sent to them. Whoever
-            gets in is shown the secret.
-        :param tags: instead of those of the application.
-        :param ping_interval: as for :meth:`connect`.
-        :param pong_timeout: as for :meth:`connect`.
-        :returns: the listener: ``when_listening()``, ``address``, ``stop()``.
-        :raises LocalProtocolError: for an endpoint that is none, or one to connect to, and for TLS
-            without key and certificate.
-        """
-        return self._connections.endpoints.listen(
-            endpoint,
-            secret=secret,
-            host=host,
-            port=port,
-            tls=tls,
-            allow=allow,
-            tags=tags,
-            ping_interval=ping_interval,
-            pong_timeout=pong_timeout,
-        )
-
-    def reload_tls(self) -> list[LocalProtocolError]:
-        """Read the TLS files of all connections and listeners again, for later connections.
-
-        Connections that are up, and the calls on them, stay as they are. A file that cannot be used
-        is reported in the log, and what was read before is kept.
-
-        :returns: what could not be used.
-        """
-        return self._connections.endpoints.reload_tls()
-
-    def end_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
-        """Close the outbound connection of a message or dialog, once everything is written.
-
-        A connection that the application made itself stays as it is. Dialogs that are up are let
-        go: the peers stay in their calls at a real server; the embedded one ends these after its
-        ``orphan_grace``.
-        """
-        self._connections.end(of.link)
-
-    def hold_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
-        """Keep an outbound connection open although nothing uses it."""
-        self._connections.hold(of.link)
-
-    def release_session(self, of: Request | Response | ReceivedResponse | Dialog) -> None:
-        """Undo :meth:`hold_session`."""
-        self._connections.release(of.link)
-
-    def stop(self, drain: float = 0.0) -> Deferred[None]:
-        """Stop: take no new requests, end the calls, close all connections.
-
-        New requests that are on their way already are answered 503, and so are, in the end, calls
-        that were not answered. Calls that are up get a BYE, whose answer is waited for a little.
-        Afterwards the application may connect and listen again.
-
-        Another call while calls are given time to end by themselves gives them no more, if it has
-        no ``drain``.
-
-        :param drain: seconds that the calls get to end by themselves.
-        :returns: fires when everything is closed.
-        """
-        check_connecting(drain=drain)
-        return self._connections.stop(drain)
-
-    @property
-    def routes(self) -> tuple[str, ...]:
-        """What the servers that we connect to are asked for: methods in small letters, and
-        ``cdr:attempt`` and the like.
-        """
-        return self._connections.routes
-
-    @property
-    def draining(self) -> bool:
-        """Whether :meth:`stop` was called, and calls are given time to end by themselves."""
-        return self._connections.is_draining
-
-    @property
-    def links(self) -> list[DrachtioProtocol]:
-        """The connections that are up, the oldest first."""
-        return list(self._connections.table)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no transaction and no dialog is open."""
-        return self._connections.is_idle
 
     # Settings
 
@@ -661,106 +490,6 @@ class Srf(Router):
         :param type: as for :meth:`find_dialog_by_id`.
         """
         return self.find_dialog_by_id(f"{call_id};from-tag={tag}", type=type)
-
-    # Events
-
-    def on_start(self, handler: _OnNothing) -> _OnNothing:
-        """Call a handler, without arguments, before anything is connected or listened on.
-
-        The handlers are called in the order in which they were added, each when the one before it
-        is done. If one fails, the application does not start: see :meth:`start`.
-        """
-        self._connections.lifecycle.add_start(handler)
-        return handler
-
-    def on_stop(self, handler: _OnNothing) -> _OnNothing:
-        """Call a handler, without arguments, when the application has stopped: all is closed.
-
-        The handlers are called in the order in which they were added, each when the one before it
-        is done; failures are logged. Nothing is called of an application that did not start.
-        """
-        self._connections.lifecycle.add_stop(handler)
-        return handler
-
-    def lifespan(self, function: AnyHandler) -> AnyHandler:
-        """Have something around the application, from before it starts until it has stopped.
-
-        It begins as a handler of :meth:`on_start` would, in order with these. It ends, the last one
-        first, behind the handlers of :meth:`on_stop`; also when a later one cannot begin.
-
-        :param function: an async function with one ``yield``, or a function without parameters that
-            returns an async context manager.
-        """
-        self._connections.lifecycle.add_lifespan(function)
-        return function
-
-    def start(self) -> Deferred[None]:
-        """Begin what :meth:`on_start` and :meth:`lifespan` added.
-
-        :meth:`connect` and :meth:`listen` wait for that by themselves; who calls it first learns of
-        failures before.
-
-        :returns: fires when everything has begun, at once if it has already. Fails with
-            :exc:`StartFailed`, whose ``__cause__`` is what failed.
-        """
-        return self._connections.lifecycle.start()
-
-    def on_connect(self, handler: _OnLink) -> _OnLink:
-        """Call a handler with each connection, of either kind, once the server accepted us."""
-        return self._events.connect.add(handler)
-
-    def on_ready(self, handler: _OnLink) -> _OnLink:
-        """Call a handler with each connection that we made, once the server took our routes.
-
-        From then on it hands over requests; before, they are refused if nobody else is there.
-        """
-        return self._events.ready.add(handler)
-
-    def on_close(self, handler: _OnLink) -> _OnLink:
-        """Call a handler with each connection that was up and is gone."""
-        return self._events.close.add(handler)
-
-    def on_error(self, handler: _OnError) -> _OnError:
-        """Call a handler with the error when connecting or listening fails; repeats are spared."""
-        return self._events.error.add(handler)
-
-    def on_reconnecting(self, handler: _OnSeconds) -> _OnSeconds:
-        """Call a handler with the seconds until the next attempt to connect."""
-        return self._events.reconnecting.add(handler)
-
-    def on_listening(self, handler: _OnAddress) -> _OnAddress:
-        """Call a handler with the address of each listener that is bound."""
-        return self._events.listening.add(handler)
-
-    def on_cdr(self, event: str) -> Callable[[_OnCallRecord], _OnCallRecord]:
-        """Decorate a handler of call detail records: it gets a :class:`CallRecord`.
-
-        :param event: ``attempt``, ``start`` or ``stop``. There may be several handlers for each.
-        :raises LocalProtocolError: for any other event.
-        """
-        if event not in CDR_EVENTS:
-            raise LocalProtocolError(f"no CDR event: {event!r}")
-
-        def decorate(handler: _OnCallRecord) -> _OnCallRecord:
-            self._events.cdr[event].add(handler)
-            self._changed()
-            return handler
-
-        return decorate
-
-    def on_call_summary(self, handler: _OnCallSummary) -> _OnCallSummary:
-        """Call a handler with a :class:`CallSummary` when a call is over.
-
-        It joins the call detail records of the call, with durations. The server then reports all of
-        them to this application.
-        """
-        self._events.call_summary.add(handler)
-        self._changed()
-        return handler
-
-    def on_dialog_state(self, handler: _OnDialogState) -> _OnDialogState:
-        """Call a handler with a :class:`DialogState` for each state of each call (RFC 4235)."""
-        return self._events.dialog_state.add(handler)
 
     # Inside
 

@@ -400,7 +400,3 @@ class ServerCore:
     def offers(self, protocol: str) -> bool:
         """Return whether a transport is listened on."""
         return any(listener.protocol == protocol for listener in self.carriers.listeners)
-
-    def watch(self, machine: Machine) -> None:
-        """Take note of a machine's deadline."""
-        self.clock.watch(machine)

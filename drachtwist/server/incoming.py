@@ -22,7 +22,7 @@ from drachtwist.transactions.server import InviteServer, NonInviteServer
 from drachtwist.transactions.timer import Timer
 from drachtwist.wire.session import new_id
 
-__all__ = ["Forwarder", "Incoming", "ServerSide"]
+__all__ = ["Carrying", "Forwarder", "Incoming", "ServerSide"]
 
 
 class Carrying(Protocol):

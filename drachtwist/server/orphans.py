@@ -102,9 +102,6 @@ class OrphanCore(Protocol):
         """What forgets them."""
         ...
 
-    def watch(self, machine: Machine) -> None:
-        """Take note of a deadline."""
-
 
 class Orphans(Machine):
     """Dialogs whose application is gone, the one that waits for longest first.
@@ -181,7 +178,7 @@ class Orphans(Machine):
             self.deadline = None
         else:
             self.deadline = max(earliest, self._waiting[dialog])
-        self._core.watch(self)
+        self._core.clock.watch(self)
 
     def _end(self, dialog: Dialog) -> None:
         """End a dialog that nobody took."""

@@ -13,16 +13,15 @@ from typing import Protocol
 from drachtwist.net.alerts import Alerts
 from drachtwist.net.clock import DeadlineClock
 from drachtwist.net.sip.flows import Flow
-from drachtwist.server.amplification import Amplification
 from drachtwist.server.attempts import Transacting
 from drachtwist.server.clients import AppLink, Clients
 from drachtwist.server.compose import Draft
 from drachtwist.server.config import RequestHandler, ServerConfig
 from drachtwist.server.dialogs import Dialog, Dialogs
-from drachtwist.server.incoming import Forwarder, Incoming
+from drachtwist.server.incoming import Carrying, Forwarder, Incoming
 from drachtwist.server.limits import ServerLimits
 from drachtwist.server.orphans import Orphans
-from drachtwist.server.ports import Carriers, Resolver
+from drachtwist.server.ports import Resolver
 from drachtwist.server.proxy.known_calls import KnownCall, KnownCalls
 from drachtwist.server.registered import Registered
 from drachtwist.server.routing import Router
@@ -32,7 +31,6 @@ from drachtwist.server.usages import Refreshing
 from drachtwist.server.ways import Ways
 from drachtwist.sip.message import Request, Response
 from drachtwist.transactions.layer import TransactionLayer
-from drachtwist.transactions.machine import Machine
 from drachtwist.transactions.timing import Timing
 from drachtwist.wire.decisions import AppAddress, ProxyTo
 
@@ -185,7 +183,7 @@ class ProxyCore(Protocol):
         """Take note of how somebody in a call is reached."""
 
 
-class Core(Protocol):
+class Core(Carrying, Protocol):
     """What joins them: :class:`~drachtwist.server.core.ServerCore`."""
 
     handed_on: int
@@ -193,16 +191,6 @@ class Core(Protocol):
     @property
     def alerts(self) -> Alerts:
         """What tells operators."""
-        ...
-
-    @property
-    def amplification(self) -> Amplification:
-        """What keeps track of who receives what is sent."""
-        ...
-
-    @property
-    def carriers(self) -> Carriers:
-        """What sends."""
         ...
 
     @property
@@ -305,24 +293,6 @@ class Core(Protocol):
 
     def record(self, kind: str, source: str, raw: bytes, detail: str = "") -> None:
         """Write a call detail record, if anybody wants it."""
-
-    def deliver(
-        self,
-        link: AppLink | None,
-        size: int,
-        protocol: str,
-        host: str,
-        port: int,
-        transaction_id: str,
-        dialog: str,
-        raw: bytes,
-        tail: str = "",
-        source: str = "network",
-    ) -> None:
-        """Hand a SIP message to an application."""
-
-    def watch(self, machine: Machine) -> None:
-        """Take note of a deadline."""
 
     def time_of_day(self) -> str:
         """Return the time as frames have it."""

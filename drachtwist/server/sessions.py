@@ -22,7 +22,7 @@ from drachtwist.server.usages import Refreshing
 from drachtwist.sip.fields import session_interval
 from drachtwist.sip.message import Request, Response
 from drachtwist.sip.options import lists_option
-from drachtwist.transactions.machine import Effect, Machine
+from drachtwist.transactions.machine import Effect
 from drachtwist.transactions.timing import Timing
 
 __all__ = ["SessionTimer", "Sessions"]
@@ -128,9 +128,6 @@ class SessionCore(Protocol):
         """What is asked."""
         ...
 
-    def watch(self, machine: Machine) -> None:
-        """Take note of a deadline."""
-
 
 class Sessions:
     """The session timers of all dialogs."""
@@ -170,7 +167,7 @@ class Sessions:
         self.end(dialog)
         now = self.core.clock.seconds()
         dialog.timer = timer = SessionTimer(self, dialog, interval, ours, now)
-        self.core.watch(timer)
+        self.core.clock.watch(timer)
 
     def end(self, dialog: Dialog) -> None:
         """Have no timer any more."""
@@ -240,7 +237,7 @@ class Sessions:
     def _later(self, dialog: Dialog, timer: SessionTimer, after: float) -> None:
         """Refresh after some seconds; when the session is over by then, end the call."""
         if timer.again(after, self.core.clock.seconds()):
-            self.core.watch(timer)
+            self.core.clock.watch(timer)
         else:
             self._over(dialog, timer)
 
@@ -250,7 +247,7 @@ class Sessions:
         came = any(one.method in ("INVITE", "UPDATE") for one in dialog.open)
         if came and now < timer.ends + self.core.timing.lifetime:
             timer.deadline = now + _LATER
-            self.core.watch(timer)
+            self.core.clock.watch(timer)
         else:
             self._hang_up(dialog)
 

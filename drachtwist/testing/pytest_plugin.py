@@ -36,6 +36,19 @@ def sip(request: pytest.FixtureRequest) -> Iterator[Network]:
 _network: Any = pytest.StashKey["Network"]()
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: Any) -> None:
+    """Leave the package as it is, as soon as that can be said.
+
+    pytest rewrites the asserts in all modules of whoever has a plugin. Here these are no tests, and
+    it takes two seconds, at every start where no bytecode is written.
+    """
+    hook = pluginmanager.rewrite_hook
+    marked = getattr(hook, "_must_rewrite", None)
+    if isinstance(marked, set):
+        marked.discard("drachtwist")
+        getattr(hook, "_marked_for_rewrite_cache", {}).clear()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an ``async def`` test that has the fixture, on its time."""

@@ -35,6 +35,7 @@ from twisted.internet.defer import Deferred
 
 from app import srf
 from drachtwist.testing import HiddenWait
+from drachtwist.testing.pytest_plugin import pytest_addoption
 
 
 def test_fails(sip):
@@ -79,6 +80,15 @@ async def test_with_more(sip, number, tmp_path):
     assert number and tmp_path
     sip.advance(number)
     assert sip.seconds == number
+
+
+def test_not_rewritten(pytestconfig):
+    # Marked as where the package is installed; a checkout may not be.
+    hook = pytestconfig.pluginmanager.rewrite_hook
+    assert "drachtwist" not in hook._must_rewrite
+    hook._must_rewrite.update(("drachtwist", "another"))
+    pytest_addoption(None, pytestconfig.pluginmanager)
+    assert "another" in hook._must_rewrite and "drachtwist" not in hook._must_rewrite
 
 
 class TestClass:
@@ -131,6 +141,10 @@ class PluginTests(SynchronousTestCase):
         self.assertIn("no timer is set", self.section("test_waits_for_ever"))
         self.assertIn("no running event loop", self.section("test_asyncio"))
         self.assertIn("HiddenWait: time.sleep", self.section("test_sleeps"))
+
+    def test_modules_stay_as_they_are(self) -> None:
+        """Asserts in the package are not rewritten, which takes seconds: they are no tests."""
+        self.assertIn("test_not_rewritten PASSED", report())
 
     def test_installed(self) -> None:
         """The package tells pytest of the plugin."""

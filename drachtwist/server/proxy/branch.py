@@ -210,7 +210,7 @@ class Branch(Attempted):
 
     def _alarm(self, at: float) -> Timer:
         alarm = Timer(self, at)
-        self.core.watch(alarm)
+        self.core.clock.watch(alarm)
         return alarm
 
     def responded(self) -> None:

@@ -279,7 +279,7 @@ class SentInvite(SentRequest):
             self._hang_up(dialog)  # it was cancelled anyway
             return
         self._alarm = alarm = Timer(self, core.clock.seconds() + more)
-        core.watch(alarm)
+        core.clock.watch(alarm)
 
     def overdue(self) -> None:
         """End the call: the application did not give the ACK."""

@@ -73,7 +73,7 @@ class SentSubscribe(SentRequest):
         core = self.core
         if status < 300:
             self._alarm = alarm = Timer(self, core.clock.seconds() + core.timing.lifetime)
-            core.watch(alarm)
+            core.clock.watch(alarm)
         elif status not in (401, 407):
             core.uas.end(dialog)
 
