@@ -4,7 +4,7 @@ It needs ``pip install httpx aiosqlite``, Python 3.11, and Twisted's asyncio rea
 
     twist --reactor=asyncio drachtio --app docs/examples/lookup.py
 
-``GET /number`` of the web service DIRECTORY gives ``{"uri": "sip:..."}``, or 404.
+``GET /number`` of the web service DIRECTORY gives ``{"uri": "sip:...", "ring_for": 30}``, or 404.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ async def connect(req: Request, res: Response) -> None:
     if found.status_code != 200:
         res.send(404)
         return
-    calling = srf.create_uac(found.json()["uri"], local_sdp=req.body)
+    person = found.json()
+    calling = srf.create_uac(person["uri"], local_sdp=req.body)
     req.on_cancel(lambda cancel: calling.cancel())
     try:
-        async with asyncio.timeout(float(os.environ.get("RING_FOR", "30"))):
+        async with asyncio.timeout(person["ring_for"]):
             callee = await calling
     except TimeoutError:
         res.send(480, "No answer")

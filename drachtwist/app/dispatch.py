@@ -168,9 +168,7 @@ class Dispatcher:
         if state.idle_call is not None:
             state.idle_call.cancel()
             state.idle_call = None
-        chain = self._chains.get(method)
-        if chain is None:
-            chain = self.chain(method)
+        chain = self._chains.get(method) or self.chain(method)
         res = req.res
         if not link.outbound:
             chain.run(req, res)

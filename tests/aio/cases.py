@@ -31,7 +31,7 @@ def need_new_asyncio() -> None:
 class AsyncioTestCase(TestCase):
     """An application on a server, in memory, while asyncio's loop runs."""
 
-    timeout = 20
+    timeout = 60
 
     def setUp(self) -> Any:
         """Have the test run inside of the loop."""

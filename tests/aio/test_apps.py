@@ -51,15 +51,15 @@ class Directory(Resource):
 
     def __init__(self) -> None:
         super().__init__()
-        self.people: dict[str, str] = {}
+        self.people: dict[str, tuple[str, float]] = {}
 
     def render_GET(self, request: Any) -> bytes:
         """Say where somebody is."""
-        uri = self.people.get(request.path.decode().lstrip("/"))
-        if uri is None:
+        found = self.people.get(request.path.decode().lstrip("/"))
+        if found is None:
             request.setResponseCode(404)
             return b""
-        return json.dumps({"uri": uri}).encode()
+        return json.dumps(dict(zip(("uri", "ring_for"), found, strict=True))).encode()
 
 
 class AppTestCase(InteropTestCase):
@@ -113,10 +113,9 @@ class LookupTests(AppTestCase):
         self.environment = {
             "DIRECTORY": f"http://127.0.0.1:{port.getHost().port}",
             "DATABASE": str(self.database),
-            "RING_FOR": "0.5",
         }
         bob = await self.person("bob")
-        directory.people["100"] = bob.uri
+        directory.people.update({"100": (bob.uri, 60), "102": (bob.uri, 0.3)})
         return bob
 
     async def calls_work(self, bob: Person, peer: Peer, sip: int) -> None:
@@ -132,8 +131,8 @@ class LookupTests(AppTestCase):
             self.assertEqual(database.execute("select * from calls").fetchall(), [("alice", "100")])
         self.assertEqual(await self.refused(phone.call(f"sip:101@127.0.0.1:{sip}")), 404)
         bob.status = 180
-        self.assertEqual(await self.refused(phone.call(f"sip:100@127.0.0.1:{sip}")), 480)
-        await self.until(lambda: bob.requests[-1].canceled)
+        self.assertEqual(await self.refused(phone.call(f"sip:102@127.0.0.1:{sip}")), 480)
+        await self.until(lambda: len(bob.requests) == 2 and bob.requests[-1].canceled)
 
     async def refused(self, calling: Deferred[Any]) -> int:
         """Give the status of a refusal."""

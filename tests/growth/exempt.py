@@ -12,7 +12,7 @@ sip.digest.Challenge.digest sip.digest.Nonces.make
 sip.encoding.checked_method sip.encoding.checked_reason sip.encoding.checked_status
 sip.encoding.checked_uri sip.encoding.encode_request sip.encoding.encode_response
 sip.encoding.encoded_body sip.encoding.joined sip.encoding.request_line
-sip.encoding.status_line sip.message.Message.set_parts
+sip.encoding.status_line sip.headers.no_headers sip.message.Message.set_parts
 sip.multipart.Part.make sip.multipart.encode
 sip.sdp.description.Sdp.remove_media sip.sdp.sections.Section.set_bandwidth
 sip.sdp.streams.Media.reject

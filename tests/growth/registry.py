@@ -57,7 +57,9 @@ from drachtwist.sip.targets import (
 from drachtwist.sip.uri import SipUri, Uri
 from drachtwist.sip.websocket import SipWebSocket
 from drachtwist.tracing import messages
+from drachtwist.tracing.hiding import without_secrets
 from drachtwist.tracing.messages import Passed
+from drachtwist.tracing.story import party_of
 from drachtwist.transactions import matching
 from drachtwist.wire.commands import parse_command, parse_event
 from drachtwist.wire.decisions import AppAddress, RoutingQuery, parse_decision
@@ -831,6 +833,9 @@ def _server_and_application(raw: bytes) -> object:
 @reader(
     "INVITE sip:a@b;transport=udp SIP/2.0\r\nCSeq: 1 INVITE\r\ni : a@b \r\n\r\nv=0\r\no=a 1 1\r\n",
     "SIP/2.0 200 OK\r\nCall-ID: a@b\r\nCSeq : 1 BYE\r\n\r\n",
+    "A sip:a:b@c SIP/2.0\r\nf:<sip:a:b@c>;tag=1\r\n"
+    'Authorization: Digest a="b",\r\n response="0"\r\n'
+    "Cookie: a\r\n\r\na=crypto:1 A inline:b|c\r\nk=clear:d\r\n",
 )
 def passed_message(text: str) -> object:
     """Look at a message that passed as ladders do."""
@@ -841,6 +846,9 @@ def passed_message(text: str) -> object:
         (one.text, one.method, one.status, one.summary, one.source, one.target),
         messages.header_of(raw, b"CSeq"),
         messages.session_of(raw),
+        party_of(raw, caller=True),
+        party_of(raw, caller=False),
+        without_secrets(text),
     )
 
 
@@ -888,6 +896,7 @@ MODULES = [
             "uri",
         )
     ),
+    "drachtwist.tracing.hiding",
     "drachtwist.tracing.messages",
     "drachtwist.transactions.matching",
     "drachtwist.wire.commands",
