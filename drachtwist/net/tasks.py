@@ -49,6 +49,7 @@ __all__ = [
     "run_in_task",
     "running",
     "stop_all",
+    "switch",
 ]
 
 _T = TypeVar("_T")
@@ -126,14 +127,23 @@ def name_results(*kinds: type) -> None:
 
 def look() -> None:
     """See whether the reactor is asyncio's."""
-    global is_active
     module = sys.modules.get("twisted.internet.asyncioreactor")
     reactor = sys.modules.get("twisted.internet.reactor")
     if is_active or module is None or not isinstance(reactor, module.AsyncioSelectorReactor):
         return
-    is_active = True
+    switch(True)
+
+
+def switch(active: bool) -> bool:
+    """Let coroutines be tasks of the loop that runs, or not.
+
+    :returns: what was before.
+    """
+    global is_active
+    before, is_active = is_active, active
     kind: Any = Awaited
-    kind._wait = kind.__await__ = _wait_anywhere
+    kind._wait = kind.__await__ = _wait_anywhere if active else Deferred.__iter__
+    return before
 
 
 def running() -> asyncio.AbstractEventLoop | None:
