@@ -844,6 +844,7 @@ class ExampleTests(TestCase):
             "tracing-server", {"calls.pcapng": path, "sip:127.0.0.1:5060": "sip:127.0.0.1:0"}
         )
         server = loaded.names["server"]
+        self.addCleanup(loaded.names["trace"].close)
         server.startService()
         self.addCleanup(server.stopService)
         await server.when_listening()

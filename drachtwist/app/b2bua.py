@@ -214,7 +214,7 @@ class _Bridge:
             sdp = offer
         elif type(sdp) is not bytes and type(sdp) is not str:
             sdp = await resolve(sdp, offer, req)
-        if sdp is offer and sdp[:3] not in _PLAIN_BODIES:
+        if sdp is offer and offer[:3] not in _PLAIN_BODIES:
             self._calling.client.give(typed(self._calling.client.headers, req, sdp))
         req.on_cancel(self._cancelled)
         if req._extended().on_update is None:

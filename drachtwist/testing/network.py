@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar, cast
@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from drachtwist.app.srf import Srf
+from drachtwist.net import tasks
 from drachtwist.server.config import RequestHandler
 from drachtwist.sip.locating import Records
 from drachtwist.testing import idle
@@ -27,6 +28,7 @@ from drachtwist.testing.failures import LoggedFailures
 from drachtwist.testing.guard import Guard
 from drachtwist.testing.history import History
 from drachtwist.testing.hosts import Host, Internet, Port
+from drachtwist.testing.loops import SimulatedLoop
 from drachtwist.testing.media import goes, place_of
 from drachtwist.testing.phone import Phone
 from drachtwist.testing.recording import Recorder
@@ -39,7 +41,7 @@ from drachtwist.testing.wiretap import LinkTap, watch_sip
 __all__ = ["Network"]
 
 T = TypeVar("T")
-tasks: Any = task
+cooperation: Any = task
 _Named = TypeVar("_Named")
 
 # Each network begins long after the one before: what an application kept of that has expired.
@@ -99,6 +101,8 @@ class Network:
         self._sip: set[MemoryTransport] = set()
         self._recorders: list[Recorder] = []
         self._browser: Host | None = None
+        self._loop: SimulatedLoop | None = None
+        self._tasks_before = False
         self._is_open = False
         self.internet.on_connected.append(self._connected)
 
@@ -132,8 +136,10 @@ class Network:
         self._is_open = True
         self._failures.begin()
         # What is done bit by bit, sending the body of a web request say, is done on our time.
-        self._cooperator = tasks._theCooperator
-        tasks._theCooperator = task.Cooperator(scheduler=lambda step: self.clock.callLater(0, step))
+        self._cooperator = cooperation._theCooperator
+        cooperation._theCooperator = task.Cooperator(
+            scheduler=lambda step: self.clock.callLater(0, step)
+        )
         if self._guard is not None:
             self._guard.enter()
 
@@ -152,13 +158,13 @@ class Network:
                 phone.link.restore()
             for srf in self.applications.values():
                 srf.stop().addErrback(lambda _: None)
-            self.clock.advance(60)
+            self.advance(60)
             for server in self.servers.values():
                 server.stop().addErrback(lambda _: None)
                 server.service.hurry()
             for phone in self.phones.values():
                 phone.leave()
-            self.clock.advance(60)
+            self.advance(60)
         finally:
             for srf, reactor in self._reactors:
                 srf._connections.run_on(reactor)
@@ -169,7 +175,10 @@ class Network:
                     os.environ.pop(variable, None)
                 else:
                     os.environ[variable] = value
-            tasks._theCooperator = self._cooperator
+            if self._loop is not None:
+                self._loop.end()
+                tasks.switch(self._tasks_before)
+            cooperation._theCooperator = self._cooperator
             if self._guard is not None:
                 self._guard.leave()
             self._failures.end()
@@ -177,6 +186,19 @@ class Network:
     def real_world(self) -> AbstractContextManager[None]:
         """Allow real time and real sockets for a while: ``with net.real_world(): ...``."""
         return (self._guard or Guard()).paused()
+
+    def use_asyncio(self) -> None:
+        """Run the coroutines of applications as tasks of a loop of asyncio, as under Twisted's
+        asyncio reactor: ``asyncio.sleep``, ``timeout`` and ``gather`` go by the time of the
+        network. It has no sockets and no threads. It comes before :meth:`serve`.
+
+        :raises PhoneError: when an application is served already.
+        """
+        if self.applications:
+            raise PhoneError("an application is served already: use_asyncio() comes before serve()")
+        if self._loop is None:
+            self._loop = SimulatedLoop(self.clock)
+            self._tasks_before = tasks.switch(True)
 
     # What there is
 
@@ -335,11 +357,16 @@ class Network:
 
     def settle(self) -> None:
         """Let happen what takes no time; phones do so by themselves."""
-        self.clock.settle()
+        with self._running():
+            self.clock.settle()
+
+    def _running(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._loop is None else self._loop.entered()
 
     def advance(self, seconds: float) -> None:
         """Let time pass; everything happens at its own time."""
-        self.clock.advance(seconds)
+        with self._running():
+            self.clock.advance(seconds)
 
     def until(self, holds: Callable[[], object], within: float = 3600.0) -> None:
         """Let time pass until something holds.
@@ -400,7 +427,7 @@ class Network:
                 raise NothingHappens(f"{problem}: nothing is under way, and no timer is set")
             if when > until:
                 raise NothingHappens(f"{problem} within {within:g} s")
-            self.clock.advance(max(when - self.clock.seconds(), 0.0))
+            self.advance(max(when - self.clock.seconds(), 0.0))
 
     # What passed
 
@@ -457,7 +484,7 @@ class Network:
             if when is None or when > until:
                 left = found
                 break
-            self.clock.advance(max(when - self.clock.seconds(), 0.0))
+            self.advance(max(when - self.clock.seconds(), 0.0))
         if left:
             raise StillThere("\n".join(["the network is not idle:", *(f"- {one}" for one in left)]))
 

@@ -43,6 +43,7 @@ class ServerTests(ServerCase):
         server.trace = trace = Trace()
         path = self.mktemp()
         trace.add(PcapngSink(path))
+        self.addCleanup(trace.close)
         server.startService()
         self.addCleanup(server.stopService)
         await server.when_listening()
