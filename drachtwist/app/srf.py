@@ -50,12 +50,16 @@ from drachtwist.app.targets import complete_uri
 from drachtwist.app.uac import PendingCall, prepare_uac
 from drachtwist.app.uas import create_uas
 from drachtwist.errors import LocalProtocolError
+from drachtwist.net.tasks import name_results
 from drachtwist.sip.headers import HeadersLike
 from drachtwist.tracing.story import Story
 from drachtwist.tracing.trace import Trace
 from drachtwist.wire.commands import check_tags
 
 __all__ = ["CallRecord", "Srf"]
+
+# What the Deferreds stand for that are handed out.
+name_results(Dialog, B2bua, ReceivedResponse, ProxyResult)
 
 
 class Srf(Connecting, EventHandlers):

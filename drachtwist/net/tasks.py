@@ -44,6 +44,7 @@ __all__ = [
     "is_future",
     "is_in_plain_task",
     "look",
+    "name_results",
     "refusal",
     "run_in_task",
     "running",
@@ -99,12 +100,29 @@ class Awaited(Deferred[_T]):
             """Refuse to be unpacked: only waiting gives the result."""
             raise TypeError(f"{type(self).__name__!r} object is not iterable: {_MISSING}")
 
-        def __getattr__(self, name: str) -> NoReturn:
-            # Twisted asks for the result before there is one; other tools for what begins so.
-            if name == "result" or name.startswith("_"):
-                raise AttributeError(name)
-            kind = type(self).__name__
-            raise AttributeError(f"{kind!r} object has no attribute {name!r}: {_MISSING}")
+
+class _NotYet:
+    """Stands where a result has an attribute, and its Deferred none.
+
+    Not ``__getattr__``, with which Python takes longer for every attribute of a Deferred.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        kind, name = type(instance).__name__, self._name
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}: {_MISSING}")
+
+
+def name_results(*kinds: type) -> None:
+    """Tell who takes an :class:`Awaited` for one of these that it has to be awaited."""
+    names = {name for kind in kinds for name in dir(kind) if not name.startswith("_")}
+    for name in names:
+        if not hasattr(Awaited, name):
+            setattr(Awaited, name, _NotYet(name))
 
 
 def look() -> None:

@@ -95,6 +95,14 @@ class AwaitTests(MistakeTestCase):
         self.says(self.missing("Awaited", "connected"), lambda: proxying.connected)
         self.assertFalse(hasattr(proxying, "status"))
 
+    def test_other_attributes(self) -> None:
+        """What no result has is told as usual, and nobody looks attributes up in a slower way."""
+        calling: Any = self.srf.create_uac(TARGET, local_sdp=OFFER)
+        self.whole.sent()
+        text = "'PendingCall' object has no attribute 'is_nothing'"
+        self.says(text, lambda: calling.is_nothing)
+        self.assertFalse(hasattr(type(calling), "__getattr__"))
+
     def test_unpacked(self) -> None:
         """A pair of dialogs that is not there yet cannot be unpacked, nor gone through."""
         bridging: Any = self.srf.create_b2bua(*self.fresh(), TARGET)
