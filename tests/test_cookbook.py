@@ -11,6 +11,8 @@ from twisted.python import threadpool
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from drachtwist import Srf
+from drachtwist.server.config import RequestHandler
 from drachtwist.testing import SipTests
 from tests.test_docs import Example, blocks, example, prose
 
@@ -166,6 +168,194 @@ class CookbookTests(SipTests, SynchronousTestCase):
         carrier.answers = 486
         self.assertEqual(ann.invite("4711").status, 486)
         self.assertEqual(loaded.names["credit"], {"ann": 20})
+        self.sip.assert_idle()
+
+    # A registrar
+
+    def test_cookbook_registrar(self) -> None:
+        """A phone behind a NAT is called there, kept awake, and forgotten when it is gone."""
+        self.cook("registrar")
+        self.sip.host("example.net", self.sip.server())
+        [ann] = self.people("ann", password="open-sesame", domain="example.net")
+        [bob] = self.people("bob", password="wrong", domain="example.net")
+        inside = "<sip:bob@192.168.1.5:5060>"
+        agent_via = bob.agent.via
+        self.patch(bob, "via", lambda: agent_via().replace(bob.host.host, "192.168.1.5"))
+        self.assertIn(bob.register(contact=inside).status, (401, 403))
+        self.assertEqual(ann.invite(bob).status, 480)
+        bob.password = "mellon"
+        registered = bob.register(contact=inside, expires=3600)
+        self.assertEqual(registered.status, 200)
+        self.assertIn("60", registered.response.get("Contact"))
+        bob.replies["OPTIONS"] = 200
+        self.sip.advance(51)
+        self.assertEqual([one.method for one in bob.requests], ["OPTIONS", "OPTIONS"])
+        call = ann.invite(bob)
+        bob.ring()
+        bob.answer(headers={"Contact": inside})
+        self.assertTrue(call.talks_to(bob.call) and bob.call.acked)
+        call.hang_up()
+        self.assertEqual(bob.call.ended_by, "peer")
+        self.sip.advance(61)
+        self.assertEqual(ann.invite(bob).status, 480)
+        self.sip.assert_idle()
+
+    def test_strangers_call_nobody(self) -> None:
+        """Without a password nobody calls, and a scanner gets no answer that helps him."""
+        self.cook("registrar")
+        [eve] = self.people("eve")
+        self.assertEqual(eve.invite("bob").status, 401)
+        scanner = {"User-Agent": "friendly-scanner"}
+        self.assertEqual(eve.invite("bob", headers=scanner).status, 403)
+        self.sip.assert_idle()
+
+    # Transfers
+
+    def test_cookbook_transfers(self) -> None:
+        """Blind: the target is called; when he refuses, the two go on talking."""
+        self.cook("transfers")
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("bob")
+        bob.answer()
+        carol.answers = 486
+        bob.refer("sip:carol@carol.example.net")
+        self.assertEqual(bob.call.transfer[-1], 486)
+        self.assertTrue(call.talks_to(bob.call))
+        carol.answers = (180, 200)
+        bob.refer("sip:carol@carol.example.net")
+        self.assertEqual(bob.call.transfer[-1], 200)
+        self.assertTrue(call.talks_to(carol.call))
+        self.assertEqual(bob.call.ended_by, "peer")
+        carol.hang_up()
+        self.assertEqual(call.ended_by, "peer")
+        self.sip.assert_idle()
+
+    def test_attended_transfer(self) -> None:
+        """Attended: who was asked and who was waiting talk to each other; both calls are free."""
+        loaded = self.cook("transfers")
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("bob")
+        bob.answer()
+        first = bob.call
+        first.hold()
+        asking = bob.invite("carol")
+        carol.answer()
+        self.assertTrue(asking.talks_to(carol.call))
+        first.refer("carol", replaces=asking)
+        self.assertEqual(first.transfer[-1], 200)
+        self.assertTrue(call.talks_to(carol.call))
+        self.assertTrue(first.over and asking.over)
+        self.assertEqual(len(loaded.names["partner"]), 2)
+        call.hang_up()
+        self.assertEqual(carol.call.ended_by, "peer")
+        self.assertEqual(loaded.names["partner"], {})
+        self.sip.assert_idle()
+
+    def test_transfer_to_no_call(self) -> None:
+        """A call that the switch does not have cannot be replaced: the two go on talking."""
+        self.cook("transfers")
+        ann, bob = self.people("ann", "bob")
+        call = ann.invite("bob")
+        bob.answer()
+        bob.refer("sip:x@carol.example.net?Replaces=nothing%3Bto-tag%3D1%3Bfrom-tag%3D2")
+        self.assertEqual(bob.call.transfer[-1], 481)
+        self.assertTrue(call.talks_to(bob.call))
+        call.hang_up()
+        self.sip.assert_idle()
+
+    # Trunks
+
+    def test_cookbook_trunks(self) -> None:
+        """What one trunk cannot, the other one does; a busy one called is busy."""
+        loaded = self.cook("trunks")
+        ann, gold, silver = self.people("ann", "gold", "silver")
+        gold.answers, silver.answers = 503, 200
+        call = ann.invite("4711")
+        self.assertEqual(gold.call.status, 503)
+        self.assertTrue(call.talks_to(silver.call))
+        call.hang_up()
+        gold.answers = 486
+        self.assertEqual(ann.invite("4711").status, 486)
+        self.assertEqual(len(silver.calls), 1)
+        self.sip.run(loaded.srf.stop())
+        self.sip.assert_idle()
+
+    def test_dead_trunk(self) -> None:
+        """A trunk that is silent is left out, and used again when it is back."""
+        loaded = self.cook("trunks")
+        ann, gold, silver = self.people("ann", "gold", "silver", replies={"OPTIONS": 200})
+        gold.answers = silver.answers = 200
+        gold.link.cut()
+        self.sip.advance(63)
+        self.assertEqual(loaded.names["down"], {"gold.example.net"})
+        call = ann.invite("4711")
+        self.assertTrue(call.talks_to(silver.call))
+        call.hang_up()
+        gold.link.restore()
+        self.sip.until(lambda: not loaded.names["down"], within=90)
+        call = ann.invite("4711")
+        self.assertTrue(call.talks_to(gold.call))
+        call.hang_up()
+        self.sip.run(loaded.srf.stop())
+        self.sip.assert_idle()
+
+    # Tenants
+
+    def test_cookbook_tenants(self) -> None:
+        """Each domain has its application; others have none."""
+        self.sip.server(request_handlers=(RequestHandler("http://router:8080/"),))
+        loaded = self.cook("tenants")
+        self.sip.machine("router").listenTCP(8080, loaded.names["site"])
+        other = Srf(tags=["globex"])
+        other.invite(lambda req, res: res.send(486))
+        self.sip.serve(other)
+        [ann] = self.people("ann")
+        calls = [ann.invite(f"sip:1@{name}.example.net") for name in ("acme", "globex", "x")]
+        self.sip.until(lambda: all(call.response for call in calls))
+        self.assertEqual([call.status for call in calls], [200, 486, 404])
+        calls[0].hang_up()
+        self.assertTrue(calls[0].over)
+
+    # Presence
+
+    def test_cookbook_presence(self) -> None:
+        """A watcher hears the state at once and when it changes, until he leaves or his time is over."""
+        loaded = self.cook("presence")
+        ann, bob = self.people("ann", "bob")
+        self.assertEqual(ann.subscribe("bob", "presence", expires=60).status, 202)
+        self.assertEqual(ann.requests[-1].text, "")
+        state = "<presence/>"
+        published = bob.request("PUBLISH", "bob", headers={"Event": "presence"}, body=state)
+        self.assertEqual((published.status, ann.requests[-1].text), (200, state))
+        self.sip.advance(60)
+        self.assertIn("terminated", ann.requests[-1].get("Subscription-State"))
+        self.assertEqual(loaded.names["watchers"], {"bob": []})
+        self.sip.assert_idle()
+
+    # Click to call
+
+    def test_cookbook_click(self) -> None:
+        """Two people are connected; when the second does not want to, the first is free again."""
+        loaded = self.cook("click")
+        ann, bob = self.people("ann", "bob")
+        ann.answers = bob.answers = 200
+        body = "caller=sip:ann@ann.example.net&callee=sip:bob@bob.example.net"
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+
+        def click() -> tuple[int, str]:
+            response = self.sip.fetch(
+                "http://app:8080/calls", method="POST", body=body, headers=form
+            )
+            return response.status, response.text
+
+        self.assertEqual(click(), (200, "they are talking\n"))
+        self.assertTrue(ann.call.talks_to(bob.call))
+        bob.hang_up()
+        self.assertEqual(ann.call.ended_by, "peer")
+        bob.answers = 486
+        self.assertEqual(click()[0], 502)
+        self.assertEqual(ann.call.ended_by, "peer")
+        self.sip.run(loaded.srf.stop())
         self.sip.assert_idle()
 
 
