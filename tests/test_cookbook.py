@@ -263,6 +263,66 @@ class CookbookTests(SipTests, SynchronousTestCase):
         call.hang_up()
         self.sip.assert_idle()
 
+    def test_transferred_one_hangs_up(self) -> None:
+        """When who is transferred hangs up meanwhile, the target rings no more."""
+        loaded = self.cook("transfers")
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("bob")
+        bob.answer()
+        bob.refer("sip:carol@carol.example.net")
+        carol.ring()
+        call.hang_up()
+        self.assertEqual(carol.call.status, 487)
+        self.assertTrue(bob.call.over)
+        self.assertEqual(loaded.names["partner"], {})
+        self.sip.assert_idle()
+
+    def test_transferring_one_hangs_up(self) -> None:
+        """Who transfers may hang up at once; when the target refuses then, nobody is left."""
+        loaded = self.cook("transfers")
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        for final in (200, 486):
+            call = ann.invite("bob")
+            bob.answer()
+            bob.refer("sip:carol@carol.example.net")
+            bob.hang_up()
+            self.assertTrue(call.up)
+            if final == 200:
+                carol.answer()
+                self.assertTrue(call.talks_to(carol.call))
+                call.hang_up()
+            else:
+                carol.refuse(final)
+            self.assertTrue(call.over and carol.call.over)
+            self.assertEqual(loaded.names["partner"], {})
+        self.sip.assert_idle()
+
+    def test_two_transfers_at_once(self) -> None:
+        """Who is being transferred is not transferred again meanwhile."""
+        self.cook("transfers")
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("bob")
+        bob.answer()
+        bob.refer("sip:carol@carol.example.net")
+        self.assertEqual(bob.refer("sip:carol@carol.example.net").status, 491)
+        self.assertEqual(call.refer("sip:carol@carol.example.net").status, 491)
+        carol.answer()
+        self.assertTrue(call.talks_to(carol.call))
+        call.hang_up()
+        self.assertEqual(len(carol.calls), 1)
+        self.sip.assert_idle()
+
+    def test_transfer_to_nobody(self) -> None:
+        """A REFER that names nobody is refused, and all is as before."""
+        self.cook("transfers")
+        ann, bob = self.people("ann", "bob")
+        call = ann.invite("bob")
+        bob.answer()
+        self.assertEqual(bob.call.request("REFER").status, 400)
+        self.assertTrue(call.talks_to(bob.call))
+        call.hang_up()
+        self.sip.assert_idle()
+
     # Trunks
 
     def test_cookbook_trunks(self) -> None:
@@ -319,7 +379,7 @@ class CookbookTests(SipTests, SynchronousTestCase):
     # Presence
 
     def test_cookbook_presence(self) -> None:
-        """A watcher hears the state at once and when it changes, until he leaves or his time is over."""
+        """A watcher hears the state at once and when it changes, until his time is over."""
         loaded = self.cook("presence")
         ann, bob = self.people("ann", "bob")
         self.assertEqual(ann.subscribe("bob", "presence", expires=60).status, 202)
@@ -329,7 +389,39 @@ class CookbookTests(SipTests, SynchronousTestCase):
         self.assertEqual((published.status, ann.requests[-1].text), (200, state))
         self.sip.advance(60)
         self.assertIn("terminated", ann.requests[-1].get("Subscription-State"))
-        self.assertEqual(loaded.names["watchers"], {"bob": []})
+        self.assertEqual(loaded.names["watchers"], {})
+        self.sip.assert_idle()
+
+    def test_watching_once(self) -> None:
+        """Who subscribes for no time at all hears the state, and that this is all."""
+        loaded = self.cook("presence")
+        [ann] = self.people("ann")
+        self.assertEqual(ann.subscribe("bob", "other").status, 489)
+        self.assertEqual(ann.subscribe("bob", "presence", expires=0).status, 202)
+        self.sip.advance(1)
+        self.assertIn("terminated", ann.requests[-1].get("Subscription-State"))
+        self.assertEqual(loaded.names["watchers"], {})
+        self.sip.assert_idle()
+
+    def test_refreshing(self) -> None:
+        """A subscription that is kept alive lasts; one that is ended is over at once."""
+        loaded = self.cook("presence")
+        [ann] = self.people("ann")
+        first = ann.subscribe("bob", "presence", expires=60)
+
+        def again(number: int, expires: int) -> None:
+            to = first.response.get("To")
+            same = {"To": to, "From": first.request.get("From"), "CSeq": f"{number} SUBSCRIBE"}
+            same["Call-ID"] = first.request.get("Call-ID")
+            ann.subscribe("bob", "presence", expires=expires, headers=same)
+
+        self.sip.advance(50)
+        again(2, 60)
+        self.sip.advance(50)
+        self.assertEqual(len(ann.requests), 2)
+        again(3, 0)
+        self.assertIn("terminated", ann.requests[-1].get("Subscription-State"))
+        self.assertEqual(loaded.names["watchers"], {})
         self.sip.assert_idle()
 
     # Click to call
@@ -369,7 +461,7 @@ class PageTests(SynchronousTestCase):
             self.assertIn(block.text, entry)
             self.assertIn("\ndrachtio-srf: ", entry)
             lines = [line for line in block.text.splitlines() if line.strip()]
-            self.assertLessEqual(len(lines), 45, block.name)
+            self.assertLessEqual(len(lines), 65, block.name)
             self.assertLessEqual(max(map(len, lines)), 100, block.name)
         self.assertIn("drachtio-srf", prose(page()))
 
