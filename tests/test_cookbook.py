@@ -4,43 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
 from typing import Any
 
-from twisted.python import threadpool
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import Srf
 from drachtwist.server.config import RequestHandler
 from drachtwist.testing import SipTests
 from tests.test_docs import Example, blocks, example, prose
-
-
-class ThisThread:
-    """Stands in for the threads of a database pool: what they are to do is done at once."""
-
-    def __init__(self, least: int, most: int) -> None:
-        self.started = False
-
-    def start(self) -> None:
-        """Begin."""
-        self.started = True
-
-    def stop(self) -> None:
-        """End."""
-        self.started = False
-
-    def callInThreadWithCallback(
-        self, told: Callable[[bool, Any], object], function: Callable[..., Any], *a: Any, **kw: Any
-    ) -> None:
-        """Call a function, and tell what became of it."""
-        try:
-            result = function(*a, **kw)
-        except Exception:
-            told(False, Failure())
-        else:
-            told(True, result)
 
 
 class CookbookTests(SipTests, SynchronousTestCase):
@@ -105,7 +76,6 @@ class CookbookTests(SipTests, SynchronousTestCase):
 
     def test_cookbook_ring_group(self) -> None:
         """The members of a group ring; the one that answers is written down."""
-        self.patch(threadpool, "ThreadPool", ThisThread)
         path = self.mktemp()
         ann, bob, carol = self.people("ann", "bob", "carol")
         loaded = self.cook("ring-group", **{"phones.sqlite": path})
@@ -131,10 +101,9 @@ class CookbookTests(SipTests, SynchronousTestCase):
         self.assertEqual((call.over, bob.call.status), (True, 487))
         self.assertEqual(len(db.execute("select * from answered").fetchall()), 1)
         self.sip.assert_idle()
-        pool = loaded.srf.locals["db"]
-        self.assertTrue(pool.threadpool.started)
+        self.assertTrue(loaded.srf.locals["db"].running)
         self.sip.run(loaded.srf.stop())
-        self.assertFalse(pool.threadpool.started)
+        self.assertFalse(loaded.srf.locals["db"].running)
 
     # Prepaid
 

@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from drachtwist.testing.clock import SimulatedClock
 from drachtwist.testing.streams import MemoryTransport, address, join
+from drachtwist.testing.threads import without_threads
 
 __all__ = ["Host", "Internet", "Port"]
 
@@ -259,6 +260,7 @@ class Host:
 
     def callWhenRunning(self, callable: Any, *args: Any, **kw: Any) -> None:
         """Call something now: it runs."""
+        without_threads(callable)
         callable(*args, **kw)
 
     def addSystemEventTrigger(
