@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import sqlite3
 from typing import Any
+from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from drachtwist import Srf
 from drachtwist.server.config import RequestHandler
+from drachtwist.sip.sdp import Sdp
 from drachtwist.testing import SipTests
-from tests.test_docs import Example, blocks, example, prose
+from tests.test_docs import ROOT, Example, blocks, example, prose
 
 
 class CookbookTests(SipTests, SynchronousTestCase):
@@ -344,6 +346,45 @@ class CookbookTests(SipTests, SynchronousTestCase):
         self.assertEqual([call.status for call in calls], [200, 486, 404])
         calls[0].hang_up()
         self.assertTrue(calls[0].over)
+
+    # Recorded calls
+
+    def test_cookbook_recorded(self) -> None:
+        """The recorder hears who takes part, gets their streams, and hears when it is over."""
+        self.cook("recorded")
+        module = self.sip.load(ROOT / "docs" / "examples" / "recorder.py")
+        self.sip.server("recorder")
+        self.sip.serve(module.srf, server="recorder")
+        self.sip.host("recorder.example.net", self.sip.servers["recorder"])
+        ann, bob = self.people("ann", "bob")
+        call = ann.invite("bob")
+        bob.answer()
+        self.assertTrue(call.talks_to(bob.call))
+        [people] = module.sessions.values()
+        self.assertEqual(people, [ann.uri, bob.uri])
+        call.hang_up()
+        self.assertEqual(module.sessions, {})
+        self.sip.assert_idle()
+
+    def test_what_the_recorder_gets(self) -> None:
+        """One stream of each, to be sent only, with the labels of the metadata."""
+        self.cook("recorded")
+        ann, bob, recorder = self.people("ann", "bob", "recorder")
+        ann.invite("bob")
+        bob.answer()
+        sdp, xml = recorder.call.invite.parts
+        streams = Sdp(sdp.body).media
+        self.assertEqual([one.direction for one in streams], ["sendonly"] * 2)
+        self.assertEqual([one.port for one in streams], [ann.call.port, bob.call.port])
+        told = ElementTree.fromstring(xml.body)
+        space = "{urn:ietf:params:xml:ns:recording:1}"
+        labels = [one.text for one in told.iter(f"{space}label")]
+        self.assertEqual([one.get("label") for one in streams], labels)
+        recorder.refuse(503)
+        self.assertTrue(ann.call.talks_to(bob.call))
+        bob.hang_up()
+        self.assertTrue(ann.call.over)
+        self.sip.assert_idle()
 
     # Presence
 
