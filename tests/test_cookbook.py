@@ -67,7 +67,11 @@ class CookbookTests(SipTests, SynchronousTestCase):
         self.cook("menu")
         ann, sales = self.people("ann", "sales")
         ann.invite("menu").hang_up()
+        now = self.sip.clock.seconds()
+        due = [timer.getTime() - now for timer in self.sip.clock.getDelayedCalls()]
+        self.assertNotIn(10, due)
         call = ann.invite("menu")
+        self.assertIn(10, [timer.getTime() - now for timer in self.sip.clock.getDelayedCalls()])
         call.press("1")
         sales.ring()
         call.hang_up()
@@ -128,17 +132,17 @@ class CookbookTests(SipTests, SynchronousTestCase):
 
     def test_credit_comes_back(self) -> None:
         """What was not used is there for the next call; a refusal costs nothing."""
-        loaded = self.cook("prepaid")
+        loaded = self.cook("prepaid", **{"30.0": "3000.0"})
         ann, carrier = self.people("ann", "carrier")
         call = ann.invite("4711")
         self.sip.advance(5)
         carrier.answer()
         self.sip.advance(20)
         call.hang_up()
-        self.assertEqual(loaded.names["credit"], {"ann": 20})
+        self.assertEqual(loaded.names["credit"], {"ann": 2990})
         carrier.answers = 486
         self.assertEqual(ann.invite("4711").status, 486)
-        self.assertEqual(loaded.names["credit"], {"ann": 20})
+        self.assertEqual(loaded.names["credit"], {"ann": 2990})
         self.sip.assert_idle()
 
     # A registrar

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.python.failure import Failure
@@ -37,6 +37,6 @@ def without_threads(function: Callable[..., Any]) -> None:
 
     :param function: what a reactor is to call when it runs.
     """
-    pool: Any = getattr(function, "__self__", None)
+    pool = getattr(function, "__self__", None)
     if isinstance(pool, ConnectionPool):
-        pool.threadpool = ThisThread()
+        pool.threadpool = cast(Any, ThisThread())
