@@ -1,8 +1,8 @@
 """Links for the tables of names of drachtio-srf: each leads to what stands for it here.
 
 In a table whose second heading is ``drachtwist``, a name in the second column leads to its place in
-the reference, and a name in the first to that of the one that stands for it. A name that has none is
-a warning of Sphinx, which the build does not let pass.
+the reference, and a name in the first to that of the one that stands for it. A name that has no
+place is a warning of Sphinx, which the build does not let pass.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def link(app: Any, doctree: nodes.document) -> None:
         for row in next(iter(table.findall(nodes.tbody))).findall(nodes.row):
             theirs, ours = (list(one.findall(nodes.literal)) for one in row.children[:2])
             targets = [target_of(one.astext()) for one in ours]
-            for one, target in zip(ours, targets):
+            for one, target in zip(ours, targets, strict=True):
                 refer(one, target)
             known = [one for one in targets if one is not None]
             if known:
