@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.10 or newer with venv, and make; they fetch the rest into .venv.
 
 VENV ?= .venv
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	command -v $$python >/dev/null && $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' \
 	2>/dev/null && echo $$python && break; done)
 BIN := $(VENV)/bin

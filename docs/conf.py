@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import links
+import pictures
 
 from drachtwist.version import VERSION
 
@@ -15,13 +20,17 @@ author = "The drachtwist developers"
 release = version = VERSION
 
 extensions = ["sphinx.ext.autodoc", "myst_parser"]
+if find_spec("sphinx_copybutton") is not None:
+    extensions.append("sphinx_copybutton")
 exclude_patterns = ["_build", "changes"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 
 html_theme = "furo"
-html_title = "drachtwist"
+html_title = f"drachtwist {VERSION}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
 
@@ -53,3 +62,5 @@ def qualify(app, what, name, obj, options, signature, result):
 
 def setup(app):
     app.connect("autodoc-process-signature", qualify)
+    links.setup(app)
+    pictures.setup(app)
