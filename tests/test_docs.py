@@ -167,8 +167,9 @@ class PageTests(SynchronousTestCase):
     def test_every_example_has_a_test(self) -> None:
         """Whatever is shown in Python is run by a test of its name."""
         from tests.aio.pages import AsyncioPageTests
+        from tests.test_cookbook import CookbookTests
 
-        cases = (ExampleTests, TestingPage, AsyncioPageTests)
+        cases = (ExampleTests, TestingPage, AsyncioPageTests, CookbookTests)
         tests = {name for case in cases for name in dir(case) if name.startswith("test_")}
         for block in in_language("python"):
             if block.page.name == "README.md":

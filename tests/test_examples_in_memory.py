@@ -122,6 +122,37 @@ class ExampleTests(SipTests, SynchronousTestCase):
         self.assertTrue(call.over)
         self.sip.assert_idle()
 
+    def test_transferred_one_hangs_up(self) -> None:
+        """When who is transferred hangs up meanwhile, the target rings no more."""
+        self.example("transfer", CALLEE=B)
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("x")
+        bob.answer()
+        bob.refer(C)
+        carol.ring()
+        call.hang_up()
+        self.assertEqual((carol.call.status, bob.call.ended_by), (487, "peer"))
+        self.sip.assert_idle()
+
+    def test_transferring_one_hangs_up(self) -> None:
+        """Who transfers may hang up at once; when the target refuses then, nobody is left."""
+        self.example("transfer", CALLEE=B)
+        ann, bob, carol = self.people("ann", "bob", "carol")
+        call = ann.invite("x")
+        bob.answer()
+        bob.refer(C)
+        for leg in (bob.call, call):
+            self.assertEqual(leg.refer(C).status, 491)
+        bob.hang_up()
+        carol.answer()
+        self.assertTrue(call.talks_to(carol.call))
+        call.refer(B)
+        call.hang_up()
+        self.assertTrue(carol.call.up)
+        bob.refuse(486)
+        self.assertEqual(carol.call.ended_by, "peer")
+        self.sip.assert_idle()
+
     def test_recorder(self) -> None:
         """A recording session is accepted, to receive only, and its people are known."""
         module = self.example("recorder")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from drachtwist import Dialog, MessageError, Request, Response, SipError, Srf, accept_refer
@@ -44,21 +45,33 @@ class Call:
 
     async def refer(self, leg: Dialog, req: Request, res: Response) -> None:
         """Connect the other leg with whom this one names."""
+        if len(self.legs) < 2:
+            res.send(491)  # it is being transferred
+            return
         try:
             referral = accept_refer(leg, req, res)
         except MessageError:
             return  # it was refused
         [other] = [one for one in self.legs if one is not leg]
+        self.legs = [other]  # who transfers may hang up now
         log.info("a transfer to {target}", target=referral.target)
+        calling = referral.follow(local_sdp=other.remote.sdp)
+        other.when_ended().addCallback(lambda ended: calling.cancel())
         try:
-            target = await referral.follow(local_sdp=other.remote.sdp)
-        except SipError as refusal:
-            log.info("{target}: {status}", target=referral.target, status=refusal.status)
+            target = await calling
+        except (CancelledError, SipError) as refusal:
+            log.info("{target}: {refusal}", target=referral.target, refusal=refusal)
+            up = [one for one in (leg, other) if one.connected]
+            self.legs = up if len(up) == 2 else []
+            if not self.legs:
+                for one in up:
+                    one.destroy()
             return  # the two may go on talking
         self.legs = [other, target]
         self.watch(target)
+        if leg.connected:
+            leg.destroy()
         await other.modify(target.remote.sdp)
-        await leg.destroy()
         log.info("transferred to {target}", target=referral.target)
 
 

@@ -166,7 +166,7 @@ class LookupTests(AppTestCase):
         assert server.admin_port is not None
         Path(self.directory, "wrapped.py").write_text(UVICORN % server.admin_port)
         peer = self.uvicorn("wrapped:api", free_port(), **self.environment)
-        await peer.when_prints("Application startup complete")
+        await peer.when_prints("Uvicorn running on")
         await peer.when_prints("it is ready")
         sip = int(server.sip_addresses[0].rpartition(":")[2])
         await self.calls_work(bob, peer, sip)
@@ -196,7 +196,7 @@ class ClickToCallTests(AppTestCase):
         peer = self.uvicorn(
             "click_to_call:api", port, DRACHTIO=f"tcp:127.0.0.1:{server.admin_port}"
         )
-        await peer.when_prints("Application startup complete")
+        await peer.when_prints("Uvicorn running on")
         base = f"http://127.0.0.1:{port}"
         self.assertIn("<form", (await self.ask("GET", f"{base}/"))[1])
         where = f"{base}/calls"

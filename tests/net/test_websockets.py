@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from typing import Any, cast
+from unittest import mock
 
 from twisted.internet import protocol, reactor
 from twisted.internet.defer import inlineCallbacks
@@ -442,7 +443,9 @@ class ContactTests(WebSocketsCase):
 
     def test_without_the_package(self) -> None:
         """Without wsproto a contact says which package is missing; others are served."""
-        self.patch(sys, "modules", {**sys.modules, "wsproto": None})
+        patch = mock.patch.dict(sys.modules, {"wsproto": None})
+        patch.start()
+        self.addCleanup(patch.stop)
         transports, _ = self.transports("sip:127.0.0.1:0;transport=udp,tcp")
         for call in (transports.listen, check_contact):
             error = self.assertRaises(LocalProtocolError, call, WS)

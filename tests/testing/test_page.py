@@ -11,6 +11,7 @@ import unittest
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -81,7 +82,11 @@ class TestingPageTests(SynchronousTestCase):
         """Let there be a module ``app`` with an application."""
         module = ModuleType("app")
         module.srf = srf  # type: ignore[attr-defined]
-        self.patch(sys, "modules", {**sys.modules, "app": module})
+        # In the dictionary itself: what is imported already is looked up in that, whatever is
+        # called ``sys.modules`` meanwhile; and somebody may have left an ``app`` of his there.
+        patch = mock.patch.dict(sys.modules, {"app": module})
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def passes(self, name: str) -> None:
         """See that pytest runs a file of the page, and that it passes."""
