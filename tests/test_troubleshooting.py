@@ -98,7 +98,7 @@ class TroubleshootingTests(SynchronousTestCase):
 
 
 class StatusTests(SipTests, SynchronousTestCase):
-    """What a phone gets, as the table says: each with the least application that brings it about."""
+    """What a phone gets, as the table says: each with the least application that does it."""
 
     def called(self, srf: Srf | None) -> int | None:
         """Call an application, and wait for longer than anybody does; give the last status."""
@@ -113,7 +113,7 @@ class StatusTests(SipTests, SynchronousTestCase):
     def reasons(self) -> dict[str, str]:
         """Give what the page says about each status."""
         rows = re.findall(r"^\| (\d[^|]*) \| ([^|]*) \|", PAGE, re.M)
-        return {status: why for status, why in rows}
+        return dict(rows)
 
     def test_nobody_there(self) -> None:
         """Without an application: 503."""
