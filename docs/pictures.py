@@ -1,9 +1,9 @@
 """Draw the pictures of the pages, as SVG that stands in the page itself.
 
-A page asks for one with the directive ``picture``. Nothing is loaded from anywhere; lines and
-letters have the colour of the text around them, in the light and in the dark. What a picture shows
-of the code it takes from the tables of the pages, which tests compare with the code.
-``python docs/pictures.py NAME`` prints one.
+A page asks for one with the directive ``picture``, and with ``ladder`` for the ladder of a call,
+which is made for it. Nothing is loaded from anywhere; lines and letters have the colour of the text
+around them, in the light and in the dark. What a picture shows of the code it takes from the tables
+of the pages, which tests compare with the code. ``python docs/pictures.py NAME`` prints one.
 """
 
 from __future__ import annotations
@@ -204,6 +204,27 @@ def may_import(may: str, packages: Sequence[str], above: Sequence[str]) -> bool:
     return any(re.sub(r"\W.*", "", one) in named for one in packages)
 
 
+def b2bua() -> str:
+    """Run a call through a B2BUA, in memory, and draw its ladder."""
+    from drachtwist import Request, Response, Srf, couple
+    from drachtwist.testing import Network
+
+    srf = Srf()
+
+    @srf.invite
+    async def connect(req: Request, res: Response) -> None:
+        couple(*await srf.create_b2bua(req, res, "sip:bob@10.0.1.2"))
+
+    with Network() as network:
+        network.serve(srf)
+        alice, bob = network.phone("alice"), network.phone("bob", answers=200, rings=2)
+        call = alice.invite(bob)
+        network.advance(5)
+        call.hang_up()
+        network.assert_idle()
+        return network.ladder()
+
+
 PICTURES: dict[str, Callable[[], Picture]] = {
     "inbound": inbound,
     "outbound": outbound,
@@ -211,9 +232,12 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "layers": layers,
 }
 
+LADDERS: dict[str, Callable[[], str]] = {"b2bua": b2bua}
+"""What is drawn with letters: calls that are made for it."""
+
 
 def setup(app: Any) -> None:
-    """Add the directive."""
+    """Add the directives."""
     from docutils import nodes
     from docutils.parsers.rst import Directive
 
@@ -226,8 +250,19 @@ def setup(app: Any) -> None:
                 raise self.error(f"there is no picture {name!r}")
             return [nodes.raw("", f'<div class="picture">{PICTURES[name]()}</div>', format="html")]
 
+    class Called(Directive):
+        required_arguments = 1
+
+        def run(self) -> list[Any]:
+            name = self.arguments[0]
+            if name not in LADDERS:
+                raise self.error(f"there is no ladder {name!r}")
+            text = LADDERS[name]()
+            return [nodes.literal_block(text, text, language="text")]
+
     app.add_directive("picture", Directed)
+    app.add_directive("ladder", Called)
 
 
 if __name__ == "__main__":
-    print(PICTURES[sys.argv[1]]())
+    print({**PICTURES, **LADDERS}[sys.argv[1]]())

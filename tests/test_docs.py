@@ -190,9 +190,17 @@ class PageTests(SynchronousTestCase):
         )
 
     def test_readme_opens_with_two_commands(self) -> None:
-        """The first thing to be seen are the commands that set up everything."""
-        first = next(block for block in blocks() if block.page.name == "README.md")
-        self.assertEqual(first.text, "make demo\nmake test\n")
+        """The first things to be seen are how to install it, and what sets up everything.
+
+        What is installed is what ``make wheel`` leaves, which sees that it works.
+        """
+        install, make, *_ = (one.text for one in blocks() if one.page.name == "README.md")
+        self.assertEqual(install, "pip install dist/drachtwist-*.whl\ndrachtwist demo\n")
+        self.assertEqual(make, "make demo\nmake test\n")
+        first = next(one.text for one in blocks() if one.page.name == "quickstart.md")
+        self.assertEqual(first, install)
+        script = (ROOT / ".ci" / "wheel").read_text("utf-8")
+        self.assertIn('cp "$scratch"/dist/*.whl dist/', script)
 
     def test_time_is_that_of_the_application(self) -> None:
         """No example of an application takes the global reactor, whose time a test cannot set; only
@@ -504,7 +512,7 @@ class CommandTests(SynchronousTestCase):
             seen.add(name)
             if name == "run":
                 load_application(options["settings"].app)
-        self.assertEqual(seen, set(COMMANDS) - {"demo"})
+        self.assertEqual(seen, set(COMMANDS))
 
     def test_commands_of_drachtwist(self) -> None:
         """The page lists what there is, and all exit statuses."""
@@ -586,7 +594,7 @@ class CommandTests(SynchronousTestCase):
     def test_no_other_commands(self) -> None:
         """There is no command that no test looks at."""
         programs = {words[0].rpartition("/")[2] for _, _, words in self.commands()}
-        known = {"make", "twist", "twistd", "drachtwist", "openssl", "python", "cd", "pytest"}
+        known = set("make twist twistd drachtwist openssl python pip cd pytest".split())
         self.assertEqual(programs - known, set())
 
     def test_flags(self) -> None:

@@ -51,6 +51,15 @@ class PictureTests(SynchronousTestCase):
             sorted(self.script.PICTURES),
         )
 
+    def test_ladders(self) -> None:
+        """Ladders are of calls that are made when they are drawn; each is on a page."""
+        pages = "".join(one.read_text("utf-8") for one in (ROOT / "docs").glob("*.md"))
+        shown = re.findall(r"^:::\{ladder\} (\w+)\n:::$", pages, re.M)
+        self.assertEqual(sorted(shown), sorted(self.script.LADDERS))
+        lines = self.script.b2bua().splitlines()
+        self.assertEqual(lines[0].split(), ["alice", "server", "bob"])
+        self.assertEqual(sum("BYE ─" in line for line in lines), 2)
+
     def test_modes(self) -> None:
         """The four modes are those of the page about connections, with arrows as it says."""
         texts = self.texts("modes")

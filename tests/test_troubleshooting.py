@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.scripts import _twistd_unix
 from twisted.trial.unittest import SynchronousTestCase
+
+from drachtwist import Request, Response, Srf
+from drachtwist.testing import SipTests
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
@@ -91,3 +95,108 @@ class TroubleshootingTests(SynchronousTestCase):
         """Texts are found however they are written; docstrings are none."""
         source = '"""No."""\nlog.warn("lost {peer}, " "{seconds:.0f} s")\nraise E(f"no {a!r}{b}")\n'
         self.assertEqual(list(texts_of(source)), ["lost …, … s", "no …"])
+
+
+class StatusTests(SipTests, SynchronousTestCase):
+    """What a phone gets, as the table says: each with the least application that does it."""
+
+    def called(self, srf: Srf | None) -> int | None:
+        """Call an application, and wait for longer than anybody does; give the last status."""
+        if srf is not None:
+            self.sip.serve(srf)
+        else:
+            self.sip.server()
+        call = self.sip.phone("alice").invite("sales")
+        self.sip.advance(70)
+        return call.status
+
+    def reasons(self) -> dict[str, str]:
+        """Give what the page says about each status."""
+        rows = re.findall(r"^\| (\d[^|]*) \| ([^|]*) \|", PAGE, re.M)
+        return dict(rows)
+
+    def test_nobody_there(self) -> None:
+        """Without an application: 503."""
+        self.assertIn("no application is connected", self.reasons()["503 at once"])
+        self.assertEqual(self.called(None), 503)
+
+    def test_nobody_takes_it(self) -> None:
+        """All handlers hand it on: 404."""
+        srf = Srf()
+        srf.invite(lambda req, res, next: next())
+        self.assertIn("`next()`", self.reasons()["404"])
+        self.assertEqual(self.called(srf), 404)
+
+    def test_silence(self) -> None:
+        """A handler that answers nothing: 480 after 64 seconds, and its name in the log."""
+        srf = Srf()
+
+        @srf.invite
+        def forgetful(req: Request, res: Response) -> None:
+            """Do nothing."""
+
+        self.assertIn("480 after 64 seconds", "".join(self.reasons()))
+        with capturedLogs() as logs:
+            self.assertEqual(self.called(srf), 480)
+        self.assertIn("forgetful", "".join(map(str, map(formatEvent, logs))))
+
+    def test_failure(self) -> None:
+        """A handler that fails: 500."""
+        srf = Srf()
+
+        @srf.invite
+        def broken(req: Request, res: Response) -> None:
+            raise ZeroDivisionError
+
+        self.assertEqual(self.reasons()["500"], "the handler failed")
+        self.assertEqual(self.called(srf), 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_method(self) -> None:
+        """A method without a handler: 405 of an application that the server connects to for it, and
+        503 of the server where applications connect and say what they want.
+        """
+        for mode, status in (("inbound", 503), ("outbound", 405)):
+            srf = Srf()
+            srf.use("message", lambda req, res, next: next())
+            self.sip.serve(srf, server=mode, mode=mode)
+            answer = self.sip.phone(f"{mode}phone", server=mode).options("sales")
+            self.assertEqual(answer.status, status, mode)
+        self.assertIn("outbound", self.reasons()["405"])
+        self.assertIn("wants the method", self.reasons()["503 at once"])
+
+    def test_extension(self) -> None:
+        """An extension that nobody knows is required: 420."""
+        self.sip.serve(Srf())
+        answer = self.sip.phone("alice").options("sales", headers={"Require": "telepathy"})
+        self.assertIn("extension", self.reasons()["420"])
+        self.assertEqual(answer.status, 420)
+
+    def test_call_that_is_over(self) -> None:
+        """A BYE in a call that nobody knows: 481."""
+        self.sip.serve(Srf())
+        to = {"To": "<sip:sales@10.0.0.1>;tag=gone"}
+        answer = self.sip.phone("alice").request("BYE", "sales", headers=to)
+        self.assertIn("a call that is over", self.reasons()["481"])
+        self.assertEqual(answer.status, 481)
+
+    def test_no_acknowledgement(self) -> None:
+        """The ACK does not arrive: the call ends with a BYE after half a minute."""
+        srf = Srf()
+
+        @srf.invite
+        async def answer(req: Request, res: Response) -> None:
+            await srf.create_uas(req, res, local_sdp=req.body)
+
+        self.assertIn(
+            "the ACK does not arrive", self.reasons()["200, then BYE after half a minute"]
+        )
+        self.sip.serve(srf)
+        phone = self.sip.phone("alice")
+        phone.link.lose(None, "ACK")
+        call = phone.invite("sales")
+        self.sip.advance(30)
+        self.assertTrue(call.up)
+        self.sip.advance(5)
+        self.assertTrue(call.over)
+        self.assertEqual(call.requests[-1].method, "BYE")
