@@ -58,6 +58,11 @@ class OtherReactorTests(SynchronousTestCase):
         """Connect an application to a server."""
         if isinstance(reactor, AsyncioSelectorReactor):
             raise SkipTest("for the other reactors")
+        # Some libraries ask for a loop where none runs, and Python makes one that nobody closes.
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self.addCleanup(loop.close)
+        self.addCleanup(asyncio.set_event_loop, None)
         self.whole = Whole()
         self.srf = self.whole.srf
 
