@@ -123,11 +123,7 @@ def encode_request(
     :param typed: refuse values, given as text, that are not what their headers should hold.
     :raises LocalProtocolError: for anything that would not be one well-formed message.
     """
-    if method not in METHODS:
-        checked_method(method)
-    if type(uri) is not str or _URI_TO_SEND(uri) is None:
-        uri = checked_uri(uri)
-    start = f"{method} {uri} SIP/2.0"  # as request_line() does
+    start = request_line(checked_method(method), checked_uri(uri))
     return _encode(start, headers, body, typed)
 
 
@@ -157,9 +153,7 @@ def _encode(start: str, headers: HeadersLike, body: bytes | str, typed: bool) ->
                     lines.append(f"{name}: {checked_value(value, name)}")
         except (TypeError, ValueError) as error:
             raise no_headers(headers, error) from None
-    if type(body) is str:
-        body = body.encode("utf-8", "surrogateescape")
-    elif type(body) is not bytes:
+    if type(body) is not bytes:
         body = encoded_body(body)
     lines.append(f"Content-Length: {len(body)}")
     text = "\r\n".join(lines)

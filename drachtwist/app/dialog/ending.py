@@ -92,9 +92,12 @@ def _may_end(dialog: DialogParts) -> Deferred[None]:
 
 def last_answered(dialog: DialogParts, result: ReceivedResponse | Exception) -> None:
     """The request that was to end a dialog is over."""
-    if isinstance(result, ReceivedResponse) and result.status not in _CHALLENGES:
-        over(dialog, _LOCAL)  # as nearly always
-    elif _is_still_up(result, dialog):
+    if isinstance(result, ReceivedResponse):
+        # The server keeps the dialog of a call, so that the BYE can be repeated with credentials.
+        still_up = result.status in _CHALLENGES and dialog.dialog_type == "INVITE"
+    else:
+        still_up = isinstance(result, CommandRefused) and _UNREACHABLE not in result.text
+    if still_up:
         if dialog._stage is _ENDING:
             dialog._enter(_UP)
         if dialog._ending is not None:
@@ -198,17 +201,6 @@ def _report(dialog: DialogParts, end: DialogEnd) -> None:
         dialog._local_response() if is_called else dialog.res,
         event=event,
     )
-
-
-def _is_still_up(result: ReceivedResponse | Exception, dialog: DialogParts) -> bool:
-    """Say whether a dialog is up although its last request was sent.
-
-    :param result: what came of that request.
-    """
-    if isinstance(result, CommandRefused):
-        return _UNREACHABLE not in result.text
-    # The server keeps the dialog, so that the BYE can be repeated with credentials.
-    return isinstance(result, ReceivedResponse) and dialog.dialog_type == "INVITE"
 
 
 def reason_text(request: Request) -> str:
